@@ -1,0 +1,73 @@
+package policy
+
+// Check is what a setting's Check method gets: where the setting stands, and where to report.
+type Check struct {
+	set      Set
+	place    Place       // of the entry that it stands in
+	route    *BoundRoute // nil unless this is the merged setting of a route
+	entry    *Entry
+	load     *loader
+	reads    []string // files that the setting has read so far
+	culprits []string // files of the layers that a merged setting comes from
+}
+
+// Errorf reports a problem at path, relative to the setting: "allowOrigins[0]", "" for the setting itself. A path
+// that was not written is reported at its nearest written parent.
+func (c *Check) Errorf(path, format string, args ...any) *Problem {
+	return c.blame(c.load.report(c.set.Node, path, false, format, args...))
+}
+
+// Warnf is Errorf for what is allowed, but likely not meant.
+func (c *Check) Warnf(path, format string, args ...any) *Problem {
+	return c.blame(c.load.report(c.set.Node, path, true, format, args...))
+}
+
+func (c *Check) blame(p *Problem) *Problem {
+	p.blames = append(p.blames, c.reads...)
+	p.culprits = append(p.culprits, c.culprits...)
+	return p
+}
+
+// Place tells in which kind of entry the setting stands; the merged setting of a route is InRoute.
+func (c *Check) Place() Place { return c.place }
+
+// Entry is the entry that the setting stands in; for the merged setting of a route, the route's.
+func (c *Check) Entry() *Entry { return c.entry }
+
+// Route is the route whose merged setting this is; nil for a setting as written.
+func (c *Check) Route() *BoundRoute { return c.route }
+
+// Model is the policy so far: all entries are there with their names; settings may still be unchecked.
+func (c *Check) Model() *Model { return c.load.model }
+
+// Set is the setting in its place, as it will stand in the model.
+func (c *Check) Set() Set { return c.set }
+
+// Ref reports a reference to an entry that does not exist, with the nearest name as a hint, and tells whether it is there.
+func (c *Check) Ref(path, section, name string) bool {
+	if c.load.has(section, name) {
+		return true
+	}
+	c.blame(c.load.missing(c.set.Node, path, section, name))
+	return false
+}
+
+// Regex reports an expression that RE2 or Envoy will not run, and tells whether it is fine.
+func (c *Check) Regex(path, expr string) bool {
+	if err := CheckRegex(expr); err != nil {
+		c.Errorf(path, "%v", err)
+		return false
+	}
+	return true
+}
+
+// File returns a file that the policy refers to; name is relative to the folder of the policy file that the setting
+// stands in, and may not leave the policy directory. It reports what is wrong at path.
+func (c *Check) File(path, name string) ([]byte, bool) {
+	content, full, p := c.load.file(c.set.Node, path, name)
+	c.reads = append(c.reads, full)
+	if p != nil {
+		c.blame(p)
+	}
+	return content, p == nil
+}

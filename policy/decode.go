@@ -1,0 +1,289 @@
+package policy
+
+import (
+	"encoding"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Enum is a string type with a fixed set of values.
+type Enum interface{ Values() []string }
+
+// Decode reads nodes into Go values and reports what does not fit.
+type Decode struct {
+	load  *loader
+	layer bool     // one layer of several: a leaf may be off, and required keys may come from another layer
+	reads []string // files read so far
+
+	self     *Node // the node that a Decoder is reading, and its type: it may ask for its own fields
+	selfType reflect.Type
+}
+
+// Errorf reports a problem at n.
+func (d *Decode) Errorf(n *Node, format string, args ...any) *Problem {
+	p := d.load.report(n, "", false, format, args...)
+	p.blames = append(p.blames, d.reads...)
+	return p
+}
+
+// Decode reads n into what into points to, a struct, map, slice, scalar or [Decoder]; false when it did not fit. A
+// Decoder that hands in its own receiver and node gets its fields read as those of a struct.
+func (d *Decode) Decode(n *Node, into any) bool {
+	before := d.load.errs
+	d.value(n, reflect.ValueOf(into).Elem())
+	return d.load.errs == before
+}
+
+// File is [Check.File] for types that read files while they are decoded.
+func (d *Decode) File(n *Node, name string) ([]byte, bool) {
+	content, full, p := d.load.file(n, "", name)
+	d.reads = append(d.reads, full)
+	if p != nil {
+		p.blames = append(p.blames, d.reads...)
+	}
+	return content, p == nil
+}
+
+// Layer tells whether n is part of one layer of several, where required keys may be missing.
+func (d *Decode) Layer() bool { return d.layer }
+
+var (
+	decoderType = reflect.TypeFor[Decoder]()
+	textType    = reflect.TypeFor[encoding.TextUnmarshaler]()
+	enumType    = reflect.TypeFor[Enum]()
+	nodeType    = reflect.TypeFor[*Node]()
+)
+
+// value reads n into v, which is addressable.
+func (d *Decode) value(n *Node, v reflect.Value) {
+	t := v.Type()
+	switch {
+	case d.load.full(n.Pos.File):
+		d.load.errs++
+		return
+	case d.layer && n.Off():
+		return
+	case t == nodeType:
+		v.Set(reflect.ValueOf(n))
+		return
+	case t.Kind() == reflect.Pointer:
+		if v.IsNil() {
+			v.Set(reflect.New(t.Elem()))
+		}
+		d.value(n, v.Elem())
+		return
+	}
+	ways := waysOf(t)
+	switch {
+	case ways.decoder && !(d.self == n && d.selfType == t):
+		self, selfType := d.self, d.selfType
+		d.self, d.selfType = n, t
+		v.Addr().Interface().(Decoder).DecodePolicy(d, n)
+		d.self, d.selfType = self, selfType
+		return
+	case ways.text:
+		d.text(n, v)
+		return
+	case ways.enum:
+		d.enum(n, v)
+		return
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		d.structure(n, v, nil)
+	case reflect.Map:
+		d.mapping(n, v)
+	case reflect.Slice:
+		d.list(n, v)
+	default:
+		d.scalar(n, v)
+	}
+}
+
+func (d *Decode) text(n *Node, v reflect.Value) {
+	if n.Kind != Scalar {
+		d.Errorf(n, "want a text, got %s", n.shape())
+		return
+	}
+	if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Text)); err != nil {
+		d.Errorf(n, "%v", err)
+	}
+}
+
+func (d *Decode) enum(n *Node, v reflect.Value) {
+	values := v.Interface().(Enum).Values()
+	if n.Kind != Scalar || !slices.Contains(values, n.Text) {
+		p := d.Errorf(n, "want one of %s, got %s", strings.Join(values, ", "), n.shape())
+		if near := nearest(n.Text, values); near != "" {
+			p.Hintf("did you mean %s?", quote(near))
+		}
+		return
+	}
+	v.SetString(n.Text)
+}
+
+func (d *Decode) scalar(n *Node, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		if n.Kind != Scalar {
+			d.Errorf(n, "want a text, got %s", n.shape())
+			return
+		}
+		v.SetString(n.Text)
+	case reflect.Bool:
+		if n.Kind != Scalar || n.Quoted || n.Text != "true" && n.Text != "false" {
+			d.Errorf(n, "want true or false, got %s", n.shape())
+			return
+		}
+		v.SetBool(n.Text == "true")
+	case reflect.Float32, reflect.Float64:
+		f, err := strconv.ParseFloat(n.Text, 64)
+		if !d.number(n, "a number") {
+			return
+		}
+		if err != nil || math.IsInf(f, 0) || math.IsNaN(f) || strings.ContainsAny(n.Text, "xXpP_") {
+			d.Errorf(n, "want a number, got %s", n.shape())
+			return
+		}
+		v.SetFloat(f)
+	default:
+		d.integer(n, v)
+	}
+}
+
+// number refuses what can't be a number, and tells what to do about quotes.
+func (d *Decode) number(n *Node, want string) bool {
+	if n.Kind != Scalar || n.Quoted {
+		p := d.Errorf(n, "want %s, got %s", want, n.shape())
+		if n.Kind == Scalar && looksNumeric(n.Text) {
+			p.Hintf("write %s without quotes", n.Text)
+		}
+		return false
+	}
+	return true
+}
+
+func (d *Decode) integer(n *Node, v reflect.Value) {
+	bits := v.Type().Bits()
+	if !d.number(n, "a whole number") {
+		return
+	}
+	if v.CanInt() {
+		i, err := strconv.ParseInt(n.Text, 10, bits)
+		if err != nil {
+			d.Errorf(n, "want a whole number from %d to %d, got %s", int64(-1)<<(bits-1), int64(1)<<(bits-1)-1, n.shape())
+			return
+		}
+		v.SetInt(i)
+		return
+	}
+	u, err := strconv.ParseUint(n.Text, 10, bits)
+	if err != nil {
+		d.Errorf(n, "want a whole number from 0 to %d, got %s", uint64(math.MaxUint64)>>(64-bits), n.shape())
+		return
+	}
+	v.SetUint(u)
+}
+
+func (d *Decode) list(n *Node, v reflect.Value) {
+	if n.Kind != List {
+		p := d.Errorf(n, "want a list, got %s", n.shape())
+		if n.Kind == Scalar {
+			p.Hintf("write [%s]", inFlow(n))
+		}
+		return
+	}
+	defer func(layer bool) { d.layer = layer }(d.layer)
+	d.layer = false // lists are replaced whole
+	v.Set(reflect.MakeSlice(v.Type(), len(n.Items), len(n.Items)))
+	for i, item := range n.Items {
+		d.value(item, v.Index(i))
+	}
+}
+
+// inFlow writes a scalar as it may stand in a list in brackets.
+func inFlow(n *Node) string {
+	if n.Quoted || strings.ContainsAny(n.Text, "*&!|>%@`{}[],:#?'\"") {
+		return quote(n.Text)
+	}
+	return cut(n.Text)
+}
+
+func (d *Decode) mapping(n *Node, v reflect.Value) {
+	if n.Kind != Map {
+		d.Errorf(n, "want a map, got %s", n.shape())
+		return
+	}
+	t := v.Type()
+	m := reflect.MakeMapWithSize(t, len(n.Keys))
+	for i, key := range n.Keys {
+		if d.layer && n.Items[i].Off() {
+			continue
+		}
+		k, item := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem()
+		d.mapKey(key, k)
+		d.value(n.Items[i], item)
+		m.SetMapIndex(k, item)
+	}
+	v.Set(m)
+}
+
+func (d *Decode) mapKey(key *Node, k reflect.Value) {
+	ways := waysOf(k.Type())
+	if ways.enum {
+		if values := k.Interface().(Enum).Values(); !slices.Contains(values, key.Text) {
+			d.load.reportKey(key, "want one of %s, got %s", strings.Join(values, ", "), quote(key.Text)).
+				Hint = hint(key.Text, values)
+			return
+		}
+	}
+	k.SetString(key.Text)
+}
+
+// structure reads a map into the tagged fields of v; extra, when given, takes the keys that are not among them.
+func (d *Decode) structure(n *Node, v reflect.Value, extra func(key, value *Node)) {
+	if n.Kind != Map {
+		p := d.Errorf(n, "want a map, got %s", n.shape())
+		if fields := fieldsOf(v.Type()); len(fields.names) > 0 {
+			p.Hintf("its keys: %s", strings.Join(fields.names, ", "))
+		}
+		return
+	}
+	fields := fieldsOf(v.Type())
+	for i, key := range n.Keys {
+		if d.load.full(key.Pos.File) {
+			d.load.errs++
+			return
+		}
+		f, ok := fields.byName[key.Text]
+		switch {
+		case ok:
+			d.value(n.Items[i], v.FieldByIndex(f.index))
+		case extra != nil:
+			extra(key, n.Items[i])
+		default:
+			d.unknown(key, fields.names)
+		}
+	}
+	if d.layer {
+		return
+	}
+	for _, name := range fields.required {
+		if n.Get(name) == nil {
+			p := d.load.report(n, name, false, "is required, but missing")
+			if doc := fields.byName[name].doc; doc != "" {
+				p.Hintf("%s: %s", name, doc)
+			}
+		}
+	}
+}
+
+func (d *Decode) unknown(key *Node, names []string) {
+	p := d.load.reportKey(key, "unknown key %s", quote(key.Text))
+	if p.Hint == "" {
+		p.Hint = d.load.guess(key.Text, names)
+	}
+}

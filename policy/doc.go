@@ -1,0 +1,14 @@
+// Package policy is the language of the policy files: it reads documents with their positions, checks them and
+// resolves them into a [Model]. It is pure: it takes [Files], has no clock and no log, and knows nothing of Envoy.
+// The features define the keys ([Define]), control loads and isolates files, envoy and the companions read the Model.
+//
+// One word per thing:
+//
+//   - policy file: one *.yaml file; [Files] is all of them, and what they refer to.
+//   - section: a key at the top of a file (gateways, services, routes, auth, consumers).
+//   - entry: one named thing of a section (a gateway, a service, a route, an auth provider, a consumer).
+//   - key, kind: one key of an entry that a feature defines, such as cors; a [Kind] is its definition.
+//   - setting: what stands under a key, decoded and checked; a [Set] is a setting in its place.
+//   - layer: where a setting was written: gateway defaults, a service or a route; the nearer one wins.
+//   - revision: the content hash of the set of files that is served.
+package policy

@@ -1,0 +1,58 @@
+package policy_test
+
+import (
+	"bytes"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/legation/legation/policy"
+)
+
+// FuzzLoad: whatever the bytes, Load neither panics nor takes what it complains of, and says the same each time.
+func FuzzLoad(f *testing.F) {
+	archives, _ := filepath.Glob("testdata/*.txtar")
+	for _, name := range archives {
+		archive, err := txtar.ParseFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, file := range archive.Files {
+			if policy.IsPolicy(file.Name) {
+				f.Add(file.Data, []byte(platform))
+			}
+		}
+	}
+	for _, seed := range []string{"", "\xef\xbb\xbfroutes:", "a: |\n  b\n c", "? a\n: b", "%YAML 1.2\n---\n{}", "!<x> y", "a: 'b", "- - - -", "\"\\ud800\": 1"} {
+		f.Add([]byte(seed), []byte(teamA))
+	}
+	l := testLanguage()
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		in := policy.Files{"a.yaml": a, "b.yaml": b, "keys.json": []byte("{}")}
+		model, problems := l.Load(in)
+		if (model == nil) != problems.HasErrors() {
+			t.Fatalf("model %v with problems %v", model, problems)
+		}
+		var first, second bytes.Buffer
+		if err := problems.Write(&first, in, false); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range first.Bytes() {
+			if c < ' ' && c != '\n' || c == 0x7f {
+				t.Fatalf("control byte %#x is shown", c)
+			}
+		}
+		_, again := l.Load(in)
+		if err := again.Write(&second, in, false); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(first.Bytes(), second.Bytes()) {
+			t.Fatalf("two loads differ:\n%s\n%s", &first, &second)
+		}
+		last := files("b.yaml", platform)
+		if _, model, _ := l.Isolate(in, last); model == nil {
+			t.Fatal("isolation serves nothing, with a good last set")
+		}
+	})
+}

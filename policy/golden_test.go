@@ -1,0 +1,146 @@
+package policy_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/legation/legation/policy"
+)
+
+var update = flag.Bool("update", false, "write the goldens anew")
+
+// TestGoldens loads the files of each archive in testdata. Its last file, "problems", is what people are shown; where
+// the policy is good, "model" is what was resolved of it.
+func TestGoldens(t *testing.T) {
+	archives, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(archives) == 0 {
+		t.Fatal("no goldens: ", err)
+	}
+	for _, name := range archives {
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files, want := split(archive)
+			got := outcome(t, files)
+			if *update {
+				archive.Files = archive.Files[:len(files)]
+				archive.Files = append(archive.Files, got...)
+				if err := os.WriteFile(name, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(text(want), text(got)); diff != "" {
+				t.Errorf("not as in %s (-want +got):\n%s", name, diff)
+			}
+		})
+	}
+}
+
+func split(archive *txtar.Archive) (policy.Files, []txtar.File) {
+	files := make(policy.Files)
+	for i, f := range archive.Files {
+		if f.Name == "problems" || f.Name == "model" {
+			return files, archive.Files[i:]
+		}
+		files[f.Name] = f.Data
+	}
+	return files, nil
+}
+
+func text(files []txtar.File) string {
+	return string(txtar.Format(&txtar.Archive{Files: files}))
+}
+
+func outcome(t *testing.T, files policy.Files) []txtar.File {
+	t.Helper()
+	model, problems := testLanguage().Load(files)
+	if (model == nil) != problems.HasErrors() {
+		t.Errorf("model %v with problems %v", model, problems)
+	}
+	var shown bytes.Buffer
+	if err := problems.Write(&shown, files, false); err != nil {
+		t.Fatal(err)
+	}
+	var out []txtar.File
+	if model != nil {
+		out = append(out, txtar.File{Name: "model", Data: dump(model)})
+	}
+	return append(out, txtar.File{Name: "problems", Data: shown.Bytes()})
+}
+
+// dump writes what was resolved, a line for each thing.
+func dump(m *policy.Model) []byte {
+	var out bytes.Buffer
+	for _, g := range m.Gateways {
+		for _, l := range g.Listeners {
+			fmt.Fprintf(&out, "gateway %s listener %s %s:%d %s perHost=%t\n", g.Name, l.Name, l.Address, l.Port, l.Protocol, l.PerHost)
+		}
+		for _, r := range g.Routes {
+			fmt.Fprintf(&out, "gateway %s route %s %v %s\n", g.Name, r.Name, r.Hostnames, matchText(r.Match))
+			for _, b := range r.Backends {
+				fmt.Fprintf(&out, "  backend %s %d\n", b.Service.Name, b.Weight)
+			}
+			dumpSettings(&out, r.Settings)
+		}
+	}
+	for _, s := range m.Services {
+		fmt.Fprintf(&out, "service %s", s.Name)
+		for _, e := range s.Endpoints {
+			fmt.Fprintf(&out, " %s|%d", e.Host, e.Port)
+		}
+		if s.DNS != nil {
+			fmt.Fprintf(&out, " dns %s|%d", s.DNS.Host, s.DNS.Port)
+		}
+		fmt.Fprintln(&out)
+		dumpSettings(&out, s.Settings)
+	}
+	for _, a := range m.Auth {
+		fmt.Fprintf(&out, "auth %s\n", a.Name)
+		dumpSettings(&out, a.Settings)
+	}
+	for _, c := range m.Consumers {
+		fmt.Fprintf(&out, "consumer %s\n", c.Name)
+		dumpSettings(&out, c.Settings)
+	}
+	return out.Bytes()
+}
+
+func dumpSettings(out *bytes.Buffer, settings policy.Settings) {
+	for _, s := range settings {
+		value := fmt.Sprintf("%+v", reflect.ValueOf(s.Setting).Elem())
+		fmt.Fprintf(out, "  %s %s  # %s, %s\n", s.Kind.Key, value, s.Layer, s.Pos())
+	}
+}
+
+func matchText(m policy.Match) string {
+	s := [...]string{"prefix", "exact", "regex"}[m.Path.Kind] + " " + m.Path.Value
+	if len(m.Methods) > 0 {
+		s += " " + strings.Join(m.Methods, "|")
+	}
+	for i, list := range [][]policy.ValueMatch{m.Headers, m.Query} {
+		for _, v := range list {
+			s += " " + [...]string{"header", "query"}[i] + " " + v.Name
+			switch {
+			case v.Present != nil:
+				s += fmt.Sprintf(" present=%t", *v.Present)
+			case v.Regex != "":
+				s += "~" + v.Regex
+			default:
+				s += "=" + v.Exact
+			}
+		}
+	}
+	return s
+}

@@ -1,0 +1,120 @@
+package policy
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+)
+
+// Isolate finds the set of files that can be served: the candidate where it is good; a blamed file (and a deleted one
+// that blamed files still need) as in last, the set that is being served. It returns that set, its model, and the
+// problems of the candidate. With no last set the candidate is served whole or not at all (nil model).
+func (l *Language) Isolate(candidate, last Files) (Files, *Model, Problems) {
+	known := make(trees)
+	model, problems := l.load(candidate, known)
+	if model != nil || len(last) == 0 {
+		return candidate, model, problems
+	}
+	s := &isolation{last: last, files: maps.Clone(candidate), known: known}
+	if s.files == nil {
+		s.files = make(Files)
+	}
+	for found := problems; ; {
+		if !s.step(found) {
+			break
+		}
+		if model, found = l.load(s.files, known); model != nil {
+			return s.files, model, problems
+		}
+	}
+	model, _ = l.load(last, known)
+	return last, model, problems
+}
+
+// isolation is a set of files on its way from the candidate towards the last good one. Each step takes at least one
+// file back to its last version, so that it ends after as many steps as there are files.
+type isolation struct {
+	last, files Files
+	known       trees
+}
+
+// step takes back what the earliest stage of loading blames; false when nothing is left to take back.
+func (s *isolation) step(found Problems) bool {
+	found = earliest(found)
+	changed := false
+	for _, p := range found {
+		for _, name := range p.files() {
+			changed = s.restore(name) || changed
+		}
+	}
+	if changed {
+		return true
+	}
+	for _, p := range found { // all the blamed are at their last version: something else has changed below them
+		for _, name := range append(s.definers(p.Missing), p.culprits...) {
+			changed = s.restore(name) || changed
+		}
+	}
+	return changed
+}
+
+func earliest(found Problems) Problems {
+	first := resolving
+	for _, p := range found {
+		if !p.Warning {
+			first = min(first, p.stage)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(found), func(p *Problem) bool { return p.Warning || p.stage > first })
+}
+
+// files are those that are to blame first.
+func (p *Problem) files() []string {
+	files := []string{p.Pos.File}
+	for _, pos := range p.Also {
+		files = append(files, pos.File)
+	}
+	return append(files, p.blames...)
+}
+
+// restore puts a file back to its last version, or takes it out when it has none; false when it stood there already.
+func (s *isolation) restore(name string) bool {
+	was, had := s.last[name]
+	is, has := s.files[name]
+	switch {
+	case had == has && bytes.Equal(was, is):
+		return false
+	case had:
+		s.files[name] = was
+	default:
+		delete(s.files, name)
+	}
+	return true
+}
+
+// definers are the files that had an entry which is missing now.
+func (s *isolation) definers(target *Target) []string {
+	if target == nil {
+		return nil
+	}
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(s.last)) {
+		if IsPolicy(name) && s.defines(name, target) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (s *isolation) defines(name string, target *Target) bool {
+	for _, root := range s.known.parse(s.last, []string{name})[0].roots {
+		section := root.Get(target.Section)
+		if section == nil || section.Kind != Map {
+			continue
+		}
+		if target.Name == "" && len(section.Keys) > 0 || section.Get(target.Name) != nil {
+			return true
+		}
+	}
+	return false
+}

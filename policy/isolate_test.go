@@ -1,0 +1,114 @@
+package policy_test
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/legation/legation/policy"
+)
+
+func files(pairs ...string) policy.Files {
+	f := make(policy.Files)
+	for i := 0; i < len(pairs); i += 2 {
+		f[pairs[i]] = []byte(pairs[i+1])
+	}
+	return f
+}
+
+const (
+	platform = "gateways: {edge: {listeners: {http: {port: 80}}}}\nservices: {shared: {dns: 'shared:80'}}\n"
+	teamA    = "routes: {a: {hostnames: [a], backends: {shared: 1}}}\n"
+	teamA2   = "routes: {a: {hostnames: [a2], backends: {shared: 1}}}\n"
+	teamB    = "services: {b: {dns: 'b:80'}}\nroutes: {b: {hostnames: [b], backends: {b: 1}}}\n"
+	teamB2   = "services: {b: {dns: 'b:81'}, b2: {dns: 'b2:80'}}\nroutes: {b: {hostnames: [b], backends: {b: 1}}}\n"
+	onB      = "routes: {c: {hostnames: [c], backends: {b: 1}}}\n"
+	onB2     = "routes: {c: {hostnames: [c2], backends: {b: 1, b2: 1}}}\n"
+	broken   = "routes: {a: [\n"
+	keyed    = "auth: {idp: {jwt: {issuer: x, jwks: {file: keys.json}}}}\n"
+	keyed2   = "auth: {idp: {jwt: {issuer: y, jwks: {file: keys.json}}}}\n"
+)
+
+// TestIsolate tells for each candidate what is served of it.
+func TestIsolate(t *testing.T) {
+	good := files("p.yaml", platform, "a.yaml", teamA)
+	for _, tt := range []struct {
+		name                  string
+		last, candidate, want policy.Files
+		problems              int
+	}{
+		{"good", good, files("p.yaml", platform, "a.yaml", teamA2), files("p.yaml", platform, "a.yaml", teamA2), 0},
+		{"a bad file stays as it was, another one changes", files("p.yaml", platform, "a.yaml", teamA, "b.yaml", teamB),
+			files("p.yaml", platform, "a.yaml", broken, "b.yaml", teamB2), files("p.yaml", platform, "a.yaml", teamA, "b.yaml", teamB2), 1},
+		{"a new bad file is left out", good, files("p.yaml", platform, "a.yaml", teamA2, "n.yaml", broken),
+			files("p.yaml", platform, "a.yaml", teamA2), 1},
+		{"what a file lost is not blamed on those that need it", files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB),
+			files("p.yaml", platform, "b.yaml", broken, "c.yaml", onB), files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB), 1},
+		{"a new reference into a broken file falls with it", files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB),
+			files("p.yaml", platform, "b.yaml", teamB2+"---\n"+broken, "c.yaml", onB2), files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB), 1},
+		{"a deleted file that is needed comes back", files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB),
+			files("p.yaml", platform, "c.yaml", onB), files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB), 1},
+		{"a deleted file that nobody needs stays away", files("p.yaml", platform, "a.yaml", teamA, "b.yaml", teamB),
+			files("p.yaml", platform, "a.yaml", teamA), files("p.yaml", platform, "a.yaml", teamA), 0},
+		{"the deleted platform comes back", good, files("a.yaml", teamA2), good, 2},
+		{"a conflict takes back both", good, files("p.yaml", platform, "a.yaml", teamA2, "x.yaml", teamA2), good, 1},
+		{"a new file loses against one that stands", good, files("p.yaml", platform, "a.yaml", teamA, "0.yaml", teamA), good, 1},
+		{"a second gateway that others did not expect is taken back", good,
+			files("p.yaml", platform, "a.yaml", teamA, "g.yaml", "gateways: {inner: {listeners: {http: {port: 81}}}}\n"), good, 1},
+		{"a lock that others did not expect is taken back", files("p.yaml", platform, "a.yaml", "routes: {a: {hostnames: [a], backends: {shared: 1}, plan: required}}\n"),
+			files("p.yaml", "gateways: {edge: {listeners: {http: {port: 80}}, defaults: {locked: [plan]}}}\nservices: {shared: {dns: 'shared:80'}}\n",
+				"a.yaml", "routes: {a: {hostnames: [a], backends: {shared: 1}, plan: required}}\n"),
+			files("p.yaml", platform, "a.yaml", "routes: {a: {hostnames: [a], backends: {shared: 1}, plan: required}}\n"), 1},
+		{"a bad key set falls back with its referrer", files("p.yaml", platform, "k.yaml", keyed, "keys.json", "{}"),
+			files("p.yaml", platform, "k.yaml", keyed2, "keys.json", "oops"), files("p.yaml", platform, "k.yaml", keyed, "keys.json", "{}"), 1},
+		{"a deleted key set comes back", files("p.yaml", platform, "k.yaml", keyed, "keys.json", "{}"),
+			files("p.yaml", platform, "k.yaml", keyed), files("p.yaml", platform, "k.yaml", keyed, "keys.json", "{}"), 1},
+		{"an empty directory changes nothing", good, nil, good, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, model, problems := testLanguage().Isolate(tt.candidate, tt.last)
+			if model == nil {
+				t.Fatal("nothing is served: ", problems.Err())
+			}
+			if diff := cmp.Diff(show(tt.want), show(got)); diff != "" {
+				t.Errorf("served files (-want +got):\n%s\n%v", diff, problems.Err())
+			}
+			if len(problems) != tt.problems {
+				t.Errorf("got %d problems, want %d: %v", len(problems), tt.problems, problems.Err())
+			}
+			if alone, _ := testLanguage().Load(got); alone == nil || alone.Revision != model.Revision {
+				t.Error("the model is not that of the files")
+			}
+		})
+	}
+}
+
+func show(f policy.Files) []string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(f)) {
+		out = append(out, name+": "+string(f[name]))
+	}
+	return out
+}
+
+func TestIsolateWithoutLastServesAllOrNothing(t *testing.T) {
+	_, model, problems := testLanguage().Isolate(files("p.yaml", platform, "a.yaml", broken), nil)
+	if model != nil || !problems.HasErrors() {
+		t.Errorf("got model %v, problems %v; want none served", model, problems)
+	}
+	candidate := files("p.yaml", platform, "a.yaml", teamA)
+	got, model, problems := testLanguage().Isolate(candidate, nil)
+	if model == nil || len(problems) > 0 || len(got) != 2 {
+		t.Errorf("got %v, %v, %v; want the candidate served", got, model, problems)
+	}
+}
+
+// TestIsolateHoldsProblemsAtTheCandidate: positions are those of the files that people wrote last.
+func TestIsolateHoldsProblemsAtTheCandidate(t *testing.T) {
+	_, _, problems := testLanguage().Isolate(files("p.yaml", platform, "a.yaml", "\n\n"+broken), files("p.yaml", platform, "a.yaml", teamA))
+	if len(problems) != 1 || problems[0].Pos.Line < 3 {
+		t.Errorf("got %v, want one problem below line 2", problems)
+	}
+}

@@ -1,0 +1,75 @@
+package policy
+
+import "reflect"
+
+// Place says in which entries a key may stand; places are or-ed.
+type Place uint16
+
+// The places of a key. InDefaults, InService and InRoute are the layers that are merged for each route.
+const (
+	InGateway  Place = 1 << iota // gateways.NAME
+	InListener                   // gateways.NAME.listeners.NAME
+	InDefaults                   // gateways.NAME.defaults: layer 1
+	InService                    // services.NAME: layer 2 where the key may stand in routes too
+	InRoute                      // routes.NAME: layer 3
+	InAuth                       // auth.NAME
+	InConsumer                   // consumers.NAME
+
+	// Layers is the places of a key that may be written for a gateway, a service or a route.
+	Layers = InDefaults | InService | InRoute
+)
+
+// Setting is what stands under one key, decoded into the feature's own type. What else a setting can do is told by
+// the interfaces of the rooms that use it (envoy.RouteContributor, auth.ProviderContributor, ...).
+type Setting interface {
+	// Check reports what is wrong with the setting on its own and in its place. For a key of the layers it is called
+	// for each layer as written, with c.Route() nil, and for the merged result of each route.
+	Check(c *Check)
+}
+
+// Kind is the definition of one key of the language.
+type Kind struct {
+	Key    string
+	Places Place
+	// Stacked keys are not merged: each layer's setting holds beside the others (limits). What one layer writes under
+	// the key, be it a list, is one setting.
+	Stacked bool
+	// Doc is the feature's own documentation, Markdown; its first line is the summary.
+	Doc string
+
+	typ reflect.Type // the struct or named type that Setting points to
+}
+
+// New returns a zero setting of the kind, also to ask which interfaces its type has.
+func (k *Kind) New() Setting { return reflect.New(k.typ).Interface().(Setting) }
+
+// Define defines a key whose setting is decoded into a T. T's exported fields are tagged `policy:"name"`, with
+// ",required" where a merged setting cannot do without, and `doc:"..."` for the schema; a T or a field type that is
+// written in more than one form has a DecodePolicy method ([Decoder]) and a PolicySchema method ([Schemer]).
+func Define[T any, S interface {
+	*T
+	Setting
+}](key string, places Place, doc string) *Kind {
+	return &Kind{Key: key, Places: places, Doc: doc, typ: reflect.TypeFor[T]()}
+}
+
+// Stack marks the kind as one whose layers hold beside each other, and returns it.
+func (k *Kind) Stack() *Kind {
+	k.Stacked = true
+	return k
+}
+
+// Replacer is a stacked setting that can drop those of the layers outside it.
+type Replacer interface{ Replaces() bool }
+
+// Answerer is a setting that may answer requests itself, so that its route needs no backend.
+type Answerer interface{ Answers() bool }
+
+// Decoder is a type that reads itself from a node because it has more than one written form. Fields of structs
+// below it are read with d.Decode.
+type Decoder interface{ DecodePolicy(d *Decode, n *Node) }
+
+// Schemer is a type that tells its own JSON Schema (draft 2020-12), as the types that decode themselves must.
+type Schemer interface {
+	PolicySchema(s *Schemas) map[string]any
+}

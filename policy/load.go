@@ -1,0 +1,272 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Language is the keys that policy files may use.
+type Language struct {
+	kinds []*Kind
+	byKey map[string][]*Kind
+}
+
+// New returns the language of these kinds. Kinds of one key stand in different places; it panics when two of them have
+// a key and a place in common.
+func New(kinds ...*Kind) *Language {
+	l := &Language{kinds: slices.Clone(kinds), byKey: make(map[string][]*Kind)}
+	slices.SortFunc(l.kinds, func(a, b *Kind) int { return strings.Compare(a.Key, b.Key) })
+	for _, k := range l.kinds {
+		if l.at(k.Key, k.Places) != nil {
+			panic("policy: the key " + k.Key + " is defined twice")
+		}
+		l.byKey[k.Key] = append(l.byKey[k.Key], k)
+	}
+	return l
+}
+
+// at returns the kind of the key that may stand at one of the places.
+func (l *Language) at(key string, places Place) *Kind {
+	for _, k := range l.byKey[key] {
+		if k.Places&places != 0 {
+			return k
+		}
+	}
+	return nil
+}
+
+// places is where the key may stand at all.
+func (l *Language) places(key string) Place {
+	var all Place
+	for _, k := range l.byKey[key] {
+		all |= k.Places
+	}
+	return all
+}
+
+// Kinds returns the keys of the language, sorted by name.
+func (l *Language) Kinds() []*Kind { return l.kinds }
+
+// Load reads files into a model. The model is nil when there is any problem that is not a warning.
+func (l *Language) Load(files Files) (*Model, Problems) {
+	return l.load(files, make(trees))
+}
+
+func (l *Language) load(files Files, known trees) (*Model, Problems) {
+	ld := &loader{
+		reporter: reporter{seen: make(map[told]*Problem), perFile: make(map[string]int)},
+		lang:     l, files: files, model: &Model{},
+		raw:      make(map[string]map[string]*rawEntry),
+		sorted:   make(map[string][]string),
+		referred: make(map[string]bool),
+		merged:   make(map[mergeKey]*mergedSet),
+	}
+	ld.read(known)
+	ld.stage = decoding
+	ld.names()
+	ld.decodeEntries()
+	ld.stage = resolving
+	ld.resolve()
+	problems := ld.done()
+	if problems.HasErrors() {
+		return nil, problems
+	}
+	ld.model.Revision = revision(files, ld.referred)
+	return ld.model, problems
+}
+
+// sections in the order that a reader wants them.
+var sections = []string{"gateways", "services", "routes", "auth", "consumers"}
+
+// rawEntry is one entry before it is decoded.
+type rawEntry struct{ key, value *Node }
+
+// loader is one load on its way.
+type loader struct {
+	reporter
+	lang       *Language
+	files      Files
+	model      *Model
+	raw        map[string]map[string]*rawEntry // by section and name
+	unreadable bool                            // the entries of some file are not known
+	sorted     map[string][]string             // names by section, for hints
+	referred   map[string]bool                 // files that are read besides the policy
+
+	gateways map[string]*gatewayLayers
+	services map[string]*serviceLayer
+	routes   []*routeLayer
+
+	merged map[mergeKey]*mergedSet
+	checks []*Check
+}
+
+// read parses the policy files and gathers their entries.
+func (l *loader) read(known trees) {
+	l.stage = parsing
+	all := known.parse(l.files, l.policyFiles())
+	for _, file := range all {
+		for _, p := range file.problems {
+			again := *p // a parsed file may be part of several loads
+			l.add(&again)
+		}
+		l.unreadable = l.unreadable || file.unreadable
+	}
+	l.stage = shaping
+	for _, file := range all {
+		for _, root := range file.roots {
+			l.gather(root)
+		}
+	}
+}
+
+// policyFiles names the files to parse, none when they are more than can be right.
+func (l *loader) policyFiles() []string {
+	var names []string
+	total := 0
+	for name, content := range l.files {
+		total += len(content)
+		if IsPolicy(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	switch {
+	case len(names) == 0:
+		l.add(&Problem{Pos: Pos{File: "."}, Message: "there is no policy file (*.yaml, *.yml)"})
+	case len(names) > MaxFiles:
+		l.add(&Problem{Pos: Pos{File: "."}, Message: fmt.Sprintf("more than %d policy files", MaxFiles)})
+		return nil
+	case total > MaxTotal:
+		l.add(&Problem{Pos: Pos{File: "."}, Message: fmt.Sprintf("the files are larger than %d MiB together", MaxTotal>>20)})
+		return nil
+	}
+	return names
+}
+
+// gather takes the entries of one document.
+func (l *loader) gather(root *Node) {
+	for i, key := range root.Keys {
+		if l.full(root.Pos.File) {
+			return
+		}
+		section := root.Items[i]
+		if !slices.Contains(sections, key.Text) {
+			p := l.reportKey(key, "unknown section %s", quote(key.Text))
+			p.Hint = hint(key.Text, sections)
+			if places := l.lang.places(key.Text); places != 0 {
+				p.Hint = quote(key.Text) + " stands " + places.where()
+			}
+			continue
+		}
+		if section.Kind == Null {
+			continue
+		}
+		if section.Kind != Map {
+			l.report(section, "", false, "want a map of names, got %s", section.shape())
+			continue
+		}
+		if l.raw[key.Text] == nil {
+			l.raw[key.Text] = make(map[string]*rawEntry, len(section.Keys))
+		}
+		for j, name := range section.Keys {
+			l.take(key.Text, name, section.Items[j])
+		}
+	}
+}
+
+func (l *loader) take(section string, name, value *Node) {
+	if first := l.raw[section][name.Text]; first != nil {
+		l.reportKey(name, "the %s %s is defined twice", singular(section), quote(name.Text)).
+			also(first.key.Pos).Hintf("the other one stands at %s: rename or remove one of them", first.key.Pos)
+		return
+	}
+	l.raw[section][name.Text] = &rawEntry{name, value}
+	l.checkName(name)
+}
+
+const maxName = 63
+
+// checkName holds entry names to what Envoy's stats, DNS and file names take as they are.
+func (l *loader) checkName(key *Node) {
+	name := key.Text
+	ok := len(name) <= maxName && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-.") == "" &&
+		strings.Trim(name[:1]+name[len(name)-1:], "-.") == name[:1]+name[len(name)-1:]
+	for i := range len(name) {
+		c := name[i]
+		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '.')
+	}
+	if ok {
+		return
+	}
+	p := l.reportKey(key, "%s can't be a name", quote(name))
+	p.Hintf("a name is up to %d of a-z, 0-9, - and ., and begins and ends with a letter or digit", maxName)
+}
+
+// entriesOf gives the entries of a section by name.
+func (l *loader) entriesOf(section string) []*rawEntry {
+	entries := make([]*rawEntry, 0, len(l.raw[section]))
+	for _, name := range l.namesOf(section) {
+		entries = append(entries, l.raw[section][name])
+	}
+	return entries
+}
+
+// names puts all entries into the model, still empty, so that checks can see who is there.
+func (l *loader) names() {
+	l.gateways = make(map[string]*gatewayLayers)
+	l.services = make(map[string]*serviceLayer)
+	for _, e := range l.entriesOf("gateways") {
+		g := &Gateway{Entry: e.entry()}
+		l.model.Gateways = append(l.model.Gateways, g)
+		l.gateways[g.Name] = &gatewayLayers{gateway: g, raw: e}
+	}
+	for _, e := range l.entriesOf("services") {
+		s := &Service{Entry: e.entry()}
+		l.model.Services = append(l.model.Services, s)
+		l.services[s.Name] = &serviceLayer{service: s, raw: e}
+	}
+	for _, e := range l.entriesOf("routes") {
+		r := &Route{Entry: e.entry()}
+		l.model.Routes = append(l.model.Routes, r)
+		l.routes = append(l.routes, &routeLayer{route: r, raw: e})
+	}
+	for _, e := range l.entriesOf("auth") {
+		l.model.Auth = append(l.model.Auth, &Auth{Entry: e.entry()})
+	}
+	for _, e := range l.entriesOf("consumers") {
+		l.model.Consumers = append(l.model.Consumers, &Consumer{Entry: e.entry()})
+	}
+}
+
+func (e *rawEntry) entry() Entry { return Entry{Name: e.key.Text, Pos: e.key.Pos} }
+
+// decodeEntries reads every entry on its own.
+func (l *loader) decodeEntries() {
+	for _, g := range l.model.Gateways {
+		l.decodeGateway(l.gateways[g.Name])
+	}
+	for _, s := range l.model.Services {
+		l.decodeService(l.services[s.Name])
+	}
+	for _, a := range l.model.Auth {
+		l.decodeAuth(a, l.raw["auth"][a.Name].value)
+	}
+	for _, c := range l.model.Consumers {
+		l.layer(&c.Entry, l.raw["consumers"][c.Name].value, &struct{}{}, InConsumer)
+	}
+	for _, r := range l.routes {
+		l.decodeRoute(r)
+	}
+	for _, c := range l.checks {
+		c.set.Setting.Check(c)
+	}
+}
+
+func (l *loader) decodeAuth(a *Auth, n *Node) {
+	written := l.layer(&a.Entry, n, &struct{}{}, InAuth)
+	if n.Kind == Map && len(written.sets) != 1 && len(written.sets) == len(n.Keys) {
+		l.report(n, "", false, "want exactly one way to tell who calls, got %d", len(n.Keys)).
+			Hintf("%s", hint("", l.lang.keysOf(InAuth)))
+	}
+}

@@ -1,0 +1,219 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+type matchDoc struct {
+	Path    *pathDoc            `policy:"path" doc:"a path prefix on segment borders, or {exact: …}, {regex: …}; default /"`
+	Methods []method            `policy:"methods" doc:"any of these methods; default all" schema:"some"`
+	Headers map[string]valueDoc `policy:"headers" doc:"all of these headers: a text for the exact value, {regex: …} or {present: true}"`
+	Query   map[string]valueDoc `policy:"query" doc:"all of these query parameters, written as headers are"`
+}
+
+// pathDoc is a path to match as written: a prefix, or a map that says which kind it is.
+type pathDoc PathMatch
+
+var pathKeys = map[string]PathKind{"prefix": PathPrefix, "exact": PathExact, "regex": PathRegex}
+
+// DecodePolicy reads a path to match.
+func (p *pathDoc) DecodePolicy(d *Decode, n *Node) {
+	kind, value := PathPrefix, n
+	if n.Kind == Map {
+		if len(n.Keys) != 1 {
+			d.Errorf(n, "want one of prefix, exact and regex, got %d keys", len(n.Keys))
+			return
+		}
+		k, ok := pathKeys[n.Keys[0].Text]
+		if !ok {
+			d.unknown(n.Keys[0], []string{"exact", "prefix", "regex"})
+			return
+		}
+		kind, value = k, n.Items[0]
+	}
+	if value.Kind != Scalar {
+		d.Errorf(value, "want a path such as /v1/orders, got %s", value.shape())
+		return
+	}
+	text := value.Text
+	if kind == PathRegex {
+		if err := CheckRegex(text); err != nil {
+			d.Errorf(value, "%v", err)
+		}
+	} else if why, hint := badPath(text); why != "" {
+		d.Errorf(value, "%s", why).Hint = hint
+	}
+	if kind == PathPrefix && len(text) > 1 {
+		text = strings.TrimSuffix(text, "/")
+	}
+	*p = pathDoc{Kind: kind, Value: text}
+}
+
+// PolicySchema describes a path to match.
+func (*pathDoc) PolicySchema(s *Schemas) map[string]any {
+	path := map[string]any{"type": "string", "pattern": "^/[^?#]*$"}
+	one := func(key string, value map[string]any) map[string]any {
+		return map[string]any{"type": "object", "properties": map[string]any{key: value}, "required": []string{key}, "additionalProperties": false}
+	}
+	return map[string]any{"oneOf": []any{path, one("prefix", path), one("exact", path), one("regex", s.Of(new(Regex)))}}
+}
+
+// badPath says why no request that Envoy has normalised could have such a path, and what to do.
+func badPath(path string) (why, hint string) {
+	switch {
+	case !strings.HasPrefix(path, "/"):
+		return fmt.Sprintf("a path begins with /, got %s", quote(path)), "write /" + cut(path)
+	case strings.ContainsAny(path, "?#"):
+		return "a path has no query and no fragment", "conditions on the query go under match.query"
+	case strings.Contains(path, "//"):
+		return fmt.Sprintf("the path %s has two slashes in a row: Envoy makes one of them before it matches", quote(path)), "write one"
+	case strings.Contains(path, `\`):
+		return fmt.Sprintf(`the path %s has a backslash: Envoy makes / of it before it matches`, quote(path)), "write /"
+	case strings.Contains(path, "*"):
+		hint = "a prefix covers all that is below it; for patterns write {regex: …}"
+		return fmt.Sprintf("the * in the path %s would be taken as it stands", quote(path)), hint
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "." || segment == ".." {
+			return fmt.Sprintf("the path %s has dot segments: Envoy resolves them before it matches", quote(path)), "write the path that they lead to"
+		}
+	}
+	for i := range len(path) {
+		if c := path[i]; c <= ' ' || c >= 0x7f {
+			return fmt.Sprintf("the path %s has characters that a request has to escape", quote(path)), "write them as %XX"
+		}
+	}
+	return "", ""
+}
+
+type method string
+
+// DecodePolicy reads a method.
+func (m *method) DecodePolicy(d *Decode, n *Node) {
+	upper := strings.ToUpper(n.Text)
+	switch {
+	case n.Kind != Scalar || !token(n.Text):
+		d.Errorf(n, "want a method such as GET, got %s", n.shape())
+	case upper != n.Text:
+		d.Errorf(n, "methods are upper case, got %s", n.shape()).Hintf("write %s", cut(upper))
+	}
+	*m = method(upper)
+}
+
+// PolicySchema describes a method.
+func (*method) PolicySchema(*Schemas) map[string]any {
+	return map[string]any{"type": "string", "pattern": "^[A-Z!#$%&'*+.^_`|~0-9-]+$", "examples": []string{"GET", "POST"}}
+}
+
+// token tells whether s can be a method or the name of a header (RFC 9110).
+func token(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// valueDoc is a condition on a header or query parameter as written.
+type valueDoc ValueMatch
+
+// DecodePolicy reads a condition.
+func (v *valueDoc) DecodePolicy(d *Decode, n *Node) {
+	v.Pos = n.Pos
+	switch n.Kind {
+	case Scalar:
+		v.Exact = n.Text
+		return
+	case Map:
+	default:
+		d.Errorf(n, "want a text, or one of {exact: …}, {regex: …} and {present: true}, got %s", n.shape())
+		return
+	}
+	var doc struct {
+		Exact   *string `policy:"exact"`
+		Regex   Regex   `policy:"regex"`
+		Present *bool   `policy:"present"`
+	}
+	if !d.Decode(n, &doc) {
+		return
+	}
+	if len(n.Keys) != 1 {
+		d.Errorf(n, "want one of exact, regex and present, got %d keys", len(n.Keys))
+		return
+	}
+	v.Regex, v.Present = string(doc.Regex), doc.Present
+	if doc.Exact != nil {
+		v.Exact = *doc.Exact
+	}
+}
+
+// PolicySchema describes a condition.
+func (*valueDoc) PolicySchema(s *Schemas) map[string]any {
+	one := func(key string, value map[string]any) map[string]any {
+		return map[string]any{"type": "object", "properties": map[string]any{key: value}, "required": []string{key}, "additionalProperties": false}
+	}
+	text := map[string]any{"type": []string{"string", "number", "boolean"}}
+	return map[string]any{"oneOf": []any{text, one("exact", text), one("regex", s.Of(new(Regex))), one("present", map[string]any{"type": "boolean"})}}
+}
+
+// decodeMatch makes the conditions of a route from what stands under match.
+func (l *loader) decodeMatch(doc *matchDoc, n *Node) Match {
+	m := Match{Path: PathMatch{Kind: PathPrefix, Value: "/"}}
+	if doc.Path != nil {
+		m.Path = PathMatch(*doc.Path)
+	}
+	seen := make(map[method]bool, len(doc.Methods))
+	for i, one := range doc.Methods {
+		if seen[one] {
+			l.report(n, fmt.Sprintf("methods[%d]", i), false, "the method %s stands here twice", one)
+			continue
+		}
+		seen[one] = true
+		m.Methods = append(m.Methods, string(one))
+	}
+	if methods := n.Get("methods"); methods != nil && methods.Kind == List && len(methods.Items) == 0 {
+		l.report(methods, "", false, "name at least one method").Hintf("leave methods out for any")
+	}
+	slices.Sort(m.Methods)
+	m.Headers = l.headerMatches(doc.Headers, n.Get("headers"))
+	for name, v := range doc.Query {
+		v.Name = name
+		m.Query = append(m.Query, ValueMatch(v))
+	}
+	slices.SortFunc(m.Query, byName)
+	return m
+}
+
+func (l *loader) headerMatches(doc map[string]valueDoc, n *Node) []ValueMatch {
+	if n == nil || n.Kind != Map {
+		return nil
+	}
+	var matches []ValueMatch
+	seen := make(map[string]*Node, len(doc))
+	for _, key := range n.Keys {
+		v, name := doc[key.Text], strings.ToLower(key.Text)
+		switch first := seen[name]; {
+		case strings.HasPrefix(name, ":") || name == "host":
+			l.reportKey(key, "%s is no header to match", quote(key.Text)).Hintf("use hostnames, match.path or match.methods")
+			continue
+		case !token(name):
+			l.reportKey(key, "%s can't be the name of a header", quote(key.Text))
+			continue
+		case first != nil:
+			l.reportKey(key, "the header %s stands here twice: case does not count", quote(name)).also(first.Pos)
+			continue
+		}
+		seen[name] = key
+		v.Name = name
+		matches = append(matches, ValueMatch(v))
+	}
+	slices.SortFunc(matches, byName)
+	return matches
+}
+
+func byName(a, b ValueMatch) int { return cmp.Compare(a.Name, b.Name) }

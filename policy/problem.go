@@ -1,0 +1,87 @@
+package policy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Pos is a place in a policy file. Line and Col count from 1, Col in characters; the zero Line means the file as a whole.
+type Pos struct {
+	File string `json:"file"`
+	Line int    `json:"line,omitempty"`
+	Col  int    `json:"col,omitempty"`
+}
+
+func (p Pos) String() string {
+	if p.Line == 0 {
+		return p.File
+	}
+	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Col)
+}
+
+func (p Pos) compare(o Pos) int {
+	return cmp.Or(cmp.Compare(p.File, o.File), cmp.Compare(p.Line, o.Line), cmp.Compare(p.Col, o.Col))
+}
+
+// Problem is something wrong with the policy files, at its place.
+type Problem struct {
+	Pos     Pos     `json:"pos"`
+	Path    string  `json:"path,omitempty"` // routes.orders.cors.allowOrigins[0]
+	Message string  `json:"message"`
+	Hint    string  `json:"hint,omitempty"` // what to do about it
+	Also    []Pos   `json:"also,omitempty"` // the other places of a conflict; their files are to blame too
+	Warning bool    `json:"warning,omitempty"`
+	Missing *Target `json:"missing,omitempty"` // the entry that a reference does not find
+
+	stage    stage
+	blames   []string // files that policy files refer to, to blame as well
+	culprits []string // files that may have caused it, blamed when those above have not changed
+}
+
+// Target names an entry of a section.
+type Target struct {
+	Section string `json:"section"`
+	Name    string `json:"name"` // "" for any
+}
+
+// Error gives the problem on one line: "edge.yaml:8:5: routes.orders.cors.allowOrigins: name at least ...".
+func (p *Problem) Error() string {
+	s := p.Pos.String() + ": "
+	if p.Path != "" {
+		s += p.Path + ": "
+	}
+	return s + p.Message
+}
+
+// Hintf says what to do about the problem.
+func (p *Problem) Hintf(format string, args ...any) *Problem {
+	p.Hint = fmt.Sprintf(format, args...)
+	return p
+}
+
+// Problems is everything wrong with a set of files, in order of file, line and column.
+type Problems []*Problem
+
+// HasErrors tells whether there is a problem that is not a warning.
+func (ps Problems) HasErrors() bool {
+	return slices.ContainsFunc(ps, func(p *Problem) bool { return !p.Warning })
+}
+
+// Err joins the problems that are not warnings, nil when there is none.
+func (ps Problems) Err() error {
+	var errs []error
+	for _, p := range ps {
+		if !p.Warning {
+			errs = append(errs, p)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (ps Problems) sort() {
+	slices.SortStableFunc(ps, func(a, b *Problem) int {
+		return cmp.Or(a.Pos.compare(b.Pos), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Message, b.Message))
+	})
+}

@@ -1,0 +1,277 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+)
+
+// resolve binds the routes to their gateways, merges their settings and checks the result.
+func (l *loader) resolve() {
+	if len(l.model.Gateways) == 0 && len(l.routes) == 0 && len(l.files) > 0 && !l.problems.HasErrors() {
+		l.add(&Problem{Pos: Pos{File: "."}, Message: "there is no gateway: nothing will be served", Warning: true})
+	}
+	l.checks = nil
+	vague := make(map[string]bool)
+	for _, r := range l.routes {
+		vague[r.route.Name] = r.vague
+		for _, name := range r.route.Gateways {
+			if g := l.gateways[name]; g != nil {
+				l.resolveRoute(g, r)
+			}
+		}
+	}
+	for _, g := range l.model.Gateways {
+		slices.SortStableFunc(g.Routes, byPrecedence)
+		l.conflicts(g, vague)
+	}
+	for _, c := range l.checks {
+		c.set.Setting.Check(c)
+	}
+}
+
+// binding is one route at one gateway while its layers are merged.
+type binding struct {
+	gateway  *gatewayLayers
+	route    *routeLayer
+	services []*serviceLayer // that get requests
+	bound    *BoundRoute
+	broken   bool // a setting is missing because of what was told already
+}
+
+func (l *loader) resolveRoute(g *gatewayLayers, r *routeLayer) {
+	b := &binding{gateway: g, route: r, bound: &BoundRoute{Route: r.route, Gateway: g.gateway}}
+	for _, backend := range r.route.Backends {
+		b.services = append(b.services, l.services[backend.Service.Name])
+	}
+	l.lockedKeys(b)
+	for _, kind := range b.kinds() {
+		if kind.Stacked {
+			l.stack(b, kind)
+		} else {
+			l.mergeKind(b, kind)
+		}
+	}
+	g.gateway.Routes = append(g.gateway.Routes, b.bound)
+	l.needsBackend(b)
+	for _, set := range b.bound.Settings {
+		l.checks = append(l.checks, &Check{set: set, place: InRoute, route: b.bound, entry: &r.route.Entry, load: l, culprits: b.files(set.Kind)})
+	}
+}
+
+// kinds are those that any layer of the route writes and a route can have, by key.
+func (b *binding) kinds() []*Kind {
+	var kinds []*Kind
+	add := func(y *layer) {
+		for _, w := range y.sets {
+			if w.kind.Places&InRoute != 0 {
+				kinds = append(kinds, w.kind)
+			}
+		}
+	}
+	add(&b.gateway.defaults)
+	for _, s := range b.services {
+		add(&s.layer)
+	}
+	add(&b.route.layer)
+	slices.SortFunc(kinds, func(a, b *Kind) int { return strings.Compare(a.Key, b.Key) })
+	return slices.Compact(kinds)
+}
+
+// files are those that decide on a setting of the route.
+func (b *binding) files(k *Kind) []string {
+	files := []string{b.route.raw.key.Pos.File}
+	for _, s := range b.services {
+		if s.layer.get(k) != nil {
+			files = append(files, s.raw.key.Pos.File)
+		}
+	}
+	if d := b.gateway.defaults.get(k); d != nil {
+		files = append(files, d.node.Pos.File)
+	}
+	return files
+}
+
+// lockedKeys refuses what the gateway's defaults keep for themselves.
+func (l *loader) lockedKeys(b *binding) {
+	if len(b.gateway.locked) == 0 {
+		return
+	}
+	refuse := func(y *layer) {
+		for _, w := range y.sets {
+			lock := b.gateway.locked[w.kind.Key]
+			if lock == nil {
+				continue
+			}
+			l.report(y.node, w.kind.Key, false, "the defaults of gateway %s lock this key (%s)", quote(b.gateway.gateway.Name), lock.Pos).
+				suspect(lock.Pos.File, b.route.raw.key.Pos.File).
+				Hintf("remove it here, or take it out of locked there")
+		}
+	}
+	for _, s := range b.services {
+		refuse(&s.layer)
+	}
+	refuse(&b.route.layer)
+}
+
+// mergeKind gives the route the merged setting of a kind.
+func (l *loader) mergeKind(b *binding, kind *Kind) {
+	key := mergeKey{kind: kind}
+	d, r := b.gateway.defaults.get(kind), b.route.layer.get(kind)
+	layer := Layer{InDefaults, b.gateway.gateway.Name}
+	bad := false
+	if d != nil {
+		key.defaults, bad = d.node, !d.ok
+	}
+	if r != nil {
+		key.route, bad = r.node, bad || !r.ok
+	}
+	s, agree := l.serviceNode(b, key)
+	if s != nil {
+		key.service, bad = s.node, bad || !s.ok
+		layer = Layer{InService, l.ownerOf(b, s)}
+	}
+	if r != nil {
+		layer = Layer{InRoute, b.route.route.Name}
+	}
+	if bad || !agree {
+		b.broken = true
+		return
+	}
+	m := l.mergedOf(key)
+	switch {
+	case m.ok:
+		b.bound.Settings = append(b.bound.Settings, Set{Kind: kind, Setting: m.setting, Node: m.node, Layer: layer})
+	case m.node != nil:
+		b.broken = true
+	}
+}
+
+func (l *loader) ownerOf(b *binding, w *written) string {
+	for _, s := range b.services {
+		if s.layer.get(w.kind) == w {
+			return s.service.Name
+		}
+	}
+	return ""
+}
+
+// serviceNode finds what the services of a route say about a kind; false when they do not agree.
+func (l *loader) serviceNode(b *binding, key mergeKey) (*written, bool) {
+	var first *written
+	var writers []*written
+	for _, s := range b.services {
+		w := s.layer.get(key.kind)
+		if w != nil {
+			writers = append(writers, w)
+			first = w
+		}
+	}
+	if first == nil || len(b.services) == 1 {
+		return first, true
+	}
+	var want *Node
+	for i, s := range b.services {
+		var node *Node
+		if w := s.layer.get(key.kind); w != nil {
+			node = w.node
+		}
+		got := merge(merge(merge(nil, key.defaults), node), key.route)
+		if i > 0 && !got.equal(want) {
+			l.disagree(b, key.kind, writers)
+			return nil, false
+		}
+		want = got
+	}
+	return writers[0], true
+}
+
+// disagree reports that the services of a route say different things about what Envoy has only once per route.
+func (l *loader) disagree(b *binding, kind *Kind, writers []*written) {
+	var says []string
+	p := &Problem{}
+	for _, s := range b.services {
+		if w := s.layer.get(kind); w != nil {
+			says = append(says, s.service.Name+" ("+w.node.Pos.String()+")")
+		} else {
+			says = append(says, s.service.Name+" (nothing)")
+		}
+		p.suspect(s.raw.key.Pos.File)
+	}
+	l.report(b.route.raw.value, "backends", false, "the services disagree about %s: %s", kind.Key, strings.Join(says, ", ")).
+		suspect(p.culprits...).Hintf("write %s in the route", kind.Key)
+}
+
+// stack gives the route the settings of a stacked kind, outermost first.
+func (l *loader) stack(b *binding, kind *Kind) {
+	var sets []Set
+	put := func(w *written, layer Layer) {
+		switch {
+		case w == nil:
+		case !w.ok:
+			b.broken = true
+		case w.setting == nil:
+			sets = nil
+		default:
+			if r, ok := w.setting.(Replacer); ok && r.Replaces() {
+				sets = nil
+			}
+			sets = append(sets, Set{Kind: kind, Setting: w.setting, Node: w.node, Layer: layer})
+		}
+	}
+	put(b.gateway.defaults.get(kind), Layer{InDefaults, b.gateway.gateway.Name})
+	route := b.route.layer.get(kind)
+	if !drops(route) && l.stackable(b, kind) {
+		for _, s := range b.services {
+			put(s.layer.get(kind), Layer{InService, s.service.Name})
+		}
+	}
+	put(route, Layer{InRoute, b.route.route.Name})
+	b.bound.Settings = append(b.bound.Settings, sets...)
+}
+
+// drops tells whether a written stacked setting leaves nothing of the outer ones.
+func drops(w *written) bool {
+	if w == nil || !w.ok {
+		return false
+	}
+	r, ok := w.setting.(Replacer)
+	return w.setting == nil || ok && r.Replaces()
+}
+
+// stackable tells whether the service layer of a stacked kind can count for the route: Envoy picks the service after
+// it has asked, so there must be only one.
+func (l *loader) stackable(b *binding, kind *Kind) bool {
+	if len(b.services) < 2 {
+		return true
+	}
+	writes := func(s *serviceLayer) bool { return s.layer.get(kind) != nil }
+	if !slices.ContainsFunc(b.services, writes) {
+		return false
+	}
+	off := func(s *serviceLayer) bool { w := s.layer.get(kind); return w != nil && w.ok && w.setting == nil }
+	if !slices.ContainsFunc(b.services, func(s *serviceLayer) bool { return !off(s) }) {
+		return true
+	}
+	for _, s := range b.services {
+		if w := s.layer.get(kind); w != nil {
+			l.report(b.route.raw.value, "backends", false, "%s of the service %s (%s) can't hold for a route with several services",
+				kind.Key, quote(s.service.Name), w.node.Pos).suspect(s.raw.key.Pos.File).
+				Hintf("write %s in the route, with replace: true or off where the service's own shall not count", kind.Key)
+		}
+	}
+	return false
+}
+
+func (l *loader) needsBackend(b *binding) {
+	r := b.route
+	if len(r.route.Backends) > 0 || r.broken || b.broken {
+		return
+	}
+	for _, a := range Each[Answerer](b.bound.Settings) {
+		if a.Answers() {
+			return
+		}
+	}
+	l.report(r.raw.value, "", false, "the route sends requests nowhere").suspect(b.gateway.raw.key.Pos.File).
+		Hintf("name a service: backends: {orders: 1}")
+}
