@@ -1,0 +1,294 @@
+package xds
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Options are the settings of a server. The zero value works.
+type Options struct {
+	Log     *slog.Logger          // discards when nil
+	Metrics prometheus.Registerer // registers nowhere when nil
+
+	// StageTimeout is how long an Envoy may stand still before what waits for its acknowledgement goes on without
+	// it, and before a publication stops waiting for it; 5 s when 0.
+	StageTimeout time.Duration
+
+	// RemovalGrace is how long an Envoy keeps a cluster, an endpoint assignment, a secret, a route or an extension
+	// config that nothing leads to any more: requests that were routed before may still need it, as when they wait
+	// for an auth answer. 1 s when 0.
+	RemovalGrace time.Duration
+
+	// RetryNACK is how long after a rejection the rejected resources are sent again unchanged, for what can heal by
+	// itself (a port that was taken). Never when 0; at least 10 s.
+	RetryNACK time.Duration
+
+	// MaxStreams bounds the streams over all groups; 10,000 when 0.
+	MaxStreams int
+
+	// MaxRequests bounds the requests of one stream within one second. A stream with more is ended; 2,000 when 0.
+	MaxRequests int
+
+	// OnNACK is called, when set, for each rejection, on the goroutine of the stream: it must not block.
+	OnNACK func(NodeStatus)
+}
+
+func (o Options) filled() Options {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.StageTimeout = cmp.Or(o.StageTimeout, 5*time.Second)
+	o.RemovalGrace = cmp.Or(o.RemovalGrace, time.Second)
+	if o.RetryNACK > 0 {
+		o.RetryNACK = max(o.RetryNACK, 10*time.Second)
+	}
+	o.MaxStreams = cmp.Or(o.MaxStreams, 10_000)
+	o.MaxRequests = cmp.Or(o.MaxRequests, 2_000)
+	return o
+}
+
+// Server serves snapshots to groups of Envoys.
+type Server struct {
+	o       Options
+	metrics *metrics
+	current atomic.Pointer[Publication]
+	wake    chan struct{} // capacity 1: something was published
+
+	mu      sync.Mutex // guards what follows
+	groups  map[string]*group
+	streams map[*stream]struct{}           // those that have told their node
+	cancels map[*stream]context.CancelFunc // all
+	stopped bool
+}
+
+// group is the Envoys that are served the same snapshot.
+type group struct {
+	name   string
+	served atomic.Pointer[Snapshot] // nil: its streams are held
+	size   int                      // streams; guarded by Server.mu
+}
+
+// New makes a server. It starts nothing: see [Server.Run].
+func New(o Options) *Server {
+	s := &Server{
+		o:       o.filled(),
+		wake:    make(chan struct{}, 1),
+		groups:  map[string]*group{},
+		streams: map[*stream]struct{}{},
+		cancels: map[*stream]context.CancelFunc{},
+	}
+	s.metrics = newMetrics(o.Metrics, s)
+	return s
+}
+
+// Register adds the aggregated discovery service, and no other, to r.
+func (s *Server) Register(r grpc.ServiceRegistrar) {
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(r, aggregated{s})
+}
+
+// Publish replaces what the groups are served and returns at once. A group that is absent from the map is no longer
+// served: its streams are held and get nothing new. Nothing is sent unless [Server.Run] runs.
+func (s *Server) Publish(groups map[string]*Snapshot) *Publication {
+	groups = maps.Clone(groups)
+	maps.DeleteFunc(groups, func(_ string, snapshot *Snapshot) bool { return snapshot == nil })
+
+	s.mu.Lock()
+	p := newPublication(groups, s.streams)
+	s.current.Swap(p).stop(Superseded)
+	changed := s.serve(groups)
+	if s.stopped {
+		p.stop(Stopped)
+	}
+	s.mu.Unlock()
+
+	for _, name := range changed {
+		s.o.Log.Info("snapshot published", "group", name, "revision", groups[name].revision, "resources", groups[name].size())
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default: // Run has not come round to the last one
+	}
+	return p
+}
+
+// serve puts the snapshots in place and names the groups that they are new to.
+func (s *Server) serve(groups map[string]*Snapshot) (changed []string) {
+	for name, g := range s.groups {
+		if groups[name] == nil {
+			g.served.Store(nil)
+			s.drop(g)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
+		before := s.group(name).served.Swap(groups[name])
+		if before == nil || before.revision != groups[name].revision {
+			changed = append(changed, name)
+		}
+	}
+	return changed
+}
+
+// group finds or makes the group of that name.
+func (s *Server) group(name string) *group {
+	g, ok := s.groups[name]
+	if !ok {
+		g = &group{name: name}
+		s.groups[name] = g
+	}
+	return g
+}
+
+// drop forgets a group that is neither served nor connected.
+func (s *Server) drop(g *group) {
+	if g.size == 0 && g.served.Load() == nil {
+		delete(s.groups, g.name)
+	}
+}
+
+// Run brings to the streams what is published, until ctx ends; then it ends the streams.
+func (s *Server) Run(ctx context.Context) error {
+	var told *Publication
+	for {
+		p := s.current.Load()
+		var done <-chan struct{}
+		if p != told {
+			done = p.done
+		}
+		select {
+		case <-ctx.Done():
+			s.stop()
+			return nil
+		case <-s.wake:
+			for _, st := range s.connected() {
+				st.update()
+			}
+		case <-done:
+			s.tell(p)
+			told = p
+		}
+	}
+}
+
+// tell notes how a publication ended.
+func (s *Server) tell(p *Publication) {
+	o, took := p.Outcome(), time.Since(p.started)
+	if o.State == Acknowledged {
+		s.metrics.publish.Observe(took.Seconds())
+	}
+	s.o.Log.Debug("publication ended", "state", o.State, "seconds", took.Seconds())
+}
+
+func (s *Server) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+	s.current.Load().stop(Stopped)
+	for _, cancel := range s.cancels {
+		cancel()
+	}
+}
+
+// connected lists the streams that have told their node.
+func (s *Server) connected() []*stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.streams))
+}
+
+// Status lists the connected Envoys by group, node id and time of connection.
+func (s *Server) Status() []NodeStatus {
+	streams := s.connected()
+	nodes := make([]NodeStatus, 0, len(streams))
+	for _, st := range streams {
+		nodes = append(nodes, st.status())
+	}
+	slices.SortFunc(nodes, func(a, b NodeStatus) int {
+		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.ID, b.ID), a.Connected.Compare(b.Connected))
+	})
+	return nodes
+}
+
+// aggregated is the gRPC service. Each stream gets a go-control-plane server of its own, so that what that server asks
+// for needs no look-up by stream.
+type aggregated struct{ s *Server }
+
+func (a aggregated) StreamAggregatedResources(str discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+	return a.s.hold(str.Context(), SotW, func(srv serverv3.Server) error { return srv.StreamHandler(str, resource.AnyType) })
+}
+
+func (a aggregated) DeltaAggregatedResources(str discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	return a.s.hold(str.Context(), Delta, func(srv serverv3.Server) error { return srv.DeltaStreamHandler(str, resource.AnyType) })
+}
+
+// hold serves one stream until it ends.
+func (s *Server) hold(ctx context.Context, p Protocol, serve func(serverv3.Server) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	st := newStream(ctx, s, p)
+	if err := s.open(st, cancel); err != nil {
+		return err
+	}
+	defer s.close(st)
+	if err := serve(serverv3.NewServer(ctx, st, st, options()...)); err != nil {
+		return err
+	}
+	if s.ended() {
+		return status.Error(codes.Unavailable, "the control plane is shutting down")
+	}
+	return nil
+}
+
+func (s *Server) ended() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped
+}
+
+func (s *Server) open(st *stream, cancel context.CancelFunc) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return status.Error(codes.Unavailable, "the control plane is shutting down")
+	}
+	if len(s.cancels) >= s.o.MaxStreams {
+		return status.Errorf(codes.ResourceExhausted, "there are %d streams already", s.o.MaxStreams)
+	}
+	s.cancels[st] = cancel
+	return nil
+}
+
+// join adds the stream to its group, once its node is known.
+func (s *Server) join(st *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.group = s.group(st.node.GetCluster())
+	st.group.size++
+	s.streams[st] = struct{}{}
+}
+
+func (s *Server) close(st *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.cancels, st)
+	if _, ok := s.streams[st]; !ok {
+		return
+	}
+	delete(s.streams, st)
+	st.group.size--
+	s.drop(st.group)
+	s.current.Load().leave(st)
+}
