@@ -1,0 +1,41 @@
+package store
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"time"
+)
+
+// dialTimeout bounds a dial, which runs on after the request that asked for it gave up, for the next one to use.
+const dialTimeout = time.Second
+
+// dialer connects to Redis. It never fails: after as many failed dials as it may hold connections, go-redis' pool would
+// try again once a second only, and Redis would be back for longer than that before we see it. What couldn't be reached
+// fails at the first write instead.
+func dialer(config *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	plain := &net.Dialer{Timeout: dialTimeout}
+	dial := plain.DialContext
+	if config != nil {
+		dial = (&tls.Dialer{NetDialer: plain, Config: config}).DialContext
+	}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		if err != nil {
+			return unreached{err}, nil
+		}
+		return c, nil
+	}
+}
+
+// unreached is a connection that was never made.
+type unreached struct{ err error }
+
+func (u unreached) Read([]byte) (int, error)       { return 0, u.err }
+func (u unreached) Write([]byte) (int, error)      { return 0, u.err }
+func (unreached) Close() error                     { return nil }
+func (unreached) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (unreached) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (unreached) SetDeadline(time.Time) error      { return nil }
+func (unreached) SetReadDeadline(time.Time) error  { return nil }
+func (unreached) SetWriteDeadline(time.Time) error { return nil }

@@ -1,0 +1,109 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+)
+
+// longPart is the length in bytes above which Key holds the digest of a part: keys stay short, and 180 bytes of Redis
+// are enough for one.
+const longPart = 40
+
+// Key joins the parts of a bucket's name: the limit, then the values that it counts by. Different parts never give the
+// same key. Ordinary text stays readable ("route/orders/0|203.0.113.7"), other bytes are written %XX, and of a long
+// part only the start and a digest are kept.
+func Key(parts ...string) string {
+	n := len(parts)
+	for _, p := range parts {
+		n += min(len(p), longPart+16)
+	}
+	b := make([]byte, 0, n)
+	for i, p := range parts {
+		if i > 0 {
+			b = append(b, '|')
+		}
+		b = appendPart(b, p)
+	}
+	return string(b)
+}
+
+// Digest stands for a value that must not be told to whoever reads Redis, such as an API key.
+func Digest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:16])
+}
+
+func appendPart(b []byte, p string) []byte {
+	if len(p) > longPart {
+		b = appendEscaped(b, p[:8])
+		b = append(b, '#') // escaped in ordinary text, so no short part looks like this
+		return append(b, Digest(p)...)
+	}
+	return appendEscaped(b, p)
+}
+
+func appendEscaped(b []byte, p string) []byte {
+	const digits = "0123456789ABCDEF"
+	for i := range len(p) {
+		if c := p[i]; plain(c) {
+			b = append(b, c)
+		} else {
+			b = append(b, '%', digits[c>>4], digits[c&15])
+		}
+	}
+	return b
+}
+
+// plain bytes stand for themselves in a part.
+func plain(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("._-/:@+=,", c) >= 0
+}
+
+// redisKey is the key in Redis of a bucket: legation:{key}, with :gcra after it for GCRA, whose value is another. What
+// Key makes is taken as it is. The braces are Redis Cluster's hash tag, so other bytes are escaped, or digested.
+func redisKey(h *Hit) string {
+	b := make([]byte, 0, len(h.Key)+len("legation:{}:gcra"))
+	b = append(b, "legation:{"...)
+	if made(h.Key) {
+		b = append(b, h.Key...)
+	} else {
+		b = append(b, '~')
+		b = appendPart(b, h.Key)
+	}
+	b = append(b, '}')
+	if h.Algorithm == GCRA {
+		b = append(b, ":gcra"...)
+	}
+	return string(b)
+}
+
+// made tells whether key has only bytes that Key writes.
+func made(key string) bool {
+	if key == "" || len(key) > 1024 {
+		return false
+	}
+	for i := range len(key) {
+		if c := key[i]; !plain(c) && c != '|' && c != '%' && c != '#' {
+			return false
+		}
+	}
+	return true
+}
+
+// slot is the Redis Cluster slot of a key that redisKey made: CRC16 (XMODEM) of its hash tag.
+func slot(key string) int {
+	tag := key[strings.IndexByte(key, '{')+1 : strings.IndexByte(key, '}')]
+	var crc uint16
+	for i := range len(tag) {
+		crc ^= uint16(tag[i]) << 8
+		for range 8 {
+			if crc&0x8000 != 0 {
+				crc = crc<<1 ^ 0x1021
+			} else {
+				crc <<= 1
+			}
+		}
+	}
+	return int(crc % 16384)
+}

@@ -1,0 +1,288 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// server is a redis-server of a test.
+type server struct {
+	t    testing.TB
+	port int
+	args []string
+	cmd  *exec.Cmd
+}
+
+// startRedis starts a redis-server on a port of the kernel's choice and stops it with the test.
+func startRedis(t testing.TB, args ...string) *server {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Skip("no redis-server on PATH")
+	}
+	s := &server{t: t, port: freePort(t), args: append([]string{"--save", "", "--dir", t.TempDir(), "--loglevel", "warning"}, args...)}
+	s.start()
+	t.Cleanup(s.kill)
+	return s
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func (s *server) start() {
+	s.t.Helper()
+	s.cmd = exec.Command("redis-server", append([]string{"--bind", "127.0.0.1", "--port", fmt.Sprint(s.port)}, s.args...)...)
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	until(s.t, 10*time.Second, "redis-server to answer", func() bool {
+		c, err := net.Dial("tcp", s.addr())
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+}
+
+func (s *server) kill() {
+	if s.cmd != nil {
+		_ = s.cmd.Process.Kill() // also ends one that is stopped
+		_ = s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+func (s *server) signal(sig syscall.Signal) {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *server) addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
+
+func (s *server) url() string { return "redis://" + s.addr() }
+
+func (s *server) client() *redis.Client {
+	c := redis.NewClient(&redis.Options{Addr: s.addr()})
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// until waits for ok, at most d.
+func until(t testing.TB, d time.Duration, what string, ok func() bool) {
+	t.Helper()
+	end, tick := time.Now().Add(d), time.NewTicker(2*time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Now().After(end) {
+			t.Fatalf("waited %s for %s", d, what)
+		}
+		<-tick.C
+	}
+}
+
+func open(t *testing.T, o Options) Store {
+	t.Helper()
+	s, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// openReady opens a store that has answered, with a timeout for machines that are busy.
+func openReady(t *testing.T, url string) Store {
+	t.Helper()
+	s := open(t, Options{URL: url, Timeout: 2 * time.Second})
+	until(t, 10*time.Second, "the store to be ready", func() bool { return s.Health().OK })
+	return s
+}
+
+func count(t *testing.T, s Store, hits ...Hit) []Outcome {
+	t.Helper()
+	out, err := s.Count(t.Context(), hits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func daily(key string, limit, hits int64) Hit {
+	return Hit{Key: key, Limit: limit, Window: 24 * time.Hour, Hits: hits}
+}
+
+func TestRedisMalformedURL(t *testing.T) {
+	for _, url := range []string{
+		"redis://:hunter2@host:port",
+		"redis://user:hunter2@host/nodb",
+		"redis://:hun/ter2@host",
+		"redis://:hunter2@host#x",
+		"http://:hunter2@host",
+		"redis://:hunter2@host?cluster=maybe",
+		"redis://:hunter2@host?wrong=1",
+		"redis://host?addr=hunter2",
+		"redis://host?master_name=m&password=hunter2&addr=x",
+		"://hunter2",
+	} {
+		s, err := Open(Options{URL: url})
+		if err == nil {
+			s.Close()
+			t.Errorf("%s: opened", url)
+			continue
+		}
+		if url != "redis://host?addr=hunter2" && (strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "ter2")) {
+			t.Errorf("%s: the error tells the password: %v", url, err)
+		}
+	}
+}
+
+func TestRedisAbsentAtStartHeals(t *testing.T) {
+	r := startRedis(t)
+	r.kill()
+	s := open(t, Options{URL: r.url()})
+	unavailableWithin(t, s, 15*time.Millisecond)
+	until(t, 5*time.Second, "the reason", func() bool { return strings.Contains(s.Health().Reason, "refused") })
+	r.start()
+	healsWithin(t, s, time.Second)
+}
+
+func TestRedisKilledAndRestarted(t *testing.T) {
+	r := startRedis(t)
+	s := open(t, Options{URL: r.url()})
+	healsWithin(t, s, time.Second)
+	r.kill()
+	unavailableWithin(t, s, 15*time.Millisecond)
+	down := time.Now() // for so many dials that go-redis' pool would go to one a second
+	until(t, 5*time.Second, "a while", func() bool { return time.Since(down) > 1500*time.Millisecond })
+	r.start()
+	healsWithin(t, s, time.Second)
+}
+
+func TestRedisPaused(t *testing.T) {
+	r := startRedis(t)
+	s := open(t, Options{URL: r.url()})
+	healsWithin(t, s, time.Second)
+	r.signal(syscall.SIGSTOP)
+	unavailableWithin(t, s, 15*time.Millisecond)
+	r.signal(syscall.SIGCONT)
+	healsWithin(t, s, time.Second)
+}
+
+func TestRedisThatSwallowsPackets(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") // its backlog takes connections that nobody serves
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := open(t, Options{URL: "redis://" + l.Addr().String()})
+	unavailableWithin(t, s, 15*time.Millisecond)
+}
+
+func TestRedisReadOnlyAndFull(t *testing.T) {
+	r := startRedis(t)
+	s := open(t, Options{URL: r.url()})
+	c := r.client()
+	for _, trouble := range []struct{ set, back, reason string }{
+		{"REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "READONLY"},
+		{"CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0", "OOM"},
+	} {
+		healsWithin(t, s, time.Second)
+		do(t, c, trouble.set)
+		unavailableWithin(t, s, 15*time.Millisecond)
+		until(t, time.Second, trouble.reason, func() bool { return strings.Contains(s.Health().Reason, trouble.reason) })
+		do(t, c, trouble.back)
+	}
+	healsWithin(t, s, time.Second)
+}
+
+func do(t *testing.T, c *redis.Client, line string) {
+	t.Helper()
+	var args []any
+	for _, w := range strings.Fields(line) {
+		args = append(args, w)
+	}
+	if err := c.Do(t.Context(), args...).Err(); err != nil {
+		t.Fatal(line, err)
+	}
+}
+
+func TestRedisWrongPassword(t *testing.T) {
+	r := startRedis(t, "--requirepass", "right")
+	var log bytes.Buffer
+	s := open(t, Options{URL: "redis://:hunter2@" + r.addr(), Log: logTo(&log)})
+	unavailableWithin(t, s, 15*time.Millisecond)
+	until(t, 2*time.Second, "WRONGPASS", func() bool { return strings.Contains(s.Health().Reason, "WRONGPASS") })
+	_, err := s.Count(t.Context(), []Hit{daily("a", 1, 1)})
+	s.Close()
+	if text := fmt.Sprint(err, log.String(), s.Health()); strings.Contains(text, "hunter2") {
+		t.Errorf("the password is told: %s", text)
+	}
+	open := openReady(t, "redis://:right@"+r.addr())
+	count(t, open, daily("a", 1, 1))
+}
+
+func TestRedisOverSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r.sock")
+	startRedis(t, "--unixsocket", path)
+	s := openReady(t, "unix://"+path)
+	if got := count(t, s, daily("a", 2, 1))[0].Remaining; got != 1 {
+		t.Errorf("remaining %d, want 1", got)
+	}
+}
+
+// unavailableWithin asks until the store says that it is unavailable; each answer has to come within d. A busy machine
+// is forgiven a few that don't.
+func unavailableWithin(t *testing.T, s Store, d time.Duration) {
+	t.Helper()
+	late, refused := 0, 0
+	for i := range 60 {
+		start := time.Now()
+		_, err := s.Count(context.Background(), []Hit{daily(fmt.Sprint("down", i), 1, 1)})
+		if time.Since(start) > d {
+			late++
+		}
+		if err != nil {
+			refused++
+			if !isUnavailable(err) {
+				t.Fatalf("got %v, want ErrUnavailable", err)
+			}
+		}
+	}
+	if refused < 50 {
+		t.Errorf("%d of 60 were refused", refused)
+	}
+	if late > 3 {
+		t.Errorf("%d of 60 answers took longer than %s", late, d)
+	}
+}
+
+func healsWithin(t *testing.T, s Store, d time.Duration) {
+	t.Helper()
+	start := time.Now()
+	until(t, 10*time.Second, "the store to heal", func() bool {
+		_, err := s.Count(context.Background(), []Hit{daily("heal", 1<<40, 1)})
+		return err == nil
+	})
+	if took := time.Since(start); took > d {
+		t.Errorf("healed after %s, want %s", took, d)
+	}
+	until(t, time.Second, "health", func() bool { return s.Health().OK })
+}

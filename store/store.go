@@ -1,0 +1,169 @@
+// Package store counts hits for limits: in Redis (single, Sentinel or Cluster), shared by every process that uses it,
+// or embedded, in this process. Both give the same answers; one conformance suite runs over them.
+//
+// ratelimit, auth and the later companions call it through [Store]; app opens it. It is the only room that imports a
+// Redis client.
+//
+// A bucket is a limit and a value ([Key] joins the two). A fixed window starts at a multiple of its length since the
+// epoch, by Redis' own clock, and its key expires with it; a GCRA bucket holds Burst hits and fills at Limit per Window.
+// Hits that were refused are never counted.
+package store
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Algorithm says how a bucket counts.
+type Algorithm uint8
+
+// The algorithms.
+const (
+	FixedWindow Algorithm = iota // Limit hits in each window, windows aligned to the epoch
+	GCRA                         // a bucket of Burst hits that fills at Limit per Window
+)
+
+// String gives the name that policies use.
+func (a Algorithm) String() string {
+	switch a {
+	case FixedWindow:
+		return "fixedWindow"
+	case GCRA:
+		return "gcra"
+	}
+	return fmt.Sprintf("algorithm(%d)", uint8(a))
+}
+
+// Bounds of a [Hit]. Redis' scripts count in doubles, which are exact up to 2^53.
+const (
+	MaxCount  = int64(1) << 53           // of Limit, Burst and Hits
+	MinWindow = 10 * time.Millisecond    // shorter windows are shorter than a trip to Redis
+	MaxWindow = 2 * 366 * 24 * time.Hour // also the longest time that a GCRA bucket may take to fill
+	MaxHits   = 128                      // hits of one Count
+)
+
+var (
+	// ErrUnavailable is what [Store.Count] wraps when the store can't answer: it is down, slow, read-only, full, or the
+	// password is wrong. Whether the hits were counted isn't known; they are not sent again.
+	ErrUnavailable = errors.New("store unavailable")
+	// ErrInvalid is what [Hit.Validate] and [Store.Count] wrap when a hit can't be counted.
+	ErrInvalid = errors.New("invalid hit")
+)
+
+// Hit asks for Hits from one bucket.
+type Hit struct {
+	Key       string // the bucket, as of [Key]; any bytes
+	Algorithm Algorithm
+	Limit     int64         // hits per Window
+	Window    time.Duration // whole milliseconds
+	Burst     int64         // GCRA: the size of the bucket
+	Hits      int64         // 0 asks without counting
+}
+
+// Outcome is the answer for one [Hit].
+type Outcome struct {
+	Allowed    bool          // for a Hit that asks without counting: whether one more would be
+	Limit      int64         // hits that the bucket holds: Limit of a fixed window, Burst of GCRA
+	Remaining  int64         // hits left, after this one when it was counted
+	Reset      time.Duration // until the window ends, or the GCRA bucket is full again
+	RetryAfter time.Duration // 0 when allowed; else until these hits would be, as far as is known now
+}
+
+// Health is the state of a store, for readiness and status. It holds no secret.
+type Health struct {
+	OK     bool
+	Kind   string // embedded, redis, sentinel or cluster
+	Reason string // why it isn't OK
+}
+
+// Store counts hits.
+type Store interface {
+	// Count takes all or none: when one bucket refuses, none is charged. Outcomes are in the order of hits. A bucket
+	// that is named twice is charged for both.
+	Count(ctx context.Context, hits []Hit) ([]Outcome, error)
+	Health() Health
+	Close() error
+}
+
+// Options of [Open]; the zero value is an embedded store.
+type Options struct {
+	// URL of Redis; empty is the embedded store. redis://, rediss:// and unix:// are one Redis; with ?master_name= the
+	// address is a Sentinel's; with ?cluster=true or ?addr=host:port (more nodes) it is a Cluster's.
+	URL     string
+	TLS     *tls.Config   // for rediss://; nil: the system's authorities
+	Timeout time.Duration // of one Count, all told; default 10 ms
+	MaxKeys int           // embedded: keys held at most; default 1,000,000
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
+}
+
+// Open gives the store of o.URL. It doesn't wait for Redis: one that is absent is unavailable until it comes. Close
+// ends what Open started.
+func Open(o Options) (Store, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 10 * time.Millisecond
+	}
+	if o.URL == "" {
+		return openEmbedded(o), nil
+	}
+	return openRedis(o)
+}
+
+// Validate tells what makes h impossible to count.
+func (h Hit) Validate() error {
+	switch {
+	case h.Algorithm > GCRA:
+		return fmt.Errorf("%w: unknown algorithm %d", ErrInvalid, h.Algorithm)
+	case h.Limit < 1 || h.Limit > MaxCount:
+		return fmt.Errorf("%w: limit %d is not within 1 and 2^53", ErrInvalid, h.Limit)
+	case h.Hits < 0 || h.Hits > MaxCount:
+		return fmt.Errorf("%w: %d hits are not within 0 and 2^53", ErrInvalid, h.Hits)
+	case h.Window < MinWindow || h.Window > MaxWindow:
+		return fmt.Errorf("%w: window %s is not within %s and %s", ErrInvalid, h.Window, MinWindow, MaxWindow)
+	case h.Window%time.Millisecond != 0:
+		return fmt.Errorf("%w: window %s is not whole milliseconds", ErrInvalid, h.Window)
+	case h.Algorithm == FixedWindow:
+		return nil
+	case h.Burst < 1 || h.Burst > MaxCount:
+		return fmt.Errorf("%w: burst %d is not within 1 and 2^53", ErrInvalid, h.Burst)
+	case float64(h.Burst)*float64(h.Window)/float64(h.Limit) > float64(MaxWindow):
+		return fmt.Errorf("%w: a burst of %d takes longer than %s to fill", ErrInvalid, h.Burst, MaxWindow)
+	}
+	return nil
+}
+
+func validate(hits []Hit) error {
+	if len(hits) > MaxHits {
+		return fmt.Errorf("%w: %d hits at once, at most %d", ErrInvalid, len(hits), MaxHits)
+	}
+	for i := range hits {
+		if err := hits[i].Validate(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// size is how many hits the bucket holds.
+func (h Hit) size() int64 {
+	if h.Algorithm == GCRA {
+		return h.Burst
+	}
+	return h.Limit
+}
+
+// interval is GCRA's time between two hits, in µs, and slack how far rounding may be off.
+func (h Hit) interval() (interval, slack float64) {
+	interval = float64(h.Window.Microseconds()) / float64(h.Limit)
+	return interval, math.Min(1, interval/2)
+}

@@ -1,0 +1,110 @@
+package store
+
+import (
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// dial gives the client that o.URL asks for and its kind. Nothing is sent yet.
+func dial(o Options) (redis.UniversalClient, string, error) {
+	u, err := url.Parse(o.URL)
+	if err != nil || u.Fragment != "" || strings.Contains(u.Path, "@") { // err quotes the URL, password and all
+		return nil, "", errors.New("redis URL: want redis://user:password@host:port/db, the password percent-encoded")
+	}
+	q := u.Query()
+	cluster, asked := q.Get("cluster"), q.Has("cluster")
+	q.Del("cluster")
+	switch {
+	case asked && cluster != "true" && cluster != "false":
+		return nil, "", errors.New(`redis URL: cluster is "true" or "false"`)
+	case q.Has("master_name"):
+		c, err := redis.ParseFailoverURL(o.URL)
+		if err != nil {
+			return nil, "", urlError(u, err)
+		}
+		return sentinel(c, o), "sentinel", nil
+	case cluster == "true" || q.Has("addr"):
+		v := *u
+		v.RawQuery = q.Encode()
+		c, err := redis.ParseClusterURL(v.String())
+		if err != nil {
+			return nil, "", urlError(u, err)
+		}
+		return clusterClient(c, o), "cluster", nil
+	}
+	v := *u
+	v.RawQuery = q.Encode()
+	c, err := redis.ParseURL(v.String())
+	if err != nil {
+		return nil, "", urlError(u, err)
+	}
+	return single(c, o), "redis", nil
+}
+
+// urlError is err without what is secret in u.
+func urlError(u *url.URL, err error) error {
+	text := strings.TrimPrefix(err.Error(), "redis: ")
+	password, _ := u.User.Password()
+	for _, secret := range []string{password, u.Query().Get("password")} {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "…")
+		}
+	}
+	return fmt.Errorf("redis URL: %s", text)
+}
+
+// In all of these: nothing is retried, since a script that was charged may not be charged again when only its answer
+// was lost; and requests go one batch at a time, so that one Redis needs few connections.
+
+func single(c *redis.Options, o Options) *redis.Client {
+	c.MaxRetries, c.DialerRetries = -1, 1
+	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = dialTimeout, o.Timeout, o.Timeout, o.Timeout
+	c.ContextTimeoutEnabled, c.DisableIdentity = true, true
+	c.PoolSize, c.PipelinePoolSize = cmp.Or(c.PoolSize, 4), -1
+	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	c.TLSConfig = tlsConfig(c.TLSConfig, o.TLS)
+	c.Dialer = dialer(c.TLSConfig)
+	return redis.NewClient(c)
+}
+
+func sentinel(c *redis.FailoverOptions, o Options) *redis.Client {
+	c.MaxRetries, c.DialerRetries = -1, 1
+	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = dialTimeout, o.Timeout, o.Timeout, o.Timeout
+	c.ContextTimeoutEnabled, c.DisableIdentity = true, true
+	c.PoolSize, c.PipelinePoolSize = cmp.Or(c.PoolSize, 4), -1
+	c.TLSConfig = tlsConfig(c.TLSConfig, o.TLS)
+	c.Dialer = dialer(c.TLSConfig)
+	return redis.NewFailoverClient(c)
+}
+
+func clusterClient(c *redis.ClusterOptions, o Options) *redis.ClusterClient {
+	c.MaxRetries, c.DialerRetries = -1, 1
+	c.MinRetryBackoff, c.MaxRetryBackoff = -1, -1
+	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = dialTimeout, o.Timeout, o.Timeout, o.Timeout
+	c.ContextTimeoutEnabled, c.DisableIdentity, c.DisableRoutingPolicies = true, true, true
+	c.PoolSize, c.PipelinePoolSize = cmp.Or(c.PoolSize, 32), -1
+	c.ClusterStateReloadInterval = 2 * time.Second
+	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	c.TLSConfig = tlsConfig(c.TLSConfig, o.TLS)
+	c.Dialer = dialer(c.TLSConfig)
+	return redis.NewClusterClient(c)
+}
+
+// tlsConfig is the caller's when the URL asks for TLS, for the URL's server name.
+func tlsConfig(fromURL, own *tls.Config) *tls.Config {
+	if fromURL == nil || own == nil {
+		return fromURL
+	}
+	c := own.Clone()
+	c.ServerName = cmp.Or(c.ServerName, fromURL.ServerName)
+	c.InsecureSkipVerify = c.InsecureSkipVerify || fromURL.InsecureSkipVerify
+	return c
+}
