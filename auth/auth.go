@@ -1,0 +1,90 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/netip"
+	"time"
+)
+
+// RuleExtension is the context extension of a callout that names the rule: the rule's ID for our own Envoys, its bare
+// name (then the current rule of that name is meant) for an Envoy that others configure.
+const RuleExtension = "legation.rule"
+
+// Rule is what one route asks of its callers.
+type Rule struct {
+	Name      string     `json:"name"`             // the route, "edge/orders"; shown in logs and metrics; no "@"
+	Providers []Provider `json:"providers"`        // any one that accepts is enough, in this order; at least one
+	Limits    []string   `json:"limits,omitempty"` // limit IDs counted in the same call, through the Counter
+}
+
+// ID is the name and a hash over the whole rule, so that an Envoy and a companion that mean different rules by the
+// same name find out.
+func (r Rule) ID() string {
+	b, err := json.Marshal(r) // sorted maps, fields in order, nil and empty alike
+	if err != nil {
+		panic(err) // strings, bytes and integers only: cannot happen
+	}
+	sum := sha256.Sum256(b)
+	return r.Name + "@" + hex.EncodeToString(sum[:6])
+}
+
+// Provider is one way to accept a caller.
+type Provider struct {
+	Name string `json:"name"` // scheme of the identities: "idp"; no "/"
+	JWT  *JWT   `json:"jwt,omitempty"`
+}
+
+// JWT accepts bearer tokens that one issuer signed.
+type JWT struct {
+	Issuer    string            `json:"issuer"`              // exact "iss"; needed
+	Audiences []string          `json:"audiences,omitempty"` // "aud" has to name one of them; empty = any
+	JWKS      JWKS              `json:"jwks"`
+	Consumer  string            `json:"consumer,omitempty"` // claim that names the consumer, dotted when nested; "" = "sub"
+	Headers   map[string]string `json:"headers,omitempty"`  // request header (lower case) -> claim
+	Skew      time.Duration     `json:"skew,omitempty"`     // how far clocks may differ; 0 = 30 s
+}
+
+// JWKS is where the public keys come from: exactly one of the two.
+type JWKS struct {
+	URL  string `json:"url,omitempty"`  // https, or http to loopback
+	Keys []byte `json:"keys,omitempty"` // a JWK set, JSON
+}
+
+// Consumer is a name for one or more identities.
+type Consumer struct {
+	Name       string   // no "/", so that it never equals an identity
+	Identities []string // "idp/alice"
+}
+
+// Table is all that the service decides by. During a change it holds the old rules and the new: of several rules with
+// one name the last is the current one.
+type Table struct {
+	Rules     []Rule
+	Consumers []Consumer
+}
+
+// Counter counts a request against limits in the same call. The app wires it to the rate limit service.
+type Counter interface {
+	Count(ctx context.Context, limits []string, c Caller) Verdict
+}
+
+// Caller is what limits may count by. Of a caller that is not identified only those limits count that need no
+// identity.
+type Caller struct {
+	Identified bool
+	Consumer   string
+	IP         netip.Addr               // the client's, not a balancer's; not valid when unknown
+	Header     func(name string) string // lower-case name; "" when absent
+	Claim      func(path string) string // "" when absent or not identified
+}
+
+// Verdict is what the limits say.
+type Verdict struct {
+	Allowed bool
+	Status  int         // of a refusal: 429, or 503 when the count could not be had; else 429 is taken
+	Headers [][2]string // for the answer, allowed or not
+	Limit   string      // the limit that refused
+}

@@ -1,0 +1,169 @@
+package auth
+
+import (
+	"encoding/json"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+type claims map[string]any
+
+// maxDate is the end of the year 9999, in seconds.
+const maxDate = 253402300799
+
+// check applies the rules of RFC 7519, with "exp" needed. It returns when the token expires.
+func (c claims) check(p *provider, now time.Time) (expires time.Time, err error) {
+	if err := c.checkAudience(p.audiences); err != nil {
+		return time.Time{}, err
+	}
+	if sub, ok := c["sub"]; ok {
+		if _, ok := sub.(string); !ok {
+			return time.Time{}, errClaims
+		}
+	}
+	expires, set, ok := c.date("exp")
+	if !ok || !set {
+		return time.Time{}, errClaims
+	}
+	expires = expires.Add(p.skew)
+	if !now.Before(expires) {
+		return time.Time{}, errExpired
+	}
+	for _, name := range []string{"nbf", "iat"} {
+		t, set, ok := c.date(name)
+		if !ok {
+			return time.Time{}, errClaims
+		}
+		if set && t.After(now.Add(p.skew)) {
+			return time.Time{}, errEarly
+		}
+	}
+	return expires, nil
+}
+
+// checkAudience reads "aud" even where any will do, so that a wrong type never passes.
+func (c claims) checkAudience(accepted []string) error {
+	var named []string
+	switch aud := c["aud"].(type) {
+	case nil:
+		if _, ok := c["aud"]; ok { // null
+			return errClaims
+		}
+	case string:
+		named = []string{aud}
+	case []any:
+		for _, v := range aud {
+			s, ok := v.(string)
+			if !ok {
+				return errClaims
+			}
+			named = append(named, s)
+		}
+	default:
+		return errClaims
+	}
+	if len(accepted) > 0 && !slices.ContainsFunc(named, func(s string) bool { return slices.Contains(accepted, s) }) {
+		return errAudience
+	}
+	return nil
+}
+
+// date reads a NumericDate: seconds, maybe with a fraction.
+func (c claims) date(name string) (t time.Time, set, ok bool) {
+	v, set := c[name]
+	if !set {
+		return time.Time{}, false, true
+	}
+	n, ok := v.(json.Number)
+	if !ok {
+		return time.Time{}, true, false
+	}
+	f, err := strconv.ParseFloat(n.String(), 64)
+	if err != nil || math.IsNaN(f) || f < 0 || f > maxDate {
+		return time.Time{}, true, false
+	}
+	whole, fraction := math.Modf(f)
+	return time.Unix(int64(whole), int64(fraction*1e9)), true, true
+}
+
+// find looks a claim up: a claim of exactly that name (names such as "https://example.com/tenant" have dots of their
+// own), else a path into nested objects.
+func (c claims) find(path string) any {
+	if v, ok := c[path]; ok {
+		return v
+	}
+	name, rest, nested := strings.Cut(path, ".")
+	if !nested {
+		return nil
+	}
+	inner, ok := c[name].(map[string]any)
+	if !ok {
+		return nil
+	}
+	return claims(inner).find(rest)
+}
+
+// maxValue is the most bytes of a claim that becomes a header, a consumer or a part of a limit's key.
+const maxValue = 4 << 10
+
+// text is a claim as the value of a header: strings, numbers and booleans as they are, arrays of them joined by
+// commas. It is "" for all that a reader could take for something else: objects, control characters, spaces around,
+// commas within an array's element.
+func (c claims) text(path string) string {
+	v := c.find(path)
+	list, ok := v.([]any)
+	if !ok {
+		return scalar(v)
+	}
+	parts := make([]string, len(list))
+	for i, e := range list {
+		s := scalar(e)
+		if s == "" || strings.Contains(s, ",") {
+			return ""
+		}
+		parts[i] = s
+	}
+	if s := strings.Join(parts, ","); len(s) <= maxValue {
+		return s
+	}
+	return ""
+}
+
+func scalar(v any) string {
+	var s string
+	switch v := v.(type) {
+	case string:
+		s = v
+	case json.Number:
+		s = v.String()
+	case bool:
+		s = strconv.FormatBool(v)
+	}
+	if len(s) > maxValue || !cleanValue(s) {
+		return ""
+	}
+	return s
+}
+
+// cleanValue tells whether a header value reaches every reader as it is.
+func cleanValue(s string) bool {
+	return strings.TrimSpace(s) == s && !strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
+}
+
+// name is a claim that names somebody: a string, or a whole number. Anything else names nobody.
+func (c claims) name(path string) string {
+	v := c.find(path)
+	switch v := v.(type) {
+	case string:
+	case json.Number:
+		if strings.ContainsAny(v.String(), ".eE-") {
+			return ""
+		}
+	default:
+		return ""
+	}
+	return scalar(v)
+}

@@ -1,0 +1,217 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// How key sets are fetched.
+const (
+	fetchTimeout   = 5 * time.Second
+	refreshDefault = 5 * time.Minute
+	refreshMin     = time.Minute
+	refreshMax     = time.Hour
+	retryMin       = time.Second
+	retryMax       = time.Minute
+	missedEvery    = 10 * time.Second // least time between fetches that unknown kids cause
+	keptFor        = 24 * time.Hour   // how long the last good set serves when fetches go wrong
+)
+
+// remote is a key set behind a URL, shared by all providers that name it. Run alone fetches; requests only read, and
+// may say that they missed a key. A request that misses one is refused at once rather than held: the client's next try
+// finds the new key, and nobody can make requests wait by inventing kids.
+type remote struct {
+	url     string
+	shown   string // url without its query
+	client  *http.Client
+	log     *slog.Logger
+	metrics *metrics
+	state   atomic.Pointer[fetched]
+	kicked  chan struct{} // holds one
+}
+
+// fetched is what is known after a fetch.
+type fetched struct {
+	keys *keySet // the last good set; nil before the first
+	at   time.Time
+	err  error // of the last fetch
+}
+
+func (r *remote) keySet(now time.Time) *keySet {
+	f := r.state.Load()
+	if f == nil || f.keys == nil || now.Sub(f.at) > keptFor {
+		return nil
+	}
+	return f.keys
+}
+
+func (r *remote) missed() {
+	select {
+	case r.kicked <- struct{}{}:
+	default:
+	}
+}
+
+func (r *remote) health(now time.Time) JWKSHealth {
+	h := JWKSHealth{URL: r.shown}
+	f := r.state.Load()
+	if f == nil {
+		return h
+	}
+	if k := r.keySet(now); k != nil {
+		h.Loaded, h.Keys = true, len(k.keys)
+	}
+	h.Fetched = f.at
+	if f.err != nil {
+		h.Stale, h.Error = true, f.err.Error()
+	}
+	return h
+}
+
+func (r *remote) run(ctx context.Context) {
+	retry := retryMin
+	for {
+		began := time.Now()
+		maxAge, err := r.refresh(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		wait := jitter(maxAge)
+		if err != nil {
+			wait = jitter(retry)
+			retry = min(2*retry, retryMax)
+		} else {
+			retry = retryMin
+		}
+		if !r.pause(ctx, began, wait) {
+			return
+		}
+	}
+}
+
+// pause waits until the next fetch is due, or sooner when a token named an unknown key.
+func (r *remote) pause(ctx context.Context, began time.Time, wait time.Duration) bool {
+	due := time.NewTimer(wait)
+	defer due.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-due.C:
+		return true
+	case <-r.kicked:
+	}
+	early := time.NewTimer(time.Until(began.Add(missedEvery)))
+	defer early.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-due.C:
+	case <-early.C:
+	}
+	return true
+}
+
+// jitter takes up to a tenth off, so that replicas do not fetch in step.
+func jitter(d time.Duration) time.Duration { return d - rand.N(d/10+1) }
+
+// refresh fetches once and keeps the outcome. What requests missed before is answered by it.
+func (r *remote) refresh(ctx context.Context) (maxAge time.Duration, err error) {
+	select {
+	case <-r.kicked:
+	default:
+	}
+	old := r.state.Load()
+	if old == nil {
+		old = &fetched{}
+	}
+	keys, maxAge, err := r.fetch(ctx)
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	if err != nil {
+		r.metrics.fetches.WithLabelValues("error").Inc()
+		if old.err == nil {
+			r.log.Warn("jwks fetch went wrong", "url", r.shown, "error", err, "loaded", old.keys != nil)
+		}
+		r.state.Store(&fetched{keys: old.keys, at: old.at, err: err})
+		return 0, err
+	}
+	result := "changed"
+	if old.keys != nil && old.keys.sum == keys.sum {
+		keys, result = old.keys, "same" // the same pointer keeps the verified tokens
+	}
+	r.metrics.fetches.WithLabelValues(result).Inc()
+	if result == "changed" || old.err != nil {
+		r.log.Info("jwks loaded", "url", r.shown, "keys", len(keys.keys), "result", result)
+	}
+	r.state.Store(&fetched{keys: keys, at: time.Now()})
+	return maxAge, nil
+}
+
+func (r *remote) fetch(ctx context.Context) (*keySet, time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url, nil)
+	if err != nil {
+		return nil, 0, errors.New("the URL is not valid")
+	}
+	req.Header.Set("Accept", "application/jwk-set+json, application/json")
+	res, err := r.client.Do(req)
+	if err != nil {
+		return nil, 0, bare(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, 0, fmt.Errorf("answered %d", res.StatusCode)
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxKeySet+1))
+	if err != nil {
+		return nil, 0, bare(err)
+	}
+	keys, err := parseKeySet(body)
+	return keys, maxAge(res.Header.Get("Cache-Control")), err
+}
+
+// bare takes the URL off an error: its query may hold a secret.
+func bare(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return u.Err
+	}
+	return err
+}
+
+// maxAge is how long a key set is good for, within our bounds.
+func maxAge(cacheControl string) time.Duration {
+	for directive := range strings.SplitSeq(strings.ToLower(cacheControl), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		switch name {
+		case "no-store", "no-cache":
+			return refreshMin
+		case "max-age":
+			seconds, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31)
+			if err != nil {
+				return refreshDefault
+			}
+			return min(max(time.Duration(seconds)*time.Second, refreshMin), refreshMax)
+		}
+	}
+	return refreshDefault
+}
+
+func withoutQuery(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host + u.EscapedPath()
+}

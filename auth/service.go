@@ -1,0 +1,144 @@
+package auth
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+)
+
+// Options is what a Service needs from its process; the zero value works.
+type Options struct {
+	Counter   Counter               // nil: rules with limits are refused by Load
+	Log       *slog.Logger          // nil: none
+	Metrics   prometheus.Registerer // nil: not registered
+	RootCAs   *x509.CertPool        // whom to trust for JWKS over https; nil: the system's
+	Transport http.RoundTripper     // for tests: fetches JWKS instead of the guarded dialer
+}
+
+// Service answers Check by the table that was loaded last.
+type Service struct {
+	authv3.UnimplementedAuthorizationServer
+	counter Counter
+	log     *slog.Logger
+	metrics *metrics
+	client  *http.Client
+	table   atomic.Pointer[table]
+
+	mu      sync.Mutex // serialises Load and guards remotes
+	remotes map[string]*remote
+	changed chan struct{} // tells Run that remotes changed; holds one
+}
+
+// New makes a Service that knows no rule and answers 503 until Load. It starts nothing.
+func New(o Options) *Service {
+	s := &Service{
+		counter: o.Counter,
+		log:     o.Log,
+		metrics: newMetrics(o.Metrics),
+		client:  newClient(o.Transport, o.RootCAs),
+		remotes: map[string]*remote{},
+		changed: make(chan struct{}, 1),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.table.Store(&table{})
+	return s
+}
+
+// Register makes r serve the Authorization service.
+func (s *Service) Register(r grpc.ServiceRegistrar) { authv3.RegisterAuthorizationServer(r, s) }
+
+// Load replaces the table, all or nothing: an error leaves the old one in place. Key sets, fetched or not yet, and
+// verified tokens of providers that did not change are kept.
+func (s *Service) Load(t Table) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := compiler{old: s.table.Load(), remotes: maps.Clone(s.remotes), newRemote: s.newRemote, counts: s.counter != nil}
+	next, err := c.table(t)
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(c.remotes, func(url string, _ *remote) bool { return !c.used[url] })
+	s.remotes = c.remotes
+	s.table.Store(next)
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// Run fetches the key sets that the rules name, and keeps them fresh, until the context ends. It returns nil.
+func (s *Service) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	stops := map[*remote]context.CancelFunc{}
+	for {
+		wanted := s.wanted()
+		for r, stop := range stops {
+			if !slices.Contains(wanted, r) {
+				stop()
+				delete(stops, r)
+			}
+		}
+		for _, r := range wanted {
+			if _, ok := stops[r]; ok {
+				continue
+			}
+			rctx, stop := context.WithCancel(ctx)
+			stops[r] = stop
+			wg.Go(func() { r.run(rctx) })
+		}
+		select {
+		case <-ctx.Done():
+			for _, stop := range stops {
+				stop()
+			}
+			return nil
+		case <-s.changed:
+		}
+	}
+}
+
+func (s *Service) wanted() []*remote {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.remotes))
+}
+
+func (s *Service) newRemote(url string) *remote {
+	return &remote{url: url, shown: withoutQuery(url), client: s.client, log: s.log, metrics: s.metrics,
+		kicked: make(chan struct{}, 1)}
+}
+
+// JWKSHealth is the state of one fetched key set; it holds no secrets.
+type JWKSHealth struct {
+	URL     string    `json:"url"` // without its query
+	Loaded  bool      `json:"loaded"`
+	Stale   bool      `json:"stale"` // the last fetch went wrong; while Loaded, the last good set is used
+	Keys    int       `json:"keys"`
+	Fetched time.Time `json:"fetched,omitzero"` // the last good set
+	Error   string    `json:"error,omitempty"`  // of the last fetch
+}
+
+// Health is the state of every fetched key set, sorted by URL.
+func (s *Service) Health() []JWKSHealth {
+	var all []JWKSHealth
+	for _, r := range s.wanted() {
+		all = append(all, r.health(time.Now()))
+	}
+	slices.SortFunc(all, func(a, b JWKSHealth) int { return cmp.Compare(a.URL, b.URL) })
+	return all
+}

@@ -1,0 +1,213 @@
+package auth
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// table is a compiled [Table]; immutable.
+type table struct {
+	rules     map[string]*rule     // by ID and by bare name
+	consumers map[string]string    // identity -> consumer
+	providers map[string]*provider // by content; Load takes over those that did not change, with their caches
+}
+
+type rule struct {
+	name      string
+	providers []*provider
+	limits    []string
+	headers   []string // every header that any provider sets, sorted: what a client sends under them never passes
+	challenge string   // Bearer realm="..."
+}
+
+// compiler turns a Table into a table, taking over what did not change.
+type compiler struct {
+	old       *table
+	next      *table
+	remotes   map[string]*remote
+	used      map[string]bool // URLs
+	newRemote func(url string) *remote
+	counts    bool
+}
+
+func (c *compiler) table(t Table) (*table, error) {
+	c.next = &table{rules: map[string]*rule{}, consumers: map[string]string{}, providers: map[string]*provider{}}
+	c.used = map[string]bool{}
+	var problems []error
+	for _, r := range t.Rules {
+		id := r.ID()
+		compiled, known := c.next.rules[id]
+		if !known {
+			var err error
+			if compiled, err = c.rule(r); err != nil {
+				problems = append(problems, fmt.Errorf("rule %q: %w", r.Name, err))
+				continue
+			}
+		}
+		c.next.rules[id], c.next.rules[r.Name] = compiled, compiled
+	}
+	for _, k := range t.Consumers {
+		if err := c.consumer(k); err != nil {
+			problems = append(problems, fmt.Errorf("consumer %q: %w", k.Name, err))
+		}
+	}
+	return c.next, errors.Join(problems...)
+}
+
+func (c *compiler) consumer(k Consumer) error {
+	if err := checkName(k.Name, "/"); err != nil {
+		return err
+	}
+	for _, id := range k.Identities {
+		if !strings.Contains(id, "/") {
+			return fmt.Errorf("identity %q is not provider/value", id)
+		}
+		if other, ok := c.next.consumers[id]; ok && other != k.Name {
+			return fmt.Errorf("identity %q is consumer %q too", id, other)
+		}
+		c.next.consumers[id] = k.Name
+	}
+	return nil
+}
+
+func (c *compiler) rule(r Rule) (*rule, error) {
+	if err := checkName(r.Name, "@"); err != nil {
+		return nil, err
+	}
+	if len(r.Providers) == 0 {
+		return nil, errors.New("no provider")
+	}
+	if len(r.Limits) > 0 && !c.counts {
+		return nil, errors.New("has limits, but nothing here counts them")
+	}
+	compiled := &rule{name: r.Name, limits: slices.Clone(r.Limits)}
+	for _, p := range r.Providers {
+		cp, err := c.provider(p)
+		if err != nil {
+			return nil, fmt.Errorf("provider %q: %w", p.Name, err)
+		}
+		compiled.providers = append(compiled.providers, cp)
+		for _, h := range cp.headers {
+			compiled.headers = append(compiled.headers, h.name)
+		}
+	}
+	slices.Sort(compiled.headers)
+	compiled.headers = slices.Compact(compiled.headers)
+	compiled.challenge = `Bearer realm="` + compiled.providers[0].name + `"`
+	return compiled, nil
+}
+
+func (c *compiler) provider(p Provider) (*provider, error) {
+	if err := checkName(p.Name, "/"); err != nil {
+		return nil, err
+	}
+	if p.JWT == nil {
+		return nil, errors.New("says no way to accept anyone")
+	}
+	if p.JWT.Issuer == "" {
+		return nil, errors.New("has no issuer")
+	}
+	content, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	key := string(content)
+	if known, ok := c.next.providers[key]; ok {
+		return known, nil
+	}
+	source, err := c.source(p.JWT.JWKS)
+	if err != nil {
+		return nil, err
+	}
+	compiled, ok := c.old.providers[key]
+	if !ok || compiled.source != source && p.JWT.JWKS.URL != "" { // a URL that was dropped in between has new keys
+		if compiled, err = newProvider(p, source); err != nil {
+			return nil, err
+		}
+	}
+	c.next.providers[key] = compiled
+	return compiled, nil
+}
+
+func (c *compiler) source(j JWKS) (keySource, error) {
+	if (j.URL == "") == (len(j.Keys) == 0) {
+		return nil, errors.New("needs either a JWKS URL or keys")
+	}
+	if j.URL == "" {
+		k, err := parseKeySet(j.Keys)
+		return fixed{k}, err
+	}
+	if err := checkURL(j.URL); err != nil {
+		return nil, err
+	}
+	r, ok := c.remotes[j.URL]
+	if !ok {
+		r = c.newRemote(j.URL)
+		c.remotes[j.URL] = r
+	}
+	c.used[j.URL] = true
+	return r, nil
+}
+
+func newProvider(p Provider, source keySource) (*provider, error) {
+	j := p.JWT
+	compiled := &provider{name: p.Name, issuer: j.Issuer, audiences: slices.Clone(j.Audiences), consumer: j.Consumer,
+		skew: j.Skew, source: source, cache: newCache()}
+	if compiled.consumer == "" {
+		compiled.consumer = "sub"
+	}
+	if compiled.skew == 0 {
+		compiled.skew = 30 * time.Second
+	}
+	if compiled.skew < 0 || compiled.skew > 10*time.Minute {
+		return nil, errors.New("skew must lie between 0 and 10m")
+	}
+	for _, name := range slices.Sorted(maps.Keys(j.Headers)) {
+		if err := checkHeader(name); err != nil {
+			return nil, err
+		}
+		if j.Headers[name] == "" {
+			return nil, fmt.Errorf("header %q names no claim", name)
+		}
+		compiled.headers = append(compiled.headers, claimHeader{name: name, claim: j.Headers[name]})
+	}
+	return compiled, nil
+}
+
+// checkName refuses names that could be taken for something else, or could not be told in a header or a log.
+func checkName(name, without string) error {
+	if name == "" || len(name) > 256 || !utf8.ValidString(name) {
+		return errors.New("the name is empty, too long, or not UTF-8")
+	}
+	for _, r := range name {
+		if r < 0x20 || r == 0x7f || r == '"' || r == '\\' || strings.ContainsRune(without, r) {
+			return fmt.Errorf("the name may not hold %q", r)
+		}
+	}
+	return nil
+}
+
+// reserved are headers that steer the connection, the route or the credentials.
+var reserved = []string{"host", "authorization", "connection", "content-length", "keep-alive", "te", "trailer",
+	"transfer-encoding", "upgrade", "proxy-connection"}
+
+// checkHeader tells whether a claim may be sent on under that header name.
+func checkHeader(name string) error {
+	if !headerName(name) {
+		return fmt.Errorf("header %q: only lower-case letters, digits and - make a header name", name)
+	}
+	if slices.Contains(reserved, name) || strings.HasPrefix(name, "x-envoy-") {
+		return fmt.Errorf("header %q may not be set from a claim", name)
+	}
+	return nil
+}
+
+func headerName(name string) bool {
+	return name != "" && len(name) <= 128 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
