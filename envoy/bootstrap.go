@@ -1,0 +1,198 @@
+package envoy
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
+	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"github.com/legation/legation/policy"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// xdsCluster leads to the control plane.
+const xdsCluster = "legation_xds"
+
+// maxConnections is how many clients one Envoy takes; Envoy warns of a bootstrap without a bound.
+const maxConnections = 50000
+
+// BootstrapOptions is what an Envoy has to know before it can ask.
+type BootstrapOptions struct {
+	Group     string // the gateway; becomes node.cluster
+	Node      string // node.id; default the group
+	XDS       string // host:port of the control plane, several separated by commas; default 127.0.0.1:18000
+	Companion string // the same for the companion; default 127.0.0.1:18001
+	Admin     string // where Envoy's admin interface listens; default 127.0.0.1:19000
+	// Files on Envoy's host, PEM, for mutual TLS to both; all or none.
+	TLSCert, TLSKey, TLSCA string
+}
+
+// Bootstrap is the configuration that an Envoy connects to Legation with.
+func Bootstrap(o BootstrapOptions) *bootstrapv3.Bootstrap {
+	b := base(o)
+	b.DynamicResources = &bootstrapv3.Bootstrap_DynamicResources{
+		AdsConfig: adsConfig(),
+		// Bounded: without a control plane Envoy is up in half a minute, serving nothing, rather than stuck in its start.
+		CdsConfig: ads(durationpb.New(15 * time.Second)),
+		LdsConfig: ads(durationpb.New(15 * time.Second)),
+	}
+	b.StaticResources = &bootstrapv3.Bootstrap_StaticResources{
+		Clusters: []*clusterv3.Cluster{xdsClusterOf(o), companionCluster(o)},
+	}
+	return b
+}
+
+// base is what every bootstrap of ours has.
+func base(o BootstrapOptions) *bootstrapv3.Bootstrap {
+	return &bootstrapv3.Bootstrap{
+		Node: &corev3.Node{
+			Id:      cmp.Or(o.Node, o.Group, "legation"),
+			Cluster: cmp.Or(o.Group, "legation"),
+		},
+		Admin: &bootstrapv3.Admin{Address: address(cmp.Or(o.Admin, "127.0.0.1:19000"))},
+		OverloadManager: &overloadv3.OverloadManager{
+			ResourceMonitors: []*overloadv3.ResourceMonitor{{
+				Name: "envoy.resource_monitors.global_downstream_max_connections",
+				ConfigType: &overloadv3.ResourceMonitor_TypedConfig{
+					TypedConfig: pack(&connectionsv3.DownstreamConnectionsConfig{
+						MaxActiveDownstreamConnections: maxConnections,
+					}),
+				},
+			}},
+		},
+	}
+}
+
+// adsConfig is one delta stream for everything. The node, 61 kB of it, is sent once and not with every ACK; the
+// back-off is Envoy's, shortened: a restarted control plane has all its Envoys back within some seconds.
+func adsConfig() *corev3.ApiConfigSource {
+	return &corev3.ApiConfigSource{
+		ApiType:                   corev3.ApiConfigSource_DELTA_GRPC,
+		TransportApiVersion:       corev3.ApiVersion_V3,
+		SetNodeOnFirstMessageOnly: true,
+		GrpcServices: []*corev3.GrpcService{{
+			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+				ClusterName: xdsCluster,
+				RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
+					BaseInterval: durationpb.New(500 * time.Millisecond),
+					MaxInterval:  durationpb.New(5 * time.Second),
+				}},
+			}},
+		}},
+	}
+}
+
+func xdsClusterOf(o BootstrapOptions) *clusterv3.Cluster {
+	return grpcCluster(xdsCluster, cmp.Or(o.XDS, "127.0.0.1:18000"), o)
+}
+
+func companionCluster(o BootstrapOptions) *clusterv3.Cluster {
+	c := grpcCluster(Companion, cmp.Or(o.Companion, "127.0.0.1:18001"), o)
+	// Every request of every route may be a call, and a call that is not made is a request refused or not counted.
+	c.CircuitBreakers = &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+		MaxConnections:     wrapperspb.UInt32(1024),
+		MaxPendingRequests: wrapperspb.UInt32(65536),
+		MaxRequests:        wrapperspb.UInt32(65536),
+	}}}
+	return c
+}
+
+// grpcCluster is one of our own servers. With more than one address, those that fail are left out for a while: by
+// itself Envoy would go on trying an address that does not answer.
+func grpcCluster(name, addresses string, o BootstrapOptions) *clusterv3.Cluster {
+	var endpoints []policy.Endpoint
+	discovery := clusterv3.Cluster_STATIC
+	for a := range strings.SplitSeq(addresses, ",") {
+		host, port := hostPort(strings.TrimSpace(a))
+		if _, err := netip.ParseAddr(host); err != nil {
+			discovery = clusterv3.Cluster_STRICT_DNS
+		}
+		endpoints = append(endpoints, policy.Endpoint{Host: host, Port: port})
+	}
+	c := &clusterv3.Cluster{
+		Name:                 name,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: discovery},
+		DnsLookupFamily:      clusterv3.Cluster_V4_PREFERRED,
+		ConnectTimeout:       durationpb.New(time.Second),
+		LoadAssignment:       loadAssignment(name, endpoints),
+		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{
+			TcpKeepalive: &corev3.TcpKeepalive{KeepaliveTime: wrapperspb.UInt32(60)},
+		},
+		TypedExtensionProtocolOptions: map[string]*anypb.Any{httpOptions: pack(http2Upstream())},
+		TransportSocket:               clientTLS(o, endpoints),
+	}
+	if len(endpoints) > 1 {
+		c.OutlierDetection = &clusterv3.OutlierDetection{
+			Consecutive_5Xx:    wrapperspb.UInt32(2),
+			Interval:           durationpb.New(time.Second),
+			BaseEjectionTime:   durationpb.New(5 * time.Second),
+			MaxEjectionPercent: wrapperspb.UInt32(50),
+		}
+	}
+	return c
+}
+
+// http2Upstream notices within 20 s that a server is gone whose host went away without a word.
+func http2Upstream() *httpv3.HttpProtocolOptions {
+	return &httpv3.HttpProtocolOptions{
+		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+					Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
+						ConnectionKeepalive: &corev3.KeepaliveSettings{
+							Interval: durationpb.New(15 * time.Second),
+							Timeout:  durationpb.New(5 * time.Second),
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+// JSON is a message as JSON, the same text in every run; protojson varies its spaces on purpose. Envoy gets JSON and
+// not YAML, where it reads y as true.
+func JSON(m proto.Message) ([]byte, error) {
+	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("write %s as JSON: %w", m.ProtoReflect().Descriptor().Name(), err)
+	}
+	var b bytes.Buffer
+	if err := json.Indent(&b, text, "", "  "); err != nil {
+		return nil, fmt.Errorf("indent JSON: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// hostPort splits an address; without a port, or with a bad one, the port is 0, which Envoy refuses with the name.
+func hostPort(a string) (string, uint32) {
+	host, port, err := net.SplitHostPort(a)
+	if err != nil {
+		return a, 0
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return host, 0
+	}
+	return host, uint32(n)
+}
+
+func address(a string) *corev3.Address {
+	host, port := hostPort(a)
+	return socketAddress(cmp.Or(host, "0.0.0.0"), port)
+}

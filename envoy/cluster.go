@@ -1,0 +1,173 @@
+package envoy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/legation/legation/policy"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// httpOptions is the key of a cluster's HTTP settings.
+const httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+// clusterPair is a service's cluster, and its endpoints unless the cluster has them itself.
+type clusterPair struct {
+	service   *policy.Service
+	cluster   *clusterv3.Cluster
+	endpoints *endpointv3.ClusterLoadAssignment
+	salt      string
+}
+
+func (p clusterPair) resources() []Resource {
+	list := []Resource{{
+		Type: resource.ClusterType, Name: p.service.Name, Message: p.cluster, Pos: p.service.Pos,
+	}}
+	if p.endpoints != nil {
+		// An Envoy whose cluster changed does not ask for the endpoints again, and warms until it has them.
+		list = append(list, Resource{
+			Type: resource.EndpointType, Name: p.service.Name, Message: p.endpoints, Pos: p.service.Pos, Salt: p.salt,
+		})
+	}
+	return list
+}
+
+// cluster makes the cluster of a service once, for all gateways.
+func (t *translation) cluster(s *policy.Service) clusterPair {
+	if p, ok := t.clusters[s.Name]; ok {
+		return p
+	}
+	p := clusterPair{service: s, cluster: baseCluster(s)}
+	for _, c := range policy.Each[ClusterContributor](s.Settings) {
+		if m := c.Cluster(ServiceContext{Model: t.model, Service: s}); m != nil {
+			overlay(p.cluster, m)
+		}
+	}
+	fillCluster(p.cluster)
+	if s.DNS == nil {
+		p.endpoints = loadAssignment(s.Name, s.Endpoints)
+		p.salt = fmt.Sprintf("%016x", xxhash.Sum64(stableBytes(p.cluster)))
+	}
+	t.clusters[s.Name] = p
+	return p
+}
+
+// baseCluster is what no setting changes.
+func baseCluster(s *policy.Service) *clusterv3.Cluster {
+	c := &clusterv3.Cluster{
+		Name:                          s.Name,
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferLimit),
+		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{
+			TcpKeepalive: &corev3.TcpKeepalive{KeepaliveTime: wrapperspb.UInt32(60)},
+		},
+	}
+	if s.DNS != nil {
+		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}
+		c.DnsLookupFamily = clusterv3.Cluster_V4_PREFERRED // Envoy's AUTO takes IPv6 where the name has both
+		c.LoadAssignment = loadAssignment(s.Name, []policy.Endpoint{*s.DNS})
+		return c
+	}
+	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
+	c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{
+		// Bounded: a cluster that waits for its endpoints for ever would hold up all that comes after it.
+		EdsConfig: ads(durationpb.New(5 * time.Second)),
+	}
+	return c
+}
+
+// fillCluster is what holds where no setting said otherwise.
+func fillCluster(c *clusterv3.Cluster) {
+	if c.ConnectTimeout == nil {
+		c.ConnectTimeout = durationpb.New(5 * time.Second)
+	}
+	fillCircuitBreakers(c)
+	if c.CommonLbConfig == nil {
+		c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{}
+	}
+	// With health checks, an endpoint gets no requests before its first check has passed.
+	c.CommonLbConfig.IgnoreNewHostsUntilFirstHc = true
+	if c.TypedExtensionProtocolOptions[httpOptions] == nil {
+		if c.TypedExtensionProtocolOptions == nil {
+			c.TypedExtensionProtocolOptions = make(map[string]*anypb.Any, 1)
+		}
+		c.TypedExtensionProtocolOptions[httpOptions] = pack(http1Upstream())
+	}
+}
+
+// http1Upstream is how backends are spoken to. The idle time lies below what most servers close after (60 s and up),
+// so that a request seldom meets a connection that is being closed.
+func http1Upstream() *httpv3.HttpProtocolOptions {
+	return &httpv3.HttpProtocolOptions{
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(50 * time.Second)},
+		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
+					HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
+				},
+			},
+		},
+	}
+}
+
+// fillCircuitBreakers keeps one slow backend from taking all of Envoy's memory and sockets. Envoy's 1,024 of each is
+// little for an edge; its 3 retries at a time are none, so they are a share of the requests in flight. What a setting
+// says stays; Envoy reads only one threshold of a priority, so it can't stand beside ours.
+func fillCircuitBreakers(c *clusterv3.Cluster) {
+	if c.CircuitBreakers == nil {
+		c.CircuitBreakers = new(clusterv3.CircuitBreakers)
+	}
+	all := c.CircuitBreakers.Thresholds
+	i := slices.IndexFunc(all, func(t *clusterv3.CircuitBreakers_Thresholds) bool {
+		return t.Priority == corev3.RoutingPriority_DEFAULT
+	})
+	if i < 0 {
+		i, all = len(all), append(all, new(clusterv3.CircuitBreakers_Thresholds))
+	}
+	t := all[i]
+	t.MaxConnections = cmp.Or(t.MaxConnections, wrapperspb.UInt32(4096))
+	t.MaxPendingRequests = cmp.Or(t.MaxPendingRequests, wrapperspb.UInt32(4096))
+	t.MaxRequests = cmp.Or(t.MaxRequests, wrapperspb.UInt32(4096))
+	if t.MaxRetries == nil && t.RetryBudget == nil {
+		t.RetryBudget = &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
+			BudgetPercent:       &typev3.Percent{Value: 20},
+			MinRetryConcurrency: wrapperspb.UInt32(3),
+		}
+	}
+	c.CircuitBreakers.Thresholds = all
+}
+
+func loadAssignment(name string, endpoints []policy.Endpoint) *endpointv3.ClusterLoadAssignment {
+	locality := &endpointv3.LocalityLbEndpoints{
+		Locality:            &corev3.Locality{},
+		LoadBalancingWeight: wrapperspb.UInt32(1), // gRPC's xDS clients leave out localities without one
+	}
+	for _, e := range endpoints {
+		locality.LbEndpoints = append(locality.LbEndpoints, &endpointv3.LbEndpoint{
+			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{
+				Endpoint: &endpointv3.Endpoint{Address: socketAddress(e.Host, e.Port)},
+			},
+		})
+	}
+	return &endpointv3.ClusterLoadAssignment{
+		ClusterName: name,
+		Endpoints:   []*endpointv3.LocalityLbEndpoints{locality},
+	}
+}
+
+// stableBytes is the message's bytes, the same in every run.
+func stableBytes(m proto.Message) []byte {
+	b, _ := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	return b
+}

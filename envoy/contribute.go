@@ -1,0 +1,103 @@
+package envoy
+
+import (
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"github.com/legation/legation/policy"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// Phase is where in the chain a filter stands. Filters of one phase stand in order of their names.
+type Phase uint8
+
+// The phases, in the order that a request goes through them. The router comes after all.
+const (
+	Guard     Phase = iota // refuses what nothing may see
+	Preflight              // answers CORS preflights, before auth and limits
+	Identity               // ext_authz
+	Limit                  // rate limits
+	Transform              // what changes requests and answers
+)
+
+// Filter is an HTTP filter that stands in the chain of every listener from the start, so that its first use changes a
+// route and not the listener (which would drain it).
+type Filter struct {
+	Name    string // unique in the chain, "legation.cors"
+	Phase   Phase
+	Config  proto.Message
+	Enabled bool // acts on all routes that do not switch it off; else only on those that configure it
+}
+
+// ListenerContext is what a listener's contributors see.
+type ListenerContext struct {
+	Model    *policy.Model
+	Gateway  *policy.Gateway
+	Listener *policy.Listener
+}
+
+// RouteContext is what a route's contributors see.
+type RouteContext struct {
+	Model *policy.Model
+	Route *policy.BoundRoute
+}
+
+// ServiceContext is what a service's contributors see.
+type ServiceContext struct {
+	Model   *policy.Model
+	Service *policy.Service
+}
+
+// FilterContributor is a kind of setting with filters of its own. It is asked once for each listener, on the zero
+// setting of the kind, whether or not any policy uses it.
+type FilterContributor interface {
+	Filters(c ListenerContext) []Filter
+}
+
+// HTTPContributor is a setting of a gateway or a listener that changes the connection manager; what it returns is
+// merged into ours.
+type HTTPContributor interface {
+	HTTP(c ListenerContext) *hcmv3.HttpConnectionManager
+}
+
+// RouteContributor is a setting that changes how a route is served: one of the route's own merged settings, or a
+// setting of a service that the route sends to.
+type RouteContributor interface {
+	Route(c RouteContext) RouteParts
+}
+
+// Absent is a kind of setting that also has something to say about the routes that do not have it. It is asked on the
+// zero setting of the kind.
+type Absent interface {
+	RouteWithout(c RouteContext) RouteParts
+}
+
+// RouteParts is what one setting adds to a route.
+type RouteParts struct {
+	// Route is merged into the route, lists appended. No two features set the same field. An action is given as
+	// Route_Route{...}; it is left out where the route has another kind of action.
+	Route *routev3.Route
+	// Filters switches filters by name: their configuration for this route, or [On] or [Off].
+	Filters map[string]proto.Message
+	// Before is routes that stand just before this one and match the same hosts and path: their Match gives further
+	// conditions (headers) in place of the route's methods, headers and query. They get the same Filters.
+	Before []*routev3.Route
+}
+
+// ClusterContributor is a setting of a service; what it returns is merged into the service's cluster.
+type ClusterContributor interface {
+	Cluster(c ServiceContext) *clusterv3.Cluster
+}
+
+// Stripper is a setting that puts request headers there itself, so that clients must not: they are removed before routing.
+type Stripper interface {
+	StripHeaders() []string
+}
+
+// On enables a filter that has no configuration per route; Off disables one that stands enabled. The configuration of
+// On is there and empty: without one Envoy refuses the message, and one of any type it would look up by the filter.
+var (
+	On  proto.Message = &routev3.FilterConfig{Config: &anypb.Any{}}
+	Off proto.Message = &routev3.FilterConfig{Disabled: true}
+)

@@ -1,0 +1,114 @@
+package envoy
+
+import (
+	"fmt"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/proto"
+)
+
+// Static puts the resources of one gateway into a bootstrap that a stock Envoy loads by itself. What is answered by
+// the companion still needs one.
+func Static(resources []Resource, o BootstrapOptions) (*bootstrapv3.Bootstrap, error) {
+	s := inliner{
+		routes:    make(map[string]*routev3.RouteConfiguration),
+		endpoints: make(map[string]*endpointv3.ClusterLoadAssignment),
+	}
+	for _, r := range resources {
+		switch m := r.Message.(type) {
+		case *routev3.RouteConfiguration:
+			s.routes[r.Name] = m
+		case *routev3.ScopedRouteConfiguration:
+			s.scopes = append(s.scopes, m)
+		case *endpointv3.ClusterLoadAssignment:
+			s.endpoints[r.Name] = m
+		}
+	}
+	b := base(o)
+	b.StaticResources = &bootstrapv3.Bootstrap_StaticResources{
+		Clusters: []*clusterv3.Cluster{companionCluster(o)},
+	}
+	for _, r := range resources {
+		switch m := r.Message.(type) {
+		case *listenerv3.Listener:
+			l, err := s.listener(m)
+			if err != nil {
+				return nil, fmt.Errorf("listener %s: %w", r.Name, err)
+			}
+			b.StaticResources.Listeners = append(b.StaticResources.Listeners, l)
+		case *clusterv3.Cluster:
+			b.StaticResources.Clusters = append(b.StaticResources.Clusters, s.cluster(m))
+		}
+	}
+	return b, nil
+}
+
+// inliner puts in place what the served form refers to by name.
+type inliner struct {
+	routes    map[string]*routev3.RouteConfiguration
+	scopes    []*routev3.ScopedRouteConfiguration
+	endpoints map[string]*endpointv3.ClusterLoadAssignment
+}
+
+func (s inliner) cluster(m *clusterv3.Cluster) *clusterv3.Cluster {
+	if m.GetType() != clusterv3.Cluster_EDS {
+		return m
+	}
+	c := proto.Clone(m).(*clusterv3.Cluster)
+	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+	c.EdsClusterConfig = nil
+	c.LoadAssignment = s.endpoints[m.Name]
+	return c
+}
+
+func (s inliner) listener(m *listenerv3.Listener) (*listenerv3.Listener, error) {
+	l := proto.Clone(m).(*listenerv3.Listener)
+	for _, chain := range l.FilterChains {
+		for _, f := range chain.Filters {
+			manager := new(hcmv3.HttpConnectionManager)
+			if !f.GetTypedConfig().MessageIs(manager) {
+				continue
+			}
+			if err := f.GetTypedConfig().UnmarshalTo(manager); err != nil {
+				return nil, fmt.Errorf("read the connection manager: %w", err)
+			}
+			if err := s.manager(manager); err != nil {
+				return nil, err
+			}
+			f.ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: pack(manager)}
+		}
+	}
+	return l, nil
+}
+
+func (s inliner) manager(m *hcmv3.HttpConnectionManager) error {
+	if name := m.GetRds().GetRouteConfigName(); name != "" {
+		routes := s.routes[name]
+		if routes == nil {
+			return fmt.Errorf("no route table named %s", name)
+		}
+		m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes}
+		return nil
+	}
+	scoped := m.GetScopedRoutes()
+	if scoped == nil {
+		return nil
+	}
+	list := new(hcmv3.ScopedRouteConfigurationsList)
+	for _, one := range s.scopes {
+		inline := proto.Clone(one).(*routev3.ScopedRouteConfiguration)
+		if inline.RouteConfiguration = s.routes[one.RouteConfigurationName]; inline.RouteConfiguration == nil {
+			return fmt.Errorf("no route table named %s", one.RouteConfigurationName)
+		}
+		inline.RouteConfigurationName = ""
+		list.ScopedRouteConfigurations = append(list.ScopedRouteConfigurations, inline)
+	}
+	scoped.RdsConfigSource = nil
+	scoped.ConfigSpecifier = &hcmv3.ScopedRoutes_ScopedRouteConfigurationsList{ScopedRouteConfigurationsList: list}
+	return nil
+}

@@ -1,0 +1,120 @@
+package envoy
+
+import (
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"github.com/legation/legation/policy"
+)
+
+// spoofable is request headers that some backends take for the host, the path, the method or the client of the
+// request. Envoy neither sets nor checks them, so whatever a client sends would be believed.
+var spoofable = []string{
+	"forwarded",
+	"x-forwarded-host",
+	"x-forwarded-port",
+	"x-forwarded-prefix",
+	"x-forwarded-server",
+	"x-http-method",
+	"x-http-method-override",
+	"x-method-override",
+	"x-original-host",
+	"x-original-url",
+	"x-real-ip",
+	"x-rewrite-url",
+}
+
+// backendHeaders is response headers of backends that must not reach clients: they tell what runs there, or steer
+// the Envoy in front.
+var backendHeaders = []string{
+	"server",
+	"x-envoy-degraded",
+	"x-envoy-immediate-health-check-fail",
+	"x-powered-by",
+}
+
+// stripped is the request headers that only we may set, by the settings anywhere in the model.
+func stripped(m *policy.Model) []string {
+	names := make(map[string]bool)
+	for settings := range everySettings(m) {
+		for _, s := range policy.Each[Stripper](settings) {
+			for _, name := range s.StripHeaders() {
+				names[strings.ToLower(name)] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+func everySettings(m *policy.Model) iter.Seq[policy.Settings] {
+	return func(yield func(policy.Settings) bool) {
+		var all []policy.Settings
+		for _, g := range m.Gateways {
+			all = append(all, g.Settings, g.Defaults)
+			for _, l := range g.Listeners {
+				all = append(all, l.Settings)
+			}
+			for _, r := range g.Routes {
+				all = append(all, r.Settings)
+			}
+		}
+		for _, s := range m.Services {
+			all = append(all, s.Settings)
+		}
+		for _, r := range m.Routes {
+			all = append(all, r.Settings)
+		}
+		for _, a := range m.Auth {
+			all = append(all, a.Settings)
+		}
+		for _, c := range m.Consumers {
+			all = append(all, c.Settings)
+		}
+		for _, settings := range all {
+			if !yield(settings) {
+				return
+			}
+		}
+	}
+}
+
+// earlyMutations removes headers before anything looks at the request: the route's own removal would come after auth,
+// and take away what auth has set. Envoy adds its own x-envoy- headers later, and the peer's address to
+// x-forwarded-for, where backends read the first: what stands there before is kept only from proxies that are trusted.
+func earlyMutations(strip []string, trusted bool) *earlyv3.HeaderMutation {
+	early := &earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{removePrefix("x-envoy-")}}
+	names := slices.Concat(spoofable, strip)
+	if !trusted {
+		names = append(names, "x-forwarded-for")
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		early.Mutations = append(early.Mutations, remove(name))
+	}
+	return early
+}
+
+func earlyExtension(early *earlyv3.HeaderMutation) *corev3.TypedExtensionConfig {
+	return &corev3.TypedExtensionConfig{
+		Name:        "envoy.http.early_header_mutation.header_mutation",
+		TypedConfig: pack(early),
+	}
+}
+
+func remove(name string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: name}}
+}
+
+func removePrefix(prefix string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{
+		RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{KeyMatcher: &matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix},
+		}},
+	}}
+}

@@ -1,0 +1,69 @@
+package envoy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+)
+
+// Validate asks the real Envoy whether it would take the bootstrap. It takes some tenths of a second. The error holds
+// Envoy's own words.
+func Validate(ctx context.Context, envoyPath string, b *bootstrapv3.Bootstrap) error {
+	text, err := JSON(b)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "legation-validate-")
+	if err != nil {
+		return fmt.Errorf("validate: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "bootstrap.json")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		return fmt.Errorf("validate: %w", err)
+	}
+	var said bytes.Buffer
+	cmd := exec.CommandContext(ctx, envoyPath, "--mode", "validate", "-c", path, "--use-dynamic-base-id", "-l", "error")
+	cmd.Stdout, cmd.Stderr = &said, &said
+	err = cmd.Run()
+	if ctx.Err() != nil {
+		return fmt.Errorf("validate with %s: %w", envoyPath, context.Cause(ctx))
+	}
+	if refused, ok := errors.AsType[*exec.ExitError](err); ok {
+		return fmt.Errorf("envoy refuses the configuration: %s", words(said.String(), path, refused))
+	}
+	if err != nil {
+		return fmt.Errorf("validate with %s: %w", envoyPath, err)
+	}
+	return nil
+}
+
+// logPrefix is "[2026-11-21 12:00:00.000][123][critical][main] [source/server/server.cc:456] ".
+var logPrefix = regexp.MustCompile(`^\[[^\]]*\](\[[^\]]*\])+ (\[source/[^\]]*\] )?`)
+
+// words is what Envoy said, without times, threads and our temporary file; each sentence once.
+func words(said, path string, refused *exec.ExitError) string {
+	var lines []string
+	seen := make(map[string]bool)
+	for line := range strings.Lines(said) {
+		line = logPrefix.ReplaceAllString(strings.TrimSpace(line), "")
+		line = strings.TrimPrefix(line, "error initializing configuration '"+path+"': ")
+		if line == "" || seen[line] {
+			continue
+		}
+		seen[line] = true
+		lines = append(lines, line)
+	}
+	if len(lines) == 0 {
+		return refused.Error()
+	}
+	return strings.Join(lines, "\n")
+}

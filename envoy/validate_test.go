@@ -1,0 +1,71 @@
+package envoy_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"github.com/legation/legation/envoy"
+)
+
+func brokenSocket() *corev3.TransportSocket { return &corev3.TransportSocket{Name: "no.such.socket"} }
+
+func TestValidateTellsEnvoysWords(t *testing.T) {
+	binary := realEnvoy(t)
+	b := emptyBootstrap("edge")
+	if err := envoy.Validate(t.Context(), binary, b); err != nil {
+		t.Errorf("a good bootstrap: %v", err)
+	}
+	b.StaticResources.Clusters[0].TransportSocket = brokenSocket()
+	err := envoy.Validate(t.Context(), binary, b)
+	if err == nil || !strings.Contains(err.Error(), "no.such.socket") || strings.Contains(err.Error(), os.TempDir()) {
+		t.Errorf("a bad bootstrap: %v", err)
+	}
+	t.Log(err)
+}
+
+func TestBootstrapIsTaken(t *testing.T) {
+	binary := realEnvoy(t)
+	for name, o := range map[string]envoy.BootstrapOptions{
+		"zero":         {},
+		"two servers":  {Group: "edge", XDS: "127.0.0.1:18000, 127.0.0.2:18000", Companion: "companion.test:18001"},
+		"IPv6 and TLS": withTLS(t, envoy.BootstrapOptions{Group: "edge", Node: "edge-1", XDS: "[::1]:18000,xds.test:18000"}),
+	} {
+		if err := envoy.Validate(t.Context(), binary, envoy.Bootstrap(o)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestFind(t *testing.T) {
+	fake := func(t *testing.T, version string) string {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "envoy")
+		script := "#!/bin/sh\necho 'envoy  version: 9e55/" + version + "/Clean/RELEASE/BoringSSL'\n"
+		if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	t.Setenv("LEGATION_ENVOY", "")
+	t.Chdir(t.TempDir())
+	old := fake(t, "1.36.2")
+	t.Setenv("PATH", filepath.Dir(old)+":/bin:/usr/bin")
+	if _, _, err := envoy.Find(""); err == nil || !strings.Contains(err.Error(), "1.36.2") {
+		t.Errorf("an old one on PATH: %v", err)
+	}
+	good := fake(t, "1.40.3")
+	t.Setenv("PATH", filepath.Dir(good)+":/bin:/usr/bin")
+	if path, version, err := envoy.Find(""); path != good || version != "1.40.3" || err != nil {
+		t.Errorf("on PATH: %s %s %v", path, version, err)
+	}
+	t.Setenv("LEGATION_ENVOY", old)
+	if path, version, err := envoy.Find(""); path != old || version != "1.36.2" || err != nil {
+		t.Errorf("by LEGATION_ENVOY, whatever its version: %s %s %v", path, version, err)
+	}
+	if path, _, err := envoy.Find(good); path != good || err != nil {
+		t.Errorf("explicit: %s %v", path, err)
+	}
+}
