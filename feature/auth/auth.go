@@ -1,0 +1,149 @@
+// Package auth is the key auth: which ways to tell who calls (entries of the section auth) a route accepts. envoy asks
+// it for the callout to the companion, control for the table that the companion decides by ([Table]): both are made of
+// the same [auth.Rule].
+package auth
+
+import (
+	_ "embed"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"github.com/legation/legation/auth"
+	"github.com/legation/legation/envoy"
+	"github.com/legation/legation/policy"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+//go:embed doc.md
+var doc string
+
+// Kind is the key auth.
+var Kind = policy.Define[Setting]("auth", policy.Layers, doc)
+
+// none is the word for a route that anyone may call.
+const none = "none"
+
+// Setting is what stands under auth: the entries of which any one is enough, or the word none.
+type Setting struct {
+	None  bool
+	AnyOf []string
+}
+
+// DecodePolicy reads a list of entries, or none.
+func (s *Setting) DecodePolicy(d *policy.Decode, n *policy.Node) {
+	switch {
+	case n.Kind == policy.List:
+		d.Decode(n, &s.AnyOf)
+	case n.Kind == policy.Scalar && n.Text == none:
+		s.None = true
+	case n.Kind == policy.Scalar && n.Text != "":
+		d.Errorf(n, "want a list of auth entries or the word none, got %q", n.Text).Hintf("write [%s]", n.Text)
+	default:
+		d.Errorf(n, "want a list of auth entries or the word none").Hintf("write auth: [idp], or auth: none")
+	}
+}
+
+// PolicySchema describes both forms.
+func (*Setting) PolicySchema(*policy.Schemas) map[string]any {
+	return map[string]any{"oneOf": []any{
+		map[string]any{"const": none},
+		map[string]any{"type": "array", "minItems": 1, "uniqueItems": true, "items": map[string]any{"type": "string"}},
+	}}
+}
+
+// Check holds the list against the entries that there are.
+func (s *Setting) Check(c *policy.Check) {
+	if s.None {
+		return
+	}
+	if len(s.AnyOf) == 0 {
+		c.Errorf("", "name at least one auth entry").Hintf("write auth: none for a route that anyone may call")
+	}
+	for i, name := range s.AnyOf {
+		at := fmt.Sprintf("[%d]", i)
+		switch {
+		case name == none:
+			c.Errorf(at, "none stands alone, not in a list").Hintf("write auth: none for a route that anyone may call")
+		case slices.Contains(s.AnyOf[:i], name):
+			c.Errorf(at, "the auth entry %q stands here twice", name).Hintf("remove one of the two")
+		default:
+			c.Ref(at, "auth", name)
+		}
+	}
+}
+
+// KnowsCaller tells whether requests that pass have a consumer and claims, for limits to count by.
+func (s *Setting) KnowsCaller() bool { return !s.None }
+
+// String is the setting as a policy writes it.
+func (s *Setting) String() string {
+	if s.None {
+		return none
+	}
+	return "[" + strings.Join(s.AnyOf, ", ") + "]"
+}
+
+const (
+	filter = "legation.auth"
+	// timeout lies above the companion's slowest answer, 50 ms, and what a busy machine adds.
+	timeout = 200 * time.Millisecond
+)
+
+// Filters puts the callout into every chain, switched on: a route that nobody thought of is closed.
+func (*Setting) Filters(envoy.ListenerContext) []envoy.Filter {
+	return []envoy.Filter{{Name: filter, Phase: envoy.Identity, Config: callout(), Enabled: true}}
+}
+
+// Route names the rule of the route, or switches the callout off.
+func (s *Setting) Route(c envoy.RouteContext) envoy.RouteParts {
+	if s.None {
+		return s.RouteWithout(c)
+	}
+	return parts(perRoute(s.rule(c.Model, c.Route)))
+}
+
+// RouteWithout switches the callout off where no layer asks for auth.
+func (*Setting) RouteWithout(envoy.RouteContext) envoy.RouteParts { return parts(envoy.Off) }
+
+func parts(m proto.Message) envoy.RouteParts {
+	return envoy.RouteParts{Filters: map[string]proto.Message{filter: m}}
+}
+
+func callout() *extauthzv3.ExtAuthz {
+	return &extauthzv3.ExtAuthz{
+		Services:            &extauthzv3.ExtAuthz_GrpcService{GrpcService: companion()},
+		TransportApiVersion: corev3.ApiVersion_V3,
+		FailureModeAllow:    false,
+		// Tells an outage from a denial, which by default are both 403.
+		StatusOnError: &typev3.HttpStatus{Code: typev3.StatusCode(http.StatusServiceUnavailable)},
+		// A header of ours must never move the request to another route, whose own auth was not asked.
+		ClearRouteCache:   false,
+		ValidateMutations: true,
+	}
+}
+
+func companion() *corev3.GrpcService {
+	return &corev3.GrpcService{
+		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
+			EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: envoy.Companion},
+		},
+		Timeout: durationpb.New(timeout),
+	}
+}
+
+func perRoute(r auth.Rule) *extauthzv3.ExtAuthzPerRoute {
+	return &extauthzv3.ExtAuthzPerRoute{
+		Override: &extauthzv3.ExtAuthzPerRoute_CheckSettings{
+			CheckSettings: &extauthzv3.CheckSettings{
+				ContextExtensions: map[string]string{auth.RuleExtension: r.ID()},
+			},
+		},
+	}
+}

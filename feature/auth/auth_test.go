@@ -1,0 +1,74 @@
+package auth_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	companion "github.com/legation/legation/auth"
+	"github.com/legation/legation/feature/auth"
+	"github.com/legation/legation/feature/golden"
+	"github.com/legation/legation/policy"
+)
+
+func TestGolden(t *testing.T) { golden.Run(t, "testdata", auth.Kind, passwordKind) }
+
+// password stands for a way to tell who calls.
+type password string
+
+var passwordKind = policy.Define[password]("password", policy.InAuth, "")
+
+func (*password) Check(*policy.Check) {}
+
+func (p *password) Provider(name string) companion.Provider {
+	return companion.Provider{Name: name, JWT: &companion.JWT{Issuer: string(*p)}}
+}
+
+// names stands for what a consumer is known by, and quota for limits.
+type (
+	names []string
+	quota []string
+)
+
+func (*names) Check(*policy.Check)    {}
+func (n *names) Identities() []string { return *n }
+
+func (*quota) Check(*policy.Check) {}
+func (q *quota) LimitIDs(layer policy.Layer) []string {
+	var ids []string
+	for _, name := range *q {
+		ids = append(ids, layer.String()+"/"+name)
+	}
+	return ids
+}
+
+func TestTable(t *testing.T) {
+	lang := policy.New(auth.Kind, passwordKind,
+		policy.Define[names]("names", policy.InConsumer, ""),
+		policy.Define[quota]("quota", policy.Layers, "").Stack())
+	m, problems := lang.Load(policy.Files{"policy.yaml": []byte(`
+gateways: {edge: {listeners: {http: {port: 10000}}, defaults: {quota: [total]}}}
+auth: {staff: {password: secret}, guests: {password: welcome}}
+consumers: {acme: {names: [staff/alice, guests/alice]}}
+services: {orders: {endpoints: ["10.0.0.1:80"]}}
+routes:
+  asked: {hostnames: [a.test], match: {path: /asked}, auth: [staff, guests], quota: [reads], backends: {orders: 1}}
+  open: {hostnames: [a.test], auth: none, backends: {orders: 1}}
+`)})
+	if err := problems.Err(); err != nil {
+		t.Fatal(err)
+	}
+	want := companion.Table{
+		Rules: []companion.Rule{{
+			Name: "edge/asked",
+			Providers: []companion.Provider{
+				{Name: "staff", JWT: &companion.JWT{Issuer: "secret"}},
+				{Name: "guests", JWT: &companion.JWT{Issuer: "welcome"}},
+			},
+			Limits: []string{"gateway/edge/total", "route/asked/reads"},
+		}},
+		Consumers: []companion.Consumer{{Name: "acme", Identities: []string{"staff/alice", "guests/alice"}}},
+	}
+	if diff := cmp.Diff(want, auth.Table(m)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

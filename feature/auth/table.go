@@ -1,0 +1,62 @@
+package auth
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/legation/legation/auth"
+	"github.com/legation/legation/policy"
+)
+
+// limiter is a setting of a route whose limits the companion counts together with the auth check: one callout for
+// both. layer is the one that wrote the setting.
+type limiter interface {
+	LimitIDs(layer policy.Layer) []string
+}
+
+// Table is what the companion decides by: a rule for each route that asks for auth, and the consumers.
+func Table(m *policy.Model) auth.Table {
+	var t auth.Table
+	for _, g := range m.Gateways {
+		for _, r := range g.Routes {
+			if s, ok := policy.Find[*Setting](r.Settings); ok && !s.None {
+				t.Rules = append(t.Rules, s.rule(m, r))
+			}
+		}
+	}
+	for _, c := range m.Consumers {
+		consumer := auth.Consumer{Name: c.Name}
+		for _, i := range policy.Each[auth.Identifier](c.Settings) {
+			consumer.Identities = append(consumer.Identities, i.Identities()...)
+		}
+		t.Consumers = append(t.Consumers, consumer)
+	}
+	return t
+}
+
+// rule is what the route asks of its callers. Both halves are made of it, so that Envoy's callout and the companion's
+// table never mean different things.
+func (s *Setting) rule(m *policy.Model, r *policy.BoundRoute) auth.Rule {
+	rule := auth.Rule{Name: r.Gateway.Name + "/" + r.Name}
+	for _, name := range s.AnyOf {
+		if p, ok := provider(m, name); ok {
+			rule.Providers = append(rule.Providers, p)
+		}
+	}
+	for set, l := range policy.Each[limiter](r.Settings) {
+		rule.Limits = append(rule.Limits, l.LimitIDs(set.Layer)...)
+	}
+	return rule
+}
+
+func provider(m *policy.Model, name string) (auth.Provider, bool) {
+	i, ok := slices.BinarySearchFunc(m.Auth, name, func(a *policy.Auth, name string) int { return cmp.Compare(a.Name, name) })
+	if !ok {
+		return auth.Provider{}, false
+	}
+	p, ok := policy.Find[auth.ProviderContributor](m.Auth[i].Settings)
+	if !ok {
+		return auth.Provider{}, false
+	}
+	return p.Provider(name), true
+}

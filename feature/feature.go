@@ -1,0 +1,50 @@
+// Package feature is the table of the policy language: every key that a policy may hold, one folder each. control
+// loads policies with it, the command line prints its schema and documentation.
+package feature
+
+import (
+	companionauth "github.com/legation/legation/auth"
+	"github.com/legation/legation/feature/accesslog"
+	"github.com/legation/legation/feature/auth"
+	"github.com/legation/legation/feature/cors"
+	"github.com/legation/legation/feature/headers"
+	"github.com/legation/legation/feature/healthcheck"
+	"github.com/legation/legation/feature/jwt"
+	"github.com/legation/legation/feature/loadbalancer"
+	"github.com/legation/legation/feature/paths"
+	"github.com/legation/legation/feature/ratelimit"
+	"github.com/legation/legation/feature/retry"
+	"github.com/legation/legation/feature/rewrite"
+	"github.com/legation/legation/feature/sample"
+	"github.com/legation/legation/feature/timeouts"
+	"github.com/legation/legation/policy"
+	companionlimit "github.com/legation/legation/ratelimit"
+)
+
+// All is every key. A new one gets a folder and a line here.
+func All() []*policy.Kind {
+	return []*policy.Kind{
+		accesslog.Kind,
+		auth.Kind,
+		cors.Kind,
+		headers.Kind,
+		healthcheck.Kind,
+		jwt.ConsumerKind,
+		jwt.Kind,
+		loadbalancer.Kind,
+		paths.Kind,
+		ratelimit.Kind,
+		retry.Kind,
+		rewrite.Kind,
+		sample.Kind,
+		timeouts.Kind,
+	}
+}
+
+// Language is what policies are written in.
+func Language() *policy.Language { return policy.New(All()...) }
+
+// Companions is what the policy asks of the companion services. Envoy's half is made of the same settings.
+func Companions(m *policy.Model) (companionauth.Table, []companionlimit.Limit) {
+	return auth.Table(m), ratelimit.Limits(m)
+}

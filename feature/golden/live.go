@@ -1,0 +1,179 @@
+package golden
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"github.com/legation/legation/envoy"
+	"github.com/legation/legation/policy"
+)
+
+var found = sync.OnceValues(func() (string, error) {
+	path, _, err := envoy.Find("")
+	return path, err
+})
+
+// validate gives the static form of a gateway's resources to the real Envoy.
+func validate(t *testing.T, resources []envoy.Resource) {
+	t.Helper()
+	path, err := found()
+	if err != nil {
+		t.Log("not asked: ", err)
+		return
+	}
+	bootstrap, err := envoy.Static(resources, envoy.BootstrapOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := envoy.Validate(ctx, path, bootstrap); err != nil {
+		t.Error(err)
+	}
+}
+
+// Envoy is a real Envoy that serves a policy, for the tests that ask one.
+type Envoy struct {
+	url    string
+	stop   func()
+	stdout bytes.Buffer // whole once stop has returned
+}
+
+// Serve runs an Envoy on the gateway edge of a policy, which has one listener; the test is skipped where there is no
+// Envoy. The listener's port is any free one, whatever the policy says.
+func Serve(t *testing.T, text string, kinds ...*policy.Kind) *Envoy {
+	t.Helper()
+	binary, err := found()
+	if err != nil {
+		t.Skip(err)
+	}
+	config := filepath.Join(t.TempDir(), "envoy.json")
+	writeConfig(t, config, text, kinds)
+	admin := config + ".admin"
+	e := new(Envoy)
+	cmd := exec.Command(binary, "-c", config, "--use-dynamic-base-id", "--concurrency", "1", "-l", "error", "--admin-address-path", admin)
+	cmd.Stdout, cmd.Stderr = &e.stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	go func() { cmd.Wait(); close(exited) }()
+	e.stop = func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		<-exited
+	}
+	t.Cleanup(e.stop)
+	e.url = "http://" + listening(t, admin, exited)
+	return e
+}
+
+func writeConfig(t *testing.T, path, text string, kinds []*policy.Kind) {
+	t.Helper()
+	model, problems := policy.New(kinds...).Load(policy.Files{"policy.yaml": []byte(text)})
+	if err := problems.Err(); err != nil {
+		t.Fatal(err)
+	}
+	resources, err := envoy.Translate(model, kinds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bootstrap, err := envoy.Static(resources["edge"], envoy.BootstrapOptions{Group: "edge", Admin: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	anyPort(bootstrap)
+	config, err := envoy.JSON(bootstrap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func anyPort(b *bootstrapv3.Bootstrap) {
+	for _, l := range b.StaticResources.Listeners {
+		address := l.Address.GetSocketAddress()
+		address.Address, address.PortSpecifier = "127.0.0.1", &corev3.SocketAddress_PortValue{PortValue: 0}
+	}
+}
+
+// listening waits until Envoy does, and gives the address.
+func listening(t *testing.T, adminFile string, exited <-chan struct{}) string {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(30 * time.Second)
+	for {
+		if admin, err := os.ReadFile(adminFile); err == nil && get(string(admin), "/ready") == "LIVE\n" {
+			_, address, _ := strings.Cut(strings.TrimSpace(get(string(admin), "/listeners")), "::")
+			return address
+		}
+		select {
+		case <-tick.C:
+		case <-exited:
+			t.Fatal("envoy ended")
+		case <-deadline:
+			t.Fatal("envoy does not listen")
+		}
+	}
+}
+
+func get(address, path string) string {
+	resp, err := http.Get("http://" + address + path)
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	return string(body)
+}
+
+// Answer is what came back for a request.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   string
+}
+
+// Ask sends a request for a host, with headers given as name, value, name, value.
+func (e *Envoy) Ask(t *testing.T, method, host, path string, headers ...string) Answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, e.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = host
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Add(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(fmt.Errorf("%s %s%s: %w", method, host, path, err))
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Answer{resp.StatusCode, resp.Header, string(body)}
+}
+
+// Stop ends Envoy and returns what it wrote to its standard output.
+func (e *Envoy) Stop() string {
+	e.stop()
+	return e.stdout.String()
+}

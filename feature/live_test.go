@@ -1,0 +1,253 @@
+package feature_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/legation/legation/auth"
+	"github.com/legation/legation/envoy"
+	"github.com/legation/legation/examples"
+	"github.com/legation/legation/feature"
+	"github.com/legation/legation/policy"
+	"github.com/legation/legation/ratelimit"
+	"google.golang.org/grpc"
+)
+
+const livePolicy = `
+gateways:
+  edge:
+    listeners: {http: {port: PORT, address: 127.0.0.1}}
+    defaults: {rateLimit: {rate: 6/day, by: ip}}
+auth:
+  demo: {jwt: {issuer: ISSUER, audiences: [AUDIENCE], jwks: {file: keys.json}, headers: {X-User: sub}}}
+consumers: {acme: {jwt: {demo: [alice, bob]}}}
+services: {echo: {endpoints: ["UPSTREAM"]}}
+routes:
+  ready: {hostnames: [a.test], match: {path: /ready}, rateLimit: {rate: 100000/day, onError: deny, replace: true}, backends: {echo: 1}}
+  shared-open: {hostnames: [a.test], match: {path: /shared/open}, backends: {echo: 1}}
+  shared-asked: {hostnames: [a.test], match: {path: /shared/asked}, auth: [demo], backends: {echo: 1}}
+  header: {hostnames: [a.test], match: {path: /header}, rateLimit: {rate: 2/day, by: {header: X-Team}, replace: true}, backends: {echo: 1}}
+  consumer: {hostnames: [a.test], match: {path: /consumer}, auth: [demo], rateLimit: {rate: 2/day, by: consumer, replace: true}, backends: {echo: 1}}
+  claim: {hostnames: [a.test], match: {path: /claim}, auth: [demo], rateLimit: {rate: 1/day, by: {claim: tenant.id}, replace: true}, backends: {echo: 1}}
+  asked: {hostnames: [a.test], match: {path: /asked}, auth: [demo], rateLimit: off, backends: {echo: 1}}
+  free: {hostnames: [a.test], match: {path: /free}, rateLimit: off, backends: {echo: 1}}
+  lenient: {hostnames: [a.test], match: {path: /lenient}, paths: lenient, rateLimit: off, backends: {echo: 1}}
+`
+
+// client calls the Envoy of a test.
+type client struct {
+	t    *testing.T
+	base string
+}
+
+func (c client) get(path string, headers ...string) *http.Response {
+	c.t.Helper()
+	r, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, c.base+path, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	r.Host = "a.test"
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	res.Body.Close()
+	return res
+}
+
+// want calls a path and holds the status against those wanted, one call for each.
+func (c client) want(path string, statuses []int, headers ...string) {
+	c.t.Helper()
+	for i, status := range statuses {
+		if got := c.get(path, headers...).StatusCode; got != status {
+			c.t.Errorf("request %d to %s with %v: got %d, want %d", i+1, path, headers[:min(2, len(headers))], got, status)
+		}
+	}
+}
+
+// TestThroughEnvoy runs the real Envoy between both halves: what it sends is what the companions read.
+func TestThroughEnvoy(t *testing.T) {
+	binary, _, err := envoy.Find("")
+	if err != nil {
+		t.Skip(err)
+	}
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("x-seen-user", strings.Join(r.Header.Values("X-User"), "|"))
+	}))
+	defer upstream.Close()
+	port := freePort(t)
+	m := loadLive(t, port, upstream.Listener.Addr().String())
+	companion, address := companions(t, m)
+	run(t, binary, m, address)
+	c := client{t, "http://127.0.0.1:" + strconv.Itoa(port)}
+	c.waitReady()
+
+	t.Run("one bucket by ip, whoever counts", func(t *testing.T) {
+		c := client{t, c.base}
+		c.want("/shared/open", []int{200, 200, 200})
+		c.want("/shared/asked", []int{200, 200, 200}, "Authorization", bearer(t, "alice"))
+		c.want("/shared/asked", []int{429}, "Authorization", bearer(t, "bob"))
+		res := c.get("/shared/open")
+		if res.StatusCode != 429 || res.Header.Get("Ratelimit-Limit") != "6" || res.Header.Get("Retry-After") == "" {
+			t.Errorf("got %d %v, want 429 with ratelimit-limit 6 and retry-after", res.StatusCode, res.Header)
+		}
+	})
+	t.Run("by header", func(t *testing.T) {
+		c := client{t, c.base}
+		c.want("/header", []int{200, 200, 429}, "X-Team", "a")
+		c.want("/header", []int{200, 200, 429}, "X-Team", "b")
+		c.want("/header", []int{200, 200, 429})
+	})
+	t.Run("by consumer", func(t *testing.T) {
+		c := client{t, c.base}
+		c.want("/consumer", []int{401, 401, 401})
+		c.want("/consumer", []int{200}, "Authorization", bearer(t, "alice"))
+		c.want("/consumer", []int{200, 429}, "Authorization", bearer(t, "bob"))
+		c.want("/consumer", []int{200, 200, 429}, "Authorization", bearer(t, "carol"))
+	})
+	t.Run("by claim", func(t *testing.T) {
+		c := client{t, c.base}
+		c.want("/claim", []int{200, 429}, "Authorization", bearer(t, "alice", "t1"))
+		c.want("/claim", []int{429}, "Authorization", bearer(t, "bob", "t1"))
+		c.want("/claim", []int{200, 429}, "Authorization", bearer(t, "bob", "t2"))
+	})
+	t.Run("claim headers are ours", func(t *testing.T) {
+		c := client{t, c.base}
+		if got := c.get("/free", "X-User", "root").Header.Get("X-Seen-User"); got != "" {
+			t.Errorf("the backend got x-user %q from a client", got)
+		}
+		if got := c.get("/asked", "X-User", "root", "Authorization", bearer(t, "alice")).Header.Get("X-Seen-User"); got != "alice" {
+			t.Errorf("the backend got x-user %q, want alice", got)
+		}
+	})
+	t.Run("paths", func(t *testing.T) {
+		c := client{t, c.base}
+		c.want("/free;x=1", []int{400})
+		c.want("/free/%252e%252e/asked", []int{400})
+		c.want("/nowhere;x", []int{400})
+		c.want("/lenient/a;x=1", []int{200})
+		c.want("/free?x=;%25", []int{200})
+	})
+	t.Run("without companions", func(t *testing.T) {
+		companion.Stop()
+		c := client{t, c.base}
+		c.want("/ready", []int{503}) // onError: deny
+		c.want("/header", []int{200, 200, 200}, "X-Team", "c")
+		c.want("/asked", []int{503}, "Authorization", bearer(t, "alice"))
+		c.want("/free", []int{200})
+	})
+}
+
+func loadLive(t *testing.T, port int, upstream string) *policy.Model {
+	t.Helper()
+	keys, problems := policy.ReadFiles(os.DirFS("../examples/quickstart"))
+	text := strings.NewReplacer("PORT", strconv.Itoa(port), "UPSTREAM", upstream, "ISSUER", examples.Issuer,
+		"AUDIENCE", examples.Audience).Replace(livePolicy)
+	m, found := feature.Language().Load(policy.Files{"policy.yaml": []byte(text), "keys.json": keys["test-keys.json"]})
+	for _, p := range slices.Concat(problems, found) {
+		t.Error(p)
+	}
+	if m == nil {
+		t.FailNow()
+	}
+	return m
+}
+
+// companions serves both services as app does, and tells where.
+func companions(t *testing.T, m *policy.Model) (*grpc.Server, string) {
+	t.Helper()
+	table, list := feature.Companions(m)
+	limits := ratelimit.New(ratelimit.Options{})
+	t.Cleanup(func() { limits.Close() })
+	limits.Load(list)
+	rules := auth.New(auth.Options{Counter: counter{limits}})
+	if err := rules.Load(table); err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer()
+	limits.Register(s)
+	rules.Register(s)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Serve(l)
+	t.Cleanup(s.Stop)
+	return s, l.Addr().String()
+}
+
+// run starts Envoy on the static form of the model.
+func run(t *testing.T, binary string, m *policy.Model, companion string) {
+	t.Helper()
+	resources, err := envoy.Translate(m, feature.All())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := envoy.Static(resources["edge"], envoy.BootstrapOptions{Group: "edge", Companion: companion, Admin: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := envoy.Start(t.Context(), envoy.ProcessOptions{
+		Binary: binary, Dir: t.TempDir(), Bootstrap: b, Concurrency: 1, Drain: time.Millisecond, Log: t.Output(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Stop(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := p.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// waitReady waits for Envoy's connection to the companions: until then limits can't be counted in time.
+func (c client) waitReady() {
+	c.t.Helper()
+	for range 100 {
+		if c.get("/ready").StatusCode == http.StatusOK {
+			return
+		}
+	}
+	c.t.Fatal("the companions do not answer")
+}
+
+func bearer(t *testing.T, sub string, tenant ...string) string {
+	t.Helper()
+	claims := map[string]any{
+		"iss": examples.Issuer, "aud": examples.Audience, "sub": sub, "exp": time.Now().Add(time.Hour).Unix(),
+	}
+	if len(tenant) > 0 {
+		claims["tenant"] = map[string]any{"id": tenant[0]}
+	}
+	token, err := auth.Sign(examples.TestKey(), claims, examples.TestKeyID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "Bearer " + token
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}

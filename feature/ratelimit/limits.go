@@ -1,0 +1,29 @@
+package ratelimit
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/legation/legation/policy"
+	"github.com/legation/legation/ratelimit"
+)
+
+// Limits is what the companion counts: every limit that holds on some route, once, sorted by ID.
+func Limits(m *policy.Model) []ratelimit.Limit {
+	limits := map[string]ratelimit.Limit{}
+	for _, g := range m.Gateways {
+		for _, r := range g.Routes {
+			for set, s := range policy.Each[*Setting](r.Settings) {
+				for i := range s.Limits {
+					l := s.limit(set.Layer, i)
+					limits[l.ID()] = l
+				}
+			}
+		}
+	}
+	var list []ratelimit.Limit
+	for _, id := range slices.Sorted(maps.Keys(limits)) {
+		list = append(list, limits[id])
+	}
+	return list
+}
