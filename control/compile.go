@@ -1,0 +1,76 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/legation/legation/auth"
+	"github.com/legation/legation/envoy"
+	"github.com/legation/legation/feature"
+	"github.com/legation/legation/policy"
+	"github.com/legation/legation/ratelimit"
+	"github.com/legation/legation/xds"
+)
+
+// Compiled is a policy in every form that it is served in.
+type Compiled struct {
+	Model     *policy.Model
+	Resources map[string][]envoy.Resource // by gateway
+	Auth      auth.Table
+	Limits    []ratelimit.Limit
+}
+
+// Compile turns a model into what is served.
+func Compile(m *policy.Model) (*Compiled, error) {
+	resources, err := envoy.Translate(m, feature.All())
+	if err != nil {
+		return nil, fmt.Errorf("translate the policy: %w", err)
+	}
+	c := &Compiled{Model: m, Resources: resources}
+	c.Auth, c.Limits = feature.Companions(m)
+	return c, nil
+}
+
+// snapshots makes the snapshot of every node group.
+func (c *Compiled) snapshots() (map[string]*xds.Snapshot, error) {
+	groups := make(map[string]*xds.Snapshot, len(c.Resources))
+	for group, list := range c.Resources {
+		resources := make([]xds.Resource, 0, len(list))
+		for _, r := range list {
+			one, err := xds.NewResource(r.Name, r.Message, r.Pos.String(), r.Salt)
+			if err != nil {
+				return nil, fmt.Errorf("gateway %s: %s: %w", group, r.Pos, err)
+			}
+			resources = append(resources, one)
+		}
+		snapshot, err := xds.NewSnapshot(c.Model.Revision, resources)
+		if err != nil {
+			return nil, fmt.Errorf("gateway %s: %w", group, err)
+		}
+		groups[group] = snapshot
+	}
+	return groups, nil
+}
+
+// errNoPolicy tells a directory without a policy from one with a bad policy: an empty directory is never served.
+var errNoPolicy = errors.New("no policy files (*.yaml or *.yml)")
+
+// ReadDir reads the policy directory. A directory that is missing, unreadable or without a policy file is an error;
+// what is wrong with single files is in the problems. Links that lead out of the directory are not followed.
+func ReadDir(dir string) (policy.Files, policy.Problems, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, nil, fmt.Errorf("policy directory: %w", err)
+	}
+	defer root.Close()
+	files, problems := policy.ReadFiles(root.FS())
+	if len(files) > 0 || len(problems) > 0 {
+		return files, problems, nil
+	}
+	if _, err := fs.ReadDir(root.FS(), "."); err != nil {
+		return nil, nil, fmt.Errorf("policy directory: %w", err)
+	}
+	return nil, nil, fmt.Errorf("policy directory %s: %w", dir, errNoPolicy)
+}

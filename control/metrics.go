@@ -1,0 +1,48 @@
+package control
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics tells how the policy stands.
+type metrics struct {
+	loads    *prometheus.CounterVec
+	problems prometheus.Gauge
+	served   prometheus.Gauge
+}
+
+func newMetrics(r prometheus.Registerer) metrics {
+	m := metrics{
+		loads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "legation_control_loads_total",
+			Help: "Loads of the policy directory, by result: published, unchanged, or refused where a problem kept something back.",
+		}, []string{"result"}),
+		problems: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "legation_control_problems_count",
+			Help: "Problems in the policy files as they stand.",
+		}),
+		served: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "legation_control_published_timestamp_seconds",
+			Help: "When the revision that is served was published, in Unix time; 0 while none is.",
+		}),
+	}
+	if r != nil {
+		r.MustRegister(m.loads, m.problems, m.served)
+	}
+	return m
+}
+
+func (m metrics) observe(o Outcome) {
+	result := "unchanged"
+	switch {
+	case o.Error != "" || o.Problems.HasErrors():
+		result = "refused"
+	case o.Changed:
+		result = "published"
+	}
+	m.loads.WithLabelValues(result).Inc()
+	m.problems.Set(float64(len(o.Problems)))
+	if !o.Since.IsZero() {
+		m.served.Set(float64(o.Since.UnixNano()) / 1e9)
+	}
+}
