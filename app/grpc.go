@@ -1,0 +1,68 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+)
+
+// stopGrace is how long what is in flight may take once the process was told to stop.
+const stopGrace = 5 * time.Second
+
+// grpcServer is one gRPC port, with health and reflection beside what it is for.
+type grpcServer struct {
+	*grpc.Server
+	health *health.Server
+}
+
+// newGRPC makes a server. Keepalive finds Envoys that went away without a word, and allows them to ask every 5 s.
+func newGRPC(tls *mutualTLS, o ...grpc.ServerOption) grpcServer {
+	o = append(o,
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.ConnectionTimeout(10*time.Second),
+	)
+	if tls != nil {
+		o = append(o, grpc.Creds(credentials.NewTLS(tls.server())))
+	}
+	s := grpcServer{Server: grpc.NewServer(o...), health: health.NewServer()}
+	grpc_health_v1.RegisterHealthServer(s, s.health)
+	return s
+}
+
+// run serves until ctx ends: then health says so at once, calls in flight are answered, and streams that have no end
+// of their own (xDS) are closed after the grace.
+func (s grpcServer) run(ctx context.Context, l net.Listener, grace time.Duration) error {
+	reflection.Register(s)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		<-ctx.Done()
+		s.health.Shutdown()
+		hard := time.AfterFunc(grace, s.Stop)
+		s.GracefulStop()
+		hard.Stop()
+	}()
+	if err := s.Serve(l); err != nil {
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	}
+	<-done
+	return nil
+}
+
+// ready sets what health answers for the server as a whole.
+func (s grpcServer) ready(ok bool) {
+	status := grpc_health_v1.HealthCheckResponse_NOT_SERVING
+	if ok {
+		status = grpc_health_v1.HealthCheckResponse_SERVING
+	}
+	s.health.SetServingStatus("", status)
+}

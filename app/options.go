@@ -1,0 +1,156 @@
+package app
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strings"
+)
+
+// Role is one service of the process.
+type Role string
+
+// The roles.
+const (
+	XDS       Role = "xds"       // serves resources to Envoys
+	RateLimit Role = "ratelimit" // answers Envoy's rate limit calls
+	Auth      Role = "auth"      // answers Envoy's ext_authz calls
+)
+
+// Roles is all roles, the default.
+func Roles() []Role { return []Role{XDS, RateLimit, Auth} }
+
+// Default addresses; the ports are loopback's unless told otherwise.
+const (
+	DefaultXDS        = "127.0.0.1:18000"
+	DefaultCompanion  = "127.0.0.1:18001"
+	DefaultAdmin      = "127.0.0.1:18002"
+	DefaultEnvoyAdmin = "127.0.0.1:19000"
+)
+
+// Options is the settings of a process. The zero value of each is its default.
+type Options struct {
+	Dir   string // the policy directory
+	Roles []Role // default all
+
+	XDSAddress        string
+	CompanionAddress  string
+	AdminAddress      string
+	EnvoyAdminAddress string // run: the first Envoy's; the next ones take the ports that follow
+	CompanionTarget   string // where run's Envoys find the companion; default this process
+
+	Redis   string // URL; empty is the embedded store
+	DataDir string // last good policy, state of run; empty keeps nothing
+	Envoy   string // path; empty looks for it
+
+	TLSCert, TLSKey, TLSCA string // PEM files: mutual TLS on the xDS and companion ports
+	AdminTokenFile         string // bearer token that the admin port asks for
+	Insecure               bool   // allow addresses beyond loopback without TLS and token
+
+	Version string
+	Log     *slog.Logger
+	Out     io.Writer // for people: outcomes of loads, and what run has to say
+	Colour  bool
+}
+
+// usageError is a setting that can't work; the command line ends with status 2.
+type usageError struct{ error }
+
+// Usage tells whether err is about the settings.
+func Usage(err error) bool {
+	_, ok := errors.AsType[usageError](err)
+	return ok
+}
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+func (o Options) withDefaults() Options {
+	o.XDSAddress = cmp.Or(o.XDSAddress, DefaultXDS)
+	o.CompanionAddress = cmp.Or(o.CompanionAddress, DefaultCompanion)
+	o.AdminAddress = cmp.Or(o.AdminAddress, DefaultAdmin)
+	o.EnvoyAdminAddress = cmp.Or(o.EnvoyAdminAddress, DefaultEnvoyAdmin)
+	o.Version = cmp.Or(o.Version, "dev")
+	if len(o.Roles) == 0 {
+		o.Roles = Roles()
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Out == nil {
+		o.Out = io.Discard
+	}
+	return o
+}
+
+func (o Options) has(r Role) bool { return slices.Contains(o.Roles, r) }
+
+// companion tells whether the process has a role that answers on the companion port.
+func (o Options) companion() bool { return o.has(RateLimit) || o.has(Auth) }
+
+// check finds settings that can't work or would open a port to strangers.
+func (o Options) check() error {
+	var errs []error
+	for _, r := range o.Roles {
+		if !slices.Contains(Roles(), r) {
+			errs = append(errs, usagef("--roles: no role %q; the roles are %s", r, names(Roles())))
+		}
+	}
+	if info, err := os.Stat(o.Dir); err == nil && !info.IsDir() {
+		errs = append(errs, usagef("%s is a file: name the directory of the policy files", o.Dir))
+	}
+	tls := []string{o.TLSCert, o.TLSKey, o.TLSCA}
+	if slices.Contains(tls, "") && strings.Join(tls, "") != "" {
+		errs = append(errs, usagef("mutual TLS takes all of --tls-cert, --tls-key and --tls-ca"))
+	}
+	ports := []struct {
+		flag, address, cure string
+		used, safe          bool
+	}{
+		{"--xds-address", o.XDSAddress, "give --tls-cert, --tls-key and --tls-ca", o.has(XDS), o.TLSCert != ""},
+		{"--companion-address", o.CompanionAddress, "give --tls-cert, --tls-key and --tls-ca", o.companion(), o.TLSCert != ""},
+		{"--admin-address", o.AdminAddress, "give --admin-token-file", true, o.AdminTokenFile != ""},
+	}
+	for _, p := range ports {
+		local, err := loopback(p.address)
+		switch {
+		case !p.used:
+		case err != nil:
+			errs = append(errs, usagef("%s %s: %w", p.flag, p.address, err))
+		case !local && !p.safe && !o.Insecure:
+			errs = append(errs, usagef("%s %s can be reached from other machines: %s, or say --insecure", p.flag, p.address, p.cure))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func names(roles []Role) string {
+	var s []string
+	for _, r := range roles {
+		s = append(s, string(r))
+	}
+	return strings.Join(s, ", ")
+}
+
+// loopback tells whether only this machine can reach the address.
+func loopback(address string) (bool, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false, fmt.Errorf("want host:port: %w", err)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return false, err
+	}
+	if host == "localhost" {
+		return true, nil
+	}
+	ip := net.ParseIP(host)
+	if host != "" && ip == nil {
+		return false, fmt.Errorf("want an IP address or localhost, not %q", host)
+	}
+	return ip != nil && ip.IsLoopback(), nil
+}

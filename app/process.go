@@ -1,0 +1,304 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/legation/legation/auth"
+	"github.com/legation/legation/control"
+	"github.com/legation/legation/policy"
+	"github.com/legation/legation/ratelimit"
+	"github.com/legation/legation/store"
+	"github.com/legation/legation/xds"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+)
+
+// process is the rooms of one process, put together.
+type process struct {
+	o        Options
+	started  time.Time
+	state    state
+	metrics  *prometheus.Registry
+	store    store.Store
+	limits   *ratelimit.Service
+	auth     *auth.Service
+	xds      *xds.Server
+	control  *control.Controller
+	stopping atomic.Bool
+
+	ports    []port
+	onServed atomic.Pointer[func(*policy.Model)] // told of every new revision
+}
+
+// port is one open port and what answers there.
+type port struct {
+	name, flag, address string
+	run                 func(context.Context, net.Listener) error
+	listener            net.Listener
+}
+
+// Serve runs the roles until ctx ends.
+func Serve(ctx context.Context, o Options) error {
+	p, err := newProcess(o)
+	if err != nil {
+		return err
+	}
+	if err := p.open(); err != nil {
+		return errors.Join(err, p.close())
+	}
+	p.announce()
+	return errors.Join(p.run(ctx), p.close())
+}
+
+func newProcess(o Options) (*process, error) {
+	o = o.withDefaults()
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	p := &process{o: o, started: time.Now(), metrics: prometheus.NewRegistry()}
+	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	var err error
+	if p.state, err = claim(o.DataDir); err != nil {
+		return nil, err
+	}
+	if p.state.taken {
+		o.Log.Warn("data directory used by another process: the last good policy is not kept", "dir", o.DataDir,
+			"hint", "give each process its own --data-dir, and all of them one --redis to share limits")
+	}
+	var tls *mutualTLS
+	if o.TLSCert != "" {
+		if tls, err = newMutualTLS(o.TLSCert, o.TLSKey, o.TLSCA); err != nil {
+			return nil, usageError{err}
+		}
+	}
+	if err := p.companion(tls); err != nil {
+		return nil, err
+	}
+	if o.has(XDS) {
+		p.xds = xds.New(xds.Options{Log: o.Log, Metrics: p.metrics})
+		p.addGRPC("xDS", "--xds-address", o.XDSAddress, newGRPC(tls), p.xds.Register)
+	}
+	p.control = control.New(control.Options{
+		Dir: o.Dir, DataDir: p.state.dir, XDS: p.xds, Auth: p.auth, Limits: p.limits,
+		Log: o.Log, Metrics: p.metrics, Report: p.report,
+	})
+	return p, p.addAdmin()
+}
+
+// companion makes the services that Envoy asks for each request. The collector runs less often than Go's default,
+// since their memory is small and their calls are many.
+func (p *process) companion(tls *mutualTLS) error {
+	if !p.o.companion() {
+		return nil
+	}
+	debug.SetGCPercent(400)
+	var err error
+	p.store, err = store.Open(store.Options{URL: p.o.Redis, Log: p.o.Log, Metrics: p.metrics})
+	if err != nil {
+		return usagef("--redis: %w", err)
+	}
+	p.limits = ratelimit.New(ratelimit.Options{Store: p.store, Log: p.o.Log, Metrics: p.metrics})
+	server := newGRPC(tls, grpc.NumStreamWorkers(64), grpc.SharedWriteBuffer(true), grpc.MaxRecvMsgSize(1<<20))
+	var services []func(grpc.ServiceRegistrar)
+	if p.o.has(RateLimit) {
+		services = append(services, p.limits.Register)
+	}
+	if p.o.has(Auth) {
+		p.auth = auth.New(auth.Options{Counter: counter{p.limits}, Log: p.o.Log, Metrics: p.metrics})
+		services = append(services, p.auth.Register)
+	}
+	p.addGRPC("companion", "--companion-address", p.o.CompanionAddress, server, services...)
+	return nil
+}
+
+// addGRPC adds a gRPC port. Envoys stay on their xDS streams and companion connections for as long as they can, so the
+// grace is short where streams never end by themselves.
+func (p *process) addGRPC(name, flag, address string, s grpcServer, services ...func(grpc.ServiceRegistrar)) {
+	for _, register := range services {
+		register(s)
+	}
+	p.ports = append(p.ports, port{name: name, flag: flag, address: address, run: func(ctx context.Context, l net.Listener) error {
+		go func() {
+			select {
+			case <-p.control.Loaded():
+				s.ready(true)
+			case <-ctx.Done():
+			}
+		}()
+		s.ready(false)
+		return s.run(ctx, l, stopGrace)
+	}})
+}
+
+func (p *process) addAdmin() error {
+	a, err := newAdmin(p)
+	if err != nil {
+		return err
+	}
+	p.ports = append(p.ports, port{name: "admin", flag: "--admin-address", address: p.o.AdminAddress,
+		run: func(ctx context.Context, l net.Listener) error {
+			return serveHTTP(ctx, l, a.handler(p.metrics))
+		}})
+	return nil
+}
+
+// open opens all ports before anything runs, so that one that is taken stops nothing half-way.
+func (p *process) open() error {
+	var errs []error
+	for i := range p.ports {
+		what := &p.ports[i]
+		var err error
+		if what.listener, err = listen(what.name, what.flag, what.address); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		what.address = what.listener.Addr().String() // the kernel's choice where the port is 0
+	}
+	return errors.Join(errs...)
+}
+
+// close gives back what New and open took.
+func (p *process) close() error {
+	var errs []error
+	for _, port := range p.ports {
+		if port.listener != nil {
+			_ = port.listener.Close() // closed already where it was served
+		}
+	}
+	if p.store != nil {
+		errs = append(errs, p.store.Close())
+	}
+	return errors.Join(append(errs, p.state.release())...)
+}
+
+// stateDir is where run keeps what it has to know of its Envoys.
+func (p *process) stateDir() string {
+	if p.state.dir != "" {
+		return p.state.dir
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("legation-%d", os.Getpid()))
+}
+
+// companionTarget is where Envoys find the companion.
+func (p *process) companionTarget() string {
+	return cmp.Or(p.o.CompanionTarget, p.address("companion"))
+}
+
+// announce logs what is open.
+func (p *process) announce() {
+	for _, port := range p.ports {
+		p.o.Log.Info("listening", "port", port.name, "address", port.address)
+	}
+}
+
+// address is where the port is open.
+func (p *process) address(name string) string {
+	for _, port := range p.ports {
+		if port.name == name {
+			return port.address
+		}
+	}
+	return ""
+}
+
+// report tells people and the log what a load came to.
+func (p *process) report(o control.Outcome) {
+	if o.Error != "" {
+		p.o.Log.Error("policy not loaded", "error", o.Error)
+	}
+	if len(o.Problems) > 0 {
+		o.Problems.Write(p.o.Out, o.Files, p.o.Colour)
+		p.o.Log.Warn("policy has problems", "problems", len(o.Problems), "first", o.Problems[0].Error(), "serving", o.Revision)
+	}
+	if o.Changed {
+		p.o.Log.Info("policy served", "revision", o.Revision, "gateways", len(o.Model.Gateways), "routes", len(o.Model.Routes),
+			"services", len(o.Model.Services))
+		if tell := p.onServed.Load(); tell != nil {
+			(*tell)(o.Model)
+		}
+	}
+}
+
+// served has tell called with the model of every new revision.
+func (p *process) served(tell func(*policy.Model)) { p.onServed.Store(&tell) }
+
+// run serves until ctx ends or one part fails, which ends all.
+func (p *process) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	context.AfterFunc(ctx, func() { p.stopping.Store(true) })
+	for _, port := range p.ports {
+		group.Go(func() error { return port.run(ctx, port.listener) })
+	}
+	if p.xds != nil {
+		group.Go(func() error { return p.xds.Run(ctx) })
+	}
+	if p.auth != nil {
+		group.Go(func() error { return p.auth.Run(ctx) })
+	}
+	group.Go(func() error { return p.control.Run(ctx) })
+	err := group.Wait()
+	p.o.Log.Info("stopped")
+	return err
+}
+
+func (p *process) status() Status {
+	s := Status{Version: p.o.Version, Started: p.started, Roles: p.o.Roles, Policy: p.control.Outcome(), Nodes: []xds.NodeStatus{}}
+	if p.xds != nil {
+		s.Nodes = append(s.Nodes, p.xds.Status()...)
+	}
+	if p.store != nil {
+		health := p.store.Health()
+		s.Store = &health
+	}
+	if p.auth != nil {
+		s.Keys = p.auth.Health()
+	}
+	return s
+}
+
+// readiness is not ready before a whole policy is served and while the process stops. What is degraded does not make
+// it unready: the services answer as the policy says for that case.
+func (p *process) readiness() readiness {
+	r := readiness{Degraded: []string{}}
+	outcome := p.control.Outcome()
+	switch {
+	case p.stopping.Load():
+		r.Waiting = "stopping"
+	case outcome.Revision == "":
+		r.Waiting = "no whole policy has been loaded yet"
+	default:
+		r.Ready = true
+	}
+	if outcome.Error != "" {
+		r.Degraded = append(r.Degraded, "policy: "+outcome.Error)
+	}
+	if outcome.Problems.HasErrors() {
+		r.Degraded = append(r.Degraded, fmt.Sprintf("policy: %d problems keep changes back", len(outcome.Problems)))
+	}
+	if p.store != nil {
+		if h := p.store.Health(); !h.OK {
+			r.Degraded = append(r.Degraded, "store: "+h.Reason)
+		}
+	}
+	if p.auth != nil {
+		for _, k := range p.auth.Health() {
+			if k.Error != "" {
+				r.Degraded = append(r.Degraded, "keys: "+k.URL+": "+k.Error)
+			}
+		}
+	}
+	slices.Sort(r.Degraded)
+	return r
+}
