@@ -1,0 +1,73 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+
+	"github.com/legation/legation/app"
+	"github.com/legation/legation/envoy"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+func bootstrapCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "bootstrap",
+		Short: "Print the configuration that an Envoy on another host starts with",
+		Long: `Print, as JSON, the configuration that connects an Envoy to legation serve: it says which gateway the Envoy belongs
+to and where xDS and the companion are; everything else comes over xDS. With mutual TLS, the certificate's DNS names
+have to hold the name of the gateway.`,
+		Example: `  legation bootstrap --group edge --xds 10.0.0.5:18000 --companion 10.0.0.5:18001 > envoy.json
+  envoy -c envoy.json`,
+		Args: nothing,
+		RunE: func(c *cobra.Command, _ []string) error {
+			o, err := bootstrapOptions(c)
+			if err != nil {
+				return err
+			}
+			if o.Group, _ = c.Flags().GetString("group"); o.Group == "" {
+				return usage{fmt.Errorf("name the gateway that this Envoy belongs to with --group")}
+			}
+			text, err := envoy.JSON(envoy.Bootstrap(o))
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(c.OutOrStdout(), string(text))
+			return err
+		},
+	}
+	c.Flags().String("group", "", "the gateway that this Envoy belongs to (its node.cluster)")
+	bootstrapFlags(c.Flags())
+	return c
+}
+
+// bootstrapFlags adds what an Envoy has to know before it connects. The paths are those of Envoy's host.
+func bootstrapFlags(f *pflag.FlagSet) {
+	f.String("node", "", "this Envoy's node id; default the gateway and the host's name")
+	f.String("xds", app.DefaultXDS, "where legation serves xDS")
+	f.String("companion", app.DefaultCompanion, "where legation's auth and rate limit services answer")
+	f.String("envoy-admin-address", app.DefaultEnvoyAdmin, "where Envoy's own admin answers")
+	f.String("tls-cert", "", "Envoy's certificate (PEM, path on Envoy's host)")
+	f.String("tls-key", "", "its key (PEM, path on Envoy's host)")
+	f.String("tls-ca", "", "the CA of legation's certificate (PEM, path on Envoy's host)")
+}
+
+func bootstrapOptions(c *cobra.Command) (envoy.BootstrapOptions, error) {
+	get := func(name string) string {
+		value, _ := c.Flags().GetString(name)
+		return value
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "envoy"
+	}
+	o := envoy.BootstrapOptions{
+		Node: cmp.Or(get("node"), get("group")+"-"+host), XDS: get("xds"), Companion: get("companion"),
+		Admin: get("envoy-admin-address"), TLSCert: get("tls-cert"), TLSKey: get("tls-key"), TLSCA: get("tls-ca"),
+	}
+	if some := o.TLSCert + o.TLSKey + o.TLSCA; some != "" && (o.TLSCert == "" || o.TLSKey == "" || o.TLSCA == "") {
+		return o, usage{fmt.Errorf("mutual TLS takes all of --tls-cert, --tls-key and --tls-ca")}
+	}
+	return o, nil
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/legation/legation/control"
+	"github.com/legation/legation/envoy"
+	"github.com/legation/legation/feature"
+	"github.com/legation/legation/policy"
+	"github.com/spf13/cobra"
+)
+
+func checkCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "check DIR",
+		Short: "Tell everything that is wrong with a policy directory",
+		Long: `Read the policy files below DIR and tell every problem in one run, with file, line and column, the line itself, and
+what to do. With --envoy the real Envoy is asked as well.`,
+		Example: `  legation check policy/
+  legation check policy/ --envoy
+  legation check policy/ -o json`,
+		Args: directory,
+		RunE: func(c *cobra.Command, args []string) error {
+			asJSON, err := jsonOutput(c)
+			if err != nil {
+				return err
+			}
+			files, problems, compiled, err := load(args[0])
+			if err != nil {
+				return err
+			}
+			if ask, _ := c.Flags().GetBool("envoy"); ask && compiled != nil {
+				if err := askEnvoy(c.Context(), compiled); err != nil {
+					return err
+				}
+			}
+			return checked(c, files, problems, compiled, asJSON)
+		},
+	}
+	outputFlag(c.Flags())
+	c.Flags().Bool("envoy", false, "also have the real Envoy validate the result")
+	return c
+}
+
+// load reads, checks and compiles a directory; compiled is nil where a problem is in the way.
+func load(dir string) (policy.Files, policy.Problems, *control.Compiled, error) {
+	files, unread, err := control.ReadDir(dir)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	model, problems := feature.Language().Load(files)
+	problems = append(unread, problems...)
+	if model == nil || problems.HasErrors() {
+		return files, problems, nil, nil
+	}
+	compiled, err := control.Compile(model)
+	return files, problems, compiled, err
+}
+
+// checked tells the problems, and ends badly when one of them is more than a warning.
+func checked(c *cobra.Command, files policy.Files, problems policy.Problems, compiled *control.Compiled, asJSON bool) error {
+	out := c.OutOrStdout()
+	if asJSON {
+		if problems == nil {
+			problems = policy.Problems{}
+		}
+		if err := writeJSON(out, map[string]any{"ok": compiled != nil, "problems": problems}); err != nil {
+			return err
+		}
+	} else {
+		problems.Write(out, files, colour(out))
+	}
+	switch {
+	case compiled == nil:
+		if !asJSON {
+			fmt.Fprintf(out, "%d %s\n", len(problems), plural(len(problems), "problem", "problems"))
+		}
+		return errBad
+	case !asJSON:
+		m := compiled.Model
+		fmt.Fprintf(out, "ok: %d %s, %d %s, %d %s, revision %s\n", len(m.Gateways), plural(len(m.Gateways), "gateway", "gateways"),
+			len(m.Routes), plural(len(m.Routes), "route", "routes"), len(m.Services), plural(len(m.Services), "service", "services"), m.Revision)
+	}
+	return nil
+}
+
+// askEnvoy has the real Envoy validate what each gateway would be served.
+func askEnvoy(ctx context.Context, compiled *control.Compiled) error {
+	binary, _, err := envoy.Find("")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, g := range compiled.Model.Gateways {
+		b, err := envoy.Static(compiled.Resources[g.Name], envoy.BootstrapOptions{Group: g.Name})
+		if err == nil {
+			err = envoy.Validate(ctx, binary, b)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("gateway %s: %w", g.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// mustLoad is load for the verbs that need a good policy.
+func mustLoad(c *cobra.Command, dir string) (*control.Compiled, error) {
+	files, problems, compiled, err := load(dir)
+	if err != nil {
+		return nil, err
+	}
+	if len(problems) > 0 {
+		problems.Write(c.ErrOrStderr(), files, colour(c.ErrOrStderr()))
+	}
+	if compiled == nil {
+		return nil, errBad
+	}
+	return compiled, nil
+}
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}

@@ -1,0 +1,94 @@
+// Command legation is an Envoy control plane with its companion services: it serves a directory of policy files to
+// Envoys over xDS, and answers their ext_authz and rate limit calls. One file holds one verb.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/legation/legation/app"
+	"github.com/spf13/cobra"
+)
+
+// version is set by the build.
+var version = "dev"
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// The exit statuses.
+const (
+	statusBad   = 1 // the policy or the answer is bad
+	statusUsage = 2
+)
+
+// errBad ends with status 1; what is wrong has been told.
+var errBad = errors.New("")
+
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second signal ends at once: somebody is in a hurry.
+	context.AfterFunc(ctx, stop)
+	root := rootCommand()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	if err.Error() != "" {
+		fmt.Fprintln(os.Stderr, "legation:", err)
+	}
+	if _, ok := errors.AsType[usage](err); ok || app.Usage(err) {
+		return statusUsage
+	}
+	return statusBad
+}
+
+// usage is a command line that can't be understood.
+type usage struct{ error }
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "legation",
+		Short: "Envoy control plane, rate limit and auth service",
+		Long: `Legation turns a directory of short YAML policy files into listeners, routes, clusters and endpoints, serves them
+to Envoys over gRPC xDS, and answers Envoy's per-request questions: who calls (JWT), and how often they may.
+
+Every setting of a process can be given as a flag, as LEGATION_… in the environment (--xds-address is
+LEGATION_XDS_ADDRESS), or as a key of legation.yaml in the working directory; the first one given wins.
+
+Exit status: 0 fine, 1 the policy or the answer is bad, 2 usage.`,
+		Example: `  legation run examples/quickstart     everything on this machine, Envoy included
+  legation check policy/               is the policy good?
+  legation serve policy/ --redis redis://127.0.0.1:6379`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       version,
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usage{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
+	})
+	root.AddCommand(runCommand(), serveCommand(), checkCommand(), renderCommand(), bootstrapCommand(), statusCommand(),
+		tokenCommand(), schemaCommand(), echoCommand(), versionCommand())
+	return root
+}
+
+// arguments makes cobra's argument checks end with the usage status.
+func arguments(check cobra.PositionalArgs, hint string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return usage{fmt.Errorf("%s (see %s --help)", hint, c.CommandPath())}
+		}
+		return nil
+	}
+}
+
+// directory is the one argument of the verbs that read a policy.
+var directory = arguments(cobra.ExactArgs(1), "name the directory of the policy files")
+
+// nothing is for verbs without arguments.
+var nothing = arguments(cobra.NoArgs, "this verb takes no arguments")

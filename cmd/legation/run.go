@@ -1,0 +1,36 @@
+package main
+
+import (
+	"github.com/legation/legation/app"
+	"github.com/spf13/cobra"
+)
+
+func runCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "run DIR",
+		Short: "Run a policy directory on this machine, Envoy included",
+		Long: `Serve the policy files below DIR and run everything that they take on this machine: a real Envoy for each gateway,
+and sample upstreams for the services that are marked sample: true. Ctrl-C ends all of it. An Envoy that a killed
+run left behind is adopted by the next one.`,
+		Example: `  legation run examples/quickstart`,
+		Args:    directory,
+		RunE: func(c *cobra.Command, args []string) error {
+			s, err := newSettings(c.Flags())
+			if err != nil {
+				return err
+			}
+			o, err := s.options(c, args[0])
+			if err != nil {
+				return err
+			}
+			return app.Run(c.Context(), o)
+		},
+	}
+	processFlags(c.Flags())
+	_ = c.Flags().Set("log-level", "warn")
+	c.Flags().Lookup("log-level").DefValue = "warn" // the terminal is for the person who tries things out
+	c.Flags().Lookup("log-level").Changed = false
+	c.Flags().String("envoy", "", "path of the Envoy binary; else LEGATION_ENVOY, PATH, then .tools/")
+	c.Flags().String("envoy-admin-address", app.DefaultEnvoyAdmin, "where the first Envoy's admin answers; further ones take the next ports")
+	return c
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/legation/legation/app"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+)
+
+// settingsFile is read from the working directory when it is there.
+const settingsFile = "legation.yaml"
+
+// settings is the flags of a verb, over the environment, over legation.yaml. Policy files never pass through viper: it
+// lower-cases keys and knows no positions.
+type settings struct{ v *viper.Viper }
+
+func newSettings(flags *pflag.FlagSet) (settings, error) {
+	v := viper.New()
+	v.SetEnvPrefix("LEGATION")
+	v.SetEnvKeyReplacer(strings.NewReplacer("-", "_"))
+	v.AutomaticEnv()
+	v.SetConfigFile(settingsFile)
+	if err := v.ReadInConfig(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return settings{}, usage{fmt.Errorf("%s: %w", settingsFile, err)}
+	}
+	for _, key := range v.AllKeys() {
+		if !slices.Contains(known, key) {
+			return settings{}, usage{fmt.Errorf("%s: no setting %q; see legation serve --help", settingsFile, key)}
+		}
+	}
+	if err := v.BindPFlags(flags); err != nil {
+		return settings{}, usage{err}
+	}
+	return settings{v}, nil
+}
+
+// known is the settings of all verbs, which one legation.yaml may hold together.
+var known = []string{
+	"roles", "xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis",
+	"data-dir", "envoy", "log-level", "log-format", "tls-cert", "tls-key", "tls-ca", "admin-token-file", "insecure",
+	"server", "token-file",
+}
+
+// processFlags adds the flags of serve and run.
+func processFlags(f *pflag.FlagSet) {
+	f.String("xds-address", app.DefaultXDS, "where xDS is served (gRPC)")
+	f.String("companion-address", app.DefaultCompanion, "where the auth and rate limit services answer (gRPC)")
+	f.String("admin-address", app.DefaultAdmin, "where health, metrics and status are served (HTTP)")
+	f.String("companion-target", "", "where Envoys find the companion, when it isn't this process")
+	f.String("redis", "", `where limits are counted: redis://, rediss:// or unix:// URL; with ?master_name= Sentinel, with
+?addr= (more than one) or ?cluster=true Cluster; empty counts in this process alone`)
+	f.String("data-dir", ".legation", "where the last good policy is kept; empty keeps none")
+	f.String("tls-cert", "", "certificate for the xDS and companion ports (PEM)")
+	f.String("tls-key", "", "its key (PEM)")
+	f.String("tls-ca", "", "the CA of the Envoys' certificates (PEM)")
+	f.String("admin-token-file", "", "file with the bearer token that the admin port asks for")
+	f.Bool("insecure", false, "serve other machines without TLS and admin token")
+	f.String("log-level", "info", "debug, info, warn or error")
+	f.String("log-format", "text", "text or json")
+}
+
+// options makes the process's options of the settings.
+func (s settings) options(c *cobra.Command, dir string) (app.Options, error) {
+	log, err := s.logger(c.ErrOrStderr())
+	if err != nil {
+		return app.Options{}, err
+	}
+	o := app.Options{
+		Dir:               dir,
+		XDSAddress:        s.v.GetString("xds-address"),
+		CompanionAddress:  s.v.GetString("companion-address"),
+		AdminAddress:      s.v.GetString("admin-address"),
+		EnvoyAdminAddress: s.v.GetString("envoy-admin-address"),
+		CompanionTarget:   s.v.GetString("companion-target"),
+		Redis:             s.v.GetString("redis"),
+		DataDir:           s.v.GetString("data-dir"),
+		Envoy:             s.v.GetString("envoy"),
+		TLSCert:           s.v.GetString("tls-cert"),
+		TLSKey:            s.v.GetString("tls-key"),
+		TLSCA:             s.v.GetString("tls-ca"),
+		AdminTokenFile:    s.v.GetString("admin-token-file"),
+		Insecure:          s.v.GetBool("insecure"),
+		Version:           version,
+		Log:               log,
+		Out:               c.OutOrStdout(),
+		Colour:            colour(c.OutOrStdout()),
+	}
+	for _, role := range s.v.GetStringSlice("roles") {
+		o.Roles = append(o.Roles, app.Role(strings.TrimSpace(role)))
+	}
+	return o, nil
+}
+
+func (s settings) logger(w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.v.GetString("log-level"))); err != nil {
+		return nil, usage{fmt.Errorf("--log-level: want debug, info, warn or error, not %q", s.v.GetString("log-level"))}
+	}
+	o := &slog.HandlerOptions{Level: level}
+	switch format := s.v.GetString("log-format"); format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	default:
+		return nil, usage{fmt.Errorf("--log-format: want text or json, not %q", format)}
+	}
+}
+
+// colour tells whether w is a terminal whose owner does not mind colour.
+func colour(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// outputFlag adds -o, and output reads it.
+func outputFlag(f *pflag.FlagSet) { f.StringP("output", "o", "text", "text or json") }
+
+func jsonOutput(c *cobra.Command) (bool, error) {
+	switch format, _ := c.Flags().GetString("output"); format {
+	case "text":
+		return false, nil
+	case "json":
+		return true, nil
+	default:
+		return false, usage{fmt.Errorf("-o: want text or json, not %q", format)}
+	}
+}

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/legation/legation/app"
+	"github.com/legation/legation/xds"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+func statusCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show what is served, and what each connected Envoy made of it",
+		Long: `Ask a legation process for the revision that it serves, the problems of the policy files, and each connected Envoy:
+its gateway, version, and whether it took (ACK) or refused (NACK) what it was sent, with the policy line of a refusal.
+Exit status 1 when there is a problem or a NACK.`,
+		Example: `  legation status
+  legation status --server https://10.0.0.5:18002 --token-file token -o json`,
+		Args: nothing,
+		RunE: func(c *cobra.Command, _ []string) error {
+			asJSON, err := jsonOutput(c)
+			if err != nil {
+				return err
+			}
+			s, err := newSettings(c.Flags())
+			if err != nil {
+				return err
+			}
+			var status app.Status
+			if err := ask(c.Context(), s, "/status", &status); err != nil {
+				return err
+			}
+			if asJSON {
+				err = writeJSON(c.OutOrStdout(), status)
+			} else {
+				err = showStatus(c.OutOrStdout(), status)
+			}
+			if err == nil && troubled(status) {
+				err = errBad
+			}
+			return err
+		},
+	}
+	outputFlag(c.Flags())
+	clientFlags(c.Flags())
+	return c
+}
+
+// clientFlags adds the flags of the verbs that ask a running process.
+func clientFlags(f *pflag.FlagSet) {
+	f.String("server", "http://"+app.DefaultAdmin, "the process's admin address")
+	f.String("token-file", "", "file with the admin token")
+}
+
+// ask gets an answer of the admin API.
+func ask(ctx context.Context, s settings, path string, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	url := strings.TrimSuffix(s.v.GetString("server"), "/") + path
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return usage{fmt.Errorf("--server: %w", err)}
+	}
+	if file := s.v.GetString("token-file"); file != "" {
+		token, err := os.ReadFile(file)
+		if err != nil {
+			return usage{fmt.Errorf("--token-file: %w", err)}
+		}
+		r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
+	a, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return fmt.Errorf("%w (is legation running? say where with --server)", err)
+	}
+	defer a.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(a.Body, 64<<20))
+	if err != nil {
+		return fmt.Errorf("read %s: %w", url, err)
+	}
+	if a.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s: %s", url, a.Status, strings.TrimSpace(string(body)))
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("%s: not what legation answers: %w", url, err)
+	}
+	return nil
+}
+
+// troubled tells whether somebody has to look.
+func troubled(s app.Status) bool {
+	for _, n := range s.Nodes {
+		for _, t := range n.Types {
+			if t.State == xds.NACK {
+				return true
+			}
+		}
+	}
+	return s.Policy.Revision == "" || s.Policy.Error != "" || s.Policy.Problems.HasErrors()
+}
+
+func showStatus(w io.Writer, s app.Status) error {
+	var roles []string
+	for _, r := range s.Roles {
+		roles = append(roles, string(r))
+	}
+	fmt.Fprintf(w, "legation %s, up %s, roles %s\n", s.Version, since(s.Started), strings.Join(roles, ", "))
+	if s.Policy.Revision == "" {
+		fmt.Fprintln(w, "policy: none served yet; Envoys are held until a whole policy is loaded")
+	} else {
+		fmt.Fprintf(w, "policy: revision %s, served for %s\n", s.Policy.Revision, since(s.Policy.Since))
+	}
+	if s.Policy.Error != "" {
+		fmt.Fprintln(w, "  error:", s.Policy.Error)
+	}
+	for _, p := range s.Policy.Problems {
+		fmt.Fprintln(w, "  "+p.Error())
+		if p.Hint != "" {
+			fmt.Fprintln(w, "    hint:", p.Hint)
+		}
+	}
+	if s.Store != nil {
+		state := "ok"
+		if !s.Store.OK {
+			state = "degraded: " + s.Store.Reason
+		}
+		fmt.Fprintf(w, "store: %s, %s\n", s.Store.Kind, state)
+	}
+	for _, k := range s.Keys {
+		state := fmt.Sprintf("%d keys", k.Keys)
+		if k.Error != "" {
+			state += ", last fetch: " + k.Error
+		}
+		fmt.Fprintf(w, "keys: %s: %s\n", k.URL, state)
+	}
+	return showNodes(w, s.Nodes)
+}
+
+func showNodes(w io.Writer, nodes []xds.NodeStatus) error {
+	if len(nodes) == 0 {
+		_, err := fmt.Fprintln(w, "envoys: none connected")
+		return err
+	}
+	fmt.Fprintln(w)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NODE\tGATEWAY\tENVOY\tADDRESS\tXDS\tUP\tREVISION\tTYPE\tSTATE\tVERSION")
+	for _, n := range nodes {
+		head := strings.Join([]string{n.ID, n.Group, dash(n.Version), n.Address, string(n.Protocol), since(n.Connected), dash(n.Revision)}, "\t")
+		for _, one := range n.Types {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", head, one.Type, one.State, dash(one.Acknowledged))
+			head = strings.Repeat("\t", 6)
+		}
+		if len(n.Types) == 0 {
+			fmt.Fprintf(t, "%s\t\t\t\n", head)
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		for _, one := range n.Types {
+			if one.State == xds.NACK {
+				showNACK(w, n, one)
+			}
+		}
+	}
+	return nil
+}
+
+// showNACK tells where in the policy a refusal comes from.
+func showNACK(w io.Writer, n xds.NodeStatus, t xds.TypeStatus) {
+	fmt.Fprintf(w, "\nNACK: %s refused %s: %s\n", n.ID, t.Type, t.Error)
+	for _, b := range t.Blamed {
+		fmt.Fprintf(w, "  %s: %s %s\n", b.Origin, t.Type, b.Resource)
+	}
+}
+
+func since(t time.Time) string { return time.Since(t).Round(time.Second).String() }
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
