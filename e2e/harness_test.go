@@ -256,7 +256,7 @@ func (p *plane) envoyUnready(t testing.TB, group string, more ...string) *envoyC
 	}
 	config := filepath.Join(t.TempDir(), "envoy.json")
 	write(t, config, string(text))
-	c := start(t, proxy, "-c", config, "--use-dynamic-base-id", "--concurrency", "1", "-l", "warn")
+	c := start(t, proxy, "-c", config, "--use-dynamic-base-id", "--concurrency", "1", "-l", "warn", "--file-flush-interval-msec", "50")
 	return &envoyChild{c, admin}
 }
 

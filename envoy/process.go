@@ -77,6 +77,7 @@ func Start(ctx context.Context, o ProcessOptions) (*Process, error) {
 func (o ProcessOptions) args(config string) []string {
 	args := []string{
 		"-c", config, "--admin-address-path", adminFile(o.Dir), "--log-level", cmp.Or(o.LogLevel, "warn"),
+		"--file-flush-interval-msec", "1000", // access log lines otherwise wait for 10 s
 		"--disable-hot-restart", // several Envoys on one machine would fight over one base id
 	}
 	if o.Concurrency > 0 {
