@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/legation/legation/auth"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/feature"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
 	"github.com/legation/legation/xds"
+	"google.golang.org/protobuf/proto"
 )
 
 // Compiled is a policy in every form that it is served in.
@@ -22,7 +25,7 @@ type Compiled struct {
 	Limits    []ratelimit.Limit
 }
 
-// Compile turns a model into what is served.
+// Compile turns a model into what is served. The error holds the problems of what Envoy can't be told: see [Problems].
 func Compile(m *policy.Model) (*Compiled, error) {
 	resources, err := envoy.Translate(m, feature.All())
 	if err != nil {
@@ -31,6 +34,38 @@ func Compile(m *policy.Model) (*Compiled, error) {
 	c := &Compiled{Model: m, Resources: resources}
 	c.Auth, c.Limits = feature.Companions(m)
 	return c, nil
+}
+
+// Problems finds the policy problems that an error joins.
+func Problems(err error) policy.Problems {
+	if p, ok := err.(*policy.Problem); ok {
+		return policy.Problems{p}
+	}
+	var found policy.Problems
+	switch wrapped := err.(type) {
+	case interface{ Unwrap() error }:
+		found = Problems(wrapped.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, one := range wrapped.Unwrap() {
+			found = append(found, Problems(one)...)
+		}
+	}
+	return found
+}
+
+// changedListeners is the listeners that both policies have and that differ: Envoy drains their connections.
+func changedListeners(before, after *Compiled) []envoy.Resource {
+	var changed []envoy.Resource
+	for group, resources := range after.Resources {
+		for _, r := range resources {
+			same := func(o envoy.Resource) bool { return o.Type == resource.ListenerType && o.Name == r.Name }
+			i := slices.IndexFunc(before.Resources[group], same)
+			if r.Type == resource.ListenerType && i >= 0 && !proto.Equal(before.Resources[group][i].Message, r.Message) {
+				changed = append(changed, r)
+			}
+		}
+	}
+	return changed
 }
 
 // snapshots makes the snapshot of every node group.

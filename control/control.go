@@ -122,7 +122,11 @@ func (c *Controller) Load(ctx context.Context) {
 	next.Files, next.Problems = candidate, slices.Concat(problems, found)
 	if model != nil && model.Revision != before.Revision {
 		if err := c.serve(ctx, model); err != nil {
-			next.Error = err.Error()
+			if told := Problems(err); len(told) > 0 {
+				next.Problems = slices.Concat(next.Problems, told)
+			} else {
+				next.Error = err.Error()
+			}
 		} else {
 			next.Revision, next.Changed, next.Since, next.Model = model.Revision, true, time.Now(), model
 			c.last = files
@@ -151,6 +155,11 @@ func (c *Controller) serve(_ context.Context, m *policy.Model) error {
 	groups, err := compiled.snapshots()
 	if err != nil {
 		return err
+	}
+	if len(c.tables) > 0 {
+		for _, l := range changedListeners(c.tables[0], compiled) {
+			c.o.Log.Warn("listener changed: its connections drain", "listener", l.Name, "at", l.Pos.String())
+		}
 	}
 	tables := append([]*Compiled{compiled}, first(c.tables, retained)...)
 	if err := c.loadTables(tables); err != nil {

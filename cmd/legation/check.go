@@ -58,6 +58,9 @@ func load(dir string) (policy.Files, policy.Problems, *control.Compiled, error) 
 		return files, problems, nil, nil
 	}
 	compiled, err := control.Compile(model)
+	if told := control.Problems(err); len(told) > 0 {
+		return files, append(problems, told...), nil, nil
+	}
 	return files, problems, compiled, err
 }
 
@@ -84,8 +87,20 @@ func checked(c *cobra.Command, files policy.Files, problems policy.Problems, com
 		m := compiled.Model
 		fmt.Fprintf(out, "ok: %d %s, %d %s, %d %s, revision %s\n", len(m.Gateways), plural(len(m.Gateways), "gateway", "gateways"),
 			len(m.Routes), plural(len(m.Routes), "route", "routes"), len(m.Services), plural(len(m.Services), "service", "services"), m.Revision)
+		notes(out, m)
 	}
 	return nil
+}
+
+// notes tells what an operator should know before this goes live.
+func notes(w io.Writer, m *policy.Model) {
+	for _, g := range m.Gateways {
+		for _, l := range g.Listeners {
+			if l.PerHost {
+				fmt.Fprintf(w, "note: %s: listener %s has routeTables: perHost; switching it on or off drains the listener's connections\n", l.Pos, l.Name)
+			}
+		}
+	}
 }
 
 // askEnvoy has the real Envoy validate what each gateway would be served.
