@@ -15,7 +15,9 @@ func BenchmarkEdit(b *testing.B) {
 		b.Run(fmt.Sprintf("routes=%d", routes), func(b *testing.B) {
 			port := ports(b, 1)[0]
 			p := newPlane(b, policyDir(b, edge(port, upstream(b, "app"))))
-			write(b, filepath.Join(p.dir, "many.yaml"), many(routes))
+			for from := 0; from < routes; from += 1000 {
+				write(b, filepath.Join(p.dir, fmt.Sprintf("many-%d.yaml", from)), many(from, min(from+1000, routes)))
+			}
 			edit := func(n int) {
 				write(b, filepath.Join(p.dir, "edit.yaml"), fmt.Sprintf("routes:\n  edited:\n    hostnames: [localhost]\n"+
 					"    match: {path: /edited}\n    backends: {app: 1}\n    headers: {response: {set: {x-edit: \"%d\"}}}\n", n))
@@ -46,11 +48,11 @@ func BenchmarkEdit(b *testing.B) {
 	}
 }
 
-// many is n routes over hosts of ten routes each.
-func many(n int) string {
+// many is the routes of these numbers, ten to a host.
+func many(from, to int) string {
 	s := &strings.Builder{}
 	s.WriteString("routes:\n")
-	for i := range n {
+	for i := from; i < to; i++ {
 		fmt.Fprintf(s, "  r%d: {hostnames: [h%d.test], match: {path: /p%d}, backends: {app: 1}}\n", i, i/10, i%10)
 	}
 	return s.String()
