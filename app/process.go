@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -97,13 +96,11 @@ func newProcess(o Options) (*process, error) {
 	return p, p.addAdmin()
 }
 
-// companion makes the services that Envoy asks for each request. The collector runs less often than Go's default,
-// since their memory is small and their calls are many.
+// companion makes the services that Envoy asks for each request.
 func (p *process) companion(tls *mutualTLS) error {
 	if !p.o.companion() {
 		return nil
 	}
-	debug.SetGCPercent(400)
 	var err error
 	p.store, err = store.Open(store.Options{URL: p.o.Redis, Log: p.o.Log, Metrics: p.metrics})
 	if err != nil {
@@ -225,6 +222,7 @@ func (p *process) report(o control.Outcome) {
 	if o.Changed {
 		p.o.Log.Info("policy served", "revision", o.Revision, "gateways", len(o.Model.Gateways), "routes", len(o.Model.Routes),
 			"services", len(o.Model.Services))
+		tuneCollector()
 		if tell := p.onServed.Load(); tell != nil {
 			(*tell)(o.Model)
 		}
