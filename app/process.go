@@ -107,7 +107,7 @@ func (p *process) companion(tls *mutualTLS) error {
 		return usagef("--redis: %w", err)
 	}
 	p.limits = ratelimit.New(ratelimit.Options{Store: p.store, Log: p.o.Log, Metrics: p.metrics})
-	server := newGRPC(tls, grpc.NumStreamWorkers(64), grpc.SharedWriteBuffer(true), grpc.MaxRecvMsgSize(1<<20))
+	server := newGRPC(tls, grpc.NumStreamWorkers(64), grpc.MaxRecvMsgSize(1<<20))
 	var services []func(grpc.ServiceRegistrar)
 	if p.o.has(RateLimit) {
 		services = append(services, p.limits.Register)

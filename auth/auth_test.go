@@ -169,7 +169,8 @@ func ask(rule, authorization string, headers ...string) *authv3.CheckRequest {
 	}
 	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source: &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{
-			SocketAddress: &corev3.SocketAddress{Address: "192.0.2.7"}}}},
+			SocketAddress: &corev3.SocketAddress{Address: "192.0.2.7"},
+		}}},
 		ContextExtensions: map[string]string{RuleExtension: rule},
 		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
 			Method: "GET", Path: "/v1/orders", Host: "api.example.com", Headers: h,

@@ -38,8 +38,10 @@ func TestGoodTokenPassesWithItsIdentity(t *testing.T) {
 
 func TestClaimHeadersAreSetOrRemoved(t *testing.T) {
 	rule := staticRule()
-	rule.Providers = append(rule.Providers, Provider{Name: "partner", JWT: &JWT{Issuer: "https://partner.test/",
-		JWKS: JWKS{Keys: jwks(rsaOther().jwk())}, Headers: map[string]string{"x-partner": "org", "x-auth-user": "email"}}})
+	rule.Providers = append(rule.Providers, Provider{Name: "partner", JWT: &JWT{
+		Issuer: "https://partner.test/",
+		JWKS:   JWKS{Keys: jwks(rsaOther().jwk())}, Headers: map[string]string{"x-partner": "org", "x-auth-user": "email"},
+	}})
 	s := load(t, Options{}, Table{Rules: []Rule{rule}})
 	c := dial(t, s)
 
@@ -164,10 +166,17 @@ func TestRuleIsFoundByIDOrName(t *testing.T) {
 		rule, token string
 		want        int
 	}{
-		{old.ID(), forOld, 200}, {old.ID(), forNew, 401}, {next.ID(), forNew, 200}, {next.ID(), forOld, 401},
-		{"edge/orders", forNew, 200}, {"edge/orders", forOld, 401}, // the last of the name is the current one
-		{"edge/orders@000000000000", forOld, 503}, {"edge/other", forOld, 503}, {"", forOld, 403},
-		{"EDGE/ORDERS", forOld, 503}, {old.ID() + "\x00", forOld, 503},
+		{old.ID(), forOld, 200},
+		{old.ID(), forNew, 401},
+		{next.ID(), forNew, 200},
+		{next.ID(), forOld, 401},
+		{"edge/orders", forNew, 200},
+		{"edge/orders", forOld, 401}, // the last of the name is the current one
+		{"edge/orders@000000000000", forOld, 503},
+		{"edge/other", forOld, 503},
+		{"", forOld, 403},
+		{"EDGE/ORDERS", forOld, 503},
+		{old.ID() + "\x00", forOld, 503},
 	} {
 		if got := check(t, c, ask(test.rule, test.token)); got.status != test.want {
 			t.Errorf("%q: %d, want %d", test.rule, got.status, test.want)
@@ -414,7 +423,8 @@ func FuzzCheck(f *testing.F) {
 	s := load(f, Options{Counter: k}, Table{Rules: []Rule{rule}})
 	good := "Bearer " + ed25519Pair().sign(f, goodClaims(map[string]any{"exp": 4102444800, "iat": nil}))
 	for _, q := range []*authv3.CheckRequest{
-		{}, ask("", ""), ask(rule.ID(), good), ask(rule.Name, "Bearer x"), ask(rule.ID(), strings.Repeat("a", 1<<10)),
+		{},
+		ask("", ""), ask(rule.ID(), good), ask(rule.Name, "Bearer x"), ask(rule.ID(), strings.Repeat("a", 1<<10)),
 		ask(rule.ID(), "Bearer "+strings.Repeat(".", 900), "x-envoy-external-address", "::1%\x00"),
 	} {
 		f.Add(must(proto.Marshal(q)))

@@ -48,8 +48,10 @@ func (i *idp) RoundTrip(r *http.Request) (*http.Response, error) {
 	if i.err != nil {
 		return nil, i.err
 	}
-	return &http.Response{StatusCode: i.status, Header: http.Header{"Cache-Control": {i.control}},
-		Body: io.NopCloser(bytes.NewReader(i.body)), Request: r}, nil
+	return &http.Response{
+		StatusCode: i.status, Header: http.Header{"Cache-Control": {i.control}},
+		Body: io.NopCloser(bytes.NewReader(i.body)), Request: r,
+	}, nil
 }
 
 func (i *idp) set(change func(*idp)) {

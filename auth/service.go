@@ -119,8 +119,10 @@ func (s *Service) wanted() []*remote {
 }
 
 func (s *Service) newRemote(url string) *remote {
-	return &remote{url: url, shown: withoutQuery(url), client: s.client, log: s.log, metrics: s.metrics,
-		kicked: make(chan struct{}, 1)}
+	return &remote{
+		url: url, shown: withoutQuery(url), client: s.client, log: s.log, metrics: s.metrics,
+		kicked: make(chan struct{}, 1),
+	}
 }
 
 // JWKSHealth is the state of one fetched key set; it holds no secrets.

@@ -62,8 +62,10 @@ func signatureAlgorithm(k jwk.Key) (jwa.SignatureAlgorithm, error) {
 		curve, _ := c.Crv()
 		crv = curve.String()
 	}
-	name := map[string]string{"RSA": "RS256", "ECP-256": "ES256", "ECP-384": "ES384", "ECP-521": "ES512",
-		"OKPEd25519": "EdDSA"}[kty+crv]
+	name := map[string]string{
+		"RSA": "RS256", "ECP-256": "ES256", "ECP-384": "ES384", "ECP-521": "ES512",
+		"OKPEd25519": "EdDSA",
+	}[kty+crv]
 	if named, ok := k.Algorithm(); ok {
 		if need, known := algorithms[named.String()]; known && need.kty == kty && need.crv == crv {
 			name = named.String()

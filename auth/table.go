@@ -157,8 +157,10 @@ func (c *compiler) source(j JWKS) (keySource, error) {
 
 func newProvider(p Provider, source keySource) (*provider, error) {
 	j := p.JWT
-	compiled := &provider{name: p.Name, issuer: j.Issuer, audiences: slices.Clone(j.Audiences), consumer: j.Consumer,
-		skew: j.Skew, source: source, cache: newCache()}
+	compiled := &provider{
+		name: p.Name, issuer: j.Issuer, audiences: slices.Clone(j.Audiences), consumer: j.Consumer,
+		skew: j.Skew, source: source, cache: newCache(),
+	}
 	if compiled.consumer == "" {
 		compiled.consumer = "sub"
 	}
@@ -194,8 +196,10 @@ func checkName(name, without string) error {
 }
 
 // reserved are headers that steer the connection, the route or the credentials.
-var reserved = []string{"host", "authorization", "connection", "content-length", "keep-alive", "te", "trailer",
-	"transfer-encoding", "upgrade", "proxy-connection"}
+var reserved = []string{
+	"host", "authorization", "connection", "content-length", "keep-alive", "te", "trailer",
+	"transfer-encoding", "upgrade", "proxy-connection",
+}
 
 // checkHeader tells whether a claim may be sent on under that header name.
 func checkHeader(name string) error {

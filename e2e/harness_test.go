@@ -187,8 +187,10 @@ type plane struct {
 
 // args is the addresses as flags.
 func (p *plane) args(verb string, more ...string) []string {
-	args := []string{verb, p.dir, "--xds-address", p.xds, "--companion-address", p.companion, "--admin-address", p.admin,
-		"--data-dir", p.data}
+	args := []string{
+		verb, p.dir, "--xds-address", p.xds, "--companion-address", p.companion, "--admin-address", p.admin,
+		"--data-dir", p.data,
+	}
 	if verb == "run" {
 		args = append(args, "--envoy-admin-address", p.envoyAdmin)
 	}

@@ -25,8 +25,10 @@ func TestPathsOverHTTP2(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{Protocols: protocols}}
 	t.Cleanup(client.CloseIdleConnections)
 	ask := func(path, host string, header ...string) int {
-		req := &http.Request{Method: "GET", Host: host, Header: http.Header{},
-			URL: &url.URL{Scheme: "http", Host: address, Opaque: path}}
+		req := &http.Request{
+			Method: "GET", Host: host, Header: http.Header{},
+			URL: &url.URL{Scheme: "http", Host: address, Opaque: path},
+		}
 		for i := 0; i+1 < len(header); i += 2 {
 			req.Header[header[i]] = []string{header[i+1]}
 		}

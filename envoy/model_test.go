@@ -19,7 +19,6 @@ import (
 
 // toy is a setting whose contributions the test chooses.
 type toy struct {
-	filters []envoy.Filter
 	http    *hcmv3.HttpConnectionManager
 	route   envoy.RouteParts
 	cluster *clusterv3.Cluster

@@ -24,8 +24,10 @@ func (h *hostname) DecodePolicy(d *Decode, n *Node) {
 
 // PolicySchema describes a hostname.
 func (*hostname) PolicySchema(*Schemas) map[string]any {
-	return map[string]any{"type": "string", "minLength": 1, "maxLength": 255, "pattern": `^(\*|(\*\.)?[^*/:\s]+|\[[0-9a-fA-F:.]+\])$`,
-		"description": "a name, *.name for all below it, * for any, or an IP address"}
+	return map[string]any{
+		"type": "string", "minLength": 1, "maxLength": 255, "pattern": `^(\*|(\*\.)?[^*/:\s]+|\[[0-9a-fA-F:.]+\])$`,
+		"description": "a name, *.name for all below it, * for any, or an IP address",
+	}
 }
 
 // badHostname says why Envoy could never find name in the Host header, or "".

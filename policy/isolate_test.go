@@ -40,31 +40,51 @@ func TestIsolate(t *testing.T) {
 		problems              int
 	}{
 		{"good", good, files("p.yaml", platform, "a.yaml", teamA2), files("p.yaml", platform, "a.yaml", teamA2), 0},
-		{"a bad file stays as it was, another one changes", files("p.yaml", platform, "a.yaml", teamA, "b.yaml", teamB),
-			files("p.yaml", platform, "a.yaml", broken, "b.yaml", teamB2), files("p.yaml", platform, "a.yaml", teamA, "b.yaml", teamB2), 1},
-		{"a new bad file is left out", good, files("p.yaml", platform, "a.yaml", teamA2, "n.yaml", broken),
-			files("p.yaml", platform, "a.yaml", teamA2), 1},
-		{"what a file lost is not blamed on those that need it", files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB),
-			files("p.yaml", platform, "b.yaml", broken, "c.yaml", onB), files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB), 1},
-		{"a new reference into a broken file falls with it", files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB),
-			files("p.yaml", platform, "b.yaml", teamB2+"---\n"+broken, "c.yaml", onB2), files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB), 1},
-		{"a deleted file that is needed comes back", files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB),
-			files("p.yaml", platform, "c.yaml", onB), files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB), 1},
-		{"a deleted file that nobody needs stays away", files("p.yaml", platform, "a.yaml", teamA, "b.yaml", teamB),
-			files("p.yaml", platform, "a.yaml", teamA), files("p.yaml", platform, "a.yaml", teamA), 0},
+		{
+			"a bad file stays as it was, another one changes", files("p.yaml", platform, "a.yaml", teamA, "b.yaml", teamB),
+			files("p.yaml", platform, "a.yaml", broken, "b.yaml", teamB2), files("p.yaml", platform, "a.yaml", teamA, "b.yaml", teamB2), 1,
+		},
+		{
+			"a new bad file is left out", good, files("p.yaml", platform, "a.yaml", teamA2, "n.yaml", broken),
+			files("p.yaml", platform, "a.yaml", teamA2), 1,
+		},
+		{
+			"what a file lost is not blamed on those that need it", files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB),
+			files("p.yaml", platform, "b.yaml", broken, "c.yaml", onB), files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB), 1,
+		},
+		{
+			"a new reference into a broken file falls with it", files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB),
+			files("p.yaml", platform, "b.yaml", teamB2+"---\n"+broken, "c.yaml", onB2), files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB), 1,
+		},
+		{
+			"a deleted file that is needed comes back", files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB),
+			files("p.yaml", platform, "c.yaml", onB), files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB), 1,
+		},
+		{
+			"a deleted file that nobody needs stays away", files("p.yaml", platform, "a.yaml", teamA, "b.yaml", teamB),
+			files("p.yaml", platform, "a.yaml", teamA), files("p.yaml", platform, "a.yaml", teamA), 0,
+		},
 		{"the deleted platform comes back", good, files("a.yaml", teamA2), good, 2},
 		{"a conflict takes back both", good, files("p.yaml", platform, "a.yaml", teamA2, "x.yaml", teamA2), good, 1},
 		{"a new file loses against one that stands", good, files("p.yaml", platform, "a.yaml", teamA, "0.yaml", teamA), good, 1},
-		{"a second gateway that others did not expect is taken back", good,
-			files("p.yaml", platform, "a.yaml", teamA, "g.yaml", "gateways: {inner: {listeners: {http: {port: 81}}}}\n"), good, 1},
-		{"a lock that others did not expect is taken back", files("p.yaml", platform, "a.yaml", "routes: {a: {hostnames: [a], backends: {shared: 1}, plan: required}}\n"),
+		{
+			"a second gateway that others did not expect is taken back", good,
+			files("p.yaml", platform, "a.yaml", teamA, "g.yaml", "gateways: {inner: {listeners: {http: {port: 81}}}}\n"), good, 1,
+		},
+		{
+			"a lock that others did not expect is taken back", files("p.yaml", platform, "a.yaml", "routes: {a: {hostnames: [a], backends: {shared: 1}, plan: required}}\n"),
 			files("p.yaml", "gateways: {edge: {listeners: {http: {port: 80}}, defaults: {locked: [plan]}}}\nservices: {shared: {dns: 'shared:80'}}\n",
 				"a.yaml", "routes: {a: {hostnames: [a], backends: {shared: 1}, plan: required}}\n"),
-			files("p.yaml", platform, "a.yaml", "routes: {a: {hostnames: [a], backends: {shared: 1}, plan: required}}\n"), 1},
-		{"a bad key set falls back with its referrer", files("p.yaml", platform, "k.yaml", keyed, "keys.json", "{}"),
-			files("p.yaml", platform, "k.yaml", keyed2, "keys.json", "oops"), files("p.yaml", platform, "k.yaml", keyed, "keys.json", "{}"), 1},
-		{"a deleted key set comes back", files("p.yaml", platform, "k.yaml", keyed, "keys.json", "{}"),
-			files("p.yaml", platform, "k.yaml", keyed), files("p.yaml", platform, "k.yaml", keyed, "keys.json", "{}"), 1},
+			files("p.yaml", platform, "a.yaml", "routes: {a: {hostnames: [a], backends: {shared: 1}, plan: required}}\n"), 1,
+		},
+		{
+			"a bad key set falls back with its referrer", files("p.yaml", platform, "k.yaml", keyed, "keys.json", "{}"),
+			files("p.yaml", platform, "k.yaml", keyed2, "keys.json", "oops"), files("p.yaml", platform, "k.yaml", keyed, "keys.json", "{}"), 1,
+		},
+		{
+			"a deleted key set comes back", files("p.yaml", platform, "k.yaml", keyed, "keys.json", "{}"),
+			files("p.yaml", platform, "k.yaml", keyed), files("p.yaml", platform, "k.yaml", keyed, "keys.json", "{}"), 1,
+		},
 		{"an empty directory changes nothing", good, nil, good, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

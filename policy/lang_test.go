@@ -130,8 +130,10 @@ func (k *keySet) DecodePolicy(d *policy.Decode, n *policy.Node) {
 func (*keySet) PolicySchema(*policy.Schemas) map[string]any {
 	return map[string]any{"oneOf": []any{
 		map[string]any{"type": "string"},
-		map[string]any{"type": "object", "properties": map[string]any{"file": map[string]any{"type": "string"}},
-			"required": []string{"file"}, "additionalProperties": false},
+		map[string]any{
+			"type": "object", "properties": map[string]any{"file": map[string]any{"type": "string"}},
+			"required": []string{"file"}, "additionalProperties": false,
+		},
 	}}
 }
 

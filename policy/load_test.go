@@ -58,13 +58,19 @@ func TestLayers(t *testing.T) {
 		{"a quoted off is a text", "", "", `rateLimit: {rate: 1, by: "off"}`, []string{"rateLimit {1 off 0 0 false} route/r"}},
 		{"required from another layer", "cors: {allowOrigins: [a]}", "", "cors: {maxAge: 1m}", []string{"cors {[a] [] 1m0s false map[]} route/r"}},
 		{"lists replace", "cors: {allowOrigins: [a, b]}", "", "cors: {allowOrigins: [c]}", []string{"cors {[c] [] 0s false map[]} route/r"}},
-		{"maps in maps", "cors: {allowOrigins: [a], expose: {x: true, y: true}}", "", "cors: {expose: {x: off, z: false}}",
-			[]string{"cors {[a] [] 0s false map[y:true z:false]} route/r"}},
+		{
+			"maps in maps", "cors: {allowOrigins: [a], expose: {x: true, y: true}}", "", "cors: {expose: {x: off, z: false}}",
+			[]string{"cors {[a] [] 0s false map[y:true z:false]} route/r"},
+		},
 		{"scalars replace", "plan: none", "", "plan: required", []string{"plan required route/r"}},
-		{"stacked", "rateLimit: {rate: 1}", "rateLimit: {rate: 2}", "rateLimit: {rate: 3}",
-			[]string{"rateLimit {1  0 0 false} gateway/edge", "rateLimit {2  0 0 false} service/s", "rateLimit {3  0 0 false} route/r"}},
-		{"stacked, replaced", "rateLimit: {rate: 1}", "rateLimit: {rate: 2, replace: true}", "rateLimit: {rate: 3}",
-			[]string{"rateLimit {2  0 0 true} service/s", "rateLimit {3  0 0 false} route/r"}},
+		{
+			"stacked", "rateLimit: {rate: 1}", "rateLimit: {rate: 2}", "rateLimit: {rate: 3}",
+			[]string{"rateLimit {1  0 0 false} gateway/edge", "rateLimit {2  0 0 false} service/s", "rateLimit {3  0 0 false} route/r"},
+		},
+		{
+			"stacked, replaced", "rateLimit: {rate: 1}", "rateLimit: {rate: 2, replace: true}", "rateLimit: {rate: 3}",
+			[]string{"rateLimit {2  0 0 true} service/s", "rateLimit {3  0 0 false} route/r"},
+		},
 		{"stacked, off", "rateLimit: {rate: 1}", "rateLimit: {rate: 2}", "rateLimit: off", nil},
 		{"stacked, off between", "rateLimit: {rate: 1}", "rateLimit: off", "rateLimit: {rate: 3}", []string{"rateLimit {3  0 0 false} route/r"}},
 	} {
@@ -93,8 +99,10 @@ func TestMergedLeavesKeepTheirPlaces(t *testing.T) {
 		t.Fatal(problems.Err())
 	}
 	for set := range m.Gateways[0].Routes[0].Settings.All("timeouts") {
-		for key, want := range map[string]string{"request": "edge.yaml:6:27 gateways.edge.defaults.timeouts.request",
-			"backendRequest": "teams/orders.yaml:17:32 routes.orders.timeouts.backendRequest"} {
+		for key, want := range map[string]string{
+			"request":        "edge.yaml:6:27 gateways.edge.defaults.timeouts.request",
+			"backendRequest": "teams/orders.yaml:17:32 routes.orders.timeouts.backendRequest",
+		} {
 			n := set.Node.Get(key)
 			if got := n.Pos.String() + " " + n.Path(); got != want {
 				t.Errorf("%s: got %s, want %s", key, got, want)

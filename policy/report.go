@@ -81,8 +81,10 @@ func (r *reporter) add(p *Problem) *Problem {
 	case n > maxFileProblems+1:
 		return p
 	case n == maxFileProblems+1:
-		r.problems = append(r.problems, &Problem{Pos: Pos{File: p.Pos.File}, stage: r.stage,
-			Message: fmt.Sprintf("more than %d problems: the rest is not shown", maxFileProblems)})
+		r.problems = append(r.problems, &Problem{
+			Pos: Pos{File: p.Pos.File}, stage: r.stage,
+			Message: fmt.Sprintf("more than %d problems: the rest is not shown", maxFileProblems),
+		})
 		return p
 	}
 	r.seen[key] = p

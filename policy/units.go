@@ -31,8 +31,10 @@ func (t *Duration) DecodePolicy(d *Decode, n *Node) {
 
 // PolicySchema describes a time span.
 func (*Duration) PolicySchema(*Schemas) map[string]any {
-	return map[string]any{"type": "string", "pattern": `^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))*$`,
-		"description": "a time span with its unit: 5s, 100ms, 1m30s"}
+	return map[string]any{
+		"type": "string", "pattern": `^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))*$`,
+		"description": "a time span with its unit: 5s, 100ms, 1m30s",
+	}
 }
 
 func (t Duration) String() string { return time.Duration(t).String() }

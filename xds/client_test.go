@@ -138,14 +138,17 @@ func (e *envoy) askKnowing(url string, versions map[string]string, names ...stri
 	var err error
 	if e.delta != nil {
 		err = e.delta.Send(&discoveryv3.DeltaDiscoveryRequest{
-			Node: e.takeNode(), TypeUrl: url, ResourceNamesSubscribe: names, InitialResourceVersions: versions})
+			Node: e.takeNode(), TypeUrl: url, ResourceNamesSubscribe: names, InitialResourceVersions: versions,
+		})
 		for name, v := range versions {
 			e.keep(url, name, v)
 		}
 	} else {
 		e.names[url] = append(slices.Clone(e.names[url]), names...)
-		err = e.sotw.Send(&discoveryv3.DiscoveryRequest{Node: e.takeNode(), TypeUrl: url, ResourceNames: e.names[url],
-			ResponseNonce: e.last[url]})
+		err = e.sotw.Send(&discoveryv3.DiscoveryRequest{
+			Node: e.takeNode(), TypeUrl: url, ResourceNames: e.names[url],
+			ResponseNonce: e.last[url],
+		})
 	}
 	if unlessEnded(err) != nil {
 		e.t.Error(err)
@@ -203,7 +206,8 @@ func (e *envoy) readDelta() error {
 		return nil
 	}
 	return unlessEnded(e.delta.Send(&discoveryv3.DeltaDiscoveryRequest{
-		TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce(), ErrorDetail: e.verdict(r.GetTypeUrl(), names)}))
+		TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce(), ErrorDetail: e.verdict(r.GetTypeUrl(), names),
+	}))
 }
 
 func (e *envoy) readSotW() error {
@@ -228,8 +232,10 @@ func (e *envoy) readSotW() error {
 	if e.mute {
 		return nil
 	}
-	return unlessEnded(e.sotw.Send(&discoveryv3.DiscoveryRequest{TypeUrl: url, VersionInfo: r.GetVersionInfo(),
-		ResponseNonce: r.GetNonce(), ResourceNames: e.names[url], ErrorDetail: e.verdict(url, names)}))
+	return unlessEnded(e.sotw.Send(&discoveryv3.DiscoveryRequest{
+		TypeUrl: url, VersionInfo: r.GetVersionInfo(),
+		ResponseNonce: r.GetNonce(), ResourceNames: e.names[url], ErrorDetail: e.verdict(url, names),
+	}))
 }
 
 // unlessEnded: a stream that has ended tells why to the next Recv, not to Send.

@@ -100,7 +100,8 @@ func startTLS(t *testing.T, a *authority, check tls.ClientAuthType) (*Server, st
 func first(t *testing.T, a *authority, address string, client []tls.Certificate, group string) ([]string, error) {
 	t.Helper()
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
-		RootCAs: a.pool, ServerName: "plane.test", Certificates: client})))
+		RootCAs: a.pool, ServerName: "plane.test", Certificates: client,
+	})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,8 +112,10 @@ func first(t *testing.T, a *authority, address string, client []tls.Certificate,
 	if err != nil {
 		return nil, err
 	}
-	_ = stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: "e", Cluster: group}, TypeUrl: cds,
-		ResourceNamesSubscribe: []string{"*"}})
+	_ = stream.Send(&discoveryv3.DeltaDiscoveryRequest{
+		Node: &corev3.Node{Id: "e", Cluster: group}, TypeUrl: cds,
+		ResourceNamesSubscribe: []string{"*"},
+	})
 	r, err := stream.Recv()
 	if err != nil {
 		return nil, err

@@ -167,8 +167,10 @@ func TestStatusTellsWhatEachEnvoyHas(t *testing.T) {
 			{ID: "a", Group: "edge", Address: "bufconn", Protocol: SotW, Types: []TypeStatus{acked("listener", lds)}},
 			{ID: "b", Group: "edge", Address: "bufconn", Protocol: Delta, Types: []TypeStatus{
 				acked("cluster", cds), acked("endpoint", eds), acked("route", rds),
-				{Type: "listener", State: NACK, Sent: s.Version(lds), Error: "Error adding/updating cluster(s) l: no good",
-					Blamed: []Blame{{Resource: "l", Origin: "policy.yaml:4:1"}}},
+				{
+					Type: "listener", State: NACK, Sent: s.Version(lds), Error: "Error adding/updating cluster(s) l: no good",
+					Blamed: []Blame{{Resource: "l", Origin: "policy.yaml:4:1"}},
+				},
 			}},
 		}
 		ignore := cmpopts.IgnoreFields(NodeStatus{}, "Connected")

@@ -136,7 +136,8 @@ func TestScopedRoutesAreWhole(t *testing.T) {
 		}
 		secret := func(name, of string) Resource {
 			return must(NewResource(name, &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_GenericSecret{GenericSecret: &tlsv3.GenericSecret{
-				Secret: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: of}}}}}, "", ""))
+				Secret: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: of}},
+			}}}, "", ""))
 		}
 		p.Publish(snapshot(t, "1", scope("a", "r"), scope("b", "r"), secret("x", "1"), secret("y", "1")))
 		s := p.envoy(t, SotW, "s")

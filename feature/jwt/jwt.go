@@ -108,8 +108,10 @@ func checkAudiences(c *policy.Check, a Audiences) {
 }
 
 // unsafe are headers that Envoy, proxies or backends take orders from, beside those that auth.CheckHeader refuses.
-var unsafe = []string{"cookie", "content-type", "content-encoding", "expect", "forwarded", "x-real-ip", "x-request-id",
-	"x-original-url", "x-rewrite-url", "x-http-method-override", "proxy-authorization"}
+var unsafe = []string{
+	"cookie", "content-type", "content-encoding", "expect", "forwarded", "x-real-ip", "x-request-id",
+	"x-original-url", "x-rewrite-url", "x-http-method-override", "proxy-authorization",
+}
 
 func checkHeader(c *policy.Check, name, claim string) {
 	at, lower := "headers."+name, strings.ToLower(name)

@@ -73,8 +73,10 @@ func (r *Rate) DecodePolicy(d *policy.Decode, n *policy.Node) {
 
 // PolicySchema describes a rate.
 func (*Rate) PolicySchema(*policy.Schemas) map[string]any {
-	return map[string]any{"type": "string", "pattern": `^[0-9]+/(second|minute|hour|day|[0-9.]+(ms|s|m|h).*)$`,
-		"description": "requests per time: 100/minute, 10/30s"}
+	return map[string]any{
+		"type": "string", "pattern": `^[0-9]+/(second|minute|hour|day|[0-9.]+(ms|s|m|h).*)$`,
+		"description": "requests per time: 100/minute, 10/30s",
+	}
 }
 
 func digits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
@@ -149,8 +151,10 @@ func headerName(s string) bool {
 // PolicySchema describes one part or a list.
 func (*By) PolicySchema(*policy.Schemas) map[string]any {
 	named := func(key string) map[string]any {
-		return map[string]any{"type": "object", "properties": map[string]any{key: map[string]any{"type": "string"}},
-			"required": []string{key}, "additionalProperties": false}
+		return map[string]any{
+			"type": "object", "properties": map[string]any{key: map[string]any{"type": "string"}},
+			"required": []string{key}, "additionalProperties": false,
+		}
 	}
 	one := map[string]any{"oneOf": []any{map[string]any{"enum": []string{"ip", "consumer"}}, named("header"), named("claim")}}
 	return map[string]any{"oneOf": []any{one, map[string]any{"type": "array", "minItems": 1, "maxItems": maxParts, "items": one}}}
