@@ -34,6 +34,7 @@ type Problem struct {
 	Also    []Pos   `json:"also,omitempty"` // the other places of a conflict; their files are to blame too
 	Warning bool    `json:"warning,omitempty"`
 	Missing *Target `json:"missing,omitempty"` // the entry that a reference does not find
+	Secret  bool    `json:"secret,omitempty"`  // the line holds a secret: it is not shown again
 
 	stage    stage
 	blames   []string // files that policy files refer to, to blame as well
@@ -58,6 +59,12 @@ func (p *Problem) Error() string {
 // Hintf says what to do about the problem.
 func (p *Problem) Hintf(format string, args ...any) *Problem {
 	p.Hint = fmt.Sprintf(format, args...)
+	return p
+}
+
+// Hide keeps the source line from being shown, since it holds a secret.
+func (p *Problem) Hide() *Problem {
+	p.Secret = true
 	return p
 }
 

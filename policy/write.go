@@ -19,11 +19,17 @@ func (ps Problems) Write(w io.Writer, files Files, colour bool) error {
 	var out bytes.Buffer
 	paint := painter(colour)
 	lines := make(map[string][][]byte)
+	hidden := make(map[Pos]bool) // lines with a secret, whatever else is wrong with them
+	for _, p := range ps {
+		if p.Secret {
+			hidden[p.Pos.start()] = true
+		}
+	}
 	for i, p := range ps {
 		if i > 0 {
 			out.WriteByte('\n')
 		}
-		p.write(&out, paint, func(name string) [][]byte {
+		p.write(&out, paint, hidden[p.Pos.start()], func(name string) [][]byte {
 			if lines[name] == nil {
 				lines[name] = bytes.Split(bytes.TrimPrefix(files[name], []byte("\ufeff")), []byte{'\n'})
 			}
@@ -34,7 +40,7 @@ func (ps Problems) Write(w io.Writer, files Files, colour bool) error {
 	return err
 }
 
-func (p *Problem) write(out *bytes.Buffer, paint func(style, s string) string, lines func(string) [][]byte) {
+func (p *Problem) write(out *bytes.Buffer, paint func(style, s string) string, hide bool, lines func(string) [][]byte) {
 	label := ""
 	style := red
 	if p.Warning {
@@ -45,7 +51,10 @@ func (p *Problem) write(out *bytes.Buffer, paint func(style, s string) string, l
 		label += p.Path + ": "
 	}
 	out.WriteString(paint(style, escape(label+p.Message)) + "\n")
-	if p.Pos.Line > 0 {
+	switch {
+	case hide:
+		fmt.Fprintf(out, "%s\n", paint(dim, fmt.Sprintf("  %d | (not shown: it holds a secret)", p.Pos.Line)))
+	case p.Pos.Line > 0:
 		if all := lines(p.Pos.File); p.Pos.Line <= len(all) {
 			source, caret := snippet(all[p.Pos.Line-1], p.Pos.Col)
 			gutter := strconv.Itoa(p.Pos.Line)
@@ -60,6 +69,9 @@ func (p *Problem) write(out *bytes.Buffer, paint func(style, s string) string, l
 		out.WriteString("  " + paint(dim, "also:") + " " + escape(at.String()) + "\n")
 	}
 }
+
+// start is the beginning of the line.
+func (p Pos) start() Pos { return Pos{File: p.File, Line: p.Line} }
 
 // snippet gives a source line as it can be shown, and the line with the caret below it.
 func snippet(line []byte, col int) (source, caret string) {

@@ -92,7 +92,7 @@ func checkWritten(c *policy.Check, path, name, value string) {
 	case strings.HasPrefix(lower, "x-envoy-"):
 		c.Errorf(path, "x-envoy- headers are Envoy's own: backends trust what they say").Hintf("use another name")
 	case lower == "authorization" || lower == "proxy-authorization" || lower == "cookie":
-		c.Errorf(path, "a value of %s is a secret, and secrets do not stand in policy files", lower)
+		c.Errorf(path, "a value of %s is a secret, and secrets do not stand in policy files", lower).Hide()
 	}
 	if strings.ContainsFunc(value, control) {
 		c.Errorf(path, "the value holds a control character").Hintf("headers are one line of plain text")

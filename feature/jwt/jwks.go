@@ -31,7 +31,10 @@ func (k *JWKS) DecodePolicy(d *policy.Decode, n *policy.Node) {
 	case n.Kind == policy.Map && len(n.Keys) == 1 && keys != nil && keys.Kind == policy.List:
 		k.Keys, _ = json.Marshal(plain(n)) // maps, lists, texts and numbers: cannot fail
 		if err := auth.ParseKeys(k.Keys); err != nil {
-			d.Errorf(keys, "%v", err).Hintf("%s", keysHint(err))
+			p := d.Errorf(keys, "%v", err).Hintf("%s", keysHint(err))
+			if private(err) {
+				p.Hide()
+			}
 		}
 	default:
 		d.Errorf(n, "want a URL, {file: keys.json} or {keys: […]}")
@@ -50,8 +53,11 @@ func (k *JWKS) file(d *policy.Decode, n *policy.Node) {
 	k.Keys = content
 }
 
+// private tells whether the key set was refused for what it gives away.
+func private(err error) bool { return strings.Contains(err.Error(), "private") }
+
 func keysHint(err error) string {
-	if strings.Contains(err.Error(), "private") {
+	if private(err) {
 		return "take the private key out of the policy and replace it: whoever reads this file can sign tokens"
 	}
 	return `a key set looks like {"keys": [{"kty": "EC", "crv": "P-256", "x": "…", "y": "…", "kid": "1"}]}`
