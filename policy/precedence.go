@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -44,6 +45,29 @@ func (l *loader) conflicts(g *Gateway, vague map[string]bool) {
 			p.also(other.Pos).Hintf("give one of them another hostname, path, method, header or query condition, or name other gateways")
 			break
 		}
+	}
+}
+
+// shadowed warns of routes by regex that never answer: on each of their hostnames a prefix / without further conditions
+// goes before them. Vague ones are left out.
+func (l *loader) shadowed(g *Gateway, vague map[string]bool) {
+	all := make(map[string]*BoundRoute) // the route that takes whatever is left of a hostname
+	for _, r := range g.Routes {
+		m := &r.Match
+		if !vague[r.Name] && m.Path.Kind == PathPrefix && m.Path.Value == "/" && len(m.Methods)+len(m.Headers)+len(m.Query) == 0 {
+			for _, h := range r.Hostnames {
+				all[h] = r
+			}
+		}
+	}
+	for _, r := range g.Routes {
+		alive := func(h string) bool { return all[h] == nil }
+		if vague[r.Name] || r.Match.Path.Kind != PathRegex || len(r.Hostnames) == 0 || slices.ContainsFunc(r.Hostnames, alive) {
+			continue
+		}
+		other := all[r.Hostnames[0]]
+		l.report(l.raw["routes"][r.Name].value, "match.path", true, "never matches: the prefix / of the route %s goes before every regex",
+			quote(other.Name)).Hintf("write a prefix here, or {regex: \"/.*\"} as the path of %s", other.Name)
 	}
 }
 

@@ -23,6 +23,7 @@ func (l *loader) resolve() {
 	for _, g := range l.model.Gateways {
 		slices.SortStableFunc(g.Routes, byPrecedence)
 		l.conflicts(g, vague)
+		l.shadowed(g, vague)
 	}
 	for _, c := range l.checks {
 		c.set.Setting.Check(c)
@@ -271,6 +272,10 @@ func (l *loader) needsBackend(b *binding) {
 		if a.Answers() {
 			return
 		}
+	}
+	misspelt := func(key *Node) bool { return nearest(key.Text, []string{"backends"}) != "" }
+	if slices.ContainsFunc(r.raw.value.Keys, misspelt) {
+		return // told as an unknown key
 	}
 	l.report(r.raw.value, "", false, "the route sends requests nowhere").suspect(b.gateway.raw.key.Pos.File).
 		Hintf("name a service: backends: {orders: 1}")

@@ -115,6 +115,7 @@ var variables = map[string]string{
 	"provider": "%DYNAMIC_METADATA(" + authMetadata + ":provider)%",
 	"decision": "%DYNAMIC_METADATA(" + authMetadata + ":decision)%",
 	"reason":   "%DYNAMIC_METADATA(" + authMetadata + ":reason)%",
+	"limit":    "%DYNAMIC_METADATA(" + authMetadata + ":limit)%", // that refused
 	"rule":     "%DYNAMIC_METADATA(" + authMetadata + ":rule)%",
 }
 
