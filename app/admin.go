@@ -71,6 +71,12 @@ func (a *admin) handler(metrics prometheus.Gatherer) http.Handler {
 	open := http.NewServeMux()
 	open.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	open.HandleFunc("GET /readyz", a.readyz)
+	for _, path := range []string{"/healthz", "/readyz"} {
+		open.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Allow", "GET, HEAD")
+			refuse(w, http.StatusMethodNotAllowed, "this can only be read")
+		})
+	}
 	closed := http.NewServeMux()
 	closed.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	closed.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.p.status()) })
@@ -94,7 +100,7 @@ func (a *admin) hygiene(next http.Handler) http.Handler {
 			host = r.Host
 		}
 		ip := net.ParseIP(strings.Trim(host, "[]"))
-		if a.local && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		if a.local && !strings.EqualFold(host, "localhost") && (ip == nil || !ip.IsLoopback()) {
 			refuse(w, http.StatusForbidden, "the admin port answers on loopback only: use http://127.0.0.1 or http://localhost")
 			return
 		}
@@ -111,9 +117,9 @@ func (a *admin) authorized(next http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		sum := sha256.Sum256([]byte(token))
-		if subtle.ConstantTimeCompare(sum[:], a.token[:]) != 1 {
+		if !strings.EqualFold(scheme, "bearer") || subtle.ConstantTimeCompare(sum[:], a.token[:]) != 1 {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="legation admin"`)
 			refuse(w, http.StatusUnauthorized, "give the admin token as a bearer token")
 			return

@@ -35,7 +35,7 @@ func (e Echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for name, values := range r.Header {
 		headers[strings.ToLower(name)] = strings.Join(values, ", ")
 	}
-	for _, name := range []string{"authorization", "cookie"} {
+	for _, name := range []string{"authorization", "cookie", "proxy-authorization", "x-api-key"} {
 		if _, ok := headers[name]; ok {
 			headers[name] = "(received, not shown)"
 		}

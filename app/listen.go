@@ -1,15 +1,16 @@
 package app
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"sync"
 	"syscall"
-	"time"
 )
 
 // listen opens a port; one that is taken is told with the setting that moves it.
@@ -41,14 +42,15 @@ func free(address string) bool {
 // certificates rotate without a restart; a broken set leaves the last good one in use.
 type mutualTLS struct {
 	cert, key, ca string
+	log           *slog.Logger
 
-	mu      sync.Mutex // guards what follows
-	read    time.Time  // newest modification time of the three that was tried
+	mu      sync.Mutex     // guards what follows
+	tried   [3]os.FileInfo // the three as they were tried last
 	current *tls.Config
 }
 
-func newMutualTLS(cert, key, ca string) (*mutualTLS, error) {
-	m := &mutualTLS{cert: cert, key: key, ca: ca}
+func newMutualTLS(cert, key, ca string, log *slog.Logger) (*mutualTLS, error) {
+	m := &mutualTLS{cert: cert, key: key, ca: ca, log: cmp.Or(log, slog.New(slog.DiscardHandler))}
 	if _, err := m.config(nil); err != nil {
 		return nil, err
 	}
@@ -63,30 +65,43 @@ func (m *mutualTLS) server() *tls.Config {
 func (m *mutualTLS) config(*tls.ClientHelloInfo) (*tls.Config, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	changed := m.changed()
-	if m.current != nil && !changed.After(m.read) {
+	if !m.changed() && m.current != nil {
 		return m.current, nil
 	}
-	m.read = changed
 	next, err := m.load()
-	if err == nil {
+	switch {
+	case err == nil:
+		if m.current != nil {
+			m.log.Info("tls certificates read again", "cert", m.cert)
+		}
 		m.current = next
-	}
-	if m.current == nil {
+	case m.current == nil:
 		return nil, err
+	default: // told once for each change of the files
+		m.log.Error("tls certificates not read again: the last good ones stay in use", "error", err)
 	}
 	return m.current, nil
 }
 
-// changed is when the newest of the files was written.
-func (m *mutualTLS) changed() time.Time {
-	var newest time.Time
-	for _, path := range []string{m.cert, m.key, m.ca} {
-		if info, err := os.Stat(path); err == nil && info.ModTime().After(newest) {
-			newest = info.ModTime()
+// changed tells whether the files are others than those that were tried last, or have other content. One that is put in
+// place may well be older than the one before it.
+func (m *mutualTLS) changed() bool {
+	changed := false
+	for i, path := range []string{m.cert, m.key, m.ca} {
+		now, err := os.Stat(path)
+		if err != nil {
+			now = nil
+		}
+		was := m.tried[i]
+		m.tried[i] = now
+		switch {
+		case was == nil || now == nil:
+			changed = changed || was != now
+		case !os.SameFile(was, now) || !was.ModTime().Equal(now.ModTime()) || was.Size() != now.Size():
+			changed = true
 		}
 	}
-	return newest
+	return changed
 }
 
 func (m *mutualTLS) load() (*tls.Config, error) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Role is one service of the process.
@@ -44,9 +45,10 @@ type Options struct {
 	EnvoyAdminAddress string // run: the first Envoy's; the next ones take the ports that follow
 	CompanionTarget   string // where run's Envoys find the companion; default this process
 
-	Redis   string // URL; empty is the embedded store
-	DataDir string // last good policy, state of run; empty keeps nothing
-	Envoy   string // path; empty looks for it
+	Redis        string        // URL; empty is the embedded store
+	RedisTimeout time.Duration // of one decision; default 10 ms
+	DataDir      string        // last good policy, state of run; empty keeps nothing
+	Envoy        string        // path; empty looks for it
 
 	TLSCert, TLSKey, TLSCA string // PEM files: mutual TLS on the xDS and companion ports
 	AdminTokenFile         string // bearer token that the admin port asks for
@@ -58,8 +60,13 @@ type Options struct {
 	Colour  bool
 }
 
+// maxRedisTimeout leaves a decision time to reach Envoy, which goes on without it after 50 ms.
+const maxRedisTimeout = 40 * time.Millisecond
+
 // usageError is a setting that can't work; the command line ends with status 2.
 type usageError struct{ error }
+
+func (u usageError) Unwrap() error { return u.error }
 
 // Usage tells whether err is about the settings.
 func Usage(err error) bool {
@@ -103,6 +110,9 @@ func (o Options) check() error {
 	if info, err := os.Stat(o.Dir); err == nil && !info.IsDir() {
 		errs = append(errs, usagef("%s is a file: name the directory of the policy files", o.Dir))
 	}
+	if o.RedisTimeout < 0 || o.RedisTimeout > maxRedisTimeout {
+		errs = append(errs, usagef("--redis-timeout %s: want at most %s: Envoy waits 50ms for a limit", o.RedisTimeout, maxRedisTimeout))
+	}
 	tls := []string{o.TLSCert, o.TLSKey, o.TLSCA}
 	if slices.Contains(tls, "") && strings.Join(tls, "") != "" {
 		errs = append(errs, usagef("mutual TLS takes all of --tls-cert, --tls-key and --tls-ca"))
@@ -128,6 +138,21 @@ func (o Options) check() error {
 	return errors.Join(errs...)
 }
 
+// checkEnvoyAdmin is check for the port that only run opens. Envoy's admin asks nobody for a token, and can end it.
+func (o Options) checkEnvoyAdmin() error {
+	local, err := loopback(o.EnvoyAdminAddress)
+	_, port, _ := net.SplitHostPort(o.EnvoyAdminAddress)
+	switch {
+	case err != nil:
+		return usagef("--envoy-admin-address %s: %w", o.EnvoyAdminAddress, err)
+	case port == "0":
+		return usagef("--envoy-admin-address %s: name a port, so that it can be found", o.EnvoyAdminAddress)
+	case !local && !o.Insecure:
+		return usagef("--envoy-admin-address %s can be reached from other machines: keep it on loopback, or say --insecure", o.EnvoyAdminAddress)
+	}
+	return nil
+}
+
 func names(roles []Role) string {
 	var s []string
 	for _, r := range roles {
@@ -141,6 +166,9 @@ func loopback(address string) (bool, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return false, fmt.Errorf("want host:port: %w", err)
+	}
+	if port == "" {
+		return false, errors.New("want host:port, and the port is missing; 0 is any that is free")
 	}
 	if _, err := net.LookupPort("tcp", port); err != nil {
 		return false, err

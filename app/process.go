@@ -29,6 +29,8 @@ type process struct {
 	o        Options
 	started  time.Time
 	state    state
+	people   bool // somebody sits at the terminal: run
+	reported bool // the first load was told of; only the controller's goroutine asks
 	metrics  *prometheus.Registry
 	store    store.Store
 	limits   *ratelimit.Service
@@ -68,9 +70,17 @@ func newProcess(o Options) (*process, error) {
 	}
 	p := &process{o: o, started: time.Now(), metrics: prometheus.NewRegistry()}
 	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	var err error
+	if err := p.build(); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+// build makes the rooms that the roles ask for.
+func (p *process) build() (err error) {
+	o := p.o
 	if p.state, err = claim(o.DataDir); err != nil {
-		return nil, err
+		return err
 	}
 	if p.state.taken {
 		o.Log.Warn("data directory used by another process: the last good policy is not kept", "dir", o.DataDir,
@@ -78,12 +88,12 @@ func newProcess(o Options) (*process, error) {
 	}
 	var tls *mutualTLS
 	if o.TLSCert != "" {
-		if tls, err = newMutualTLS(o.TLSCert, o.TLSKey, o.TLSCA); err != nil {
-			return nil, usageError{err}
+		if tls, err = newMutualTLS(o.TLSCert, o.TLSKey, o.TLSCA, o.Log); err != nil {
+			return usageError{err}
 		}
 	}
 	if err := p.companion(tls); err != nil {
-		return nil, err
+		return err
 	}
 	if o.has(XDS) {
 		p.xds = xds.New(xds.Options{Log: o.Log, Metrics: p.metrics})
@@ -93,7 +103,8 @@ func newProcess(o Options) (*process, error) {
 		Dir: o.Dir, DataDir: p.state.dir, XDS: p.xds, Auth: p.auth, Limits: p.limits,
 		Log: o.Log, Metrics: p.metrics, Report: p.report,
 	})
-	return p, p.addAdmin()
+	p.control.Recall()
+	return p.addAdmin()
 }
 
 // companion makes the services that Envoy asks for each request.
@@ -102,7 +113,7 @@ func (p *process) companion(tls *mutualTLS) error {
 		return nil
 	}
 	var err error
-	p.store, err = store.Open(store.Options{URL: p.o.Redis, Log: p.o.Log, Metrics: p.metrics})
+	p.store, err = store.Open(store.Options{URL: p.o.Redis, Timeout: p.o.RedisTimeout, Log: p.o.Log, Metrics: p.metrics})
 	if err != nil {
 		return usagef("--redis: %w", err)
 	}
@@ -127,6 +138,7 @@ func (p *process) addGRPC(name, flag, address string, s grpcServer, services ...
 		register(s)
 	}
 	p.ports = append(p.ports, port{name: name, flag: flag, address: address, run: func(ctx context.Context, l net.Listener) error {
+		s.ready(false)
 		go func() {
 			select {
 			case <-p.control.Loaded():
@@ -134,7 +146,6 @@ func (p *process) addGRPC(name, flag, address string, s grpcServer, services ...
 			case <-ctx.Done():
 			}
 		}()
-		s.ready(false)
 		return s.run(ctx, l, stopGrace)
 	}})
 }
@@ -144,10 +155,12 @@ func (p *process) addAdmin() error {
 	if err != nil {
 		return err
 	}
-	p.ports = append(p.ports, port{name: "admin", flag: "--admin-address", address: p.o.AdminAddress,
+	p.ports = append(p.ports, port{
+		name: "admin", flag: "--admin-address", address: p.o.AdminAddress,
 		run: func(ctx context.Context, l net.Listener) error {
 			return serveHTTP(ctx, l, a.handler(p.metrics))
-		}})
+		},
+	})
 	return nil
 }
 
@@ -173,6 +186,9 @@ func (p *process) close() error {
 		if port.listener != nil {
 			_ = port.listener.Close() // closed already where it was served
 		}
+	}
+	if p.limits != nil {
+		errs = append(errs, p.limits.Close())
 	}
 	if p.store != nil {
 		errs = append(errs, p.store.Close())
@@ -217,8 +233,14 @@ func (p *process) report(o control.Outcome) {
 	}
 	if len(o.Problems) > 0 {
 		o.Problems.Write(p.o.Out, o.Files, p.o.Colour)
-		p.o.Log.Warn("policy has problems", "problems", len(o.Problems), "first", o.Problems[0].Error(), "serving", o.Revision)
+		if !p.people {
+			p.o.Log.Warn("policy has problems", "problems", len(o.Problems), "first", o.Problems[0].Error(), "serving", o.Revision)
+		}
 	}
+	if p.people && p.reported && o.Revision != "" {
+		p.tell(o)
+	}
+	p.reported = true
 	if o.Changed {
 		p.o.Log.Info("policy served", "revision", o.Revision, "gateways", len(o.Model.Gateways), "routes", len(o.Model.Routes),
 			"services", len(o.Model.Services))
@@ -226,6 +248,21 @@ func (p *process) report(o control.Outcome) {
 		if tell := p.onServed.Load(); tell != nil {
 			(*tell)(o.Model)
 		}
+	}
+}
+
+// tell tells the person at the terminal how it stands after a change of the files.
+func (p *process) tell(o control.Outcome) {
+	now := time.Now().Format(time.TimeOnly)
+	switch bad := o.Problems.HasErrors() || o.Error != ""; {
+	case bad && o.Changed:
+		fmt.Fprintf(p.o.Out, "%s live: what is good of it, revision %s\n", now, o.Revision)
+	case bad:
+		fmt.Fprintf(p.o.Out, "%s nothing changed: still revision %s\n", now, o.Revision)
+	case o.Changed:
+		fmt.Fprintf(p.o.Out, "%s live: revision %s\n", now, o.Revision)
+	default:
+		fmt.Fprintf(p.o.Out, "%s mended: nothing is wrong any more, still revision %s\n", now, o.Revision)
 	}
 }
 

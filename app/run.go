@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
+	"os"
 	"strconv"
 	"time"
 
@@ -20,14 +20,21 @@ const startGrace = 30 * time.Second
 // Run serves the directory and runs everything that it takes on this machine: an Envoy for each gateway, and the
 // sample upstreams that the policy asks for. It ends when ctx does, the Envoys included.
 func Run(ctx context.Context, o Options) error {
+	if err := o.withDefaults().checkEnvoyAdmin(); err != nil {
+		return err
+	}
 	binary, version, err := envoy.Find(o.Envoy)
 	if err != nil {
 		return err
+	}
+	if _, err := os.Stat(o.Dir); err != nil {
+		return usagef("policy directory: %w", err)
 	}
 	p, err := newProcess(o)
 	if err != nil {
 		return err
 	}
+	p.people = true
 	if err := p.open(); err != nil {
 		return errors.Join(err, p.close())
 	}
@@ -56,76 +63,34 @@ func (p *process) runEnvoys(ctx context.Context, binary string) error {
 	case <-ctx.Done():
 		return nil
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	samples := newSamples()
+	// Samples end after the Envoys, which still answer what is in flight.
+	upstreams, end := context.WithCancel(context.WithoutCancel(ctx))
+	samples, envoys := newSamples(), newEnvoys(p, binary)
 	defer samples.wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	defer end()
+	defer envoys.stop(ctx)
+	sync := func(m *policy.Model) error { return errors.Join(samples.sync(upstreams, m), envoys.sync(ctx, m)) }
 	p.served(func(m *policy.Model) {
-		if err := samples.sync(ctx, m); err != nil {
-			p.o.Log.Error("sample upstream not started", "error", err)
-		}
+		go func() { // an Envoy that is stopped takes its time, and reloads go on
+			if err := sync(m); err != nil {
+				p.o.Log.Error("not everything runs", "error", err)
+			}
+		}()
 	})
 	model := p.control.Outcome().Model
-	if err := samples.sync(ctx, model); err != nil {
+	if err := sync(model); err != nil {
 		return err
 	}
-	children, err := p.startEnvoys(ctx, binary, model)
-	defer p.stopEnvoys(ctx, children)
-	if err != nil {
+	if err := envoys.awaitReady(ctx); err != nil {
 		return err
 	}
-	for _, child := range children {
-		group.Go(func() error {
-			select {
-			case <-child.Done():
-				return fmt.Errorf("envoy of gateway %s: %w", child.gateway, child.Err())
-			case <-ctx.Done():
-				return nil
-			}
-		})
-	}
-	if err := p.awaitReady(ctx, children); err != nil {
+	p.tour(model, envoys.list())
+	select {
+	case err := <-envoys.failed:
 		return err
+	case <-ctx.Done():
+		return nil
 	}
-	p.tour(model, children)
-	return group.Wait()
-}
-
-// child is the Envoy of one gateway.
-type child struct {
-	*envoy.Process
-	gateway string
-	admin   string
-}
-
-func (p *process) startEnvoys(ctx context.Context, binary string, m *policy.Model) ([]child, error) {
-	var children []child
-	for i, gateway := range m.Gateways {
-		admin, err := nthPort(p.o.EnvoyAdminAddress, i)
-		if err != nil {
-			return children, usagef("--envoy-admin-address: %w", err)
-		}
-		o := envoy.ProcessOptions{
-			Binary: binary, Dir: filepath.Join(p.stateDir(), "envoy-"+gateway.Name), Log: p.o.Out, LogLevel: "error",
-			Bootstrap: envoy.Bootstrap(p.bootstrap(gateway.Name, admin)),
-		}
-		process, err := envoy.Adopt(ctx, o)
-		if err != nil {
-			return children, err
-		}
-		if process == nil {
-			if err := p.portsFree(gateway, admin); err != nil {
-				return children, err
-			}
-			if process, err = envoy.Start(ctx, o); err != nil {
-				return children, err
-			}
-		}
-		p.o.Log.Info("envoy runs", "gateway", gateway.Name, "pid", process.PID(), "adopted", process.Adopted())
-		children = append(children, child{process, gateway.Name, admin})
-	}
-	return children, nil
 }
 
 // bootstrap is what an Envoy of this machine starts with.
@@ -151,29 +116,6 @@ func (p *process) portsFree(g *policy.Gateway, admin string) error {
 	return errors.Join(errs...)
 }
 
-// awaitReady waits until every Envoy runs the policy.
-func (p *process) awaitReady(ctx context.Context, children []child) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, startGrace, fmt.Errorf("not ready within %v", startGrace))
-	defer cancel()
-	for _, c := range children {
-		if err := c.Ready(ctx); err != nil {
-			return fmt.Errorf("envoy of gateway %s: %w", c.gateway, err)
-		}
-	}
-	return nil
-}
-
-// stopEnvoys ends the Envoys, whatever ended the process.
-func (p *process) stopEnvoys(ctx context.Context, children []child) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
-	defer cancel()
-	for _, c := range children {
-		if err := c.Stop(ctx); err != nil {
-			p.o.Log.Error("envoy not stopped", "gateway", c.gateway, "error", err)
-		}
-	}
-}
-
 // nthPort is the address n ports further.
 func nthPort(address string, n int) (string, error) {
 	host, port, err := net.SplitHostPort(address)
@@ -183,6 +125,9 @@ func nthPort(address string, n int) (string, error) {
 	first, err := strconv.Atoi(port)
 	if err != nil {
 		return "", err
+	}
+	if first+n > 65535 {
+		return "", fmt.Errorf("%s leaves no room for %d more ports", address, n)
 	}
 	return net.JoinHostPort(host, strconv.Itoa(first+n)), nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 	"github.com/legation/legation/feature/jwt"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
+	"github.com/legation/legation/store"
 )
 
 // toured is how many routes of a gateway the tour shows.
@@ -24,7 +26,11 @@ const toured = 6
 // tour says that everything is ready, and prints lines to paste: one or more for each of the first routes.
 func (p *process) tour(m *policy.Model, children []child) {
 	b := &strings.Builder{}
-	for i, g := range m.Gateways {
+	for _, g := range m.Gateways {
+		i := slices.IndexFunc(children, func(c child) bool { return c.gateway == g.Name })
+		if i < 0 {
+			continue // gone meanwhile
+		}
 		fmt.Fprintf(b, "\nready: gateway %s, its Envoy's admin at http://%s\n", g.Name, children[i].admin)
 		for _, l := range g.Listeners {
 			fmt.Fprintf(b, "  listener %s: http://%s\n", l.Name, net.JoinHostPort(visible(l.Address), strconv.Itoa(int(l.Port))))
@@ -33,10 +39,11 @@ func (p *process) tour(m *policy.Model, children []child) {
 			continue
 		}
 		b.WriteString("\nTry:\n")
-		for _, r := range first(byEase(g.Routes), toured) {
+		shown := first(showable(g.Listeners[0], byEase(g.Routes)), toured)
+		for _, r := range shown {
 			tourRoute(b, m, g.Listeners[0], r)
 		}
-		if more := len(g.Routes) - toured; more > 0 {
+		if more := len(g.Routes) - len(shown); more > 0 {
 			fmt.Fprintf(b, "  … and %d more routes\n", more)
 		}
 	}
@@ -47,7 +54,7 @@ func (p *process) tour(m *policy.Model, children []child) {
 
 // tourRoute prints a route's lines, each with the answer to expect.
 func tourRoute(b *strings.Builder, m *policy.Model, l *policy.Listener, r *policy.BoundRoute) {
-	line := curl(l, r)
+	line, _ := curl(l, r)
 	if !protected(r) {
 		fmt.Fprintf(b, "  %s\n      %s: 200%s\n", line, r.Name, split(r))
 		return
@@ -60,13 +67,18 @@ func tourRoute(b *strings.Builder, m *policy.Model, l *policy.Listener, r *polic
 	fmt.Fprintf(b, "  %s\n      %s: 200%s\n", line, r.Name, split(r))
 	if limit, ok := tightest(m, r); ok {
 		silent := strings.Replace(line, "curl -i", `curl -s -o /dev/null -w '%{http_code}\n'`, 1)
-		fmt.Fprintf(b, "  for i in $(seq %d); do %s; done\n      %s: 429 with Retry-After past %d a %s%s\n",
-			limit.Requests+1, silent, r.Name, limit.Requests, window(limit.Window), per(limit))
+		fmt.Fprintf(b, "  for i in $(seq %d); do %s; done\n      %s: 429 with Retry-After past %d %s%s\n",
+			atOnce(limit)+1, silent, r.Name, atOnce(limit), window(limit), per(limit))
 	}
 }
 
-// curl is a command line that reaches the route.
-func curl(l *policy.Listener, r *policy.BoundRoute) string {
+// showable leaves out the routes whose conditions tell no request that meets them.
+func showable(l *policy.Listener, routes []*policy.BoundRoute) []*policy.BoundRoute {
+	return slices.DeleteFunc(routes, func(r *policy.BoundRoute) bool { _, ok := curl(l, r); return !ok })
+}
+
+// curl is a command line that reaches the route; false where the policy does not tell what does, as with a regex.
+func curl(l *policy.Listener, r *policy.BoundRoute) (line string, ok bool) {
 	host := visible(l.Address)
 	header := ""
 	switch name := r.Hostnames[0]; {
@@ -76,23 +88,67 @@ func curl(l *policy.Listener, r *policy.BoundRoute) string {
 	default:
 		header = " -H 'Host: " + strings.Replace(name, "*", "any", 1) + "'"
 	}
-	path := r.Match.Path.Value
-	if r.Match.Path.Kind == policy.PathRegex || path == "" {
-		path = "/"
+	headers, ok := samplesOf(r.Match.Headers)
+	for _, h := range headers {
+		header += " -H " + shell(h[0]+": "+h[1])
 	}
-	method := ""
-	if len(r.Match.Methods) > 0 && !slices.Contains(r.Match.Methods, "GET") {
-		method = " -X " + r.Match.Methods[0]
+	query, found := samplesOf(r.Match.Query)
+	values := url.Values{}
+	for _, q := range query {
+		values.Set(q[0], q[1])
 	}
-	return fmt.Sprintf("curl -i%s%s http://%s%s", method, header, net.JoinHostPort(host, strconv.Itoa(int(l.Port))), path)
+	u := url.URL{
+		Scheme: "http", Host: net.JoinHostPort(host, strconv.Itoa(int(l.Port))),
+		Path: cmp.Or(r.Match.Path.Value, "/"), RawQuery: values.Encode(),
+	}
+	ok = ok && found && r.Match.Path.Kind != policy.PathRegex
+	return fmt.Sprintf("curl -i%s%s %s", method(r.Match.Methods), header, shell(u.String())), ok
+}
+
+// samplesOf is names and values that meet the conditions.
+func samplesOf(matches []policy.ValueMatch) (pairs [][2]string, ok bool) {
+	for _, m := range matches {
+		switch {
+		case m.Regex != "":
+			return nil, false
+		case m.Present == nil:
+			pairs = append(pairs, [2]string{m.Name, m.Exact})
+		case *m.Present:
+			pairs = append(pairs, [2]string{m.Name, "any"})
+		}
+	}
+	return pairs, true
+}
+
+// method is curl's option for the first of the methods; with none, or with GET, it takes none.
+func method(methods []string) string {
+	switch {
+	case len(methods) == 0 || slices.Contains(methods, "GET"):
+		return ""
+	case methods[0] == "HEAD":
+		return " -I" // with -X HEAD curl would wait for a body
+	}
+	return " -X " + methods[0]
+}
+
+// shell quotes text that a shell would read otherwise.
+func shell(text string) string {
+	if strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/:%@+,=") == "" {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 // visible is an address that can be called.
 func visible(address string) string {
-	if ip := net.ParseIP(address); ip != nil && ip.IsUnspecified() {
-		return "127.0.0.1"
+	ip := net.ParseIP(address)
+	switch {
+	case ip == nil || !ip.IsUnspecified():
+		return address
+	case ip.To4() == nil:
+		return "::1"
 	}
-	return address
+	return "127.0.0.1"
 }
 
 // split tells how a route is shared out.
@@ -124,25 +180,42 @@ func demo(m *policy.Model) bool {
 // tightest is the limit of a route that is reached first.
 func tightest(m *policy.Model, r *policy.BoundRoute) (ratelimit.Limit, bool) {
 	_, all := feature.Companions(m)
-	own := slices.DeleteFunc(all, func(l ratelimit.Limit) bool { return !strings.HasPrefix(l.Name, "route/"+r.Name+"/") })
+	own := slices.DeleteFunc(all, func(l ratelimit.Limit) bool {
+		return !strings.HasPrefix(l.Name, "route/"+r.Name+"/") || atOnce(l) > loops
+	})
 	if len(own) == 0 {
 		return ratelimit.Limit{}, false
 	}
-	return slices.MinFunc(own, func(a, b ratelimit.Limit) int { return cmp.Compare(a.Requests, b.Requests) }), true
+	return slices.MinFunc(own, func(a, b ratelimit.Limit) int { return cmp.Compare(atOnce(a), atOnce(b)) }), true
 }
 
-func window(d time.Duration) string {
-	switch d {
-	case time.Second:
-		return "second"
-	case time.Minute:
-		return "minute"
-	case time.Hour:
-		return "hour"
-	case 24 * time.Hour:
-		return "day"
+// loops is how often a line of the tour asks at most.
+const loops = 200
+
+// atOnce is how many requests a limit takes without a pause.
+func atOnce(l ratelimit.Limit) int64 {
+	if l.Algorithm == store.GCRA {
+		return l.Burst
 	}
-	return d.String()
+	return l.Requests
+}
+
+// window is the time that atOnce is for.
+func window(l ratelimit.Limit) string {
+	if l.Algorithm == store.GCRA {
+		return "at once"
+	}
+	switch l.Window {
+	case time.Second:
+		return "a second"
+	case time.Minute:
+		return "a minute"
+	case time.Hour:
+		return "an hour"
+	case 24 * time.Hour:
+		return "a day"
+	}
+	return "each " + l.Window.String()
 }
 
 func per(l ratelimit.Limit) string {

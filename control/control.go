@@ -1,12 +1,11 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +32,9 @@ type Options struct {
 	// Retain is how long the companions keep what an older policy asked for where no xDS role tells when the Envoys
 	// have left it; default 10 minutes.
 	Retain time.Duration
+	// Grace is how long they keep it where xDS tells: after the last ACK there are still requests that were routed
+	// before, and Envoys that are on their way back or take their policy from another replica. Default 10 seconds.
+	Grace time.Duration
 }
 
 // Outcome is what one load of the directory came to.
@@ -57,22 +59,25 @@ type Controller struct {
 	outcome atomic.Pointer[Outcome]
 	loaded  chan struct{} // closed once a whole policy is served
 
-	mu      sync.Mutex // loads come one after the other
-	last    policy.Files
-	tables  []*Compiled // the one being served first, then those that an Envoy may still run
-	settled *time.Timer
+	mu       sync.Mutex // loads come one after the other
+	recalled bool
+	last     policy.Files
+	tables   []*Compiled // the one being served first, then those that an Envoy may still run
+	settled  *time.Timer
 }
 
 // New returns a controller; nothing happens before Run.
 func New(o Options) *Controller {
-	if o.Retain == 0 {
-		o.Retain = 10 * time.Minute
-	}
+	o.Retain = cmp.Or(o.Retain, 10*time.Minute)
+	o.Grace = cmp.Or(o.Grace, 10*time.Second)
 	if o.Report == nil {
 		o.Report = func(Outcome) {}
 	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	c := &Controller{
-		o: o, lang: feature.Language(), kept: newKept(o.DataDir), metrics: newMetrics(o.Metrics),
+		o: o, lang: feature.Language(), kept: newKept(o.DataDir, o.Dir), metrics: newMetrics(o.Metrics),
 		loaded: make(chan struct{}),
 	}
 	c.outcome.Store(&Outcome{Problems: policy.Problems{}})
@@ -85,17 +90,40 @@ func (c *Controller) Outcome() Outcome { return *c.outcome.Load() }
 // Loaded is closed once a whole policy is served.
 func (c *Controller) Loaded() <-chan struct{} { return c.loaded }
 
-// Run loads the directory now and at every change until ctx ends.
+// Run loads the directory as soon as it rests, and at every change until ctx ends.
 func (c *Controller) Run(ctx context.Context) error {
-	w, err := newWatcher(c.o.Dir)
+	w, err := newWatcher(c.o.Dir, c.o.Log)
 	if err != nil {
 		return err
 	}
+	c.Recall()
+	return w.run(ctx, func() { c.Load(ctx) })
+}
+
+// Recall takes up what was served from this directory before the restart: the fallback of the first load, and what the
+// companions go on answering for until the Envoys are back. Run does it, unless it was done before: it had better be,
+// before the companions' ports open.
+func (c *Controller) Recall() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.recalled {
+		return
+	}
+	c.recalled = true
+	var err error
 	if c.last, err = c.kept.load(); err != nil {
 		c.o.Log.Warn("last good policy not usable", "error", err)
 	}
-	c.Load(ctx)
-	return w.run(ctx, func() { c.Load(ctx) })
+	if len(c.last) == 0 {
+		return
+	}
+	model, _ := c.lang.Load(c.last)
+	if model == nil {
+		return // written by another version; the first load tells what is wrong if it is needed
+	}
+	if compiled, err := Compile(model); err == nil && c.loadTables([]*Compiled{compiled}) == nil {
+		c.tables = []*Compiled{compiled}
+	}
 }
 
 // Load reads the directory and serves what is good of it.
@@ -106,33 +134,30 @@ func (c *Controller) Load(ctx context.Context) {
 	next := *before
 	next.Read, next.Changed, next.Error = time.Now(), false, ""
 
-	candidate, problems, err := ReadDir(c.o.Dir)
+	candidate, problems, err := c.read()
 	if err != nil {
 		next.Error = err.Error()
-		candidate = c.last // what is served does not change because the directory went away
 	}
-	if len(problems) > 0 {
-		// A file that can't be read is not a file that was deleted: it stays as it was served.
-		candidate = withUnread(candidate, c.last, problems)
+	good := c.settle(candidate)
+	next.Files, next.Problems = candidate, append(append(policy.Problems{}, problems...), good.problems...)
+	if len(c.last) == 0 && next.Problems.HasErrors() {
+		good.compiled = nil // without a last good version nothing is served until every file can be read
 	}
-	files, model, found := c.lang.Isolate(candidate, c.last)
-	if c.last == nil && problems.HasErrors() {
-		model = nil // without a last good version nothing is served until every file can be read
-	}
-	next.Files, next.Problems = candidate, slices.Concat(problems, found)
-	if model != nil && model.Revision != before.Revision {
-		if err := c.serve(ctx, model); err != nil {
-			if told := Problems(err); len(told) > 0 {
-				next.Problems = slices.Concat(next.Problems, told)
-			} else {
-				next.Error = err.Error()
-			}
-		} else {
-			next.Revision, next.Changed, next.Since, next.Model = model.Revision, true, time.Now(), model
-			c.last = files
-			if err := c.kept.save(files); err != nil {
-				c.o.Log.Warn("last good policy not kept", "error", err)
-			}
+	switch m := good.compiled; {
+	case good.err != nil:
+		next.Error = good.err.Error()
+	case m == nil || m.Model.Revision == before.Revision:
+	case len(m.Model.Gateways) == 0 && len(c.last) > 0:
+		next.Error = "the policy has no gateway left: what was served before stays"
+	default:
+		if err := c.serve(ctx, m); err != nil {
+			next.Error = err.Error()
+			break
+		}
+		next.Revision, next.Changed, next.Since, next.Model = m.Model.Revision, true, time.Now(), m.Model
+		c.last = good.files
+		if err := c.kept.save(good.files); err != nil {
+			c.o.Log.Warn("last good policy not kept", "error", err)
 		}
 	}
 	c.outcome.Store(&next)
@@ -147,11 +172,7 @@ func (c *Controller) Load(ctx context.Context) {
 
 // serve hands the companions their tables, then publishes. The companions keep what the policies before asked for
 // until every Envoy has left them, so that no limit and no auth stands open for a moment.
-func (c *Controller) serve(_ context.Context, m *policy.Model) error {
-	compiled, err := Compile(m)
-	if err != nil {
-		return err
-	}
+func (c *Controller) serve(_ context.Context, compiled *Compiled) error {
 	groups, err := compiled.snapshots()
 	if err != nil {
 		return err
@@ -161,7 +182,10 @@ func (c *Controller) serve(_ context.Context, m *policy.Model) error {
 			c.o.Log.Warn("listener changed: its connections drain", "listener", l.Name, "at", l.Pos.String())
 		}
 	}
-	tables := append([]*Compiled{compiled}, first(c.tables, retained)...)
+	tables := []*Compiled{compiled}
+	for _, old := range first(c.tables, retained) {
+		tables = append(tables, &Compiled{Auth: old.Auth, Limits: old.Limits}) // the rest is of no more use, and large
+	}
 	if err := c.loadTables(tables); err != nil {
 		return err
 	}
@@ -175,7 +199,9 @@ func (c *Controller) serve(_ context.Context, m *policy.Model) error {
 		<-publication.Done()
 		// An Envoy that refused, or has not answered, goes on asking for what it had.
 		if publication.Outcome().State == xds.Acknowledged {
-			c.forget(compiled)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.forgetAfter(compiled, c.o.Grace)
 		}
 	}()
 	return nil
@@ -230,27 +256,12 @@ func (c *Controller) forget(current *Compiled) {
 	}
 }
 
+// forgetAfter is forget after a while; a later call takes its place. The caller holds mu.
 func (c *Controller) forgetAfter(current *Compiled, d time.Duration) {
 	if c.settled != nil {
 		c.settled.Stop()
 	}
 	c.settled = time.AfterFunc(d, func() { c.forget(current) })
-}
-
-// withUnread adds to candidate the last version of the files, and of what is below the folders, that are there and
-// can't be read.
-func withUnread(candidate, last policy.Files, problems policy.Problems) policy.Files {
-	files := maps.Clone(candidate)
-	if files == nil {
-		files = policy.Files{}
-	}
-	for name, data := range last {
-		unread := func(p *policy.Problem) bool { return name == p.Pos.File || strings.HasPrefix(name, p.Pos.File+"/") }
-		if slices.ContainsFunc(problems, unread) {
-			files[name] = data
-		}
-	}
-	return files
 }
 
 func sameProblems(a, b policy.Problems) bool {

@@ -1,30 +1,41 @@
 package control
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 
 	"github.com/legation/legation/policy"
 )
 
-// kept is the folder of the data directory with the files that were last served, so that a restart over a broken
-// directory serves them. It holds policy files only, never secrets.
+// kept is the folder of the data directory with the files that were last served from a policy directory, so that a
+// restart while that is broken serves them. It holds policy files only, never secrets.
 type kept struct{ dir string }
 
-func newKept(dataDir string) kept {
+func newKept(dataDir, policyDir string) kept {
 	if dataDir == "" {
 		return kept{}
 	}
-	return kept{filepath.Join(dataDir, "served")}
+	if absolute, err := filepath.Abs(policyDir); err == nil {
+		policyDir = absolute // another directory's policy is no fallback for this one
+	}
+	sum := sha256.Sum256([]byte(policyDir))
+	return kept{filepath.Join(dataDir, "served-"+hex.EncodeToString(sum[:6]))}
 }
 
 // load returns the kept files; none when there are none or they can't be read, which costs nothing but the fallback.
 func (k kept) load() (policy.Files, error) {
 	if k.dir == "" {
 		return nil, nil
+	}
+	if err := k.mend(); err != nil {
+		return nil, fmt.Errorf("read the last good policy: %w", err)
 	}
 	root, err := os.OpenRoot(k.dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -41,10 +52,24 @@ func (k kept) load() (policy.Files, error) {
 	return files, nil
 }
 
+// mend puts back what a crash between the two renames of save has left under the old name.
+func (k kept) mend() error {
+	if _, err := os.Lstat(k.dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Rename(k.dir+".old", k.dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // save replaces the kept files in one rename, so that no crash leaves half of them.
 func (k kept) save(files policy.Files) error {
 	if k.dir == "" {
 		return nil
+	}
+	if err := k.mend(); err != nil {
+		return fmt.Errorf("keep the policy: %w", err)
 	}
 	next, old := k.dir+".next", k.dir+".old"
 	for _, dir := range []string{next, old} {
@@ -52,7 +77,13 @@ func (k kept) save(files policy.Files) error {
 			return fmt.Errorf("keep the policy: %w", err)
 		}
 	}
+	if err := os.MkdirAll(next, 0o700); err != nil {
+		return fmt.Errorf("keep the policy: %w", err)
+	}
 	for name, data := range files {
+		if secret(name, data) {
+			continue
+		}
 		path := filepath.Join(next, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return fmt.Errorf("keep the policy: %w", err)
@@ -69,3 +100,12 @@ func (k kept) save(files policy.Files) error {
 	}
 	return os.RemoveAll(old)
 }
+
+// secret tells whether a file that is no policy holds a private key, in PEM or as a JWK. A policy refers to public keys
+// only; a private one merely lies beside them.
+func secret(name string, data []byte) bool {
+	return !policy.IsPolicy(name) && (bytes.Contains(data, []byte("PRIVATE KEY")) || privateJWK.Match(data))
+}
+
+// privateJWK finds the members that only private and symmetric keys have.
+var privateJWK = regexp.MustCompile(`"(d|k)"\s*:\s*"`)

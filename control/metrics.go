@@ -18,13 +18,16 @@ func newMetrics(r prometheus.Registerer) metrics {
 			Help: "Loads of the policy directory, by result: published, unchanged, or refused where a problem kept something back.",
 		}, []string{"result"}),
 		problems: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "legation_control_problems_count",
+			Name: "legation_control_problems",
 			Help: "Problems in the policy files as they stand.",
 		}),
 		served: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "legation_control_published_timestamp_seconds",
 			Help: "When the revision that is served was published, in Unix time; 0 while none is.",
 		}),
+	}
+	for _, result := range []string{"published", "unchanged", "refused"} {
+		m.loads.WithLabelValues(result) // there from the start, so that the first one is an increase
 	}
 	if r != nil {
 		r.MustRegister(m.loads, m.problems, m.served)

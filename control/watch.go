@@ -4,11 +4,15 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"github.com/legation/legation/policy"
 )
 
 const (
@@ -21,42 +25,30 @@ const (
 
 // watcher tells when the policy directory may have changed.
 type watcher struct {
-	dir    string
+	dir    string // absolute
+	log    *slog.Logger
 	events *fsnotify.Watcher
+	way    []string // the links that lead to the directory, and last where it stands, or would
+	blind  bool     // some folder can't be watched; told once
 }
 
-func newWatcher(dir string) (*watcher, error) {
+func newWatcher(dir string, log *slog.Logger) (*watcher, error) {
+	absolute, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("watch %s: %w", dir, err)
+	}
 	events, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, fmt.Errorf("watch %s: %w", dir, err)
 	}
-	return &watcher{dir: dir, events: events}, nil
+	return &watcher{dir: absolute, log: log, events: events}, nil
 }
 
-// add watches every folder below the directory, and the one that holds it: that is where the whole directory is
-// swapped. Folders are watched, not files, since a file that is replaced takes its watch with it.
-func (w *watcher) add() {
-	_ = w.events.Add(filepath.Dir(filepath.Clean(w.dir)))
-	root, err := filepath.EvalSymlinks(w.dir)
-	if err != nil {
-		return // it is not there yet; its parent's events and the poll find it
-	}
-	_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			_ = w.events.Add(path)
-		}
-		return nil
-	})
-	if root != filepath.Clean(w.dir) {
-		_ = w.events.Add(w.dir)
-	}
-}
-
-// run calls changed once the directory has rested after an event, and at every poll, until ctx ends.
+// run calls changed as soon as the directory rests, and each time it has rested after an event or a poll, until ctx
+// ends. A directory that is being copied when we start is thus not read half-way either.
 func (w *watcher) run(ctx context.Context, changed func()) error {
 	defer w.events.Close()
-	w.add()
-	rest := time.NewTimer(0) // the first read; what changed since the caller's own read is found by it
+	rest := time.NewTimer(0)
 	ticker := time.NewTicker(poll)
 	defer rest.Stop()
 	defer ticker.Stop()
@@ -68,28 +60,110 @@ func (w *watcher) run(ctx context.Context, changed func()) error {
 			if !ok {
 				return fmt.Errorf("watch %s: the watch ended", w.dir)
 			}
-			if e.Op != fsnotify.Chmod {
-				w.rewatch(e)
+			if w.concerns(e.Name) {
+				w.follow(e)
 				rest.Reset(quiet)
 			}
 		case <-w.events.Errors: // an overflow: events were lost, so look
 			rest.Reset(quiet)
-		case <-rest.C:
-			w.add()
-			changed()
 		case <-ticker.C:
-			w.add()
+			rest.Reset(quiet)
+		case <-rest.C:
+			if wait := w.watch(); wait > 0 {
+				rest.Reset(wait)
+				continue
+			}
 			changed()
 		}
 	}
 }
 
-// rewatch adds a folder as soon as it appears, so that what is written into it next is seen.
-func (w *watcher) rewatch(e fsnotify.Event) {
-	if !e.Has(fsnotify.Create) {
-		return
+// root is where the directory stands.
+func (w *watcher) root() string { return w.way[len(w.way)-1] }
+
+// watch watches every folder below the directory, and those in which the directory, or a link on the way to it, can be
+// swapped. Folders are watched, not files, since a file that is replaced takes its watch with it. All watches are made
+// anew: those of folders that have moved go by their old names. It returns how long the directory still has to rest.
+func (w *watcher) watch() time.Duration {
+	for _, path := range w.events.WatchList() {
+		_ = w.events.Remove(path)
 	}
-	if info, err := os.Stat(e.Name); err == nil && info.IsDir() {
-		w.add()
+	w.way = wayTo(w.dir)
+	for _, name := range w.way {
+		w.add(filepath.Dir(name))
 	}
+	return w.addBelow(w.root())
+}
+
+// addBelow watches a folder and all below it. It returns how long what stands there still has to rest.
+func (w *watcher) addBelow(folder string) (wait time.Duration) {
+	_ = filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // not there yet, or gone already: the events of its parent tell
+		}
+		if d.IsDir() {
+			w.add(path)
+		} else if !policy.IsPolicy(path) {
+			return nil
+		}
+		if info, err := d.Info(); err == nil {
+			if age := time.Since(info.ModTime()); age >= 0 { // a clock that is ahead of ours holds nothing up
+				wait = max(wait, quiet-age)
+			}
+		}
+		return nil
+	})
+	return wait
+}
+
+func (w *watcher) add(folder string) {
+	if err := w.events.Add(folder); err != nil && !os.IsNotExist(err) && !w.blind {
+		w.blind = true
+		w.log.Warn("folder can't be watched: its changes are found later", "folder", folder, "error", err, "poll", poll)
+	}
+}
+
+// concerns tells whether a name has to do with the directory: the folders that hold it, or a link to it, are full of
+// what has not, such as a log that grows all the time.
+func (w *watcher) concerns(name string) bool {
+	return strings.HasPrefix(name+"/", w.root()+"/") ||
+		slices.ContainsFunc(w.way, func(on string) bool { return name == on || name == filepath.Dir(on) })
+}
+
+// follow watches a folder as soon as it appears, so that what is written into it next is seen.
+func (w *watcher) follow(e fsnotify.Event) {
+	info, err := os.Lstat(e.Name)
+	switch {
+	case slices.Contains(w.way, e.Name):
+		w.watch()
+	case err == nil && info.IsDir() && e.Has(fsnotify.Create):
+		w.addBelow(e.Name)
+	}
+}
+
+// maxLinks is how many links may lead to the directory, as for the kernel.
+const maxLinks = 40
+
+// wayTo follows the links in an absolute path, and returns them, and last where they lead: the name of a directory, or
+// the first one that is missing.
+func wayTo(path string) (way []string) {
+	at, rest := "/", strings.Split(path, "/")
+	for len(rest) > 0 {
+		next := filepath.Join(at, rest[0])
+		rest = rest[1:]
+		target, err := os.Readlink(next)
+		switch {
+		case err == nil && len(way) < maxLinks:
+			way = append(way, next)
+			if filepath.IsAbs(target) {
+				at = "/"
+			}
+			rest = append(strings.Split(target, "/"), rest...)
+		case os.IsNotExist(err):
+			return append(way, next)
+		default:
+			at = next // not a link
+		}
+	}
+	return append(way, at)
 }

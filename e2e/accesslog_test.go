@@ -16,7 +16,7 @@ func TestAccessLogTellsTheDecision(t *testing.T) {
 	port := ports(t, 1)[0]
 	log := filepath.Join(t.TempDir(), "access.log")
 	policy := strings.Replace(edge(port, upstream(t, "app")), "auth:\n", "    accessLog: {path: "+log+"}\nauth:\n", 1)
-	policy = strings.Replace(policy, "100/hour, by: consumer", "1/hour, by: consumer", 1)
+	policy = strings.Replace(policy, "100/day, by: consumer", "1/day, by: consumer", 1)
 	policy += "consumers:\n  acme: {jwt: {demo: alice}}\n"
 	p := newPlane(t, policyDir(t, policy))
 	p.serve(t)

@@ -58,6 +58,14 @@ func TestQuickstart(t *testing.T) {
 	if a.status != http.StatusUnauthorized || !strings.HasPrefix(a.header.Get("Www-Authenticate"), "Bearer") {
 		t.Errorf("GET /orders without a token: got %d %v, want 401 with WWW-Authenticate", a.status, a.header)
 	}
+	bob := "Bearer " + token(t, "bob")
+	eventually(t, "some seconds before the minute ends", func() error {
+		reset := mustRequest(t, "GET", base+"/orders", "Authorization", bob).header.Get("Ratelimit-Reset")
+		if seconds, err := strconv.Atoi(reset); err != nil || seconds < 5 {
+			return fmt.Errorf("the window ends in %q s", reset)
+		}
+		return nil
+	})
 	alice := "Bearer " + token(t, "alice")
 	for i := range 10 {
 		a := mustRequest(t, "GET", base+"/orders", "Authorization", alice)
@@ -80,8 +88,8 @@ func TestQuickstart(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
-	if a := mustRequest(t, "GET", base+"/orders", "Authorization", "Bearer "+token(t, "bob")); a.status != http.StatusOK {
-		t.Errorf("bob has a limit of his own: got %d, want 200", a.status)
+	if a := mustRequest(t, "GET", base+"/orders", "Authorization", "Bearer "+token(t, "carol")); a.status != http.StatusOK {
+		t.Errorf("carol has a limit of his own: got %d, want 200", a.status)
 	}
 	p.signal(syscall.SIGINT)
 	if status := p.wait(); status != 0 {
@@ -151,15 +159,15 @@ func TestHotReload(t *testing.T) {
 func TestRunAdoptsTheEnvoyOfAKilledRun(t *testing.T) {
 	t.Parallel()
 	p, base := runQuickstart(t)
-	before := envoyInfo(t, p.envoyAdmin)
+	before := envoyPID(t, p)
 	p.kill()
-	if got := envoyInfo(t, p.envoyAdmin); got != before {
-		t.Fatalf("Envoy did not outlive the killed run: %v, before %v", got, before)
+	if got := envoyPID(t, p); got != before {
+		t.Fatalf("Envoy did not outlive the killed run: pid %d, before %d", got, before)
 	}
 	p.child = start(t, binary, p.args("run")...)
 	p.says(0, "ready:")
-	if got := envoyInfo(t, p.envoyAdmin); got != before {
-		t.Errorf("got another Envoy %v, want %v adopted", got, before)
+	if got := envoyPID(t, p); got != before {
+		t.Errorf("got the Envoy with pid %d, want %d adopted", got, before)
 	}
 	eventually(t, "GET / after adoption", func() error { _, err := get(base+"/", ""); return err })
 	p.signal(syscall.SIGINT)
@@ -171,24 +179,21 @@ func TestRunAdoptsTheEnvoyOfAKilledRun(t *testing.T) {
 	}
 }
 
-// envoyInfo is what tells one Envoy process from another: the second that it started in.
-func envoyInfo(t *testing.T, admin string) string {
+// envoyPID is the process that run noted, which has to answer as well.
+func envoyPID(t *testing.T, p *plane) int {
 	t.Helper()
-	body, err := get("http://"+admin+"/stats?filter=^server.initialization_time_ms.*|^server.concurrency$", "")
+	if _, err := get("http://"+p.envoyAdmin+"/server_info", ""); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(p.data, "envoy-edge", "envoy.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, err := get("http://"+admin+"/server_info", "")
-	if err != nil {
+	var noted struct{ PID int }
+	if err := json.Unmarshal(text, &noted); err != nil {
 		t.Fatal(err)
 	}
-	var parsed struct {
-		CommandLine json.RawMessage `json:"command_line_options"`
-	}
-	if err := json.Unmarshal([]byte(info), &parsed); err != nil {
-		t.Fatal(err)
-	}
-	return body + string(parsed.CommandLine)
+	return noted.PID
 }
 
 func TestPortTaken(t *testing.T) {
@@ -216,5 +221,57 @@ func TestPortTaken(t *testing.T) {
 				t.Errorf("got status %d and\n%s\nwant 1, with the address %s and how to choose another: %s", status, out, address, test.cure)
 			}
 		})
+	}
+}
+
+// A gateway that is added while it runs gets an Envoy, and one that is removed loses it; the terminal tells of each edit.
+func TestGatewaysComeAndGo(t *testing.T) {
+	t.Parallel()
+	p, base := runQuickstart(t)
+	n := ports(t, 1)
+	second := filepath.Join(p.dir, "second.yaml")
+	mark := len(p.out.String())
+	// With a second gateway every route has to name its own.
+	first, err := os.ReadFile(filepath.Join(p.dir, "policy.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(p.dir, "policy.yaml"), strings.ReplaceAll(string(first), "    hostnames:", "    gateways: [edge]\n    hostnames:"))
+	mark = p.says(mark, "live: revision")
+	write(t, second, fmt.Sprintf("gateways: {second: {listeners: {http: {port: %d, address: 127.0.0.1}}}}\n"+
+		"routes: {other: {gateways: [second], hostnames: [localhost], backends: {orders-v2: 1}}}\n", n[0]))
+	mark = p.says(mark, "live: revision")
+	answers(t, fmt.Sprintf("http://localhost:%d/", n[0]))
+	answers(t, base+"/")
+
+	write(t, second, "gateways: {second: [}\n")
+	mark = p.says(mark, "nothing changed: still revision")
+	if err := os.Remove(second); err != nil {
+		t.Fatal(err)
+	}
+	p.says(mark, "live: revision")
+	eventually(t, "the second Envoy is gone", func() error {
+		if c, err := net.Dial("tcp", local(n[0])); err == nil {
+			c.Close()
+			return fmt.Errorf("port %d still answers", n[0])
+		}
+		return nil
+	})
+	answers(t, base+"/")
+}
+
+// A second signal while it stops changes nothing: no Envoy is left behind.
+func TestSecondSignal(t *testing.T) {
+	t.Parallel()
+	p, base := runQuickstart(t)
+	answers(t, base+"/")
+	p.signal(syscall.SIGINT)
+	p.signal(syscall.SIGTERM)
+	p.signal(syscall.SIGINT)
+	if status := p.wait(); status != 0 {
+		t.Errorf("exit status: got %d, want 0", status)
+	}
+	if _, err := get("http://"+p.envoyAdmin+"/ready", ""); err == nil {
+		t.Error("Envoy was left behind")
 	}
 }

@@ -43,7 +43,20 @@ routes:
     auth: none
     backends: {app: 1}
   host:
-    hostnames: [admin.test]
+    hostnames: [admin.test, admin.wild.test]
+    auth: [demo]
+    backends: {app: 1}
+  wild:
+    hostnames: ["*.wild.test"]
+    backends: {app: 1}
+  read:
+    hostnames: [site.test]
+    match: {path: /items, methods: [GET]}
+    cors: {allowOrigins: ["https://app.test"]}
+    backends: {app: 1}
+  items:
+    hostnames: [site.test]
+    match: {path: /items}
     auth: [demo]
     backends: {app: 1}
 `, port, upstream)
@@ -92,6 +105,8 @@ func TestNoWayAroundAuth(t *testing.T) {
 		"/public/%zz/admin", "/public/%", "/%00/admin", "/admin%00", "/admin?x=/public", "/public/%2e%2e/admin",
 		"/public/%2E%2E/admin", "/public/.%2e/admin", "/admin%20", "/ADMIN", "/Admin", "http://site.test/admin",
 		"http://admin.test/public", "/public/../public/../admin", "/public/./../admin", "///admin", "/admin//",
+		"/admin%3bx", "/%3b/admin", "/public/..%3b/admin", "/public/..%e0%80%afadmin", "/public/..%f0%80%80%afadmin", "/public/%0a",
+		"/public/x%0d%0a", "/public/%09", "/public/%1f", "/public/%7f", "/public/x%20", "/public/x./", "/public/x.",
 	} {
 		code, body := raw(t, port, "GET "+path+" HTTP/1.1", "Host: site.test", "Connection: close")
 		if code == http.StatusOK {
@@ -107,7 +122,9 @@ func TestNoWayAroundAuth(t *testing.T) {
 	}
 	for _, host := range []string{
 		"admin.test", "ADMIN.test", "admin.test:80", "admin.test:8443", "admin.test.", "admin.test..", "admin.test:", "x@admin.test",
-		"admin.test,site.test", "admin%2etest", "", " admin.test",
+		"admin.test,site.test", "admin%2etest", "", " admin.test", "admin.wild.test", "ADMIN.wild.test", "admin.wild.test.",
+		"admin.wild.test,admin.wild.test", "admin.wild.test:.wild.test", "admin.wild.test:80.wild.test", "x@admin.wild.test",
+		"admin.wild.test\r\nHost: admin.wild.test", "admin.test\r\nHost: x.wild.test", "admin.wild.test/.wild.test",
 	} {
 		code, body := raw(t, port, "GET / HTTP/1.1", "Host: "+host, "Connection: close")
 		if code == http.StatusOK {
@@ -117,6 +134,41 @@ func TestNoWayAroundAuth(t *testing.T) {
 	code, _ := raw(t, port, "GET /public HTTP/1.1", "Host: site.test", "Host: admin.test", "Connection: close")
 	if code == http.StatusOK {
 		t.Error("two Host lines reached the backend")
+	}
+	if code, body := raw(t, port, "GET / HTTP/1.1", "Host: x.wild.test:80", "Connection: close"); code != http.StatusOK {
+		t.Errorf("below the wildcard: %d %s, want 200", code, body)
+	}
+}
+
+// A request that looks like a preflight doesn't reach the backend by the route of the method that it asks for.
+func TestNoWayAroundAuthByPreflight(t *testing.T) {
+	t.Parallel()
+	port := ports(t, 1)[0]
+	p := newPlane(t, policyDir(t, guarded(port, upstream(t, "app"))))
+	p.serve(t)
+	p.envoy(t, "edge")
+	eventually(t, "items", func() error {
+		if code, body := raw(t, port, "GET /items HTTP/1.1", "Host: site.test", "Connection: close"); code != http.StatusOK {
+			return fmt.Errorf("%d %s", code, body)
+		}
+		return nil
+	})
+	for _, tt := range []struct {
+		method, origin, asked string
+		code                  int
+	}{
+		{"OPTIONS", "https://app.test", "GET", http.StatusOK}, // by the filter: no body
+		{"OPTIONS", "https://evil.test", "GET", http.StatusOK},
+		{"OPTIONS", "", "GET", http.StatusUnauthorized},
+		{"OPTIONS", "https://app.test", "", http.StatusUnauthorized},
+		{"OPTIONS", "", "", http.StatusUnauthorized},
+		{"POST", "", "GET", http.StatusUnauthorized},
+	} {
+		code, body := raw(t, port, tt.method+" /items HTTP/1.1", "Host: site.test", "Origin: "+tt.origin,
+			"Access-Control-Request-Method: "+tt.asked, "Connection: close")
+		if code != tt.code || strings.Contains(body, "/items") {
+			t.Errorf("%s from %q for %q: %d %s, want %d and nothing from the backend", tt.method, tt.origin, tt.asked, code, body, tt.code)
+		}
 	}
 }
 
@@ -130,7 +182,8 @@ func TestHeaderHygiene(t *testing.T) {
 	spoofed := []string{
 		"X-User: root", "X-Forwarded-For: 1.2.3.4", "X-Envoy-Retry-On: 5xx", "X-Envoy-Upstream-Rq-Timeout-Ms: 1", "X-Original-Url: /admin",
 		"X-Rewrite-Url: /admin", "X-Forwarded-Host: admin.test", "X-Http-Method-Override: DELETE", "X-Real-Ip: 1.2.3.4",
-		"X-Forwarded-Client-Cert: By=x", "Forwarded: for=1.2.3.4",
+		"X-Forwarded-Client-Cert: By=x", "Forwarded: for=1.2.3.4", "Proxy: http://evil.test", "X-Forwarded-Scheme: evil", "X-Host: admin.test",
+		"X-Original-Uri: /admin", "X-Forwarded-Path: /admin", "True-Client-Ip: 1.2.3.4", "Remote-User: root", "X-Forwarded-User: root",
 	}
 	var body string
 	eventually(t, "public", func() error {
@@ -141,7 +194,7 @@ func TestHeaderHygiene(t *testing.T) {
 		}
 		return nil
 	})
-	for _, bad := range []string{"root", "1.2.3.4", "retry-on", "timeout-ms", "/admin", "admin.test", "DELETE", "By=x"} {
+	for _, bad := range []string{"root", "1.2.3.4", "retry-on", "timeout-ms", "/admin", "admin.test", "DELETE", "By=x", "evil"} {
 		if strings.Contains(body, bad) {
 			t.Errorf("the backend saw %q:\n%s", bad, body)
 		}

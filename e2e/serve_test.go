@@ -33,12 +33,12 @@ routes:
     hostnames: [localhost]
     match: {path: /private}
     auth: [demo]
-    rateLimit: {rate: 100/hour, by: consumer}
+    rateLimit: {rate: 100/day, by: consumer}
     backends: {app: 1}
   counted:
     hostnames: [localhost]
     match: {path: /counted}
-    rateLimit: {rate: 100/hour, by: ip}
+    rateLimit: {rate: 100/day, by: ip}
     backends: {app: 1}
 `, port, upstream)
 }
@@ -60,47 +60,67 @@ func answers(t testing.TB, url string) {
 	eventually(t, url, func() error { _, err := get(url, ""); return err })
 }
 
-// Two processes on one Redis, each with its own Envoy: a limit holds over both, to the request.
+// Two processes on one Redis, each with its own Envoy: a limit holds over both, to the request. It is not parallel, and
+// Redis has time: what a stalled Redis does to limits is not its subject.
 func TestTwoReplicasCountTogether(t *testing.T) {
-	t.Parallel()
 	url, _ := redis(t)
 	app := upstream(t, "app")
 	var bases []string
 	for _, port := range ports(t, 2) {
-		p := newPlane(t, policyDir(t, edge(port, app)))
-		p.serve(t, "--redis", url)
+		policy := strings.ReplaceAll(edge(port, app), "by: consumer", "by: consumer, onError: deny")
+		policy = strings.ReplaceAll(policy, "by: ip", "by: {header: x-round}, onError: deny")
+		p := newPlane(t, policyDir(t, policy))
+		p.serve(t, "--redis", url, "--redis-timeout", "40ms")
 		p.envoy(t, "edge")
 		base := fmt.Sprintf("http://localhost:%d", port)
 		answers(t, base+"/")
 		bases = append(bases, base)
 	}
-	for _, test := range []struct{ path, token string }{
-		{"/private", "Bearer " + token(t, "alice")}, // counted in the auth call
-		{"/counted", ""}, // counted by the rate limit filter
-	} {
-		var allowed, refused, other atomic.Int64
-		var done sync.WaitGroup
-		for worker := range 8 {
-			done.Go(func() {
-				for range 25 {
-					a, err := request("GET", bases[worker%2]+test.path, "Authorization", test.token)
-					switch {
-					case err == nil && a.status == http.StatusOK:
-						allowed.Add(1)
-					case err == nil && a.status == http.StatusTooManyRequests:
-						refused.Add(1)
-					default:
-						other.Add(1)
-						t.Logf("%s: %v %d %s", test.path, err, a.status, a.body)
-					}
-				}
-			})
+	// A round in which an answer came too late proves nothing about the exact number; the bound holds in every round.
+	for _, path := range []string{"/private", "/counted"} {
+		proved := false
+		for round := 0; round < 5 && !proved; round++ {
+			who := fmt.Sprintf("round-%d", round)
+			allowed, refused, late := countOver(t, bases, path, "Authorization", "Bearer "+token(t, who), "X-Round", who)
+			if allowed > 100 {
+				t.Fatalf("%s: %d allowed of 200, want at most 100", path, allowed)
+			}
+			if proved = late == 0; proved && (allowed != 100 || refused != 100) {
+				t.Errorf("%s: %d allowed and %d refused of 200, want exactly 100 and 100", path, allowed, refused)
+			}
 		}
-		done.Wait()
-		if allowed.Load() != 100 || refused.Load() != 100 || other.Load() != 0 {
-			t.Errorf("%s: %d allowed, %d refused, %d others of 200; want exactly 100, 100, 0", test.path, allowed.Load(), refused.Load(), other.Load())
+		if !proved {
+			t.Errorf("%s: in five rounds there were late answers: this machine is too busy to tell", path)
 		}
 	}
+}
+
+// countOver asks 200 times over all bases at once, and counts the answers: 200, 429, and 503 for those that came late.
+func countOver(t *testing.T, bases []string, path string, headers ...string) (allowed, refused, late int64) {
+	t.Helper()
+	var count [3]atomic.Int64
+	var done sync.WaitGroup
+	for worker := range 8 {
+		done.Go(func() {
+			for range 25 {
+				a, err := request("GET", bases[worker%len(bases)]+path, headers...)
+				switch {
+				case err != nil:
+					t.Error(err)
+				case a.status == http.StatusOK:
+					count[0].Add(1)
+				case a.status == http.StatusTooManyRequests:
+					count[1].Add(1)
+				case a.status == http.StatusServiceUnavailable:
+					count[2].Add(1)
+				default:
+					t.Errorf("%s: got %d %s", path, a.status, a.body)
+				}
+			}
+		})
+	}
+	done.Wait()
+	return count[0].Load(), count[1].Load(), count[2].Load()
 }
 
 // What Envoy runs outlives a killed control plane, and a restart with the same policy changes nothing.
@@ -260,7 +280,7 @@ func TestCompanionGone(t *testing.T) {
 	policy := edge(port, upstream(t, "app")) + `  strict:
     hostnames: [localhost]
     match: {path: /strict}
-    rateLimit: {rate: 100/hour, onError: deny}
+    rateLimit: {rate: 100/day, onError: deny}
     backends: {app: 1}
 `
 	p := newPlane(t, policyDir(t, policy))
@@ -297,10 +317,13 @@ func TestRedisGone(t *testing.T) {
 			t.Fatalf("with Redis gone: got %d %s, want 200 from the local limit", a.status, a.body)
 		}
 	}
-	a := mustRequest(t, "GET", "http://"+p.admin+"/readyz")
-	if a.status != http.StatusOK || !strings.Contains(a.body, "store") {
-		t.Errorf("readyz: got %d %s, want 200 and the store named as degraded", a.status, a.body)
-	}
+	eventually(t, "readyz names the store", func() error {
+		a, err := request("GET", "http://"+p.admin+"/readyz")
+		if err == nil && (a.status != http.StatusOK || !strings.Contains(a.body, "store")) {
+			err = fmt.Errorf("%d %s", a.status, a.body)
+		}
+		return err
+	})
 }
 
 // SIGTERM under load ends in time, and what is in flight is answered.

@@ -134,7 +134,7 @@ func (t *translation) checkPerHost(gw *policy.Gateway, l *policy.Listener) {
 		if slices.Contains(r.Hostnames, "*") {
 			t.problem(r.Pos, "routes."+r.Name+".hostnames",
 				fmt.Sprintf(`"*" can't be served by the listener %s, which has a route table per host`, l.Name),
-				"write out the hostnames, or remove routeTables: perHost from the listener")
+				"write out the hostnames, or remove routeTables: perHost from the listener", l.Pos)
 		}
 	}
 }

@@ -58,9 +58,9 @@ type translation struct {
 	problems []error
 }
 
-// problem reports what Envoy can't be told, at its place in the policy.
-func (t *translation) problem(pos policy.Pos, path, message, hint string) {
-	t.problems = append(t.problems, &policy.Problem{Pos: pos, Path: path, Message: message, Hint: hint})
+// problem reports what Envoy can't be told, at its place in the policy and the others that it comes from.
+func (t *translation) problem(pos policy.Pos, path, message, hint string, also ...policy.Pos) {
+	t.problems = append(t.problems, &policy.Problem{Pos: pos, Path: path, Message: message, Hint: hint, Also: also})
 }
 
 // gateway makes the resources of one node group: its listeners, their route tables, and the clusters that these use.

@@ -3,7 +3,10 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"os"
+	"strconv"
+	"strings"
 
 	"github.com/legation/legation/app"
 	"github.com/legation/legation/envoy"
@@ -69,5 +72,24 @@ func bootstrapOptions(c *cobra.Command) (envoy.BootstrapOptions, error) {
 	if some := o.TLSCert + o.TLSKey + o.TLSCA; some != "" && (o.TLSCert == "" || o.TLSKey == "" || o.TLSCA == "") {
 		return o, usage{fmt.Errorf("mutual TLS takes all of --tls-cert, --tls-key and --tls-ca")}
 	}
+	for _, name := range []string{"xds", "companion", "envoy-admin-address"} {
+		for _, address := range strings.Split(get(name), ",") {
+			if err := checkAddress(address); err != nil {
+				return o, usage{fmt.Errorf("--%s %q: %w", name, get(name), err)}
+			}
+		}
+	}
 	return o, nil
+}
+
+// checkAddress tells whether Envoy can be given the address.
+func checkAddress(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" {
+		return fmt.Errorf("want host:port, as in 10.0.0.5:18000")
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("want a port between 0 and 65535")
+	}
+	return nil
 }

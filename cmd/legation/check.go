@@ -33,10 +33,19 @@ what to do. With --envoy the real Envoy is asked as well.`,
 			if err != nil {
 				return err
 			}
+			var refusal error
 			if ask, _ := c.Flags().GetBool("envoy"); ask && compiled != nil {
-				if err := askEnvoy(c.Context(), compiled); err != nil {
+				if refusal, err = askEnvoy(c.Context(), compiled); err != nil {
 					return err
 				}
+			}
+			if refusal != nil && asJSON {
+				answer := map[string]any{"ok": false, "problems": append(policy.Problems{}, problems...), "envoy": refusal.Error()}
+				return errors.Join(writeJSON(c.OutOrStdout(), answer), errBad)
+			}
+			if refusal != nil {
+				problems.Write(c.OutOrStdout(), files, colour(c.OutOrStdout()))
+				return refusal
 			}
 			return checked(c, files, problems, compiled, asJSON)
 		},
@@ -103,11 +112,12 @@ func notes(w io.Writer, m *policy.Model) {
 	}
 }
 
-// askEnvoy has the real Envoy validate what each gateway would be served.
-func askEnvoy(ctx context.Context, compiled *control.Compiled) error {
+// askEnvoy has the real Envoy validate what each gateway would be served, and tells what it refuses. The error is that
+// it can't be asked.
+func askEnvoy(ctx context.Context, compiled *control.Compiled) (refusal, err error) {
 	binary, _, err := envoy.Find("")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var errs []error
 	for _, g := range compiled.Model.Gateways {
@@ -119,7 +129,7 @@ func askEnvoy(ctx context.Context, compiled *control.Compiled) error {
 			errs = append(errs, fmt.Errorf("gateway %s: %w", g.Name, err))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(errs...), nil
 }
 
 // mustLoad is load for the verbs that need a good policy.

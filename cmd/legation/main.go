@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/legation/legation/app"
@@ -17,7 +19,7 @@ import (
 // version is set by the build.
 var version = "dev"
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // The exit statuses.
 const (
@@ -28,19 +30,21 @@ const (
 // errBad ends with status 1; what is wrong has been told.
 var errBad = errors.New("")
 
-func run(args []string) int {
+// run runs a command line to its end and gives the exit status.
+func run(args []string, out, errs io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// A second signal ends at once: somebody is in a hurry.
-	context.AfterFunc(ctx, stop)
+	// Further signals change nothing: the end is bounded, and one that was cut short would leave Envoys behind.
 	root := rootCommand()
 	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errs)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
 	if err.Error() != "" {
-		fmt.Fprintln(os.Stderr, "legation:", err)
+		fmt.Fprintln(errs, "legation:", err)
 	}
 	if _, ok := errors.AsType[usage](err); ok || app.Usage(err) {
 		return statusUsage
@@ -50,6 +54,8 @@ func run(args []string) int {
 
 // usage is a command line that can't be understood.
 type usage struct{ error }
+
+func (u usage) Unwrap() error { return u.error }
 
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
@@ -68,12 +74,29 @@ Exit status: 0 fine, 1 the policy or the answer is bad, 2 usage.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version,
+
+		DisableFlagsInUseLine: true,
+		Args:                  cobra.ArbitraryArgs, // cobra's own check would not end with the usage status
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Help()
+			}
+			hint := "see legation --help"
+			if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = "did you mean " + strings.Join(near, " or ") + "?"
+			}
+			return usage{fmt.Errorf("no verb %q: %s", args[0], hint)}
+		},
 	}
+	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
 	root.AddCommand(runCommand(), serveCommand(), checkCommand(), renderCommand(), bootstrapCommand(), statusCommand(),
 		tokenCommand(), schemaCommand(), echoCommand(), versionCommand())
+	for _, c := range root.Commands() {
+		complete(c)
+	}
 	return root
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/legation/legation/app"
 	"github.com/spf13/cobra"
@@ -32,9 +33,9 @@ func newSettings(flags *pflag.FlagSet) (settings, error) {
 	if err := v.ReadInConfig(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return settings{}, usage{fmt.Errorf("%s: %w", settingsFile, err)}
 	}
-	for _, key := range v.AllKeys() {
+	for _, key := range slices.Sorted(slices.Values(v.AllKeys())) {
 		if !slices.Contains(known, key) {
-			return settings{}, usage{fmt.Errorf("%s: no setting %q; see legation serve --help", settingsFile, key)}
+			return settings{}, usage{fmt.Errorf("%s: no setting %q; %s", settingsFile, key, nearest(key))}
 		}
 	}
 	if err := v.BindPFlags(flags); err != nil {
@@ -43,9 +44,22 @@ func newSettings(flags *pflag.FlagSet) (settings, error) {
 	return settings{v}, nil
 }
 
+// nearest is a hint at the setting that was meant: cobra's distance, as for a verb.
+func nearest(key string) string {
+	all := &cobra.Command{SuggestionsMinimumDistance: 2}
+	for _, name := range known {
+		all.AddCommand(&cobra.Command{Use: name, Run: func(*cobra.Command, []string) {}})
+	}
+	near := all.SuggestionsFor(strings.NewReplacer("_", "-", ".", "-").Replace(key))
+	if len(near) == 0 {
+		return "see legation serve --help"
+	}
+	return "did you mean " + strings.Join(near, " or ") + "?"
+}
+
 // known is the settings of all verbs, which one legation.yaml may hold together.
 var known = []string{
-	"roles", "xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis",
+	"roles", "xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout",
 	"data-dir", "envoy", "log-level", "log-format", "tls-cert", "tls-key", "tls-ca", "admin-token-file", "insecure",
 	"server", "token-file",
 }
@@ -58,6 +72,7 @@ func processFlags(f *pflag.FlagSet) {
 	f.String("companion-target", "", "where Envoys find the companion, when it isn't this process")
 	f.String("redis", "", `where limits are counted: redis://, rediss:// or unix:// URL; with ?master_name= Sentinel, with
 ?addr= (more than one) or ?cluster=true Cluster; empty counts in this process alone`)
+	f.Duration("redis-timeout", 10*time.Millisecond, "how long Redis may take for a decision, at most 40ms; then onError of the limit holds")
 	f.String("data-dir", ".legation", "where the last good policy is kept; empty keeps none")
 	f.String("tls-cert", "", "certificate for the xDS and companion ports (PEM)")
 	f.String("tls-key", "", "its key (PEM)")
@@ -74,6 +89,10 @@ func (s settings) options(c *cobra.Command, dir string) (app.Options, error) {
 	if err != nil {
 		return app.Options{}, err
 	}
+	timeout, err := time.ParseDuration(s.v.GetString("redis-timeout")) // viper reads 20 as 20 ns, and what it can't read as 0
+	if err != nil {
+		return app.Options{}, usage{fmt.Errorf("--redis-timeout: want a time with its unit, as in 10ms, not %q", s.v.GetString("redis-timeout"))}
+	}
 	o := app.Options{
 		Dir:               dir,
 		XDSAddress:        s.v.GetString("xds-address"),
@@ -82,6 +101,7 @@ func (s settings) options(c *cobra.Command, dir string) (app.Options, error) {
 		EnvoyAdminAddress: s.v.GetString("envoy-admin-address"),
 		CompanionTarget:   s.v.GetString("companion-target"),
 		Redis:             s.v.GetString("redis"),
+		RedisTimeout:      timeout,
 		DataDir:           s.v.GetString("data-dir"),
 		Envoy:             s.v.GetString("envoy"),
 		TLSCert:           s.v.GetString("tls-cert"),
@@ -94,8 +114,12 @@ func (s settings) options(c *cobra.Command, dir string) (app.Options, error) {
 		Out:               c.OutOrStdout(),
 		Colour:            colour(c.OutOrStdout()),
 	}
-	for _, role := range s.v.GetStringSlice("roles") {
-		o.Roles = append(o.Roles, app.Role(strings.TrimSpace(role)))
+	for _, list := range s.v.GetStringSlice("roles") {
+		for _, role := range strings.Split(list, ",") { // the environment's list comes as one text
+			if role = strings.TrimSpace(role); role != "" {
+				o.Roles = append(o.Roles, app.Role(role))
+			}
+		}
 	}
 	return o, nil
 }

@@ -66,7 +66,11 @@ func clientFlags(f *pflag.FlagSet) {
 func ask(ctx context.Context, s settings, path string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	url := strings.TrimSuffix(s.v.GetString("server"), "/") + path
+	server := s.v.GetString("server")
+	if !strings.Contains(server, "://") {
+		server = "http://" + server // as --admin-address has it
+	}
+	url := strings.TrimSuffix(server, "/") + path
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return usage{fmt.Errorf("--server: %w", err)}

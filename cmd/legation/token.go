@@ -83,11 +83,10 @@ func parseClaims(pairs []string) (map[string]any, error) {
 		if !ok || name == "" {
 			return nil, usage{fmt.Errorf("--claim %s: want NAME=VALUE", pair)}
 		}
-		var parsed any
-		if json.Unmarshal([]byte(value), &parsed) != nil {
-			parsed = value
+		claims[name] = value
+		if json.Valid([]byte(value)) {
+			claims[name] = json.RawMessage(value) // as it stands: large numbers stay exact
 		}
-		claims[name] = parsed
 	}
 	return claims, nil
 }

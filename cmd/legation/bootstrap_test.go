@@ -1,0 +1,74 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/legation/legation/app"
+)
+
+// bootstrapOf runs legation bootstrap.
+func bootstrapOf(t testing.TB, args ...string) (text string, node, group string) {
+	t.Helper()
+	status, out, errs := legation(append([]string{"bootstrap"}, args...)...)
+	if status != 0 {
+		t.Fatalf("bootstrap %v: %d %s", args, status, errs)
+	}
+	var b struct{ Node struct{ ID, Cluster string } }
+	must(t, json.Unmarshal([]byte(out), &b))
+	return out, b.Node.ID, b.Node.Cluster
+}
+
+func TestBootstrapFlags(t *testing.T) {
+	t.Parallel()
+	text, node, group := bootstrapOf(t, "--group", "edge")
+	host, err := os.Hostname()
+	must(t, err)
+	if node != "edge-"+host || group != "edge" {
+		t.Errorf("got the node %q of %q", node, group)
+	}
+	for _, address := range []string{app.DefaultXDS, app.DefaultCompanion, app.DefaultEnvoyAdmin} {
+		if _, port, _ := strings.Cut(address, ":"); !strings.Contains(text, `"port_value": `+port) {
+			t.Errorf("the default %s is not in it", address)
+		}
+	}
+	if strings.Contains(text, "tls_certificates") {
+		t.Error("TLS without being asked for")
+	}
+
+	text, node, _ = bootstrapOf(t, "--group", "edge", "--node", "mine", "--xds", "10.0.0.5:1,10.0.0.6:2", "--companion", "control.example.com:3",
+		"--envoy-admin-address", "127.0.0.1:4", "--tls-cert", "/e/envoy.crt", "--tls-key", "/e/envoy.key", "--tls-ca", "/e/ca.crt")
+	if node != "mine" {
+		t.Errorf("got the node %q, want mine", node)
+	}
+	for _, part := range []string{
+		"10.0.0.5", "10.0.0.6", "control.example.com", "/e/envoy.crt", "/e/envoy.key", "/e/ca.crt",
+		`"port_value": 1`, `"port_value": 2`, `"port_value": 3`, `"port_value": 4`,
+	} {
+		if !strings.Contains(text, part) {
+			t.Errorf("%s is not in it", part)
+		}
+	}
+}
+
+// The settings of a process on this machine are not those of an Envoy elsewhere.
+func TestBootstrapTakesNoSettings(t *testing.T) {
+	t.Setenv("LEGATION_TLS_CERT", "process.crt")
+	if text, _, _ := bootstrapOf(t, "--group", "edge"); strings.Contains(text, "process.crt") {
+		t.Error("it takes the certificate of the process")
+	}
+}
+
+func TestCheckAddress(t *testing.T) {
+	t.Parallel()
+	for address, ok := range map[string]bool{
+		"10.0.0.5:18000": true, "[2001:db8::1]:1": true, "control.example.com:65535": true, "a:0": true,
+		"": false, "a": false, ":1": false, "a:": false, "a:b": false, "a:65536": false, "a:-1": false, "2001:db8::1:1": false, "http://a:1": false,
+	} {
+		if err := checkAddress(address); (err == nil) != ok {
+			t.Errorf("%q: got %v, want it good: %t", address, err, ok)
+		}
+	}
+}

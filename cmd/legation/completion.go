@@ -1,0 +1,64 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/legation/legation/app"
+	"github.com/spf13/cobra"
+)
+
+// choices is the values of the flags that take one of a few.
+var choices = map[string][]string{
+	"output":     {"text", "json"},
+	"log-level":  {"debug", "info", "warn", "error"},
+	"log-format": {"text", "json"},
+}
+
+// plain is the flags whose values nothing completes: addresses, names and numbers. All others take files.
+var plain = []string{
+	"xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout", "server",
+	"group", "node", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
+}
+
+// complete tells the shell what may stand in a verb's command line.
+func complete(c *cobra.Command) {
+	c.ValidArgsFunction = cobra.NoFileCompletions
+	if strings.HasSuffix(c.Use, " DIR") {
+		c.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		}
+	}
+	for name, values := range choices {
+		register(c, name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
+	for _, name := range plain {
+		register(c, name, cobra.NoFileCompletions)
+	}
+	register(c, "roles", completeRoles)
+	register(c, "data-dir", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return nil, cobra.ShellCompDirectiveFilterDirs
+	})
+}
+
+// register is for the verbs that have the flag.
+func register(c *cobra.Command, flag string, f cobra.CompletionFunc) {
+	if c.Flags().Lookup(flag) != nil {
+		_ = c.RegisterFlagCompletionFunc(flag, f)
+	}
+}
+
+// completeRoles completes the last of a list.
+func completeRoles(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	before := typed[:strings.LastIndex(typed, ",")+1]
+	var list []string
+	for _, role := range app.Roles() {
+		if !slices.Contains(strings.Split(before, ","), string(role)) {
+			list = append(list, before+string(role))
+		}
+	}
+	return list, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+}

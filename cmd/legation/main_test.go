@@ -1,0 +1,279 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+)
+
+var update = flag.Bool("update", false, "write the goldens anew")
+
+const good = `gateways: {edge: {listeners: {http: {port: 10000, address: 127.0.0.1}}}}
+services: {app: {endpoints: ["127.0.0.1:9001"]}}
+routes: {app: {hostnames: [localhost], backends: {app: 1}}}
+`
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// legation runs a command line.
+func legation(args ...string) (status int, out, errs string) {
+	var o, e bytes.Buffer
+	status = run(args, &o, &e)
+	return status, o.String(), e.String()
+}
+
+// policyDir is a directory with files, given as name and text in turn.
+func policyDir(t testing.TB, pairs ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for i := 0; i < len(pairs); i += 2 {
+		must(t, os.WriteFile(filepath.Join(dir, pairs[i]), []byte(pairs[i+1]), 0o600))
+	}
+	return dir
+}
+
+func TestExitStatus(t *testing.T) {
+	t.Parallel()
+	dir, bad := policyDir(t, "policy.yaml", good), policyDir(t, "policy.yaml", "routes: [\n")
+	two := policyDir(t, "policy.yaml", strings.Replace(good, "gateways: {", "gateways: {other: {listeners: {http: {port: 1}}}, ", 1)+
+		"# and the routes say which\n")
+	must(t, os.WriteFile(filepath.Join(two, "policy.yaml"), []byte(strings.Replace(string(read(t, two)), "hostnames:", "gateways: [edge], hostnames:", 1)), 0o600))
+	for _, row := range []struct {
+		args   []string
+		status int
+		says   string // on the one output or the other
+	}{
+		{nil, 0, "Usage:"},
+		{[]string{"--help"}, 0, "Usage:"},
+		{[]string{"--version"}, 0, "legation version"},
+		{[]string{"version"}, 0, "Envoy API"},
+		{[]string{"check", dir}, 0, "ok: 1 gateway, 1 route, 1 service, revision "},
+		{[]string{"check", two}, 0, "ok: 2 gateways, 1 route, 1 service"},
+		{[]string{"render", dir}, 0, `"edge"`},
+		{[]string{"render", two, "--group", "other"}, 0, `"other"`},
+
+		{[]string{"check", bad}, 1, "policy.yaml:"},
+		{[]string{"check", filepath.Join(dir, "missing")}, 1, "no such file"},
+		{[]string{"check", policyDir(t)}, 1, "no policy files"},
+		{[]string{"render", bad}, 1, "policy.yaml:"},
+		{[]string{"status", "--server", "127.0.0.1:1"}, 1, "is legation running?"},
+		{[]string{"token", "--sub", "a", "--key", filepath.Join(dir, "policy.yaml")}, 1, "neither PEM nor a JWK"},
+		{[]string{"echo", "--address", "203.0.113.1"}, 1, "sample upstream"},
+
+		{[]string{"chek", dir}, 2, `no verb "chek": did you mean check?`},
+		{[]string{"nonsense"}, 2, "see legation --help"},
+		{[]string{"--nonsense"}, 2, "unknown flag"},
+		{[]string{"check"}, 2, "name the directory"},
+		{[]string{"check", dir, dir}, 2, "name the directory"},
+		{[]string{"check", dir, "--nonsense"}, 2, "see legation check --help"},
+		{[]string{"check", dir, "-o", "yaml"}, 2, "want text or json"},
+		{[]string{"version", "-o", "yaml"}, 2, "want text or json"},
+		{[]string{"version", "now"}, 2, "no arguments"},
+		{[]string{"status", "-o", "xml"}, 2, "want text or json"},
+		{[]string{"status", "--server", "http://[::1"}, 2, "--server"},
+		{[]string{"status", "--token-file", filepath.Join(dir, "missing")}, 2, "--token-file"},
+		{[]string{"render", dir, "--group", "nobody"}, 2, `no gateway "nobody"`},
+		{[]string{"render", two, "--static"}, 2, "--group: edge, other"},
+		{[]string{"render", two, "--static", "--group", "nobody"}, 2, "--group: edge, other"},
+		{[]string{"render", dir, "--static", "--tls-cert", "c"}, 2, "all of --tls-cert"},
+		{[]string{"bootstrap"}, 2, "--group"},
+		{[]string{"bootstrap", "--group", "edge", "--tls-key", "k"}, 2, "all of --tls-cert"},
+		{[]string{"bootstrap", "--group", "edge", "--xds", "nonsense"}, 2, "want host:port"},
+		{[]string{"bootstrap", "--group", "edge", "--xds", "a:1,b"}, 2, `--xds "a:1,b"`},
+		{[]string{"bootstrap", "--group", "edge", "--companion", "a:99999"}, 2, "--companion"},
+		{[]string{"bootstrap", "--group", "edge", "--envoy-admin-address", ":1"}, 2, "--envoy-admin-address"},
+		{[]string{"token"}, 2, "--sub"},
+		{[]string{"token", "--sub", "a", "--claim", "plan"}, 2, "NAME=VALUE"},
+		{[]string{"token", "--sub", "a", "--key", filepath.Join(dir, "missing")}, 2, "--key"},
+		{[]string{"token", "--sub", "a", "--ttl", "soon"}, 2, "--ttl"},
+		{[]string{"echo", "--port", "70000"}, 2, "--port"},
+		{[]string{"serve", dir, "--log-level", "loud"}, 2, `--log-level: want debug, info, warn or error, not "loud"`},
+		{[]string{"serve", dir, "--log-format", "xml"}, 2, `--log-format: want text or json, not "xml"`},
+		{[]string{"serve", dir, "--roles", "xds,waf"}, 2, `no role "waf"`},
+		{[]string{"serve", dir, "--xds-address", "0.0.0.0:0"}, 2, "--insecure"},
+		{[]string{"serve", filepath.Join(dir, "policy.yaml")}, 2, "is a file"},
+		{[]string{"run", dir, "--envoy-admin-address", "0.0.0.0:1"}, 2, "--envoy-admin-address"},
+	} {
+		status, out, errs := legation(row.args...)
+		if status != row.status || !strings.Contains(out+errs, row.says) {
+			t.Errorf("legation %s: got %d %q %q, want %d and %q", strings.Join(row.args, " "), status, out, errs, row.status, row.says)
+		}
+		if status == statusUsage && (out != "" || !strings.HasPrefix(errs, "legation: ")) {
+			t.Errorf("legation %s: %q on standard output, %q on standard error", strings.Join(row.args, " "), out, errs)
+		}
+	}
+}
+
+func read(t testing.TB, dir string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "policy.yaml"))
+	must(t, err)
+	return text
+}
+
+func TestUsageKeepsItsCause(t *testing.T) {
+	t.Parallel()
+	if err := error(usage{os.ErrNotExist}); !errors.Is(err, os.ErrNotExist) {
+		t.Error("a usage error hides its cause")
+	}
+}
+
+// testdata/help/VERB.txt is the help of each verb, for people to look at.
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	verbs := []string{""}
+	for _, c := range rootCommand().Commands() {
+		if c.Name() != "help" && c.Name() != "completion" { // cobra's own
+			verbs = append(verbs, c.Name())
+		}
+	}
+	for _, verb := range verbs {
+		status, got, errs := legation(append(strings.Fields(verb), "--help")...)
+		if status != 0 || errs != "" {
+			t.Errorf("%s --help: got %d %s", verb, status, errs)
+		}
+		golden := filepath.Join("testdata/help", "legation"+strings.TrimSuffix("-"+verb, "-")+".txt")
+		if *update {
+			must(t, os.MkdirAll(filepath.Dir(golden), 0o755))
+			must(t, os.WriteFile(golden, []byte(got), 0o644))
+			continue
+		}
+		want, err := os.ReadFile(golden)
+		must(t, err)
+		if diff := cmp.Diff(string(want), got); diff != "" {
+			t.Errorf("%s (-want +got), or run with -update:\n%s", golden, diff)
+		}
+		for line := range strings.Lines(got) {
+			if len(line) > 160 || strings.TrimRight(line, " \n")+"\n" != line && line != "\n" {
+				t.Errorf("%s: %q is too long, or ends in a space", golden, line)
+			}
+		}
+	}
+}
+
+// Every verb says what it does in one line and in more, and shows how it is called.
+func TestEveryVerbIsExplained(t *testing.T) {
+	t.Parallel()
+	for _, c := range rootCommand().Commands() {
+		if c.Short == "" || strings.HasSuffix(c.Short, ".") || len(c.Short) > 80 {
+			t.Errorf("%s: %q", c.Name(), c.Short)
+		}
+		if c.Name() != "version" && (c.Long == "" || !strings.Contains(c.Example, "legation "+c.Name())) {
+			t.Errorf("%s: no long text, or no example", c.Name())
+		}
+		if c.Args == nil || c.RunE == nil {
+			t.Errorf("%s does not check its arguments", c.Name())
+		}
+	}
+}
+
+func TestCompletionScripts(t *testing.T) {
+	t.Parallel()
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		status, out, errs := legation("completion", shell)
+		if status != 0 || errs != "" || !strings.Contains(out, "__complete") || !strings.Contains(out, "legation") {
+			t.Errorf("%s: got %d %.80q %q", shell, status, out, errs)
+		}
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	t.Parallel()
+	const dirs, none, files = ":16", ":4", ":0"
+	for _, row := range []struct {
+		typed string
+		want  string // values, then the directive
+	}{
+		{"che", "check " + none},
+		{"serve |", dirs},
+		{"serve policy |", none},
+		{"check |", dirs},
+		{"render |", dirs},
+		{"run |", dirs},
+		{"status |", none},
+		{"token |", none},
+		{"serve --roles |", "xds ratelimit auth :6"},
+		{"serve --roles xds,|", "xds,ratelimit xds,auth :6"},
+		{"serve --log-level |", "debug info warn error " + none},
+		{"serve --log-format |", "text json " + none},
+		{"run --log-level |", "debug info warn error " + none},
+		{"check -o |", "text json " + none},
+		{"status --output |", "text json " + none},
+		{"version --output |", "text json " + none},
+		{"serve --data-dir |", dirs},
+		{"serve --xds-address |", none},
+		{"serve --tls-cert |", files},
+		{"token --key |", files},
+		{"token --sub |", none},
+		{"bootstrap --group |", none},
+		{"echo --port |", none},
+		{"run --envoy |", files},
+	} {
+		typed, rest := strings.CutSuffix(row.typed, "|")
+		args := append([]string{"__complete"}, strings.Fields(typed)...)
+		if rest && strings.HasSuffix(typed, " ") {
+			args = append(args, "")
+		}
+		status, out, _ := legation(args...)
+		var got []string
+		for line := range strings.Lines(out) {
+			value, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
+			got = append(got, value)
+		}
+		if status != 0 || strings.Join(got, " ") != row.want {
+			t.Errorf("%s: got %d %q, want %q", row.typed, status, got, row.want)
+		}
+	}
+}
+
+// No flag is left to the shell's guess: it has choices, is plain, or takes a file.
+func TestEveryFlagIsCompleted(t *testing.T) {
+	t.Parallel()
+	files := []string{"tls-cert", "tls-key", "tls-ca", "admin-token-file", "token-file", "key", "envoy"}
+	for _, c := range rootCommand().Commands() {
+		for _, name := range flagNames(c) {
+			_, registered := c.GetFlagCompletionFunc(name)
+			isFile := false
+			for _, f := range files {
+				isFile = isFile || f == name
+			}
+			kind := c.Flags().Lookup(name).Value.Type()
+			if kind != "bool" && registered == isFile {
+				t.Errorf("%s --%s: completed by us: %t, but it takes a file: %t", c.Name(), name, registered, isFile)
+			}
+		}
+	}
+}
+
+func flagNames(c *cobra.Command) (names []string) {
+	for _, field := range strings.Fields(c.Flags().FlagUsages()) {
+		if name, ok := strings.CutPrefix(field, "--"); ok && c.Flags().Lookup(name) != nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Colour is for terminals only.
+func TestColour(t *testing.T) {
+	t.Parallel()
+	f, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	must(t, err)
+	defer f.Close()
+	if colour(f) || colour(io.Discard) {
+		t.Error("a file and a buffer get colour")
+	}
+}

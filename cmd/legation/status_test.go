@@ -1,0 +1,143 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/legation/legation/app"
+	"github.com/legation/legation/auth"
+	"github.com/legation/legation/control"
+	"github.com/legation/legation/policy"
+	"github.com/legation/legation/store"
+	"github.com/legation/legation/xds"
+)
+
+// fine is the status of a process where nothing is wrong.
+func fine() app.Status {
+	now := time.Now()
+	return app.Status{
+		Version: "v1", Started: now.Add(-time.Hour), Roles: app.Roles(),
+		Policy: control.Outcome{Revision: "abc", Since: now.Add(-time.Minute), Problems: policy.Problems{}},
+		Nodes: []xds.NodeStatus{{
+			ID: "edge-1", Group: "edge", Version: "1.40.0", Address: "10.0.0.9:4", Protocol: xds.Delta, Connected: now, Revision: "abc",
+			Types: []xds.TypeStatus{{Type: "cluster", State: xds.ACK, Acknowledged: "c1"}, {Type: "listener", State: xds.ACK, Acknowledged: "l1"}},
+		}},
+		Store: &store.Health{OK: true, Kind: "redis"},
+		Keys:  []auth.JWKSHealth{{URL: "https://id.example.com/keys", Loaded: true, Keys: 2}},
+	}
+}
+
+// server answers with a status, and asks for a token where there is one.
+func server(t testing.TB, s app.Status, token string) (url string) {
+	t.Helper()
+	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path != "/status":
+			http.NotFound(w, r)
+		case token != "" && r.Header.Get("Authorization") != "Bearer "+token:
+			http.Error(w, "give the token", http.StatusUnauthorized)
+		default:
+			_ = json.NewEncoder(w).Encode(s)
+		}
+	}))
+	t.Cleanup(h.Close)
+	return h.URL
+}
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	change := func(f func(*app.Status)) app.Status { s := fine(); f(&s); return s }
+	for _, row := range []struct {
+		name   string
+		s      app.Status
+		status int
+		says   []string
+	}{
+		{"fine", fine(), 0, []string{
+			"legation v1, up 1h0m", "roles xds, ratelimit, auth", "revision abc, served for 1m", "store: redis, ok",
+			"keys: https://id.example.com/keys: 2 keys", "NODE", "edge-1", "1.40.0", "10.0.0.9:4", "delta", "cluster", "ACK", "l1",
+		}},
+		{"no Envoy", change(func(s *app.Status) { s.Nodes = nil }), 0, []string{"envoys: none connected"}},
+		{"an Envoy that has asked for nothing", change(func(s *app.Status) { s.Nodes[0].Types, s.Nodes[0].Version = nil, "" }), 0, []string{"edge-1  edge     -"}},
+		{"nothing served", change(func(s *app.Status) { s.Policy = control.Outcome{} }), 1, []string{"none served yet"}},
+		{"an error", change(func(s *app.Status) { s.Policy.Error = "policy directory: gone" }), 1, []string{"error: policy directory: gone"}},
+		{"a problem", change(func(s *app.Status) {
+			s.Policy.Problems = policy.Problems{{Pos: policy.Pos{File: "a.yaml", Line: 2, Col: 3}, Message: "bad", Hint: "mend it"}}
+		}), 1, []string{"a.yaml:2:3: bad", "hint: mend it"}},
+		{"a warning", change(func(s *app.Status) {
+			s.Policy.Problems = policy.Problems{{Pos: policy.Pos{File: "a.yaml"}, Message: "odd", Warning: true}}
+		}), 0, []string{"a.yaml: odd"}},
+		{"a NACK", change(func(s *app.Status) {
+			s.Nodes[0].Types[1] = xds.TypeStatus{Type: "listener", State: xds.NACK, Error: "cannot bind", Blamed: []xds.Blame{{Resource: "http", Origin: "a.yaml:4:7"}}}
+		}), 1, []string{"NACK: edge-1 refused listener: cannot bind", "a.yaml:4:7: listener http"}},
+		{"a store that is down", change(func(s *app.Status) { *s.Store = store.Health{Kind: "redis", Reason: "refused"} }), 0, []string{"redis, degraded: refused"}},
+		{"keys that can't be had", change(func(s *app.Status) { s.Keys[0].Error = "timeout" }), 0, []string{"2 keys, last fetch: timeout"}},
+		{"xds alone", change(func(s *app.Status) { s.Store, s.Keys, s.Roles = nil, nil, []app.Role{app.XDS} }), 0, []string{"roles xds\n"}},
+	} {
+		url := server(t, row.s, "")
+		status, out, errs := legation("status", "--server", url)
+		if status != row.status || errs != "" {
+			t.Errorf("%s: got %d %q, want %d", row.name, status, errs, row.status)
+		}
+		for _, part := range row.says {
+			if !strings.Contains(out, part) {
+				t.Errorf("%s: got %s\nwant %q in it", row.name, out, part)
+			}
+		}
+		var got app.Status
+		asked(t, row.status, &got, "status", "--server", url, "-o", "json")
+		first, err := json.Marshal(row.s)
+		must(t, err)
+		second, err := json.Marshal(got)
+		must(t, err)
+		if diff := cmp.Diff(string(first), string(second)); diff != "" {
+			t.Errorf("%s (-answered +shown):\n%s", row.name, diff)
+		}
+	}
+}
+
+func TestStatusAsks(t *testing.T) {
+	t.Parallel()
+	url := server(t, fine(), "secret-token-of-16")
+	file := filepath.Join(policyDir(t, "token", "secret-token-of-16\n"), "token")
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }))
+	t.Cleanup(other.Close)
+	for _, row := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"--server", url, "--token-file", file}, 0, "legation v1"},
+		{[]string{"--server", url + "/", "--token-file", file}, 0, "legation v1"},
+		{[]string{"--server", strings.TrimPrefix(url, "http://"), "--token-file", file}, 0, "legation v1"},
+		{[]string{"--server", url}, 1, "401"},
+		{[]string{"--server", url + "/elsewhere", "--token-file", file}, 1, "404"},
+		{[]string{"--server", other.URL}, 1, "not what legation answers"},
+		{[]string{"--server", "ftp://127.0.0.1"}, 1, "ftp"},
+	} {
+		status, out, errs := legation(append([]string{"status"}, row.args...)...)
+		if status != row.status || !strings.Contains(out+errs, row.says) {
+			t.Errorf("%v: got %d %q %q, want %d and %q", row.args, status, out, errs, row.status, row.says)
+		}
+		if strings.Contains(out+errs, "secret-token") {
+			t.Errorf("%v: the token is shown", row.args)
+		}
+	}
+}
+
+// Where the process is, and its token, may also stand in the environment.
+func TestStatusSettings(t *testing.T) {
+	url := server(t, fine(), "secret-token-of-16")
+	t.Chdir(t.TempDir())
+	t.Setenv("LEGATION_SERVER", url)
+	t.Setenv("LEGATION_TOKEN_FILE", filepath.Join(policyDir(t, "token", "secret-token-of-16"), "token"))
+	if status, out, errs := legation("status"); status != 0 {
+		t.Errorf("got %d %q %q", status, out, errs)
+	}
+}

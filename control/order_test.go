@@ -1,0 +1,425 @@
+package control
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/legation/legation/auth"
+	"github.com/legation/legation/policy"
+	"github.com/legation/legation/ratelimit"
+	"github.com/legation/legation/xds"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+)
+
+// counter counts nothing: the tests ask the limits themselves.
+type counter struct{}
+
+func (counter) Count(context.Context, []string, auth.Caller) auth.Verdict {
+	return auth.Verdict{Allowed: true, Status: 200}
+}
+
+// plane is a controller over real services, in a bubble: loads come from the test, time is fake.
+type plane struct {
+	*Controller
+	t        *testing.T
+	dir      string
+	listener *bufconn.Listener
+}
+
+func newPlane(t *testing.T, o Options, withXDS bool) *plane {
+	t.Helper()
+	p := &plane{t: t, dir: o.Dir, listener: bufconn.Listen(1 << 16)}
+	if p.dir == "" {
+		p.dir = tree(t, map[string]string{"keys.json": string(publicKeys(t))})
+	}
+	o.Dir, o.Auth, o.Limits = p.dir, auth.New(auth.Options{Counter: counter{}}), ratelimit.New(ratelimit.Options{})
+	server := grpc.NewServer()
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	if withXDS {
+		o.XDS = xds.New(xds.Options{})
+		o.XDS.Register(server)
+		done.Go(func() { _ = o.XDS.Run(ctx) })
+		done.Go(func() { _ = server.Serve(p.listener) })
+	}
+	p.Controller = New(o)
+	p.Recall()
+	t.Cleanup(func() {
+		cancel()
+		server.Stop()
+		done.Wait()
+		must(t, o.Limits.Close())
+	})
+	return p
+}
+
+// push makes a policy the one of the directory and loads it; it returns what it compiles to.
+func (p *plane) push(text string) *Compiled {
+	p.t.Helper()
+	write(p.t, filepath.Join(p.dir, "policy.yaml"), text)
+	p.Load(p.t.Context())
+	synctest.Wait()
+	if o := p.Outcome(); o.Error != "" || o.Problems.HasErrors() || !o.Changed {
+		p.t.Fatalf("push: %q %v", o.Error, o.Problems)
+	}
+	return compile(p.t, text)
+}
+
+// knows tells whether the companions answer for a policy's rule and limit.
+func (p *plane) knows(c *Compiled) bool {
+	p.t.Helper()
+	rule, limit := knowsRule(p.t, p.o.Auth, c.Auth.Rules[0].ID()), knowsLimit(p.o.Limits, c.Limits[0].ID())
+	if rule != limit {
+		p.t.Errorf("the rule is known: %t, but the limit: %t", rule, limit)
+	}
+	return rule
+}
+
+// knowsRule asks without a token: 401 by a known rule, 503 by any other.
+func knowsRule(t testing.TB, s *auth.Service, id string) bool {
+	t.Helper()
+	r, err := s.Check(context.Background(), &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+		ContextExtensions: map[string]string{auth.RuleExtension: id},
+		Request:           &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{Method: "GET", Host: "app.test", Path: "/"}},
+	}})
+	must(t, err)
+	switch code := int(r.GetDeniedResponse().GetStatus().GetCode()); code {
+	case 401:
+		return true
+	case 503:
+		return false
+	default:
+		t.Fatalf("check of %s: %d", id, code)
+		return false
+	}
+}
+
+func knowsLimit(s *ratelimit.Service, id string) bool {
+	return s.Count(context.Background(), []string{id}, ratelimit.Attributes{Consumer: "demo/alice"}, 0).Status == 200
+}
+
+// proxy is a client that takes clusters and listeners; it answers as it is told.
+type proxy struct {
+	t      *testing.T
+	stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
+
+	mu     sync.Mutex // guards what follows
+	refuse bool       // NACK instead of ACK
+	mute   bool       // neither
+	seen   func()     // called before each answer
+	pushes int
+}
+
+func (p *plane) envoy() *proxy {
+	p.t.Helper()
+	conn, err := grpc.NewClient("passthrough:///plane", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return p.listener.DialContext(ctx) }))
+	must(p.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	e := &proxy{t: p.t, seen: func() {}}
+	e.stream, err = discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+	must(p.t, err)
+	var done sync.WaitGroup
+	done.Go(e.read)
+	p.t.Cleanup(func() {
+		cancel()
+		done.Wait()
+		must(p.t, conn.Close())
+	})
+	for _, url := range []string{resource.ClusterType, resource.ListenerType} {
+		must(p.t, e.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: url, Node: &corev3.Node{Id: "one", Cluster: "edge"}}))
+	}
+	must(p.t, e.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.RouteType, ResourceNamesSubscribe: []string{"*"}}))
+	synctest.Wait()
+	return e
+}
+
+func (e *proxy) read() {
+	for {
+		r, err := e.stream.Recv()
+		if err != nil {
+			return // the test is over
+		}
+		e.mu.Lock()
+		e.pushes++
+		e.seen()
+		answer := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce()}
+		if e.refuse {
+			answer.ErrorDetail = &statuspb.Status{Code: 13, Message: "no"}
+		}
+		if !e.mute {
+			_ = e.stream.Send(answer)
+		}
+		e.mu.Unlock()
+	}
+}
+
+func (e *proxy) set(f func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f()
+}
+
+// The companions know a policy before the first Envoy is told of it, and the one before until a while after the ACK.
+func TestCompanionsBeforeEnvoys(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane(t, Options{Grace: 10 * time.Second}, true)
+		first := p.push(protected(1, 10))
+		e := p.envoy()
+		second := compile(t, protected(2, 20))
+		early, before := false, 0
+		e.set(func() {
+			before = e.pushes
+			e.seen = func() { early = early || !p.knows(second) || !p.knows(first) }
+		})
+		p.push(protected(2, 20))
+		if e.set(func() { e.seen = func() {} }); e.pushes == before {
+			t.Fatal("the Envoy was told nothing")
+		}
+		if early {
+			t.Error("the Envoy was told before the companions, or they had forgotten what it ran")
+		}
+		if !p.knows(first) || !p.knows(second) {
+			t.Error("just after the ACK: a policy is not known; requests that were routed before still ask for the first")
+		}
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		if p.knows(first) || !p.knows(second) {
+			t.Error("a while after the ACK: want the second policy only")
+		}
+	})
+}
+
+// An Envoy that refuses, or says nothing, goes on asking for what it has.
+func TestCompanionsKeepWhatARefusingEnvoyRuns(t *testing.T) {
+	t.Parallel()
+	for name, behave := range map[string]func(*proxy){
+		"NACK":   func(e *proxy) { e.refuse = true },
+		"silent": func(e *proxy) { e.mute = true },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPlane(t, Options{Grace: 10 * time.Second}, true)
+			first := p.push(protected(1, 10))
+			e := p.envoy()
+			e.set(func() { behave(e) })
+			second := p.push(protected(2, 20))
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if !p.knows(first) || !p.knows(second) {
+				t.Errorf("%s: an hour later a policy is not known", name)
+			}
+		})
+	}
+}
+
+// What an Envoy that never takes anything may still run is bounded.
+func TestOlderPoliciesAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane(t, Options{}, true)
+		var all []*Compiled
+		all = append(all, p.push(protected(1, 10)))
+		e := p.envoy()
+		e.set(func() { e.mute = true })
+		for i := range retained + 3 {
+			all = append(all, p.push(protected(2+i, 20+i)))
+		}
+		for i, c := range all {
+			if want := i >= len(all)-1-retained; p.knows(c) != want {
+				t.Errorf("policy %d of %d is known: %t, want %t", i, len(all), !want, want)
+			}
+		}
+	})
+}
+
+// Without xDS nobody tells when the Envoys have left a policy.
+func TestCompanionAloneRetains(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane(t, Options{Retain: time.Minute}, false)
+		first, second := p.push(protected(1, 10)), p.push(protected(2, 20))
+		time.Sleep(59 * time.Second)
+		synctest.Wait()
+		third := p.push(protected(3, 30)) // a later policy starts the wait anew
+		time.Sleep(59 * time.Second)
+		synctest.Wait()
+		if !p.knows(first) || !p.knows(second) || !p.knows(third) {
+			t.Error("before the time is over: a policy is not known")
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if p.knows(first) || p.knows(second) || !p.knows(third) {
+			t.Error("after that time: want the third policy only")
+		}
+	})
+}
+
+// A policy that comes back while the other one is being left is not forgotten with it.
+func TestPolicyComesBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane(t, Options{Grace: 10 * time.Second}, true)
+		p.envoy()
+		first, second := p.push(protected(1, 10)), p.push(protected(2, 20))
+		p.push(protected(1, 10))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !p.knows(first) || p.knows(second) {
+			t.Errorf("knows the first: %t, the second: %t; want the first only", p.knows(first), p.knows(second))
+		}
+	})
+}
+
+// After a restart with another policy the Envoys are away for some seconds, and still run the one before.
+func TestRestartAnswersForTheEnvoysThatAreAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		data := t.TempDir()
+		p := newPlane(t, Options{DataDir: data}, true)
+		first := p.push(protected(1, 10))
+		p = newPlane(t, Options{Dir: p.dir, DataDir: data}, true)
+		second := p.push(protected(2, 20))
+		time.Sleep(6 * time.Second) // the longest that an Envoy waits before it connects again
+		synctest.Wait()
+		if !p.knows(first) || !p.knows(second) {
+			t.Error("a policy is not known while the Envoys are on their way back")
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if p.knows(first) || !p.knows(second) {
+			t.Error("a minute later: want the second policy only")
+		}
+	})
+}
+
+// A rule that the auth service refuses stops the policy before anything is published.
+func TestRefusedTableIsNotPublished(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane(t, Options{}, true)
+		p.o.Auth = auth.New(auth.Options{}) // counts nothing, so that it refuses rules with limits
+		e := p.envoy()
+		write(t, filepath.Join(p.dir, "policy.yaml"), protected(1, 10))
+		p.Load(t.Context())
+		synctest.Wait()
+		if o := p.Outcome(); o.Revision != "" || o.Error == "" {
+			t.Errorf("got %+v, want an error", o)
+		}
+		if e.set(func() {}); e.pushes != 0 {
+			t.Errorf("%d responses were sent", e.pushes)
+		}
+		p.o.Auth = auth.New(auth.Options{Counter: counter{}})
+		p.Load(t.Context())
+		synctest.Wait()
+		if o := p.Outcome(); o.Revision == "" || o.Error != "" {
+			t.Errorf("the next load: got %+v, want it served", o)
+		}
+	})
+}
+
+// A new listener, cluster and so on carry the line that they come from, and one change is one snapshot for each group.
+func TestEveryGroupIsPublished(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane(t, Options{}, true)
+		p.push("gateways:\n  edge: {listeners: {http: {port: 1}}}\n  other: {listeners: {http: {port: 2}}}\n" +
+			"services: {app: {endpoints: [\"127.0.0.1:1\"]}}\n" +
+			"auth: {demo: {jwt: {issuer: \"https://quickstart.legation.test/\", audiences: [quickstart], jwks: {file: keys.json}}}}\n" +
+			"routes: {app: {gateways: [edge], hostnames: [app.test], auth: [demo], rateLimit: {rate: 1/hour}, backends: {app: 1}}}\n")
+		p.envoy()
+		nodes := p.o.XDS.Status()
+		if len(nodes) != 1 || nodes[0].Group != "edge" {
+			t.Fatalf("got %+v, want the one Envoy", nodes)
+		}
+		for _, one := range nodes[0].Types {
+			if one.Type != "route" && one.State != xds.ACK {
+				t.Errorf("%s: got %s, want ACK", one.Type, one.State)
+			}
+		}
+	})
+}
+
+type named struct{ name, content string }
+
+func (n named) ID() string { return n.name + "@" + n.content }
+
+// union gives each once, and the newest last: of several versions of one name the last is current.
+func TestUnion(t *testing.T) {
+	t.Parallel()
+	tables := []*Compiled{
+		{Model: &policy.Model{Revision: "3"}},
+		{Model: &policy.Model{Revision: "2"}},
+		{Model: &policy.Model{Revision: "1"}},
+	}
+	versions := map[string][]named{
+		"3": {{"a", "3"}, {"b", "1"}},
+		"2": {{"a", "2"}, {"b", "1"}},
+		"1": {{"a", "1"}, {"b", "1"}, {"c", "1"}},
+	}
+	got := union(tables, func(c *Compiled) []named { return versions[c.Model.Revision] })
+	current := map[string]string{}
+	for _, n := range got {
+		current[n.name] = n.content
+	}
+	if len(got) != 5 || current["a"] != "3" || current["b"] != "1" || current["c"] != "1" {
+		t.Errorf("got %v", got)
+	}
+	if at := slices.Index(got, named{"a", "1"}); at > slices.Index(got, named{"a", "2"}) {
+		t.Errorf("got %v, want the oldest first", got)
+	}
+}
+
+// The policy that was recalled and the one that is loaded after it are often the same.
+func TestUnionOfTwins(t *testing.T) {
+	t.Parallel()
+	compiled := compile(t, protected(1, 10))
+	if got := union([]*Compiled{compiled, compiled}, func(c *Compiled) []auth.Rule { return c.Auth.Rules }); len(got) != 1 {
+		t.Errorf("got %d rules, want 1", len(got))
+	}
+}
+
+// Many changes while requests come in: no request ever meets a companion that does not know what an Envoy runs.
+func TestNoGapWhilePoliciesChange(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlane(t, Options{Grace: time.Second}, true)
+		before := p.push(protected(1, 1))
+		e := p.envoy()
+		gaps := 0
+		for i := range 20 {
+			now := compile(t, protected(2+i, 2+i))
+			e.set(func() {
+				e.seen = func() {
+					if !p.knows(before) || !p.knows(now) {
+						gaps++
+					}
+				}
+			})
+			p.push(protected(2+i, 2+i))
+			e.set(func() { before = now })
+			time.Sleep(time.Duration(i%4) * 400 * time.Millisecond)
+		}
+		if gaps > 0 {
+			t.Errorf("%d gaps", gaps)
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if n := len(p.tables); n > retained+1 {
+			t.Errorf("%d tables are kept", n)
+		}
+	})
+}

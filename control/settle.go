@@ -1,0 +1,127 @@
+package control
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/legation/legation/policy"
+)
+
+// settled is the set of files that can be served.
+type settled struct {
+	files    policy.Files
+	compiled *Compiled       // nil: nothing can
+	problems policy.Problems // of the candidate
+	err      error           // what is no problem of a file
+}
+
+// attempts bounds how often a file that Envoy can't be told falls back. The first try is among them.
+const attempts = 8
+
+// read reads the directory. What is there and can't be read, or is empty all of a sudden, stays as it was served: a file
+// that is being written is not one that was deleted.
+func (c *Controller) read() (policy.Files, policy.Problems, error) {
+	candidate, problems, err := ReadDir(c.o.Dir)
+	if err != nil {
+		return c.last, nil, err // what is served does not change because the directory went away
+	}
+	candidate, emptied := withEmptied(candidate, c.last)
+	if problems = append(problems, emptied...); len(problems) > 0 {
+		candidate = withUnread(candidate, c.last, problems)
+	}
+	return candidate, problems, nil
+}
+
+// settle finds what of the candidate can be served. A file whose content is good and can't be said to Envoy falls back
+// as one does that is wrong by itself.
+func (c *Controller) settle(candidate policy.Files) settled {
+	var told policy.Problems
+	for range attempts {
+		files, model, problems := c.lang.Isolate(candidate, c.last)
+		s := settled{files: files, problems: append(told, problems...)}
+		if model == nil {
+			return s
+		}
+		var err error
+		if s.compiled, err = Compile(model); err == nil {
+			return s
+		}
+		refused := Problems(err)
+		if len(refused) == 0 {
+			s.err = err
+			return s
+		}
+		told = append(told, refused...)
+		next := fallBack(files, c.last, refused)
+		if maps.EqualFunc(next, files, bytes.Equal) {
+			break
+		}
+		candidate = next
+	}
+	return settled{problems: told}
+}
+
+// fallBack gives the files that are to blame their last version, and leaves out those that have none.
+func fallBack(files, last policy.Files, blamed policy.Problems) policy.Files {
+	next := maps.Clone(files)
+	for _, p := range blamed {
+		for _, at := range append([]policy.Pos{p.Pos}, p.Also...) {
+			if data, ok := last[at.File]; ok {
+				next[at.File] = data
+			} else {
+				delete(next, at.File)
+			}
+		}
+	}
+	return next
+}
+
+// withEmptied gives back to policy files that have nothing in them any more what was served of them: editors and
+// copies empty a file before they fill it, and some never get there.
+func withEmptied(candidate, last policy.Files) (policy.Files, policy.Problems) {
+	files := candidate
+	var problems policy.Problems
+	for _, name := range slices.Sorted(maps.Keys(last)) {
+		data, there := candidate[name]
+		if !there || !policy.IsPolicy(name) || !blank(data) || blank(last[name]) {
+			continue
+		}
+		if len(problems) == 0 {
+			files = maps.Clone(candidate)
+		}
+		files[name] = last[name]
+		p := &policy.Problem{Pos: policy.Pos{File: name}, Message: "the file is empty: what it held before stays"}
+		problems = append(problems, p.Hintf("delete the file if nothing of it shall be served"))
+	}
+	return files, problems
+}
+
+// blank tells whether a policy file holds nothing but comments.
+func blank(data []byte) bool {
+	for line := range bytes.Lines(data) {
+		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' && string(line) != "---" {
+			return false
+		}
+	}
+	return true
+}
+
+// withUnread adds to candidate the last version of the files, and of what is below the folders, that are there and
+// can't be read.
+func withUnread(candidate, last policy.Files, problems policy.Problems) policy.Files {
+	files := maps.Clone(candidate)
+	if files == nil {
+		files = policy.Files{}
+	}
+	for name, data := range last {
+		unread := func(p *policy.Problem) bool {
+			return p.Pos.File == "." || name == p.Pos.File || strings.HasPrefix(name, p.Pos.File+"/")
+		}
+		if slices.ContainsFunc(problems, unread) {
+			files[name] = data
+		}
+	}
+	return files
+}
