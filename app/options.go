@@ -60,8 +60,9 @@ type Options struct {
 	Colour  bool
 }
 
-// maxRedisTimeout leaves a decision time to reach Envoy, which goes on without it after 50 ms.
-const maxRedisTimeout = 40 * time.Millisecond
+// maxRedisTimeout leaves a decision, which takes up to 1.4 times as long, time to reach Envoy, which goes on without it
+// after 50 ms.
+const maxRedisTimeout = 30 * time.Millisecond
 
 // usageError is a setting that can't work; the command line ends with status 2.
 type usageError struct{ error }

@@ -118,7 +118,7 @@ func (p *process) companion(tls *mutualTLS) error {
 		return usagef("--redis: %w", err)
 	}
 	p.limits = ratelimit.New(ratelimit.Options{Store: p.store, Log: p.o.Log, Metrics: p.metrics})
-	server := newGRPC(tls, grpc.NumStreamWorkers(64), grpc.MaxRecvMsgSize(1<<20))
+	server := newGRPC(tls, ratelimit.AnyText(), grpc.NumStreamWorkers(64), grpc.MaxRecvMsgSize(1<<20))
 	var services []func(grpc.ServiceRegistrar)
 	if p.o.has(RateLimit) {
 		services = append(services, p.limits.Register)

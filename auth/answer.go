@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -54,6 +55,12 @@ func (d *decision) denied() *authv3.CheckResponse {
 	headers := []*corev3.HeaderValueOption{
 		setHeader("content-type", "application/json"),
 		setHeader("cache-control", "no-store"),
+	}
+	if d.grpc {
+		// Envoy makes headers with grpc-status of a denial, and the body its grpc-message. Left to itself it makes the
+		// status of the HTTP one, and UNAVAILABLE of 429, which clients try again at once.
+		headers = append(headers, setHeader("grpc-status", strconv.Itoa(int(d.deny.code))))
+		body = []byte(d.deny.message)
 	}
 	if d.deny.status == 401 {
 		headers = append(headers, setHeader("www-authenticate", d.challenge()))

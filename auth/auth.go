@@ -71,8 +71,8 @@ type Counter interface {
 	Count(ctx context.Context, limits []string, c Caller) Verdict
 }
 
-// Caller is what limits may count by. Of a caller that is not identified only those limits count that need no
-// identity.
+// Caller is what limits may count by. Of a caller that is not identified only those limits count that go by IP and by
+// nothing else: whoever has no token must not use up what others share, or what the name in a header has.
 type Caller struct {
 	Identified bool
 	Consumer   string

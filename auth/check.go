@@ -43,6 +43,7 @@ type decision struct {
 	grant    *grant
 	consumer string
 	verdict  Verdict
+	grpc     bool // the caller speaks gRPC, and reads grpc-status
 }
 
 // Check answers Envoy. The error is always nil: what goes wrong is a 503 that Envoy passes on.
@@ -71,24 +72,25 @@ func (s *Service) decideSafely(ctx context.Context, req *authv3.CheckRequest, no
 
 func (s *Service) decide(ctx context.Context, req *authv3.CheckRequest, now time.Time) decision {
 	id := req.GetAttributes().GetContextExtensions()[RuleExtension]
+	q := request{req.GetAttributes()}
 	if id == "" {
-		return decision{deny: denyNoRule}
+		return decision{deny: denyNoRule, grpc: q.grpc()}
 	}
 	t := s.table.Load()
 	r := t.rules[id]
 	if r == nil {
-		return decision{deny: denyUnknown}
+		return decision{deny: denyUnknown, grpc: q.grpc()}
 	}
-	q := request{req.GetAttributes()}
-	if !cleanHost(q.host()) {
-		return decision{rule: r, deny: denyHost}
+	d := decision{rule: r, grpc: q.grpc()}
+	if cleanHost(q.host()) {
+		d.authenticate(q, now)
+	} else {
+		d.deny = denyHost
 	}
-	d := decision{rule: r}
-	d.authenticate(q, now)
 	if d.grant != nil {
 		d.consumer = t.consumer(d.grant.identity)
 	}
-	if len(r.limits) > 0 && (d.deny == nil || d.deny.status == 401) {
+	if len(r.limits) > 0 && (d.deny == nil || d.deny.status < 500) {
 		d.count(ctx, s.counter, q)
 	}
 	return d
@@ -104,7 +106,7 @@ func (t *table) consumer(identity string) string {
 // authenticate reads the credentials and asks the providers. Tokens seen before are looked for first, in all.
 func (d *decision) authenticate(q request, now time.Time) {
 	credentials := q.header("authorization")
-	if strings.Contains(credentials, ",") { // Envoy joins two headers with a comma; no token has one
+	if several(credentials) {
 		d.deny = denyTwoTokens
 		return
 	}
@@ -136,6 +138,50 @@ func (d *decision) authenticate(q request, now time.Time) {
 	d.verify(t, c, sum, now)
 }
 
+// several tells whether the value holds more than one set of credentials: Envoy joins two headers with a comma. What
+// follows a comma belongs to the same set only where it is a parameter, as in Digest a="b", c="d" (RFC 9110, 11.4).
+// Whatever this says, no token has a comma.
+func several(credentials string) bool {
+	_, rest, more := cutUnquoted(credentials)
+	for more {
+		var element string
+		element, rest, more = cutUnquoted(rest)
+		if element = strings.Trim(element, " \t"); element != "" && !parameter(element) {
+			return true
+		}
+	}
+	return false
+}
+
+// cutUnquoted cuts at the first comma outside double quotes.
+func cutUnquoted(s string) (element, rest string, more bool) {
+	quoted := false
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '\\' && quoted:
+			i++
+		case s[i] == '"':
+			quoted = !quoted
+		case s[i] == ',' && !quoted:
+			return s[:i], s[i+1:], true
+		}
+	}
+	return s, "", false
+}
+
+// parameter tells whether s is name=value; the value may stand in quotes.
+func parameter(s string) bool {
+	name, value, ok := strings.Cut(s, "=")
+	value = strings.TrimLeft(value, " \t")
+	return ok && httpToken(strings.TrimRight(name, " \t")) && (strings.HasPrefix(value, `"`) || httpToken(value))
+}
+
+func httpToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+	})
+}
+
 // verify asks each provider. Of several refusals the one that came furthest is told: a wrong issuer says least.
 func (d *decision) verify(t *token, c claims, sum [sha256.Size]byte, now time.Time) {
 	var why error = errIssuer
@@ -164,8 +210,8 @@ func (d *decision) refuse(err error) {
 	}
 }
 
-// count asks the limits. Of a caller without identity only those count that need none, and their refusal stands
-// before the 401.
+// count asks the limits. A request that is refused anyway (400, 401) counts by the address that it comes from and by
+// nothing else; the limit's refusal stands before its own, so that guessing is slowed down.
 func (d *decision) count(ctx context.Context, counter Counter, q request) {
 	c := Caller{IP: q.client(), Header: q.header, Claim: func(string) string { return "" }}
 	if d.grant != nil {
@@ -199,6 +245,12 @@ func (q request) header(name string) string {
 		}
 	}
 	return strings.Join(values, ",")
+}
+
+// grpc tells whether Envoy takes the request for gRPC.
+func (q request) grpc() bool {
+	rest, ok := strings.CutPrefix(q.header("content-type"), "application/grpc")
+	return ok && (rest == "" || rest[0] == '+')
 }
 
 // client is the address of the client. Envoy tells the TCP peer as the source even where it trusts a balancer's

@@ -108,6 +108,15 @@ func TestCredentials(t *testing.T) {
 		{"no scheme", token, 401, plain},
 		{"two tokens", "Bearer " + token + ",Bearer " + token, 400, ""},
 		{"a token and a basic one", "Basic YTpi, Bearer " + token, 400, ""},
+		{"a token and a padded basic one", "Bearer " + token + ",Basic YTpiYw==", 400, ""},
+		{"a token and a bare text", "Bearer " + token + ",YTpi", 400, ""},
+		{"two of several parameters", `Digest a="b", c="d",Digest a="b", c="d"`, 400, ""},
+		{"several parameters and a token", `Digest a="b", c="d",Bearer ` + token, 400, ""},
+		{"several parameters", `Digest username="a, b", uri = "/", qop=auth, nc=1`, 401, plain},
+		{"a token in quotes", `Digest a=",Bearer ` + token + `"`, 401, plain},
+		{"quotes that never end", `Digest a="\",Bearer ` + token, 401, plain},
+		{"a token and a parameter", "Bearer " + token + ", a=b", 401, invalid},
+		{"a token and a comma", "Bearer " + token + ",", 401, invalid},
 		{"no token", "Bearer", 401, invalid},
 		{"empty token", "Bearer ", 401, invalid},
 		{"two spaces", "Bearer  " + token, 401, invalid},
@@ -298,10 +307,72 @@ func TestLimitsAreCountedInTheSameCall(t *testing.T) {
 	if got := check(t, c, ask(rule.ID(), "")); got.status != 401 || k.caller.Identified || k.caller.Consumer != "" || k.caller.Claim("sub") != "" {
 		t.Errorf("without credentials: %d, counted %+v", got.status, k.caller)
 	}
-	before := k.calls
-	check(t, c, ask(rule.ID(), "Bearer a, Bearer b"))
-	if k.calls != before {
-		t.Error("a malformed request was counted")
+	for name, bad := range map[string]*authv3.CheckRequest{
+		"two tokens": ask(rule.ID(), "Bearer a, Bearer b"), "bad host": ask(rule.ID(), token), "no rule": ask("", token),
+	} {
+		if name == "bad host" {
+			bad.Attributes.Request.Http.Host = "a b"
+		}
+		before := k.calls
+		status := check(t, c, bad).status
+		if counted := k.calls != before; counted != (status == 400) || counted && k.caller.Identified {
+			t.Errorf("%s: %d, counted %t, %+v", name, status, counted, k.caller)
+		}
+	}
+}
+
+func TestGRPCCallersAreToldAGRPCStatus(t *testing.T) {
+	rule := staticRule()
+	rule.Limits = []string{"l"}
+	k := &counter{verdict: Verdict{Allowed: true}}
+	c := dial(t, load(t, Options{Counter: k}, Table{Rules: []Rule{rule}}))
+	good := "Bearer " + rsaPair().sign(t, goodClaims(nil))
+	full := Verdict{Status: 429, Headers: [][2]string{{"retry-after", "3"}}}
+	for _, test := range []struct {
+		rule, token, contentType string
+		verdict                  Verdict
+		want                     string
+	}{
+		{rule.ID(), good, "application/grpc", full, "8"},
+		{rule.ID(), good, "application/grpc+proto", full, "8"},
+		{rule.ID(), good, "application/grpc-web", full, ""},
+		{rule.ID(), good, "application/json", full, ""},
+		{rule.ID(), good, "", full, ""},
+		{rule.ID(), "", "application/grpc", Verdict{Allowed: true}, "16"},
+		{rule.ID(), "Bearer a,Bearer b", "application/grpc", Verdict{Allowed: true}, "3"},
+		{"", good, "application/grpc", Verdict{Allowed: true}, "7"},
+		{"other", good, "application/grpc", Verdict{Allowed: true}, "14"},
+		{rule.ID(), good, "application/grpc", Verdict{Allowed: true}, ""},
+	} {
+		k.verdict = test.verdict
+		got := check(t, c, ask(test.rule, test.token, "content-type", test.contentType))
+		if got.headers["grpc-status"] != test.want {
+			t.Errorf("%+v: grpc-status %q, %s", test, got.headers["grpc-status"], got.body)
+		}
+		if json.Valid([]byte(got.body)) == (test.want != "") && got.status != 200 {
+			t.Errorf("%+v: body %q", test, got.body)
+		}
+	}
+}
+
+func TestClaimsAsHeaderValues(t *testing.T) {
+	for payload, want := range map[string]string{
+		`"alice"`: "alice", `7`: "7", `true`: "true", `["a","b"]`: "a,b", `["a",1,false]`: "a,1,false", `"Doe, John"`: "Doe%2C John",
+		`"a,b"`: "a%2Cb", `["a,b"]`: "a%2Cb", `"a%2Cb"`: "a%252Cb", `"100%"`: "100%25", `"zoë"`: "zoë",
+		`null`: "", `{}`: "", `[]`: "", `[[]]`: "", `["a",null]`: "", `""`: "", `[""]`: "", `" a"`: "", `"a\n"`: "", `"a\u0000b"`: "",
+		`"a\u0085b"`: "", `"a\u202eb"`: "", `"a\u202ab"`: "", `"a\u2066b"`: "", `"a\u2069b"`: "", `["a","\u2067b"]`: "",
+		`"a\u2028b"`: "", `"a\u200fb"`: "", `"a\u009fb"`: "",
+	} {
+		o, err := strictObject([]byte(`{"c":` + payload + `}`))
+		if err != nil {
+			t.Fatal(payload, err)
+		}
+		if got := claims(o).text("c"); got != want {
+			t.Errorf("%s: %q, want %q", payload, got, want)
+		}
+	}
+	if got := (claims{"c": "Doe, John"}).name("c"); got != "Doe, John" {
+		t.Errorf("a name with a comma names %q", got)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 type claims map[string]any
@@ -109,28 +110,28 @@ func (c claims) find(path string) any {
 // maxValue is the most bytes of a claim that becomes a header, a consumer or a part of a limit's key.
 const maxValue = 4 << 10
 
-// text is a claim as the value of a header: strings, numbers and booleans as they are, arrays of them joined by
-// commas. It is "" for all that a reader could take for something else: objects, control characters, spaces around,
-// commas within an array's element.
+// text is a claim as the value of a header: strings, numbers and booleans, arrays of them joined by commas. Commas
+// within an element, and percent signs, are escaped (%2C, %25), so that the text "a,b" and the array of a and b differ.
+// It is "" for all that a reader could take for something else: objects, control characters, spaces around.
 func (c claims) text(path string) string {
 	v := c.find(path)
 	list, ok := v.([]any)
 	if !ok {
-		return scalar(v)
+		list = []any{v}
 	}
 	parts := make([]string, len(list))
 	for i, e := range list {
-		s := scalar(e)
-		if s == "" || strings.Contains(s, ",") {
+		if parts[i] = escapeElement.Replace(scalar(e)); parts[i] == "" {
 			return ""
 		}
-		parts[i] = s
 	}
 	if s := strings.Join(parts, ","); len(s) <= maxValue {
 		return s
 	}
 	return ""
 }
+
+var escapeElement = strings.NewReplacer(",", "%2C", "%", "%25")
 
 func scalar(v any) string {
 	var s string
@@ -148,9 +149,12 @@ func scalar(v any) string {
 	return s
 }
 
-// cleanValue tells whether a header value reaches every reader as it is.
+// cleanValue tells whether a header value reaches every reader as it is, and people see what it says: without control
+// characters (U+0085 is a line end to some), other line ends, and marks that turn the direction of what follows.
 func cleanValue(s string) bool {
-	return strings.TrimSpace(s) == s && !strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
+	return strings.TrimSpace(s) == s && !strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.IsControl(r) || r == 0x2028 || r == 0x2029 || unicode.Is(unicode.Bidi_Control, r)
+	})
 }
 
 // name is a claim that names somebody: a string, or a whole number. Anything else names nobody.

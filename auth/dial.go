@@ -3,8 +3,6 @@ package auth
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -53,12 +51,17 @@ func transportOver(d *net.Dialer, roots *x509.CertPool) *http.Transport {
 	}
 }
 
+// fetchError is a reason of ours not to fetch: it holds nothing that somebody else wrote.
+type fetchError string
+
+func (e fetchError) Error() string { return string(e) }
+
 func checkRedirect(next *http.Request, via []*http.Request) error {
 	if len(via) > maxRedirects {
-		return errors.New("redirected too often")
+		return fetchError("redirected too often")
 	}
 	if next.URL.Scheme != "https" && via[len(via)-1].URL.Scheme == "https" {
-		return errors.New("redirected from https to http")
+		return fetchError("redirected from https to http")
 	}
 	return checkURL(next.URL.String())
 }
@@ -68,10 +71,10 @@ func checkRedirect(next *http.Request, via []*http.Request) error {
 func checkURL(raw string) error {
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" || len(raw) > 2048 {
-		return errors.New("the JWKS URL is not valid")
+		return fetchError("the JWKS URL is not valid")
 	}
 	if u.User != nil || u.Fragment != "" {
-		return errors.New("the JWKS URL may not hold a user or a fragment")
+		return fetchError("the JWKS URL may not hold a user or a fragment")
 	}
 	address, notLiteral := netip.ParseAddr(u.Hostname())
 	if notLiteral == nil {
@@ -81,7 +84,7 @@ func checkURL(raw string) error {
 	}
 	loopback := u.Hostname() == "localhost" || notLiteral == nil && address.Unmap().IsLoopback()
 	if u.Scheme != "https" && !(u.Scheme == "http" && loopback) {
-		return errors.New("the JWKS URL has to be https (http to loopback only)")
+		return fetchError("the JWKS URL has to be https (http to loopback only)")
 	}
 	return nil
 }
@@ -89,10 +92,10 @@ func checkURL(raw string) error {
 // guard judges an address in the moment it is connected to.
 type guard struct{ loopbackOnly bool }
 
-func (g guard) control(network, address string, _ syscall.RawConn) error {
+func (g guard) control(_, address string, _ syscall.RawConn) error {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return fmt.Errorf("address of network %s not understood", network)
+		return fetchError("the address is not understood")
 	}
 	if g.loopbackOnly && !at.Addr().Unmap().IsLoopback() {
 		return errNotLoopback
@@ -129,9 +132,9 @@ func checkAddress(a netip.Addr) error {
 	return nil
 }
 
-var (
-	errForbidden   = errors.New("a link-local, metadata, multicast or reserved address is never asked for keys")
-	errNotLoopback = errors.New("http goes to loopback only")
+const (
+	errForbidden   = fetchError("a link-local, metadata, multicast or reserved address is never asked for keys")
+	errNotLoopback = fetchError("http goes to loopback only")
 )
 
 // embedded is the IPv4 address that a gateway makes of a NAT64, 6to4 or IPv4-compatible one.

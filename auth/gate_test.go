@@ -266,7 +266,7 @@ func TestClaimsAsText(t *testing.T) {
 	}
 	c := claims(o)
 	for path, want := range map[string]string{
-		"s": "a", "n": "7", "f": "1.50", "t": "true", "o": "", "o.in": "", "o.in.x": "deep", "l": "a,b,3", "comma": "",
+		"s": "a", "n": "7", "f": "1.50", "t": "true", "o": "", "o.in": "", "o.in.x": "deep", "l": "a,b,3", "comma": "a%2Cb",
 		"mixed": "", "crlf": "", "nul": "", "spaced": "", "del": "", "null": "", "empty": "", "absent": "", "s.x": "", "": "",
 		"https://e.test/t": "dotted", "a.b.c": "nested", ".": "", "o.": "", "o..x": "",
 	} {

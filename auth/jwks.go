@@ -2,16 +2,19 @@ package auth
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -23,6 +26,7 @@ const (
 	refreshMax     = time.Hour
 	retryMin       = time.Second
 	retryMax       = time.Minute
+	retryFirst     = 5 * time.Second  // the most while there is no set to serve with: each second is 503s
 	missedEvery    = 10 * time.Second // least time between fetches that unknown kids cause
 	keptFor        = 24 * time.Hour   // how long the last good set serves when fetches go wrong
 )
@@ -88,6 +92,9 @@ func (r *remote) run(ctx context.Context) {
 		}
 		wait := jitter(maxAge)
 		if err != nil {
+			if r.keySet(time.Now()) == nil {
+				retry = min(retry, retryFirst)
+			}
 			wait = jitter(retry)
 			retry = min(2*retry, retryMax)
 		} else {
@@ -168,7 +175,7 @@ func (r *remote) fetch(ctx context.Context) (*keySet, time.Duration, error) {
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
 	res, err := r.client.Do(req)
 	if err != nil {
-		return nil, 0, bare(err)
+		return nil, 0, plain(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
@@ -176,18 +183,39 @@ func (r *remote) fetch(ctx context.Context) (*keySet, time.Duration, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxKeySet+1))
 	if err != nil {
-		return nil, 0, bare(err)
+		return nil, 0, plain(err)
 	}
 	keys, err := parseKeySet(body)
 	return keys, maxAge(res.Header.Get("Cache-Control")), err
 }
 
-// bare takes the URL off an error: its query may hold a secret.
-func bare(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		return u.Err
+// plain is what may be shown of an error. The words of the libraries hold URLs, whose query may be a secret, what the
+// other side sent, and ports that differ each time.
+func plain(err error) error {
+	if reason, ok := errors.AsType[fetchError](err); ok {
+		return reason
 	}
-	return err
+	if c, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return c
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
+		return errors.New("the host name is not found")
+	}
+	if code, ok := errors.AsType[syscall.Errno](err); ok {
+		return code // "connection refused"
+	}
+	if alert, ok := errors.AsType[tls.AlertError](err); ok {
+		return alert
+	}
+	for _, known := range []error{http.ErrSchemeMismatch, io.ErrUnexpectedEOF, io.EOF} {
+		if errors.Is(err, known) {
+			return known
+		}
+	}
+	if t, ok := errors.AsType[net.Error](err); ok && t.Timeout() {
+		return fmt.Errorf("no answer within %s", fetchTimeout)
+	}
+	return errors.New("no HTTP answer that can be understood")
 }
 
 // maxAge is how long a key set is good for, within our bounds.

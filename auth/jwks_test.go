@@ -3,15 +3,20 @@ package auth
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -245,12 +250,12 @@ func TestFetchesBackOffUntilTheFirstSet(t *testing.T) {
 		}
 		before := i.count()
 		time.Sleep(10 * time.Minute)
-		if n := i.count() - before; n < 12 || n > 20 {
+		if n := i.count() - before; n < 110 || n > 150 { // one in 4.5 to 5 s
 			t.Errorf("%d tries in 10 minutes", n)
 		}
 		want(t, "no keys yet", status(t, s, rsaPair().sign(t, goodClaims(nil))), 503)
 		i.set(func(i *idp) { i.err = nil })
-		time.Sleep(retryMax)
+		time.Sleep(retryFirst)
 		want(t, "loaded", status(t, s, rsaPair().sign(t, goodClaims(nil))), 200)
 	})
 	problems, err := promlint.NewWithMetricFamilies(must(reg.Gather())).Lint()
@@ -259,6 +264,38 @@ func TestFetchesBackOffUntilTheFirstSet(t *testing.T) {
 	}
 	if n := len(must(reg.Gather())); n != 3 {
 		t.Errorf("%d metrics", n)
+	}
+}
+
+func TestFetchesBackOffFurtherWithASet(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, _ *Service, i *idp) {
+		i.set(func(i *idp) { i.err = errors.New("no route") })
+		before := i.count()
+		time.Sleep(time.Hour)
+		if n := i.count() - before; n < 55 || n > 75 {
+			t.Errorf("%d tries in an hour", n)
+		}
+	})
+}
+
+func TestErrorsOfFetchesTellNoPortsAndNoSecrets(t *testing.T) {
+	local := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 54321}
+	op := func(err error) error {
+		return &url.Error{Op: "Get", URL: "https://id.test/?key=secret", Err: &net.OpError{Op: "read", Net: "tcp", Source: local, Addr: local, Err: err}}
+	}
+	for want, err := range map[string]error{
+		"connection reset by peer":                        op(os.NewSyscallError("read", syscall.ECONNRESET)),
+		"no answer within 5s":                             op(os.ErrDeadlineExceeded),
+		"no HTTP answer that can be understood":           op(errors.New("malformed HTTP response \"secret\"")),
+		"the host name is not found":                      op(&net.DNSError{Err: "no such host", Server: "127.0.0.1:54321", Name: "secret.test", IsNotFound: true}),
+		"unexpected EOF":                                  op(io.ErrUnexpectedEOF),
+		"redirected too often":                            op(fetchError("redirected too often")),
+		"tls: failed to verify certificate: why":          op(&tls.CertificateVerificationError{Err: errors.New("why")}),
+		"http: server gave HTTP response to HTTPS client": op(http.ErrSchemeMismatch),
+	} {
+		if got := plain(err).Error(); got != want {
+			t.Errorf("%v: got %q, want %q", err, got, want)
+		}
 	}
 }
 

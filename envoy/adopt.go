@@ -26,6 +26,8 @@ type state struct {
 	Node    string `json:"node"`
 	Hash    string `json:"hash"` // of the bootstrap and of how Envoy is run
 	Adopted bool   `json:"adopted,omitempty"`
+	// Stopping is an Envoy that was told to stop: its listeners are closed.
+	Stopping bool `json:"stopping,omitempty"`
 }
 
 func newState(o ProcessOptions, bootstrap []byte, pid int) state {
@@ -107,7 +109,7 @@ func Adopt(ctx context.Context, o ProcessOptions) (*Process, error) {
 	}
 	p := &Process{o: o, proc: proc, done: make(chan struct{}), state: *s}
 	go p.watch()
-	if s.Hash != o.hash(text) || p.node(ctx) != s.Node {
+	if s.Stopping || s.Hash != o.hash(text) || p.node(ctx) != s.Node {
 		if err := p.Stop(ctx); err != nil {
 			return nil, fmt.Errorf("stop the envoy of an earlier run: %w", err)
 		}

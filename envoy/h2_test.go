@@ -24,9 +24,10 @@ func TestPathsOverHTTP2(t *testing.T) {
 	protocols.SetUnencryptedHTTP2(true)
 	client := &http.Client{Transport: &http.Transport{Protocols: protocols}}
 	t.Cleanup(client.CloseIdleConnections)
+	method := "GET"
 	ask := func(path, host string, header ...string) int {
 		req := &http.Request{
-			Method: "GET", Host: host, Header: http.Header{},
+			Method: method, Host: host, Header: http.Header{},
 			URL: &url.URL{Scheme: "http", Host: address, Opaque: path},
 		}
 		for i := 0; i+1 < len(header); i += 2 {
@@ -57,6 +58,23 @@ func TestPathsOverHTTP2(t *testing.T) {
 	if got := ask("/", "other.test"); got != 404 {
 		t.Errorf("an unknown host: %d", got)
 	}
+	for _, host := range []string{"app.test:80:80", "app.test,app.test", "app.test:x", "app.test.."} {
+		if got := ask("/", host); got != 400 {
+			t.Errorf("host %q: %d, want 400", host, got)
+		}
+	}
+	for _, method = range []string{"get", "post", "Get", "trace", "Trace", "G!T"} {
+		if got := ask("/", "app.test"); got != 400 {
+			t.Errorf("method %s: %d, want 400", method, got)
+		}
+	}
+	for m, want := range map[string]int{"PROPFIND": 200, "M-SEARCH": 200, "MY_METHOD2": 200, "TRACE": 405} {
+		method = m
+		if got := ask("/", "app.test"); got != want {
+			t.Errorf("method %s: %d, want %d", method, got, want)
+		}
+	}
+	method = "GET"
 	if got := ask("/", "app.test", "x_auth_user", "root"); got != 0 {
 		t.Errorf("an underscore in a header: %d, want the stream reset", got)
 	}

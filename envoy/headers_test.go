@@ -2,12 +2,13 @@ package envoy_test
 
 import (
 	"fmt"
-	"net"
 	"strings"
+	"syscall"
 	"testing"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 )
@@ -40,14 +41,22 @@ func answers(status uint32, body string) *routev3.Route {
 	}}}
 }
 
+// closedPort is bound and not listened at, so that nobody else gets it.
 func closedPort(t *testing.T) policy.Endpoint {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return endpoint(l.Addr())
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	address, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return policy.Endpoint{Host: "127.0.0.1", Port: uint32(address.(*syscall.SockaddrInet4).Port)}
 }
 
 // TestSpoofedHeaders holds what a client sends and no backend may see.
@@ -56,7 +65,10 @@ func TestSpoofedHeaders(t *testing.T) {
 	names := []string{
 		"x-auth-user", "X-Forwarded-Host", "x-original-url", "x-rewrite-url", "x-http-method-override", "forwarded",
 		"x-real-ip", "x-envoy-original-path", "x-envoy-decorator-operation", "x-envoy-peer-metadata",
-		"x-envoy-external-address", "x-envoy-retry-on", "x-forwarded-client-cert",
+		"x-envoy-external-address", "x-envoy-retry-on", "x-forwarded-client-cert", "x-forwarded-scheme", "x-forwarded-ssl",
+		"x-forwarded-uri", "x-forwarded-path", "x-forwarded-method", "x-forwarded-prefix", "x-forwarded-user", "x-forwarded-email",
+		"x-forwarded", "x-original-uri", "x-original-method", "x-http-path-override", "x-host", "front-end-https", "proxy",
+		"true-client-ip", "x-client-ip", "x-cluster-client-ip", "cf-connecting-ip", "remote-user", "x-remote-user",
 	}
 	var send []string
 	for _, n := range names {
@@ -84,6 +96,23 @@ func TestSpoofedHeaders(t *testing.T) {
 	}
 }
 
+// TestTrustedProxyKeepsItsWord holds what a proxy in front may say: the client and the scheme, and nothing else.
+func TestTrustedProxyKeepsItsWord(t *testing.T) {
+	l := httpListener("http")
+	l.Settings = policy.Settings{set(toyKind, &toy{http: &hcmv3.HttpConnectionManager{XffNumTrustedHops: 1}})}
+	address := live(t, modelOf([]*policy.Listener{l}, route("all", "app.test", "/", to(service("web", upstream(t))))))["http"]
+	got := get(t, address, "app.test", "/", "x-forwarded-for: 1.2.3.4", "x-forwarded-proto: https", "x-forwarded-host: spoofed",
+		"x-forwarded-scheme: spoofed", "x-forwarded-user: spoofed", "x-forwarded-uri: spoofed", "x-original-url: spoofed").got(t)
+	if f, p := got.Headers.Get("X-Forwarded-For"), got.Headers.Get("X-Forwarded-Proto"); !strings.HasPrefix(f, "1.2.3.4") || p != "https" {
+		t.Errorf("for %q by %q, want the proxy's word", f, p)
+	}
+	for name, values := range got.Headers {
+		if strings.Contains(strings.Join(values, ","), "spoofed") {
+			t.Errorf("%s reached the backend", name)
+		}
+	}
+}
+
 // TestRefusedRequests holds the requests that no backend gets.
 func TestRefusedRequests(t *testing.T) {
 	address := live(t, headersModel(t))["http"]
@@ -101,10 +130,12 @@ func TestRefusedRequests(t *testing.T) {
 		{"101 headers", "GET / HTTP/1.1\r\nHost: app.test\r\n" + strings.Join(many, "\r\n") + "\r\n\r\n", 431},
 		{"TRACE", "TRACE / HTTP/1.1\r\nHost: app.test\r\n\r\n", 405},
 		{"TRACE elsewhere", "TRACE / HTTP/1.1\r\nHost: other.test\r\n\r\n", 404},
+		{"no host", "GET / HTTP/1.1\r\n\r\n", 400},
+		{"lower case", "get / HTTP/1.1\r\nHost: app.test\r\n\r\n", 400},
 		{"CONNECT", "CONNECT app.test:80 HTTP/1.1\r\nHost: app.test:80\r\n\r\n", 404},
 		{"OPTIONS *", "OPTIONS * HTTP/1.1\r\nHost: app.test\r\n\r\n", 404},
 		{"websocket", "GET / HTTP/1.1\r\nHost: app.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 403},
-		{"two hosts", "GET / HTTP/1.1\r\nHost: app.test\r\nHost: app.test\r\n\r\n", 404},
+		{"two hosts", "GET / HTTP/1.1\r\nHost: app.test\r\nHost: app.test\r\n\r\n", 400},
 		{"length and chunks", "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
 		{"two lengths", "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc", 400},
 		{"HTTP/1.0", "GET / HTTP/1.0\r\nHost: app.test\r\n\r\n", 426},

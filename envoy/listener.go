@@ -63,10 +63,10 @@ func (t *translation) connectionManager(
 	return manager
 }
 
-// chain is the filters of all kinds, in the order in which a request goes through them. Two of one name are a fault of
-// the features.
+// chain is the gate and the filters of all kinds, in the order in which a request goes through them. Two of one name
+// are a fault of the features.
 func (t *translation) chain(c ListenerContext) []Filter {
-	var all []Filter
+	all := []Filter{gate()}
 	for _, z := range t.filters {
 		all = append(all, z.setting.Filters(c)...)
 	}

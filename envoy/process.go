@@ -139,6 +139,10 @@ func (p *Process) Ready(ctx context.Context) error {
 // Stop ends this one Envoy: it takes no more connections, answers what is in flight, and is killed if it does not go.
 // When ctx ends it is killed at once.
 func (p *Process) Stop(ctx context.Context) error {
+	// Noted first: should we be killed meanwhile, nobody may take over an Envoy that has closed its listeners. Where it
+	// can't be noted it is stopped all the same.
+	p.state.Stopping = true
+	_ = p.state.write(p.o.Dir)
 	p.drain(ctx)
 	if err := p.proc.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop envoy (pid %d): %w", p.state.PID, err)

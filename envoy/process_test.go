@@ -152,6 +152,29 @@ func TestStartReplacesAnEnvoyWithAnotherBootstrap(t *testing.T) {
 	}
 }
 
+// TestStartReplacesAnEnvoyThatWasStopping is about a legation that was killed while it stopped its Envoy.
+func TestStartReplacesAnEnvoyThatWasStopping(t *testing.T) {
+	binary, dir := realEnvoy(t), t.TempDir()
+	pid := abandoned(t, binary, dir)
+	noted := filepath.Join(dir, "envoy.json")
+	text, err := os.ReadFile(noted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.Replace(text, []byte("{"), []byte(`{"stopping": true,`), 1)
+	if err := os.WriteFile(noted, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := envoy.Start(t.Context(), processOptions(binary, dir, "edge"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Stop(context.Background())
+	if p.Adopted() || p.PID() == pid {
+		t.Errorf("adopted %v, pid %d, want another envoy", p.Adopted(), p.PID())
+	}
+}
+
 // TestStopAnswersWhatIsInFlight stops an Envoy while its upstream thinks.
 func TestStopAnswersWhatIsInFlight(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})

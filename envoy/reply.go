@@ -11,8 +11,12 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// guardDenial is what Envoy says of a request that the policy named guard of the filter legation.guard refused.
-const guardDenial = "rbac_access_denied_matched_policy[guard]"
+// guardPolicy is the name of the policy by which our filters of the phase [Guard] refuse, and guardDenial what Envoy
+// says of such a request.
+const (
+	guardPolicy = "guard"
+	guardDenial = "rbac_access_denied_matched_policy[" + guardPolicy + "]"
+)
 
 // ownBody is the replies whose body is somebody else's choice: the policy's, or the auth service's.
 var ownBody = []string{"direct_response", "ext_authz_denied"}

@@ -16,18 +16,44 @@ import (
 // spoofable is request headers that some backends take for the host, the path, the method or the client of the
 // request. Envoy neither sets nor checks them, so whatever a client sends would be believed.
 var spoofable = []string{
+	"cf-connecting-ip",
 	"forwarded",
-	"x-forwarded-host",
-	"x-forwarded-port",
-	"x-forwarded-prefix",
-	"x-forwarded-server",
+	"front-end-https",
+	"proxy", // becomes HTTP_PROXY to CGI
+	"remote-user",
+	"true-client-ip",
+	"x-client-ip",
+	"x-cluster-client-ip",
+	"x-forwarded",
+	"x-host",
 	"x-http-method",
 	"x-http-method-override",
+	"x-http-path-override",
 	"x-method-override",
-	"x-original-host",
-	"x-original-url",
 	"x-real-ip",
+	"x-remote-user",
 	"x-rewrite-url",
+}
+
+// spoofableFamilies is prefixes of such headers. One prefix costs Envoy less than two names.
+var spoofableFamilies = []string{
+	"x-envoy-",     // Envoy adds its own later
+	"x-forwarded-", // so it does -for, with the address of the peer, and -proto
+	"x-original-",
+}
+
+// spoofableForwarded stands for the family x-forwarded- behind a trusted proxy, whose -for and -proto are kept.
+var spoofableForwarded = []string{
+	"x-forwarded-host",
+	"x-forwarded-method",
+	"x-forwarded-path",
+	"x-forwarded-port",
+	"x-forwarded-prefix",
+	"x-forwarded-scheme",
+	"x-forwarded-server",
+	"x-forwarded-ssl",
+	"x-forwarded-uri",
+	"x-forwarded-user",
 }
 
 // backendHeaders is response headers of backends that must not reach clients: they tell what runs there, or steer
@@ -85,13 +111,17 @@ func everySettings(m *policy.Model) iter.Seq[policy.Settings] {
 }
 
 // earlyMutations removes headers before anything looks at the request: the route's own removal would come after auth,
-// and take away what auth has set. Envoy adds its own x-envoy- headers later, and the peer's address to
-// x-forwarded-for, where backends read the first: what stands there before is kept only from proxies that are trusted.
+// and take away what auth has set. Envoy adds the peer's address to x-forwarded-for, where backends read the first:
+// what stands there before is kept only from proxies that are trusted.
 func earlyMutations(strip []string, trusted bool) *earlyv3.HeaderMutation {
-	early := &earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{removePrefix("x-envoy-")}}
+	early := new(earlyv3.HeaderMutation)
 	names := slices.Concat(spoofable, strip)
-	if !trusted {
-		names = append(names, "x-forwarded-for")
+	for _, prefix := range spoofableFamilies {
+		if trusted && prefix == "x-forwarded-" {
+			names = append(names, spoofableForwarded...)
+			continue
+		}
+		early.Mutations = append(early.Mutations, removePrefix(prefix))
 	}
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {

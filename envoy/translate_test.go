@@ -117,7 +117,7 @@ func TestListenerSettingsWin(t *testing.T) {
 	for _, f := range manager.HttpFilters {
 		names = append(names, f.Name)
 	}
-	if got, want := strings.Join(names, " "), "legation.guard test.door envoy.filters.http.router"; got != want {
+	if got, want := strings.Join(names, " "), "legation.gate legation.guard test.door envoy.filters.http.router"; got != want {
 		t.Errorf("chain %q, want %q", got, want)
 	}
 }

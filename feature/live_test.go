@@ -175,7 +175,7 @@ func companions(t *testing.T, m *policy.Model) (*grpc.Server, string) {
 	if err := rules.Load(table); err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer()
+	s := grpc.NewServer(ratelimit.AnyText())
 	limits.Register(s)
 	rules.Register(s)
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,5 +1,10 @@
 package policy
 
+import (
+	"reflect"
+	"slices"
+)
+
 // Check is what a setting's Check method gets: where the setting stands, and where to report.
 type Check struct {
 	set      Set
@@ -9,6 +14,7 @@ type Check struct {
 	load     *loader
 	reads    []string // files that the setting has read so far
 	culprits []string // files of the layers that a merged setting comes from
+	broken   []string // keys beside the setting that were told already
 }
 
 // Errorf reports a problem at path, relative to the setting: "allowOrigins[0]", "" for the setting itself. A path
@@ -50,6 +56,27 @@ func (c *Check) Ref(path, section, name string) bool {
 	}
 	c.blame(c.load.missing(c.set.Node, path, section, name))
 	return false
+}
+
+// Broken tells whether the entry has something under key that could not be read, which was told already: what depends
+// on the key should not be complained of. For the merged setting of a route any layer counts.
+func (c *Check) Broken(key string) bool {
+	if c.route != nil {
+		return c.route.Broken(key)
+	}
+	return slices.Contains(c.broken, key)
+}
+
+// Once gives what build makes, made once for all the checks of a load that ask for this T: an index over the model, so
+// that a check need not walk it.
+func Once[T any](c *Check, build func() T) T {
+	t := reflect.TypeFor[T]()
+	v, ok := c.load.once[t]
+	if !ok {
+		v = build()
+		c.load.once[t] = v
+	}
+	return v.(T)
 }
 
 // Regex reports an expression that RE2 or Envoy will not run, and tells whether it is fine.

@@ -55,6 +55,7 @@ var (
 	textType    = reflect.TypeFor[encoding.TextUnmarshaler]()
 	enumType    = reflect.TypeFor[Enum]()
 	nodeType    = reflect.TypeFor[*Node]()
+	wholeType   = reflect.TypeFor[Whole]()
 )
 
 // value reads n into v, which is addressable.
@@ -77,6 +78,10 @@ func (d *Decode) value(n *Node, v reflect.Value) {
 		return
 	}
 	ways := waysOf(t)
+	if ways.whole && d.layer {
+		d.layer = false
+		defer func() { d.layer = true }()
+	}
 	switch {
 	case ways.decoder && !(d.self == n && d.selfType == t):
 		self, selfType := d.self, d.selfType

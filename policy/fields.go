@@ -54,7 +54,7 @@ func (f *fields) gather(t reflect.Type, index []int) {
 }
 
 // ways is how a type wants to be read.
-type ways struct{ decoder, text, enum bool }
+type ways struct{ decoder, text, enum, whole bool }
 
 var wayCache sync.Map // reflect.Type -> ways
 
@@ -67,6 +67,7 @@ func waysOf(t reflect.Type) ways {
 		decoder: p.Implements(decoderType),
 		text:    p.Implements(textType),
 		enum:    t.Kind() == reflect.String && t.Implements(enumType),
+		whole:   p.Implements(wholeType),
 	}
 	wayCache.Store(t, w)
 	return w

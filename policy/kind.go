@@ -69,6 +69,10 @@ type Answerer interface{ Answers() bool }
 // below it are read with d.Decode.
 type Decoder interface{ DecodePolicy(d *Decode, n *Node) }
 
+// Whole is a type that is replaced as a whole where layers are merged, rather than key by key: a union, of which
+// {header: x} in a service must not become {header: x, cookie: y}. What one layer writes has to be complete.
+type Whole interface{ Whole() }
+
 // Schemer is a type that tells its own JSON Schema (draft 2020-12), as the types that decode themselves must.
 type Schemer interface {
 	PolicySchema(s *Schemas) map[string]any

@@ -77,13 +77,19 @@ func (l *loader) write(kind *Kind, n *Node, place Place) written {
 // settings gives the sets of an entry as written, and queues their checks.
 func (l *loader) settings(e *Entry, sets []written, place Place) Settings {
 	var settings Settings
+	var broken []string
+	for _, w := range sets {
+		if !w.ok {
+			broken = append(broken, w.kind.Key)
+		}
+	}
 	for _, w := range sets {
 		if !w.ok || w.setting == nil {
 			continue
 		}
 		set := Set{Kind: w.kind, Setting: w.setting, Node: w.node, Layer: Layer{place, e.Name}}
 		settings = append(settings, set)
-		l.checks = append(l.checks, &Check{set: set, place: place, entry: e, load: l})
+		l.checks = append(l.checks, &Check{set: set, place: place, entry: e, load: l, broken: broken})
 	}
 	return settings
 }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -61,6 +62,7 @@ func (l *Language) load(files Files, known trees) (*Model, Problems) {
 		sorted:   make(map[string][]string),
 		referred: make(map[string]bool),
 		merged:   make(map[mergeKey]*mergedSet),
+		once:     make(map[reflect.Type]any),
 	}
 	ld.read(known)
 	ld.stage = decoding
@@ -69,6 +71,7 @@ func (l *Language) load(files Files, known trees) (*Model, Problems) {
 	ld.stage = resolving
 	ld.resolve()
 	problems := ld.done()
+	problems.hide(files)
 	if problems.HasErrors() {
 		return nil, problems
 	}
@@ -99,6 +102,7 @@ type loader struct {
 
 	merged map[mergeKey]*mergedSet
 	checks []*Check
+	once   map[reflect.Type]any // what checks share
 }
 
 // read parses the policy files and gathers their entries.

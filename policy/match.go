@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -86,7 +87,33 @@ func badPath(path string) (why, hint string) {
 			return fmt.Sprintf("the path %s has characters that a request has to escape", quote(path)), "write them as %XX"
 		}
 	}
+	return badEscape(path)
+}
+
+// badEscape is badPath for %XX: Envoy decodes what need not be escaped, and refuses what means another path to some.
+func badEscape(path string) (why, hint string) {
+	for i := range len(path) {
+		if path[i] != '%' {
+			continue
+		}
+		if i+2 >= len(path) {
+			return fmt.Sprintf("the path %s has a %% without two hexadecimal digits", quote(path)), "write %25 for the character itself"
+		}
+		c, err := strconv.ParseUint(path[i+1:i+3], 16, 8)
+		switch {
+		case err != nil:
+			return fmt.Sprintf("the path %s has a %% without two hexadecimal digits", quote(path)), "write %25 for the character itself"
+		case c == '/' || c == '\\' || c == 0:
+			return fmt.Sprintf("the path %s can't be matched: requests with %s are answered 400", quote(path), path[i:i+3]), "leave it out"
+		case c < 0x80 && (isAlphanumeric(byte(c)) || strings.IndexByte("-._~", byte(c)) >= 0):
+			return fmt.Sprintf("the path %s has %s: Envoy decodes it before it matches", quote(path), path[i:i+3]), "write " + string(rune(c))
+		}
+	}
 	return "", ""
+}
+
+func isAlphanumeric(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
 }
 
 type method string

@@ -1,28 +1,52 @@
 package policy
 
-// merge lays inner over outer: maps merge key by key, everything else is replaced, off removes. Leaves keep their
-// places; a merged map stands where the inner one stands. Either may be nil; the result is nil when nothing is left.
-func merge(outer, inner *Node) *Node {
+import "reflect"
+
+// merge lays inner over outer: maps merge key by key, but those of a [Whole]; everything else is replaced, off removes.
+// Leaves keep their places; a merged map stands where the inner one stands. Either may be nil; the result is nil when
+// nothing is left. What the nodes are read into is t, nil where that is not known.
+func merge(outer, inner *Node, t reflect.Type) *Node {
 	switch {
 	case inner == nil:
 		return outer
 	case inner.Off():
 		return nil
-	case inner.Kind != Map:
+	case inner.Kind != Map || replaced(t):
 		return inner
 	case outer == nil || outer.Kind != Map:
-		return strip(inner)
+		return strip(inner, t)
 	}
 	n := &Node{Kind: Map, Pos: inner.Pos, up: inner.up, index: inner.index}
 	for i, key := range outer.Keys {
-		n.put(key, merge(outer.Items[i], inner.Get(key.Text)))
+		n.put(key, merge(outer.Items[i], inner.Get(key.Text), below(t, key.Text)))
 	}
 	for i, key := range inner.Keys {
 		if outer.Get(key.Text) == nil {
-			n.put(key, merge(nil, inner.Items[i]))
+			n.put(key, merge(nil, inner.Items[i], below(t, key.Text)))
 		}
 	}
 	return n
+}
+
+func replaced(t reflect.Type) bool { return t != nil && waysOf(t).whole }
+
+// below is the type that a key of a t is read into.
+func below(t reflect.Type, key string) reflect.Type {
+	if t == nil {
+		return nil
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		t = fieldsOf(t).byName[key].typ
+	case reflect.Map:
+		t = t.Elem()
+	default:
+		return nil
+	}
+	for t != nil && t.Kind() == reflect.Pointer && t != nodeType {
+		t = t.Elem()
+	}
+	return t
 }
 
 func (n *Node) put(key, value *Node) {
@@ -32,14 +56,14 @@ func (n *Node) put(key, value *Node) {
 }
 
 // strip removes the leaves that are off from a map that covers nothing.
-func strip(n *Node) *Node {
-	if n.Kind != Map || !n.anyOff() {
+func strip(n *Node, t reflect.Type) *Node {
+	if n.Kind != Map || replaced(t) || !n.anyOff() {
 		return n
 	}
 	out := &Node{Kind: Map, Pos: n.Pos, up: n.up, index: n.index}
 	for i, key := range n.Keys {
 		if !n.Items[i].Off() {
-			out.put(key, strip(n.Items[i]))
+			out.put(key, strip(n.Items[i], below(t, key.Text)))
 		}
 	}
 	return out
@@ -60,6 +84,12 @@ type mergeKey struct {
 	defaults, service, route *Node
 }
 
+// merge lays the layers over each other, with what one of several services says.
+func (k mergeKey) merge(service *Node) *Node {
+	t := k.kind.typ
+	return merge(merge(merge(nil, k.defaults, t), service, t), k.route, t)
+}
+
 // mergedSet is a merged setting before it belongs to a route.
 type mergedSet struct {
 	node    *Node
@@ -72,7 +102,7 @@ func (l *loader) mergedOf(key mergeKey) *mergedSet {
 	if m := l.merged[key]; m != nil {
 		return m
 	}
-	m := &mergedSet{node: merge(merge(merge(nil, key.defaults), key.service), key.route)}
+	m := &mergedSet{node: key.merge(key.service)}
 	l.merged[key] = m
 	if m.node == nil {
 		return m

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"iter"
+	"slices"
 )
 
 // Model is a whole policy, decoded, checked and resolved. It is immutable. Every list is sorted by name, but routes
@@ -74,7 +75,13 @@ type BoundRoute struct {
 	*Route
 	Gateway  *Gateway
 	Settings Settings // merged; shadows the written Route.Settings
+
+	broken []string // keys that have no setting because what is written can't be read
 }
+
+// Broken tells whether something under key could not be read: the route is without a setting that it was meant to have.
+// No route of a whole policy has one; checks ask.
+func (r *BoundRoute) Broken(key string) bool { return slices.Contains(r.broken, key) }
 
 // Match is the conditions of a route; all must hold.
 type Match struct {

@@ -59,8 +59,12 @@ func hint(name string, candidates []string) string {
 	if n := nearest(name, candidates); n != "" {
 		return "did you mean " + quote(n) + "?"
 	}
-	if len(candidates) == 0 || len(candidates) > 24 {
+	switch n := len(candidates); {
+	case n == 0 || n > 24:
 		return ""
+	case n == 1:
+		return "there is only " + candidates[0]
+	default:
+		return "there are " + strings.Join(candidates[:n-1], ", ") + " and " + candidates[n-1]
 	}
-	return "there is " + strings.Join(candidates, ", ")
 }

@@ -54,7 +54,7 @@ func (n *Node) Path() string {
 	if n.up.Kind == List {
 		return n.up.Path() + "[" + strconv.Itoa(n.index) + "]"
 	}
-	return join(n.up.Path(), cut(n.up.Keys[n.index].Text))
+	return join(n.up.Path(), short(n.up.Keys[n.index].Text))
 }
 
 // find follows rel, such as by.header or allowOrigins[0], as far down as it was written, and returns the last node
@@ -162,7 +162,10 @@ const longest = 64
 
 func quote(s string) string { return strconv.Quote(cut(s)) }
 
-func cut(s string) string {
+// cut is as much of what somebody wrote as a message repeats.
+func cut(s string) string { return short(redact(s)) }
+
+func short(s string) string {
 	if len(s) <= longest {
 		return s
 	}

@@ -21,6 +21,9 @@ func (p Pos) String() string {
 	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Col)
 }
 
+// start is the beginning of the line.
+func (p Pos) start() Pos { return Pos{File: p.File, Line: p.Line} }
+
 func (p Pos) compare(o Pos) int {
 	return cmp.Or(cmp.Compare(p.File, o.File), cmp.Compare(p.Line, o.Line), cmp.Compare(p.Col, o.Col))
 }
@@ -34,7 +37,7 @@ type Problem struct {
 	Also    []Pos   `json:"also,omitempty"` // the other places of a conflict; their files are to blame too
 	Warning bool    `json:"warning,omitempty"`
 	Missing *Target `json:"missing,omitempty"` // the entry that a reference does not find
-	Secret  bool    `json:"secret,omitempty"`  // the line holds a secret: it is not shown again
+	Secret  bool    `json:"secret,omitempty"`  // the line may hold a secret: it is not shown
 
 	stage    stage
 	blames   []string // files that policy files refer to, to blame as well
@@ -85,6 +88,42 @@ func (ps Problems) Err() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// hide marks the problems whose lines are not to be shown.
+func (ps Problems) hide(files Files) {
+	secret := ps.secrets(files)
+	for _, p := range ps {
+		p.Secret = secret[p.Pos.start()]
+	}
+}
+
+// secrets tells which lines with problems are not to be shown: those that hold secrets by their text, and those that
+// one of the problems calls secret.
+func (ps Problems) secrets(files Files) map[Pos]bool {
+	secret := make(map[Pos]bool)
+	for _, p := range ps {
+		at := p.Pos.start()
+		secret[at] = secret[at] || p.Secret
+	}
+	for file := range ps.files() {
+		secretLines(files[file], func(line int) {
+			at := Pos{File: file, Line: line}
+			if _, told := secret[at]; told {
+				secret[at] = true
+			}
+		})
+	}
+	return secret
+}
+
+// files are those that the problems stand in.
+func (ps Problems) files() map[string]bool {
+	names := make(map[string]bool)
+	for _, p := range ps {
+		names[p.Pos.File] = true
+	}
+	return names
 }
 
 func (ps Problems) sort() {

@@ -13,7 +13,7 @@ import (
 )
 
 func TestProblemsWrite(t *testing.T) {
-	in := policy.Files{"a.yaml": []byte("\tkey: 漢字: x\r\nbell: \x07\x1b[31m\n" + strings.Repeat("x", 500) + "\n")}
+	in := policy.Files{"a.yaml": []byte("\tkay: 漢字: x\r\nbell: \x07\x1b[31m\n" + strings.Repeat("x", 500) + "\n")}
 	at := func(line, col int) policy.Pos { return policy.Pos{File: "a.yaml", Line: line, Col: col} }
 	problems := policy.Problems{
 		{Pos: at(1, 9), Message: "after wide runes"},
@@ -29,11 +29,11 @@ func TestProblemsWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `a.yaml:1:9: after wide runes
-  1 |     key: 漢字: x
+  1 |     kay: 漢字: x
     |              ^
 
 a.yaml:1:1: at a tab
-  1 |     key: 漢字: x
+  1 |     kay: 漢字: x
     | ^
   hint: use spaces
   also: a.yaml:2:1

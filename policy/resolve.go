@@ -36,8 +36,10 @@ type binding struct {
 	route    *routeLayer
 	services []*serviceLayer // that get requests
 	bound    *BoundRoute
-	broken   bool // a setting is missing because of what was told already
 }
+
+// breaks tells that the route lacks a setting because of what was told already.
+func (b *binding) breaks(k *Kind) { b.bound.broken = append(b.bound.broken, k.Key) }
 
 func (l *loader) resolveRoute(g *gatewayLayers, r *routeLayer) {
 	b := &binding{gateway: g, route: r, bound: &BoundRoute{Route: r.route, Gateway: g.gateway}}
@@ -135,7 +137,7 @@ func (l *loader) mergeKind(b *binding, kind *Kind) {
 		layer = Layer{InRoute, b.route.route.Name}
 	}
 	if bad || !agree {
-		b.broken = true
+		b.breaks(kind)
 		return
 	}
 	m := l.mergedOf(key)
@@ -143,7 +145,7 @@ func (l *loader) mergeKind(b *binding, kind *Kind) {
 	case m.ok:
 		b.bound.Settings = append(b.bound.Settings, Set{Kind: kind, Setting: m.setting, Node: m.node, Layer: layer})
 	case m.node != nil:
-		b.broken = true
+		b.breaks(kind)
 	}
 }
 
@@ -176,7 +178,7 @@ func (l *loader) serviceNode(b *binding, key mergeKey) (*written, bool) {
 		if w := s.layer.get(key.kind); w != nil {
 			node = w.node
 		}
-		got := merge(merge(merge(nil, key.defaults), node), key.route)
+		got := key.merge(node)
 		if i > 0 && !got.equal(want) {
 			l.disagree(b, key.kind, writers)
 			return nil, false
@@ -209,7 +211,7 @@ func (l *loader) stack(b *binding, kind *Kind) {
 		switch {
 		case w == nil:
 		case !w.ok:
-			b.broken = true
+			b.breaks(kind)
 		case w.setting == nil:
 			sets = nil
 		default:
@@ -265,7 +267,7 @@ func (l *loader) stackable(b *binding, kind *Kind) bool {
 
 func (l *loader) needsBackend(b *binding) {
 	r := b.route
-	if len(r.route.Backends) > 0 || r.broken || b.broken {
+	if len(r.route.Backends) > 0 || r.broken || len(b.bound.broken) > 0 {
 		return
 	}
 	for _, a := range Each[Answerer](b.bound.Settings) {

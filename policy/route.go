@@ -24,6 +24,9 @@ type routeDoc struct {
 	Gateways  []*Node           `policy:"gateways" doc:"the gateways that serve the route; needed when there are several" schema:"names"`
 }
 
+// maxBackends is how many services one route may be divided over: its settings are merged and compared for each.
+const maxBackends = 1_000
+
 func compareNames(a, b string) int { return cmp.Compare(a, b) }
 
 func (l *loader) decodeRoute(r *routeLayer) {
@@ -69,6 +72,11 @@ func (l *loader) backends(r *routeLayer, weights map[string]uint32, n *Node) {
 	}
 	if n.Kind != Map {
 		l.report(n, "", false, "want a map, got %s", n.shape()).Hintf("write {orders: 1}: the services with their weights")
+		r.broken = true
+		return
+	}
+	if len(n.Keys) > maxBackends {
+		l.report(n, "", false, "%d services, more than %d", len(n.Keys), maxBackends)
 		r.broken = true
 		return
 	}

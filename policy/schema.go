@@ -120,6 +120,7 @@ func (s *Schemas) of(t reflect.Type, layer bool) map[string]any {
 		t = t.Elem()
 	}
 	ways := waysOf(t)
+	layer = layer && !ways.whole
 	switch {
 	case t == nodeType:
 		return map[string]any{}

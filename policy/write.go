@@ -19,17 +19,12 @@ func (ps Problems) Write(w io.Writer, files Files, colour bool) error {
 	var out bytes.Buffer
 	paint := painter(colour)
 	lines := make(map[string][][]byte)
-	hidden := make(map[Pos]bool) // lines with a secret, whatever else is wrong with them
-	for _, p := range ps {
-		if p.Secret {
-			hidden[p.Pos.start()] = true
-		}
-	}
+	secret := ps.secrets(files)
 	for i, p := range ps {
 		if i > 0 {
 			out.WriteByte('\n')
 		}
-		p.write(&out, paint, hidden[p.Pos.start()], func(name string) [][]byte {
+		p.write(&out, paint, secret[p.Pos.start()], func(name string) [][]byte {
 			if lines[name] == nil {
 				lines[name] = bytes.Split(bytes.TrimPrefix(files[name], []byte("\ufeff")), []byte{'\n'})
 			}
@@ -52,8 +47,8 @@ func (p *Problem) write(out *bytes.Buffer, paint func(style, s string) string, h
 	}
 	out.WriteString(paint(style, escape(label+p.Message)) + "\n")
 	switch {
-	case hide:
-		fmt.Fprintf(out, "%s\n", paint(dim, fmt.Sprintf("  %d | (not shown: it holds a secret)", p.Pos.Line)))
+	case hide && p.Pos.Line > 0:
+		fmt.Fprintf(out, "%s\n", paint(dim, fmt.Sprintf("  %d | (not shown: it may hold a secret)", p.Pos.Line)))
 	case p.Pos.Line > 0:
 		if all := lines(p.Pos.File); p.Pos.Line <= len(all) {
 			source, caret := snippet(all[p.Pos.Line-1], p.Pos.Col)
@@ -69,9 +64,6 @@ func (p *Problem) write(out *bytes.Buffer, paint func(style, s string) string, h
 		out.WriteString("  " + paint(dim, "also:") + " " + escape(at.String()) + "\n")
 	}
 }
-
-// start is the beginning of the line.
-func (p Pos) start() Pos { return Pos{File: p.File, Line: p.Line} }
 
 // snippet gives a source line as it can be shown, and the line with the caret below it.
 func snippet(line []byte, col int) (source, caret string) {

@@ -29,7 +29,7 @@ func benchmark(b *testing.B, register func(grpc.ServiceRegistrar)) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	c := dial(b, l, register)
+	c := rls.NewRateLimitServiceClient(dial(b, l, register))
 	requests := make([]*rls.RateLimitRequest, 1000)
 	for i := range requests {
 		requests[i] = request(descriptor("limit", "route/orders/0", "consumer", fmt.Sprint("idp/user-", i)))

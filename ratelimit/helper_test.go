@@ -71,13 +71,18 @@ func newService(t testing.TB, o Options, limits ...Limit) *Service {
 // serve gives a client of s over gRPC.
 func serve(t testing.TB, s *Service) rls.RateLimitServiceClient {
 	t.Helper()
+	return rls.NewRateLimitServiceClient(connect(t, s))
+}
+
+func connect(t testing.TB, s *Service) *grpc.ClientConn {
+	t.Helper()
 	l := bufconn.Listen(1 << 20)
 	return dial(t, l, s.Register, grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return l.Dial() }))
 }
 
-func dial(t testing.TB, l net.Listener, register func(grpc.ServiceRegistrar), o ...grpc.DialOption) rls.RateLimitServiceClient {
+func dial(t testing.TB, l net.Listener, register func(grpc.ServiceRegistrar), o ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	g := grpc.NewServer()
+	g := grpc.NewServer(AnyText())
 	register(g)
 	go g.Serve(l)
 	t.Cleanup(g.Stop)
@@ -86,7 +91,7 @@ func dial(t testing.TB, l net.Listener, register func(grpc.ServiceRegistrar), o 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return rls.NewRateLimitServiceClient(c)
+	return c
 }
 
 // descriptor is one of the given keys and values.

@@ -123,7 +123,8 @@ func (e OnError) String() string {
 
 // Attributes are what a request can be counted by. Nil functions give the empty value.
 type Attributes struct {
-	// Anonymous is a request of nobody that is known: limits by consumer or claim don't count it.
+	// Anonymous is a request that auth refuses: only limits by IP and nothing else count it, so that callers without a
+	// token don't use up what those with one share.
 	Anonymous bool
 	IP        netip.Addr
 	Consumer  string
@@ -131,9 +132,9 @@ type Attributes struct {
 	Claim     func(name string) string
 }
 
-// identified tells whether the limit counts by who calls.
-func (l *Limit) identified() bool {
-	return slices.ContainsFunc(l.By, func(b By) bool { return b.Kind == Consumer || b.Kind == Claim })
+// byAddress tells whether the limit counts by where requests come from and by nothing else.
+func (l *Limit) byAddress() bool {
+	return len(l.By) > 0 && !slices.ContainsFunc(l.By, func(b By) bool { return b.Kind != IP })
 }
 
 func (a *Attributes) value(b By) string {

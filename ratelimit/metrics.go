@@ -22,7 +22,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "legation_ratelimit_decisions_total",
 			Help: "Decisions by limit and result: ok, over, degraded (passed without the store), error. " +
-				"Without a limit: requests for a version that isn't loaded (unknown), invalid ones, and those that ask for no limit of ours (foreign).",
+				"Without a limit: requests for a limit that isn't loaded (unknown), invalid ones, and those that ask for no limit of ours (foreign).",
 		}, []string{"limit", "result"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "legation_ratelimit_request_seconds",

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rlcommon "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
@@ -22,11 +21,12 @@ import (
 // Domain is what our Envoys ask with.
 const Domain = "legation"
 
-// Bounds of a request. Envoys that we configure stay far below.
+// Bounds of what those who configure an Envoy choose; ours stay far below. Values, which clients choose, have none: a
+// request that is refused as invalid passes through a filter that fails open.
 const (
 	maxDescriptors = 64
 	maxEntries     = 32
-	maxValue       = 4 << 10 // bytes of an entry's key or value
+	maxName        = 4 << 10 // bytes of the domain or an entry's key
 )
 
 // server is the gRPC door.
@@ -74,24 +74,30 @@ func (s *Service) read(q *rls.RateLimitRequest) (d *decision, places []int, err 
 	places = make([]int, 0, n)
 	for i, descriptor := range q.GetDescriptors() {
 		entries := descriptor.GetEntries()
-		if len(entries) == 0 || entries[0].GetKey() != "limit" {
+		id, ok := limitOf(entries)
+		if !ok {
 			s.metrics.foreign.Inc()
 			continue
 		}
-		id := entries[0].GetValue()
 		l := t.limits[id]
-		switch {
-		case l == nil && strings.Contains(id, "@"):
+		if l == nil {
 			s.metrics.unknown.Inc()
-			return nil, nil, status.Errorf(codes.Unavailable, "limit %q isn't loaded here", id)
-		case l == nil:
-			s.metrics.foreign.Inc()
-			continue
+			return nil, nil, status.Errorf(codes.Unavailable, "limit %.100q isn't loaded here", id)
 		}
-		d.add(l, l.descriptorKey(entries[1:]), addend(q, descriptor))
+		d.add(l, l.descriptorKey(entries), addend(q, descriptor))
 		places = append(places, i)
 	}
 	return d, places, nil
+}
+
+// limitOf is the ID or name of the limit that a descriptor asks for.
+func limitOf(entries []*rlcommon.RateLimitDescriptor_Entry) (id string, ok bool) {
+	for _, e := range entries {
+		if e.GetKey() == "limit" {
+			return e.GetValue(), true
+		}
+	}
+	return "", false
 }
 
 // descriptorKey is the bucket's key for the values that the entries carry.
@@ -99,16 +105,32 @@ func (l *limit) descriptorKey(entries []*rlcommon.RateLimitDescriptor_Entry) str
 	var room [8]string
 	parts := append(room[:0], l.Name)
 	for i, b := range l.By {
-		value := ""
-		for _, e := range entries {
-			if e.GetKey() == l.entries[i] {
-				value = e.GetValue()
-				break
-			}
+		value, ok := entryValue(entries, l.entries[i])
+		if b.Kind == IP && !ok {
+			value = envoyAddress(entries)
 		}
 		parts = append(parts, b.keyPart(value))
 	}
 	return store.Key(parts...)
+}
+
+func entryValue(entries []*rlcommon.RateLimitDescriptor_Entry, key string) (value string, ok bool) {
+	for _, e := range entries {
+		if e.GetKey() == key {
+			return e.GetValue(), true
+		}
+	}
+	return "", false
+}
+
+// envoyAddress is the address by the names that Envoy's own actions have for it.
+func envoyAddress(entries []*rlcommon.RateLimitDescriptor_Entry) string {
+	if value, ok := entryValue(entries, "remote_address"); ok {
+		return value
+	}
+	value, _ := entryValue(entries, "masked_remote_address")
+	address, _, _ := strings.Cut(value, "/") // "10.0.0.1/32"
+	return address
 }
 
 func addend(q *rls.RateLimitRequest, d *rlcommon.RateLimitDescriptor) int64 {
@@ -123,7 +145,7 @@ func check(q *rls.RateLimitRequest) error {
 	if len(q.GetDescriptors()) > maxDescriptors {
 		return fmt.Errorf("%d descriptors, at most %d", len(q.GetDescriptors()), maxDescriptors)
 	}
-	if err := checkText("domain", q.GetDomain()); err != nil {
+	if err := checkName("domain", q.GetDomain()); err != nil {
 		return err
 	}
 	for i, d := range q.GetDescriptors() {
@@ -137,7 +159,7 @@ func check(q *rls.RateLimitRequest) error {
 			return fmt.Errorf("descriptor %d: negative hits aren't counted here", i)
 		}
 		for _, e := range d.GetEntries() {
-			if err := errors.Join(checkText("key", e.GetKey()), checkText("value", e.GetValue())); err != nil {
+			if err := checkName("key", e.GetKey()); err != nil {
 				return fmt.Errorf("descriptor %d: %w", i, err)
 			}
 		}
@@ -145,14 +167,12 @@ func check(q *rls.RateLimitRequest) error {
 	return nil
 }
 
-func checkText(what, s string) error {
+func checkName(what, s string) error {
 	switch {
-	case len(s) > maxValue:
-		return fmt.Errorf("%s of %d bytes, at most %d", what, len(s), maxValue)
+	case len(s) > maxName:
+		return fmt.Errorf("%s of %d bytes, at most %d", what, len(s), maxName)
 	case strings.IndexByte(s, 0) >= 0:
 		return fmt.Errorf("%s holds a NUL", what)
-	case !utf8.ValidString(s):
-		return fmt.Errorf("%s isn't UTF-8", what)
 	}
 	return nil
 }

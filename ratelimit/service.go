@@ -23,12 +23,11 @@ type Options struct {
 
 // Service decides whether requests are within their limits.
 type Service struct {
-	store    store.Store
-	local    store.Store // takes over for limits whose OnError is Local
-	log      *slog.Logger
-	metrics  *metrics
-	table    atomic.Pointer[table]
-	degraded atomic.Bool // what was last logged
+	store   store.Store
+	local   store.Store // takes over for limits whose OnError is Local
+	log     *slog.Logger
+	metrics *metrics
+	table   atomic.Pointer[table]
 }
 
 // New gives a service without limits; [Service.Load] brings them.
@@ -37,13 +36,9 @@ func New(o Options) *Service {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	local, err := store.Open(store.Options{})
-	if err != nil {
-		panic(err) // an embedded store always opens
-	}
-	s.local = local
+	s.local = store.Local(s.store)
 	if s.store == nil {
-		s.store = local
+		s.store = s.local
 	}
 	s.table.Store(newTable(nil, s.metrics))
 	return s
@@ -93,7 +88,7 @@ func (s *Service) Count(ctx context.Context, ids []string, a Attributes, hits in
 			s.metrics.unknown.Inc()
 			return Verdict{Status: 503, Limit: id, RetryAfter: time.Second}
 		}
-		if a.Anonymous && l.identified() {
+		if a.Anonymous && !l.byAddress() {
 			continue
 		}
 		d.add(l, l.key(a.value), hits)
@@ -139,7 +134,6 @@ func (s *Service) decide(ctx context.Context, d *decision) error {
 		return nil
 	}
 	outcomes, err := s.store.Count(ctx, d.hits)
-	s.tell(err)
 	switch {
 	case err == nil:
 		for i := range outcomes {
@@ -195,19 +189,6 @@ func (s *Service) degrade(ctx context.Context, d *decision) error {
 		d.asks[at[i]].counted, d.asks[at[i]].outcome = true, o
 	}
 	return nil
-}
-
-// tell logs when the store goes and comes, not each request.
-func (s *Service) tell(err error) {
-	down := err != nil && !errors.Is(err, store.ErrInvalid)
-	if s.degraded.Load() == down || !s.degraded.CompareAndSwap(!down, down) {
-		return
-	}
-	if down {
-		s.log.Warn("limits are decided without the store", "error", err)
-	} else {
-		s.log.Info("limits are counted in the store again")
-	}
 }
 
 // headers tells of the limit that refused, else of the one nearest to exhaustion, in the names of

@@ -3,31 +3,45 @@ package store
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
-// strikes is how many trips in a row fail before no more are made.
-const strikes = 3
+// A lane is taken to be down after so many failures in a row that went on for so long: a Redis that stalls for a moment
+// is worth the next trip.
+const (
+	strikes = 3
+	stall   = 100 * time.Millisecond
+)
 
 // breaker tells whether a lane is worth a trip. While it is open only the probe goes.
 type breaker struct {
-	open     atomic.Bool
-	failures atomic.Int32
-	change   func() // called after each change of state
+	open    atomic.Bool
+	failing atomic.Bool // since the last success
+	change  func()      // called after each change of state
 
-	mu     sync.Mutex // guards up and reason, which change together
-	up     bool
-	reason string
+	mu       sync.Mutex // guards what follows
+	up       bool
+	reason   string
+	failures int       // since the last success
+	since    time.Time // the first of them
 }
 
 func (b *breaker) succeed() {
-	if b.failures.Load() == 0 && !b.open.Load() {
+	if !b.failing.Load() && !b.open.Load() {
 		return
 	}
 	b.set(true, "")
 }
 
 func (b *breaker) fail(reason string) {
-	if b.failures.Add(1) >= strikes {
+	b.mu.Lock()
+	if b.failures++; b.failures == 1 {
+		b.since = time.Now()
+		b.failing.Store(true)
+	}
+	down := b.failures >= strikes && time.Since(b.since) >= stall
+	b.mu.Unlock()
+	if down {
 		b.set(false, reason)
 	}
 }
@@ -36,7 +50,8 @@ func (b *breaker) set(up bool, reason string) {
 	b.mu.Lock()
 	b.open.Store(!up)
 	if up {
-		b.failures.Store(0)
+		b.failures = 0
+		b.failing.Store(false)
 	}
 	changed := b.up != up || b.reason == starting
 	b.up, b.reason = up, reason

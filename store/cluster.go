@@ -16,7 +16,7 @@ type part struct {
 // when one refuses or fails, the others give back what they took. So no limit is ever exceeded; but for the time of two
 // trips others may be refused for hits that are given back, and when a node fails in between they stay counted until
 // the window ends.
-func (s *redisStore) countSlots(hits []Hit) ([]Outcome, error) {
+func (s *redisStore) countSlots(hits []Hit, asked int64) ([]Outcome, error) {
 	parts := split(hits)
 	out := make([]Outcome, len(hits))
 	s.each(parts, func(p *part) { p.err = s.lane(p.slot).count(hits, p.index, out) })
@@ -35,6 +35,15 @@ func (s *redisStore) countSlots(hits []Hit) ([]Outcome, error) {
 	}
 	if failed != nil {
 		return nil, unavailable(failed)
+	}
+	if !refused || len(parts) == 1 { // else some were given back
+		s.memory.learn(hits, out, asked)
+	} else if !twice(hits) {
+		for i := range hits {
+			if !out[i].Allowed {
+				s.memory.keep(&hits[i], &out[i], asked)
+			}
+		}
 	}
 	return out, nil
 }

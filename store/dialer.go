@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
+	"os"
 	"time"
 )
 
@@ -24,8 +26,25 @@ func dialer(config *tls.Config) func(ctx context.Context, network, addr string) 
 		if err != nil {
 			return unreached{err}, nil
 		}
-		return c, nil
+		return patient{c}, nil
 	}
+}
+
+// patient is a connection that, when its time is up, takes what has come already: a process that didn't run for a
+// while on a busy machine finds the deadline and the answer at once, and Go looks at the deadline first.
+type patient struct{ net.Conn }
+
+// NetConn is for go-redis, which looks whether an idle connection is still good.
+func (p patient) NetConn() net.Conn { return p.Conn }
+
+const grace = 500 * time.Microsecond
+
+func (p patient) Read(b []byte) (int, error) {
+	n, err := p.Conn.Read(b)
+	if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || p.SetReadDeadline(time.Now().Add(grace)) != nil {
+		return n, err
+	}
+	return p.Conn.Read(b)
 }
 
 // unreached is a connection that was never made.

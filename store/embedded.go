@@ -14,9 +14,10 @@ const shards = 64
 
 // embedded counts in this process, with the arithmetic of count.lua.
 type embedded struct {
+	clock
 	seed    maphash.Seed
-	start   time.Time // the wall clock at the start; from then on time runs by the monotonic clock
-	maxKeys int       // of a shard
+	recall  func(h *Hit) (count, reset int64, ok bool) // nil, or what another store knows of a bucket
+	maxKeys int                                        // of a shard
 	stop    context.CancelFunc
 	stopped chan struct{}
 	shards  [shards]shard
@@ -47,7 +48,7 @@ func openEmbedded(o Options) *embedded {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &embedded{
 		seed:    maphash.MakeSeed(),
-		start:   time.Now(),
+		clock:   newClock(),
 		maxKeys: max(1, o.MaxKeys/shards),
 		stop:    cancel,
 		stopped: make(chan struct{}),
@@ -95,6 +96,9 @@ func (e *embedded) count(hits []Hit, index []int) []Outcome {
 		s := &e.shards[index[i]]
 		k := bucketKey{hits[i].Key, hits[i].Algorithm}
 		was := s.buckets[k]
+		if e.recall != nil {
+			was = e.remind(&hits[i], was, now)
+		}
 		before = append(before, was)
 		after, o := hits[i].take(was, now)
 		out[i] = o
@@ -126,13 +130,41 @@ func (e *embedded) count(hits []Hit, index []int) []Outcome {
 	return out
 }
 
+// remind raises b to what the other store last knew of it.
+func (e *embedded) remind(h *Hit, b bucket, now int64) bucket {
+	count, reset, ok := e.recall(h)
+	if !ok {
+		return b
+	}
+	if h.Algorithm == GCRA {
+		if tat := float64(now - epoch + reset); b.end == 0 || tat > b.tat {
+			b = bucket{tat: tat, end: now + reset}
+		}
+		return b
+	}
+	if end := h.windowEnd(now); b.end != end {
+		b = bucket{end: end}
+	}
+	b.count = max(b.count, count)
+	return b
+}
+
+// windowEnd is when the window of now ends.
+func (h *Hit) windowEnd(now int64) int64 {
+	window := h.Window.Microseconds()
+	return now - now%window + window
+}
+
 // take gives the bucket after the hit and the answer; b is unchanged when it refuses.
 func (h *Hit) take(b bucket, now int64) (bucket, Outcome) {
 	if h.Algorithm == GCRA {
 		return h.takeGCRA(b, now)
 	}
-	window := h.Window.Microseconds()
-	end := now - now%window + window
+	return h.takeWindow(b, now, h.windowEnd(now))
+}
+
+// takeWindow is take for a fixed window that ends at end.
+func (h *Hit) takeWindow(b bucket, now, end int64) (bucket, Outcome) {
 	if b.end != end {
 		b = bucket{end: end}
 	}
@@ -178,9 +210,14 @@ func microseconds(us float64) time.Duration {
 // epoch is what GCRA's times count from, in µs: 2025, nearer than 1970, so that doubles keep 1/64 µs.
 const epoch = 1_735_689_600_000_000
 
+// clock is the wall clock at its start; from then on it runs by the monotonic clock.
+type clock struct{ start time.Time }
+
+func newClock() clock { return clock{time.Now()} }
+
 // now is the time in µs since 1970.
-func (e *embedded) now() int64 {
-	return e.start.UnixMicro() + time.Since(e.start).Microseconds()
+func (c clock) now() int64 {
+	return c.start.UnixMicro() + time.Since(c.start).Microseconds()
 }
 
 // set makes room first when the shard is full: expired buckets go first, else the one of a few that ends soonest.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -46,7 +47,7 @@ type trip struct {
 
 var trips = sync.Pool{New: func() any { return &trip{lead: make(chan bool, 1)} }}
 
-// run makes a trip, alone or with others, within the timeout.
+// run makes a trip, alone or with others.
 func (l *lane) run(t *trip) {
 	if l.open.Load() {
 		t.err = errors.New("taken to be down")
@@ -73,9 +74,36 @@ func (l *lane) run(t *trip) {
 	l.waiting = l.waiting[n:]
 	l.mu.Unlock()
 
-	l.send(batch)
+	l.handOver(l.send(batch))
+	for _, b := range batch {
+		if b != t {
+			b.lead <- false
+		}
+	}
+}
 
+// An answer takes bound at most, the wait for a batch that fails included; a batch away has least or more. Who waited so
+// long that less is left is not sent at all: it is known not to have been counted. Behind a batch that came back, bound is
+// for the wait alone: Redis answers, and it was this process that didn't run.
+func (l *lane) bound() time.Duration { return l.timeout * 7 / 5 }
+func (l *lane) least() time.Duration { return l.timeout * 2 / 5 }
+
+var errLate = errors.New("waited too long for an answer to others")
+
+// handOver has the first who can still be in time lead the next batch; ok tells whether the last one came back.
+func (l *lane) handOver(ok bool) {
+	wait := l.bound()
+	if !ok {
+		wait -= l.least()
+	}
+	oldest := time.Now().Add(-wait)
 	l.mu.Lock()
+	n := 0
+	for n < len(l.waiting) && l.waiting[n].started.Before(oldest) {
+		n++
+	}
+	late := l.waiting[:n:n]
+	l.waiting = l.waiting[n:]
 	var next *trip
 	if l.away = len(l.waiting) > 0; l.away {
 		next = l.waiting[0]
@@ -84,20 +112,25 @@ func (l *lane) run(t *trip) {
 	if next != nil {
 		next.lead <- true
 	}
-	for _, b := range batch {
-		if b != t {
-			b.lead <- false
-		}
+	for _, t := range late {
+		t.err = errLate
+		l.metrics.refused.Inc()
+		t.lead <- false
 	}
 }
 
-// send runs a batch; its deadline is the oldest trip's, so that who waited behind a slow batch doesn't wait twice. But
-// one slow batch is no reason to give the next no time at all: an answer takes 1¼ timeouts at most.
-func (l *lane) send(batch []*trip) {
+// send runs a batch within what is left of the bound to the oldest trip. The client itself waits for a reply for no longer
+// than the timeout.
+func (l *lane) send(batch []*trip) (ok bool) {
 	start := time.Now()
-	left := max(time.Until(batch[0].started.Add(l.timeout)), l.timeout/4)
+	left := max(l.least(), l.bound()-start.Sub(batch[0].started))
 	ctx, cancel := context.WithTimeout(context.Background(), left)
 	defer cancel()
+	l.attempt(ctx, batch)
+	return l.judge(batch, time.Since(start))
+}
+
+func (l *lane) attempt(ctx context.Context, batch []*trip) {
 	l.exec(ctx, batch, evalsha)
 	var unknown []*trip
 	for _, t := range batch {
@@ -108,7 +141,6 @@ func (l *lane) send(batch []*trip) {
 	if len(unknown) > 0 {
 		l.exec(ctx, unknown, eval) // it brings the script along, so that no flush comes between
 	}
-	l.judge(batch, time.Since(start))
 }
 
 type command string
@@ -143,41 +175,43 @@ func (l *lane) exec(ctx context.Context, batch []*trip, how command) {
 }
 
 // judge tells the breaker how a batch went: by its worst answer.
-func (l *lane) judge(batch []*trip, took time.Duration) {
+func (l *lane) judge(batch []*trip, took time.Duration) (ok bool) {
 	l.metrics.seconds.Observe(took.Seconds())
 	for _, t := range batch {
 		if t.err != nil && !redis.HasErrorPrefix(t.err, "WRONGTYPE") { // someone else's key, not the store's trouble
 			l.metrics.failed.Inc()
 			l.fail(reason(t.err))
-			return
+			return false
 		}
 	}
 	l.metrics.ok.Inc()
 	l.succeed()
+	return true
 }
 
 // reason is err in a few words that don't change from one time to the next.
 func reason(err error) string {
-	if errors.Is(err, context.DeadlineExceeded) {
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() || errors.Is(err, context.DeadlineExceeded) {
 		return "no answer in time"
 	}
 	if _, ok := errors.AsType[redis.Error](err); ok {
 		text, _, _ := strings.Cut(err.Error(), "\n")
 		return text
 	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		lasting := *op
+		lasting.Source = nil // its port is another each time
+		return lasting.Error()
+	}
 	return err.Error()
 }
 
-// check probes the lane. It writes, since a replica or a full Redis still answers a ping. The first write may have to
-// connect, log in and find the primary; the second has to be in time.
+// check probes the lane by counting a hit: a replica, a full Redis and one that runs no scripts for us still answer a
+// ping. The first may have to connect, log in and find the primary; the second has to be in time.
 func (l *lane) check(ctx context.Context) {
-	slow, cancel := context.WithTimeout(ctx, max(l.timeout, 400*time.Millisecond))
-	defer cancel()
-	err := l.client.Set(slow, l.probe, "1", time.Minute).Err()
+	err := l.knock(ctx, max(l.timeout, 400*time.Millisecond))
 	if err == nil {
-		timed, cancel := context.WithTimeout(ctx, l.timeout)
-		defer cancel()
-		err = l.client.Set(timed, l.probe, "1", time.Minute).Err()
+		err = l.knock(ctx, l.timeout)
 	}
 	switch up, _ := l.state(); {
 	case ctx.Err() != nil:
@@ -188,4 +222,15 @@ func (l *lane) check(ctx context.Context) {
 	default:
 		l.fail(reason(err))
 	}
+}
+
+// knock counts one hit of the lane's own bucket.
+func (l *lane) knock(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	t := trip{script: countScript, args: []any{
+		nil, nil, 1, l.probe, uint8(FixedWindow), MaxCount, time.Minute.Microseconds(), 0, 1,
+	}}
+	l.attempt(ctx, []*trip{&t})
+	return t.err
 }

@@ -6,6 +6,7 @@ type metrics struct {
 	ok      prometheus.Counter
 	failed  prometheus.Counter
 	refused prometheus.Counter
+	spared  prometheus.Counter
 	seconds prometheus.Histogram
 	up      prometheus.Gauge
 }
@@ -13,12 +14,14 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer) *metrics {
 	trips := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "legation_store_trips_total",
-		Help: "Trips to Redis by result: ok, error, or refused while it is taken to be down.",
+		Help: "Trips to Redis by result: ok, error; and those not made: spared, since the answer is known to be no; " +
+			"refused, while it is taken to be down or when there was no time left.",
 	}, []string{"result"})
 	m := &metrics{
 		ok:      trips.WithLabelValues("ok"),
 		failed:  trips.WithLabelValues("error"),
 		refused: trips.WithLabelValues("refused"),
+		spared:  trips.WithLabelValues("spared"),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "legation_store_trip_seconds",
 			Help:    "Time of a trip to Redis.",

@@ -36,13 +36,14 @@ type redisStore struct {
 	client  redis.UniversalClient
 	kind    string
 	lanes   []*lane // one; on a Cluster each stands for as many slots
+	memory  *memory
 	metrics *metrics
 	log     *slog.Logger
 	stop    context.CancelFunc
 	stopped chan struct{}
 
-	mu   sync.Mutex // guards told
-	told string     // what operators know: ok, down, or nothing yet
+	told    string    // what operators know: ok, down, or nothing yet
+	changed time.Time // since when it isn't so any more
 }
 
 const (
@@ -74,14 +75,15 @@ func openRedis(o Options) (Store, error) {
 		stop:    cancel,
 		stopped: make(chan struct{}),
 	}
-	n := 1
+	n, hold := 1, trust
 	if kind == "cluster" {
-		n = clusterLanes
+		n, hold = clusterLanes, clusterTrust
 	}
+	s.memory = newMemory(hold)
 	for i := range n {
 		l := &lane{client: client, batches: n == 1, timeout: o.Timeout, metrics: s.metrics, probe: probeKey(i, n)}
 		l.reason = starting
-		l.change = s.tell
+		l.change = s.measure
 		s.lanes = append(s.lanes, l)
 	}
 	go s.watch(ctx)
@@ -97,23 +99,44 @@ func probeKey(i, n int) string {
 	}
 }
 
-// tell tells operators and metrics once when the store as a whole comes or goes.
+// measure sets the metric when a lane comes or goes.
+func (s *redisStore) measure() {
+	up := 0.0
+	if s.Health().OK {
+		up = 1
+	}
+	s.metrics.up.Set(up)
+}
+
+// settled is how long a state holds before operators are told: they needn't hear of every hiccup.
+const settled = 500 * time.Millisecond
+
+// tell tells operators once when the store as a whole comes or goes.
 func (s *redisStore) tell() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch h := s.Health(); {
-	case h.OK && s.told != "ok":
-		s.told = "ok"
-		s.metrics.up.Set(1)
+	h := s.Health()
+	state := "down"
+	if h.OK {
+		state = "ok"
+	}
+	switch {
+	case h.Reason == starting || state == s.told:
+		s.changed = time.Time{}
+		return
+	case s.told != "" && s.changed.IsZero():
+		s.changed = time.Now()
+		return
+	case s.told != "" && time.Since(s.changed) < settled:
+		return
+	}
+	s.told, s.changed = state, time.Time{}
+	if h.OK {
 		s.log.Info("store available", "kind", s.kind)
-	case !h.OK && s.told != "down" && h.Reason != starting:
-		s.told = "down"
-		s.metrics.up.Set(0)
+	} else {
 		s.log.Warn("store unavailable", "kind", s.kind, "reason", h.Reason)
 	}
 }
 
-// watch probes lanes that are down each 100 ms, and the others each 2 s, so that readiness knows without
+// watch probes lanes that are down or in trouble each 100 ms, and the others each 2 s, so that readiness knows without
 // traffic.
 func (s *redisStore) watch(ctx context.Context) {
 	defer close(s.stopped)
@@ -125,11 +148,12 @@ func (s *redisStore) watch(ctx context.Context) {
 		for _, l := range s.lanes {
 			up, _ := l.state()
 			down = down || !up
-			if !up || n%20 == 0 {
+			if !up || l.failing.Load() || n%20 == 0 {
 				wg.Go(func() { l.check(ctx) })
 			}
 		}
 		wg.Wait()
+		s.tell()
 		if c, ok := s.client.(*redis.ClusterClient); ok && down {
 			c.ReloadState(ctx) // a node that is gone doesn't tell who took its slots
 		}
@@ -159,19 +183,25 @@ func (s *redisStore) Close() error {
 	return s.client.Close()
 }
 
-// Count makes one trip, or on a Cluster one for each slot, at once. It takes the timeout at most, whatever ctx says: a
-// script that is under way is charged.
+// Count makes one trip, or on a Cluster one for each slot, at once; none when a bucket is known to refuse. It takes as
+// long as it may, whatever ctx says: a script that is under way is charged.
 func (s *redisStore) Count(_ context.Context, hits []Hit) ([]Outcome, error) {
 	if err := validate(hits); err != nil || len(hits) == 0 {
 		return nil, err
 	}
+	if out, ok := s.memory.refuse(hits); ok {
+		s.metrics.spared.Inc()
+		return out, nil
+	}
+	asked := s.memory.now()
 	if len(s.lanes) > 1 {
-		return s.countSlots(hits)
+		return s.countSlots(hits, asked)
 	}
 	out := make([]Outcome, len(hits))
 	if err := s.lanes[0].count(hits, nil, out); err != nil {
 		return nil, unavailable(err)
 	}
+	s.memory.learn(hits, out, asked)
 	return out, nil
 }
 

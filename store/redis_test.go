@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -221,6 +223,59 @@ func do(t *testing.T, c *redis.Client, line string) {
 	}
 	if err := c.Do(t.Context(), args...).Err(); err != nil {
 		t.Fatal(line, err)
+	}
+}
+
+// TestRedisThatRunsNoScripts is down for good, and says so once.
+func TestRedisThatRunsNoScripts(t *testing.T) {
+	r := startRedis(t)
+	do(t, r.client(), "ACL SETUSER plain on >pw ~* +@all -@scripting")
+	var log lines
+	s := open(t, Options{URL: "redis://plain:pw@" + r.addr(), Log: logTo(&log)})
+	start := time.Now()
+	until(t, 5*time.Second, "a while", func() bool {
+		_, _ = s.Count(t.Context(), []Hit{daily("noscript", 10, 1)})
+		return time.Since(start) > 1500*time.Millisecond
+	})
+	if h := s.Health(); h.OK || !strings.Contains(h.Reason, "NOPERM") {
+		t.Errorf("health %+v, want NOPERM", h)
+	}
+	if n := strings.Count(log.String(), "store "); n != 1 {
+		t.Errorf("%d lines for operators, want one:\n%s", n, log.String())
+	}
+}
+
+// lines is a log that is read while it is written.
+type lines struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func TestReasonsLast(t *testing.T) {
+	read := &net.OpError{
+		Op: "read", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40312},
+		Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 6379}, Err: syscall.ECONNRESET,
+	}
+	if got, want := reason(fmt.Errorf("trip: %w", read)), "read tcp 127.0.0.1:6379: connection reset by peer"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	read.Err = os.ErrDeadlineExceeded
+	for _, err := range []error{read, os.ErrDeadlineExceeded, context.DeadlineExceeded} {
+		if got := reason(err); got != "no answer in time" {
+			t.Errorf("%v: got %q", err, got)
+		}
 	}
 }
 

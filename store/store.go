@@ -7,6 +7,9 @@
 // A bucket is a limit and a value ([Key] joins the two). A fixed window starts at a multiple of its length since the
 // epoch, by Redis' own clock, and its key expires with it; a GCRA bucket holds Burst hits and fills at Limit per Window.
 // Hits that were refused are never counted.
+//
+// What Redis refuses is refused here without asking again, until the window ends or the hits would fit, for 10 s at most
+// (25 ms on a Cluster, where hits may be given back): so long a counter that is reset or lost by hand may be taken to be used up.
 package store
 
 import (
@@ -78,9 +81,9 @@ type Outcome struct {
 
 // Health is the state of a store, for readiness and status. It holds no secret.
 type Health struct {
-	OK     bool
-	Kind   string // embedded, redis, sentinel or cluster
-	Reason string // why it isn't OK
+	OK     bool   `json:"ok"`
+	Kind   string `json:"kind"`             // embedded, redis, sentinel or cluster
+	Reason string `json:"reason,omitempty"` // why it isn't OK
 }
 
 // Store counts hits.
@@ -98,7 +101,7 @@ type Options struct {
 	// address is a Sentinel's; with ?cluster=true or ?addr=host:port (more nodes) it is a Cluster's.
 	URL     string
 	TLS     *tls.Config   // for rediss://; nil: the system's authorities
-	Timeout time.Duration // of one Count, all told; default 10 ms
+	Timeout time.Duration // of a trip to Redis; a Count takes 1.4 at most while Redis fails, its wait included; default 10 ms
 	MaxKeys int           // embedded: keys held at most; default 1,000,000
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
@@ -117,6 +120,17 @@ func Open(o Options) (Store, error) {
 		return openEmbedded(o), nil
 	}
 	return openRedis(o)
+}
+
+// Local counts in this process for the time that s can't answer. A bucket goes on from what s last said of it, as far as
+// that is remembered (the latest 131,072 buckets), so a process allows no more than it knows to be left: r processes
+// together at most r times that, beyond what s counted. s hears nothing of what was counted here.
+func Local(s Store) Store {
+	e := openEmbedded(Options{})
+	if r, ok := s.(*redisStore); ok {
+		e.recall = r.memory.recall
+	}
+	return e
 }
 
 // Validate tells what makes h impossible to count.

@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -14,8 +15,8 @@ import (
 )
 
 // credentialsOf tells the groups that the bearer of the client certificate may join: each DNS name of the certificate,
-// and the last path segment of each URI (spiffe://example.com/gateway/edge is of the group edge). Without TLS any group
-// is open: such a listener is on loopback only, which app sees to.
+// and what each URI names ([groupOf]). Without TLS any group is open: such a listener is on loopback only, which app sees
+// to.
 func credentialsOf(ctx context.Context) (groups []string, open bool, address string) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -37,11 +38,25 @@ func credentialsOf(ctx context.Context) (groups []string, open bool, address str
 	leaf := tls.State.VerifiedChains[0][0]
 	groups = slices.Clone(leaf.DNSNames)
 	for _, u := range leaf.URIs {
-		if at := strings.LastIndexByte(u.Path, '/'); at >= 0 && at+1 < len(u.Path) {
-			groups = append(groups, u.Path[at+1:])
+		if group := groupOf(u); group != "" {
+			groups = append(groups, group)
 		}
 	}
 	return groups, false, address
+}
+
+// groupOf is the group edge for spiffe://example.com/gateway/edge, "" for anything else: a mesh gives certificates to
+// workloads (spiffe://example.com/ns/shop/sa/edge) whose names are nothing to us. Whose trust domains count is settled
+// by the CA.
+func groupOf(u *url.URL) string {
+	if u.Scheme != "spiffe" || u.Hostname() == "" || u.Port() != "" || u.User != nil {
+		return ""
+	}
+	name, ok := strings.CutPrefix(u.Path, "/gateway/")
+	if !ok || strings.Contains(name, "/") || u.String() != "spiffe://"+u.Host+"/gateway/"+name {
+		return "" // the last: escapes, a query or a fragment
+	}
+	return name
 }
 
 // admit checks the node of a request. The first one says who the Envoy is; later ones may only say the same.

@@ -140,15 +140,16 @@ func TestGroupComesFromTheCertificate(t *testing.T) {
 		group string
 		want  string // cluster
 	}{
-		"DNS name":             {[]tls.Certificate{a.leaf([]string{"edge"})}, "edge", "of-edge"},
-		"URI":                  {[]tls.Certificate{a.leaf(nil, "spiffe://example.com/gateway/inner")}, "inner", "of-inner"},
-		"one of two":           {[]tls.Certificate{a.leaf([]string{"edge", "inner"})}, "inner", "of-inner"},
-		"another's":            {[]tls.Certificate{a.leaf([]string{"edge"})}, "inner", ""},
-		"part of a name":       {[]tls.Certificate{a.leaf([]string{"edge.example.com"})}, "edge", ""},
-		"wildcard":             {[]tls.Certificate{a.leaf([]string{"*"})}, "edge", ""},
-		"first segment of URI": {[]tls.Certificate{a.leaf(nil, "spiffe://example.com/edge/x")}, "edge", ""},
-		"common name only":     {[]tls.Certificate{a.leaf(nil)}, "edge", ""},
-		"none":                 {nil, "edge", ""},
+		"DNS name":           {[]tls.Certificate{a.leaf([]string{"edge"})}, "edge", "of-edge"},
+		"URI":                {[]tls.Certificate{a.leaf(nil, "spiffe://example.com/gateway/inner")}, "inner", "of-inner"},
+		"one of two":         {[]tls.Certificate{a.leaf([]string{"edge", "inner"})}, "inner", "of-inner"},
+		"another's":          {[]tls.Certificate{a.leaf([]string{"edge"})}, "inner", ""},
+		"part of a name":     {[]tls.Certificate{a.leaf([]string{"edge.example.com"})}, "edge", ""},
+		"wildcard":           {[]tls.Certificate{a.leaf([]string{"*"})}, "edge", ""},
+		"workload of a mesh": {[]tls.Certificate{a.leaf(nil, "spiffe://example.com/ns/shop/sa/edge")}, "edge", ""},
+		"one gateway of two": {[]tls.Certificate{a.leaf(nil, "spiffe://a.test/gateway/edge", "spiffe://b.test/gateway/inner")}, "inner", "of-inner"},
+		"common name only":   {[]tls.Certificate{a.leaf(nil)}, "edge", ""},
+		"none":               {nil, "edge", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -163,6 +164,40 @@ func TestGroupComesFromTheCertificate(t *testing.T) {
 				t.Errorf("got %v, %v; want %s", got, err, test.want)
 			}
 		})
+	}
+}
+
+func TestURIsThatNameAGroup(t *testing.T) {
+	for raw, want := range map[string]string{
+		"spiffe://example.com/gateway/edge":        "edge",
+		"spiffe://other.example/gateway/edge-1.eu": "edge-1.eu",
+		"spiffe://example.com/ns/shop/sa/edge":     "",
+		"spiffe://example.com/edge":                "",
+		"spiffe://example.com/edge/x":              "",
+		"spiffe://example.com/ns/x/gateway/edge":   "",
+		"spiffe://example.com/gateway/edge/x":      "",
+		"spiffe://example.com/gateway/edge/":       "",
+		"spiffe://example.com/gateway/":            "",
+		"spiffe://example.com/gateway":             "",
+		"spiffe://example.com//gateway/edge":       "",
+		"spiffe://example.com/gateway/ed%67e":      "",
+		"spiffe://example.com/gateway/x%2Fedge":    "",
+		"spiffe://example.com/gateway/edge?x":      "",
+		"spiffe://example.com/gateway/edge#x":      "",
+		"spiffe://u@example.com/gateway/edge":      "",
+		"spiffe://example.com:80/gateway/edge":     "",
+		"spiffe:///gateway/edge":                   "",
+		"spiffe:/gateway/edge":                     "",
+		"https://example.com/gateway/edge":         "",
+		"urn:gateway:edge":                         "",
+	} {
+		u, err := url.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := groupOf(u); got != want {
+			t.Errorf("%s names the group %q, want %q", raw, got, want)
+		}
 	}
 }
 

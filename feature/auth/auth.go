@@ -58,7 +58,7 @@ func (*Setting) PolicySchema(*policy.Schemas) map[string]any {
 	}}
 }
 
-// Check holds the list against the entries that there are.
+// Check holds the list against the entries that there are, and the merged one against the routes around.
 func (s *Setting) Check(c *policy.Check) {
 	if s.None {
 		return
@@ -77,6 +77,7 @@ func (s *Setting) Check(c *policy.Check) {
 			c.Ref(at, "auth", name)
 		}
 	}
+	s.warnReach(c)
 }
 
 // KnowsCaller tells whether requests that pass have a consumer and claims, for limits to count by.

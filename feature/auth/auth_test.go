@@ -12,6 +12,10 @@ import (
 
 func TestGolden(t *testing.T) { golden.Run(t, "testdata", auth.Kind, passwordKind) }
 
+func TestWaysAroundAuthAreWarnedOf(t *testing.T) {
+	golden.Run(t, "testdata/around", auth.Kind, passwordKind, policy.Define[paths]("paths", policy.Layers, ""))
+}
+
 // password stands for a way to tell who calls.
 type password string
 
@@ -22,6 +26,12 @@ func (*password) Check(*policy.Check) {}
 func (p *password) Provider(name string) companion.Provider {
 	return companion.Provider{Name: name, JWT: &companion.JWT{Issuer: string(*p)}}
 }
+
+// paths stands for the key that lets paths through which strict refuses.
+type paths string
+
+func (paths) Values() []string     { return []string{"strict", "lenient"} }
+func (*paths) Check(*policy.Check) {}
 
 // names stands for what a consumer is known by, and quota for limits.
 type (

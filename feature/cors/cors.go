@@ -207,24 +207,33 @@ func regex(re string) *matcherv3.StringMatcher {
 }
 
 // preflight is the route of the OPTIONS request that a browser sends first. It carries neither the method nor the
-// headers of the request to come, so that the route itself may not match; it names the method, though.
+// headers of the request to come, so that the route itself may not match; it names the method, though. The filter has
+// to answer: were a request to pass it, this route would carry it around the auth of the others. To the filter an
+// empty header is none, so that both have to say something; and the route leads nowhere.
 func preflight(methods []string) *routev3.Route {
-	asked := present("access-control-request-method")
+	asked := ".+"
 	if len(methods) > 0 {
-		asked = matching("access-control-request-method", regex(strings.Join(quoted(methods), "|")))
+		asked = strings.Join(quoted(methods), "|")
 	}
 	options := &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: "OPTIONS"}}
 	return &routev3.Route{
 		Match: &routev3.RouteMatch{
-			Headers: []*routev3.HeaderMatcher{matching(":method", options), present("origin"), asked},
+			Headers: []*routev3.HeaderMatcher{
+				matching(":method", options),
+				matching("origin", regex(".+")),
+				matching("access-control-request-method", regex(asked)),
+			},
 		},
+		Action: &routev3.Route_Route{Route: nowhere()},
 	}
 }
 
-func present(header string) *routev3.HeaderMatcher {
-	return &routev3.HeaderMatcher{
-		Name:                 header,
-		HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
+// nowhere has no backend: it asks for one by a header that no request has, since clients' x-envoy- headers are removed
+// before routing. The filter takes no part in routes that answer by themselves, so that it can't be one of them.
+func nowhere() *routev3.RouteAction {
+	return &routev3.RouteAction{
+		ClusterSpecifier:            &routev3.RouteAction_ClusterHeader{ClusterHeader: "x-envoy-nowhere"},
+		ClusterNotFoundResponseCode: routev3.RouteAction_NOT_FOUND,
 	}
 }
 

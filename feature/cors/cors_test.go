@@ -79,6 +79,50 @@ func TestBrowsers(t *testing.T) {
 	}
 }
 
+const besideAuth = `
+gateways: {edge: {listeners: {http: {port: 10000}}}}
+services: {orders: {endpoints: [%q]}, gone: {endpoints: ["127.0.0.1:1"]}}
+routes:
+  get:
+    hostnames: [a.test]
+    match: {path: /m, methods: [GET]}
+    backends: {orders: 1}
+    cors: {allowOrigins: ["https://app.test"]}
+  any: {hostnames: [a.test], match: {path: /any}, backends: {orders: 1}, cors: {allowOrigins: ["*"]}}
+  closed: {hostnames: [a.test], match: {path: /m}, backends: {gone: 1}}
+`
+
+// What looks like a preflight must not take the preflight's route to the backend of a route with cors: here that would
+// be 200, and the route that the request is for has no backend, 503. The filter's own answers have no body.
+func TestNoPreflightReachesBackend(t *testing.T) {
+	envoy := golden.Serve(t, fmt.Sprintf(besideAuth, golden.Backend(t, golden.Echo)), cors.Kind)
+	const method = "Access-Control-Request-Method: "
+	for _, tt := range []struct {
+		path, headers string
+		status        int
+	}{
+		{"/m", "Origin: https://app.test\r\n" + method + "GET\r\n", 200},
+		{"/m", "Origin: https://evil.test\r\n" + method + "GET\r\n", 200},
+		{"/m", "Origin:\r\nOrigin: https://app.test\r\n" + method + "GET\r\n", 200},
+		{"/m", "Origin: https://app.test\r\nOrigin:\r\n" + method + "GET\r\n", 200},
+		{"/m", "Origin:\r\n" + method + "GET\r\n", 503},
+		{"/m", "Origin: \t \r\n" + method + "GET\r\n", 503},
+		{"/m", method + "GET\r\n", 503},
+		{"/m", "Origin: https://app.test\r\n" + method + "\r\n", 503},
+		{"/m", "Origin: https://app.test\r\n" + method + "\r\n" + method + "GET\r\n", 200},
+		{"/m", "Origin: https://app.test\r\n" + method + "GET\r\n" + method + "\r\n", 200},
+		{"/m", "Origin: https://app.test\r\n" + method + "POST\r\n", 503},
+		{"/m", "Origin:\r\n" + method + "GET\r\nX-Envoy-Nowhere: orders\r\n", 503},
+		{"/any", "Origin: https://app.test\r\n" + method + "GET\r\n", 200},
+		{"/any", "Origin: https://app.test\r\n" + method + "GET\r\nX-Envoy-Nowhere: orders\r\n", 200},
+	} {
+		request := "OPTIONS " + tt.path + " HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n" + tt.headers + "\r\n"
+		if got := envoy.Raw(t, request); got.Status != tt.status || got.Status == 200 && got.Body != "" {
+			t.Errorf("%s %q: status %d %q, want %d", tt.path, tt.headers, got.Status, got.Body, tt.status)
+		}
+	}
+}
+
 // Envoy's own answers can be read too: a page that can't read a 503 or 401 can't tell it from a broken network.
 func TestPagesCanReadRefusals(t *testing.T) {
 	envoy := golden.Serve(t, fmt.Sprintf(live, golden.Backend(t, careless)), cors.Kind)

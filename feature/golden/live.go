@@ -1,10 +1,12 @@
 package golden
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -169,6 +171,27 @@ func (e *Envoy) Ask(t *testing.T, method, host, path string, headers ...string) 
 	if err != nil {
 		t.Fatal(err)
 	}
+	return Answer{resp.StatusCode, resp.Header, string(body)}
+}
+
+// Raw sends the bytes of a request as they are, which no HTTP client would do.
+func (e *Envoy) Raw(t *testing.T, request string) Answer {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(e.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatalf("%q: %v", request, err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
 	return Answer{resp.StatusCode, resp.Header, string(body)}
 }
 

@@ -48,37 +48,66 @@ func (s *Identities) Check(c *policy.Check) {
 		if len(names) == 0 {
 			c.Errorf(entry, "name at least one identity")
 		}
+		seen := make(map[string]bool, len(names))
 		for i, name := range names {
-			at := entry
-			if len(names) > 1 {
-				at = fmt.Sprintf("%s[%d]", entry, i)
+			at := place{entry, i, len(names)}
+			switch {
+			case name == "":
+				c.Errorf(at.path(), "want the name that tokens have, got nothing")
+			case seen[name]:
+				c.Errorf(at.path(), "the identity %q stands here twice", entry+"/"+name).Hintf("remove one of the two")
+			default:
+				checkUnique(c, at, entry+"/"+name)
 			}
-			if name == "" {
-				c.Errorf(at, "want the name that tokens have, got nothing")
-				continue
-			}
-			checkUnique(c, at, entry, name, slices.Contains(names[:i], name))
+			seen[name] = true
 		}
 	}
 }
 
-func checkUnique(c *policy.Check, at, entry, name string, twice bool) {
-	if twice {
-		c.Errorf(at, "the identity %q stands here twice", entry+"/"+name).Hintf("remove one of the two")
-		return
+// place is where a name stands below the setting.
+type place struct {
+	entry    string
+	i, among int
+}
+
+func (p place) path() string {
+	if p.among == 1 {
+		return p.entry
 	}
-	for _, other := range c.Model().Consumers {
-		if other.Name >= c.Entry().Name {
-			return // told at the later name
-		}
-		for set, ids := range policy.Each[*Identities](other.Settings) {
-			if slices.Contains((*ids)[entry], name) {
-				p := c.Errorf(at, "the identity %q is the consumer %q too", entry+"/"+name, other.Name).
-					Hintf("an identity belongs to one consumer: remove it from %q or %q", other.Name, c.Entry().Name)
-				p.Also = append(p.Also, set.Pos())
+	return fmt.Sprintf("%s[%d]", p.entry, p.i)
+}
+
+// owners are the consumers that identities belong to, the first by name where there are several.
+type owners map[string]owner
+
+type owner struct {
+	consumer string
+	pos      policy.Pos
+}
+
+func newOwners(m *policy.Model) owners {
+	all := owners{}
+	for _, c := range m.Consumers {
+		for set, ids := range policy.Each[*Identities](c.Settings) {
+			for _, id := range ids.Identities() {
+				if _, taken := all[id]; !taken {
+					all[id] = owner{c.Name, set.Pos()}
+				}
 			}
 		}
 	}
+	return all
+}
+
+// checkUnique refuses an identity that is another consumer's too; it is told at the later name.
+func checkUnique(c *policy.Check, at place, identity string) {
+	first, ok := policy.Once(c, func() owners { return newOwners(c.Model()) })[identity]
+	if !ok || first.consumer == c.Entry().Name {
+		return
+	}
+	p := c.Errorf(at.path(), "the identity %q is the consumer %q too", identity, first.consumer).
+		Hintf("an identity belongs to one consumer: remove it from %q or %q", first.consumer, c.Entry().Name)
+	p.Also = append(p.Also, first.pos)
 }
 
 // Identities are the names, each with the auth entry before it, so that equal names of two issuers stay apart.

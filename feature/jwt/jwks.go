@@ -24,7 +24,10 @@ func (k *JWKS) DecodePolicy(d *policy.Decode, n *policy.Node) {
 	case n.Kind == policy.Scalar:
 		k.URL = n.Text
 		if err := auth.CheckURL(n.Text); err != nil {
-			d.Errorf(n, "%v", err).Hintf("write an https URL, {file: keys.json} or {keys: […]}")
+			p := d.Errorf(n, "%v", err).Hintf("write an https URL, {file: keys.json} or {keys: […]}")
+			if strings.ContainsAny(n.Text, "@?") {
+				p.Hide()
+			}
 		}
 	case n.Kind == policy.Map && len(n.Keys) == 1 && file != nil && file.Kind == policy.Scalar:
 		k.file(d, file)
@@ -64,7 +67,7 @@ func keysHint(err error) string {
 }
 
 func looksLikePath(s string) bool {
-	return !strings.Contains(s, "://") && (strings.HasSuffix(s, ".json") || strings.HasPrefix(s, "."))
+	return !strings.Contains(s, "://") && !strings.ContainsAny(s, "@?") && (strings.HasSuffix(s, ".json") || strings.HasPrefix(s, "."))
 }
 
 // plain is a node as JSON has it.

@@ -36,13 +36,20 @@ const (
 	filter = "legation.guard"
 	// denial names the policy that refuses; envoy's local replies turn its 403 into 400.
 	denial = "guard"
-	// tricky is a path that two readers may take for two paths: parameters (;), backslashes, encoded NUL, percent,
-	// slash and backslash, overlong UTF-8, broken percent signs, anything but visible ASCII. The query is left alone.
-	// Envoy has normalised the path before. RE2 may make at most 100 instructions of it, else Envoy refuses it.
-	tricky = `[^?]*(;|\\|%00|%25|%2[fF]|%5[cC]|%[cC][01]|%([^0-9a-fA-F]|$|[0-9a-fA-F]([^0-9a-fA-F]|$))|[^\x21-\x7e]).*`
 )
 
-// Filters puts the guard first into every chain, switched on, also for requests that no route matches.
+// tricky is the paths that two readers may take for two paths. The query is left alone; Envoy has normalised the path
+// before. RE2 may make at most 100 instructions of each, else Envoy refuses it.
+var tricky = []string{
+	// Parameters (;), backslashes, encoded percent signs and slashes, broken escapes, anything but visible ASCII.
+	`[^?]*(;|\\|%25|%2[fF]|%3[bB]|%5[cC]|%([^0-9a-fA-F]|$|[0-9a-fA-F]([^0-9a-fA-F]|$))|[^\x21-\x7e]).*`,
+	// Encoded controls (NUL, line ends …), overlong UTF-8 of two to four bytes, and what no UTF-8 has.
+	`[^?]*%([01][0-9a-fA-F]|7[fF]|[cC][01]|[eE]0%[89]|[fF]0%8|[fF][5-9a-fA-F]).*`,
+	// Segments that end in a dot or a space: some servers drop it.
+	`[^?]*(\.|%20)([/?].*)?`,
+}
+
+// Filters puts the guard into every chain before what looks at the path, switched on also where no route matches.
 func (*Setting) Filters(envoy.ListenerContext) []envoy.Filter {
 	return []envoy.Filter{{Name: filter, Phase: envoy.Guard, Config: guard(), Enabled: true}}
 }
@@ -56,11 +63,15 @@ func (s *Setting) Route(envoy.RouteContext) envoy.RouteParts {
 }
 
 func guard() *rbacfilterv3.RBAC {
+	var permissions []*rbacv3.Permission
+	for _, regex := range tricky {
+		permissions = append(permissions, &rbacv3.Permission{Rule: &rbacv3.Permission_Header{Header: pathMatches(regex)}})
+	}
 	return &rbacfilterv3.RBAC{
 		Rules: &rbacv3.RBAC{
 			Action: rbacv3.RBAC_DENY,
 			Policies: map[string]*rbacv3.Policy{denial: {
-				Permissions: []*rbacv3.Permission{{Rule: &rbacv3.Permission_Header{Header: pathMatches(tricky)}}},
+				Permissions: permissions,
 				Principals:  []*rbacv3.Principal{{Identifier: &rbacv3.Principal_Any{Any: true}}},
 			}},
 		},

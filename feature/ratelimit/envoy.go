@@ -19,9 +19,10 @@ import (
 )
 
 // What becomes of a request when the companion can't be reached is Envoy's per filter, not per limit: so there are two.
+// All limits of a route go through one of them, since they are one decision.
 const (
-	open   = "legation.limit.open"   // onError: local and allow
-	closed = "legation.limit.closed" // onError: deny
+	open   = "legation.limit.open"
+	closed = "legation.limit.closed" // where a limit has onError: deny
 )
 
 // timeout lies above the companion's slowest answer, 15 ms, and what a busy machine adds. Envoy's default is 20 ms.
@@ -36,7 +37,7 @@ func (*Setting) Filters(envoy.ListenerContext) []envoy.Filter {
 }
 
 // Route sends the descriptors of the limits of all layers. Where the callers are known it sends none: auth's callout
-// counts these limits too.
+// counts these limits too. A backend's own RateLimit-* headers would stand beside ours, which the filter only adds.
 func (s *Setting) Route(c envoy.RouteContext) envoy.RouteParts {
 	if knowsCaller(c.Route) {
 		return envoy.RouteParts{}
@@ -44,22 +45,21 @@ func (s *Setting) Route(c envoy.RouteContext) envoy.RouteParts {
 	if first, ok := policy.Find[*Setting](c.Route.Settings); ok && first != s {
 		return envoy.RouteParts{} // the outermost layer speaks for all
 	}
-	limits := map[string][]*routev3.RateLimit{}
+	var limits []*routev3.RateLimit
+	name := open
 	for set, each := range policy.Each[*Setting](c.Route.Settings) {
 		for i := range each.Limits {
 			l := each.limit(set.Layer, i)
-			name := open
 			if l.OnError == ratelimit.Deny {
 				name = closed
 			}
-			limits[name] = append(limits[name], descriptor(l))
+			limits = append(limits, descriptor(l))
 		}
 	}
-	filters := map[string]proto.Message{}
-	for name, list := range limits {
-		filters[name] = &rlfilterv3.RateLimitPerRoute{RateLimits: list}
+	return envoy.RouteParts{
+		Route:   &routev3.Route{ResponseHeadersToRemove: []string{"ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"}},
+		Filters: map[string]proto.Message{name: &rlfilterv3.RateLimitPerRoute{RateLimits: limits}},
 	}
-	return envoy.RouteParts{Filters: filters}
 }
 
 func callout(name string, deny bool) *rlfilterv3.RateLimit {
@@ -73,6 +73,7 @@ func callout(name string, deny bool) *rlfilterv3.RateLimit {
 		StatusOnError: &typev3.HttpStatus{Code: typev3.StatusCode(http.StatusServiceUnavailable)},
 		// gRPC clients retry UNAVAILABLE at once.
 		RateLimitedAsResourceExhausted: true,
+		DisableXEnvoyRatelimitedHeader: true,
 	}
 }
 

@@ -128,8 +128,35 @@ func (s *Setting) Check(c *policy.Check) {
 		s.checkLimit(c, i)
 		s.checkHeaders(c, i)
 	}
+	s.checkNumber(c)
 	if r := c.Route(); r != nil && len(r.Backends) == 0 && !knowsCaller(r) && c.Set().Layer.Place == policy.InRoute {
 		c.Warnf("", "limits do nothing here: Envoy counts requests to a backend only").Hintf("with auth on the route they are counted")
+	}
+}
+
+// maxLimits hold on a route at most. Each may carry a request's headers once, of 32 KiB at most, and the companion reads
+// messages of 1 MiB; one that it doesn't read would pass where the filter fails open.
+const maxLimits = 24
+
+// checkNumber counts the limits of all layers; the nearest that has too many beside it is named.
+func (s *Setting) checkNumber(c *policy.Check) {
+	r := c.Route()
+	if r == nil {
+		if len(s.Limits) > maxLimits {
+			c.Errorf("", "%d limits in one list, at most %d", len(s.Limits), maxLimits).Hintf("keep those that matter")
+		}
+		return
+	}
+	n := 0
+	var nearest *Setting
+	for _, each := range policy.Each[*Setting](r.Settings) {
+		n += len(each.Limits)
+		nearest = each
+	}
+	if n > maxLimits && s == nearest && len(s.Limits) <= maxLimits {
+		p := c.Errorf("", "%d limits of all layers hold on the route %q, at most %d", n, r.Name, maxLimits)
+		p.Hintf("keep those that matter, or replace the outer ones with replace: true")
+		p.Also = append(p.Also, r.Pos)
 	}
 }
 

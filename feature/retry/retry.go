@@ -95,7 +95,7 @@ func (r *Condition) DecodePolicy(d *policy.Decode, n *policy.Node) {
 	case n.Text == "retriable-status-codes":
 		d.Errorf(n, "status codes are listed themselves").Hintf("write retryOn: [connect-failure, 503]")
 	default:
-		d.Errorf(n, "%q is not a condition", n.Text).Hintf("want a status code or one of %s", strings.Join(conditions, ", "))
+		d.Errorf(n, "%q is not a condition", n.Text).Hintf("want a status code such as 503, or a condition such as %s", strings.Join(conditions[:4], ", "))
 	}
 }
 

@@ -2,7 +2,6 @@ package retry_test
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -32,7 +31,7 @@ func TestAttempts(t *testing.T) {
 		tries.Add(1)
 		w.WriteHeader(503)
 	})
-	envoy := golden.Serve(t, fmt.Sprintf(live, failing, dead(t), golden.Backend(t, golden.Echo)), retry.Kind)
+	envoy := golden.Serve(t, fmt.Sprintf(live, failing, golden.Dead(t), golden.Backend(t, golden.Echo)), retry.Kind)
 	for host, want := range map[string]int32{"none.test": 1, "default.test": 1, "code.test": 4, "other.test": 1} {
 		tries.Store(0)
 		// What clients ask for by header doesn't count.
@@ -46,14 +45,4 @@ func TestAttempts(t *testing.T) {
 			t.Errorf("one of two endpoints is dead: status %d, want 200 from the other", got)
 		}
 	}
-}
-
-// dead is an address that nobody listens at.
-func dead(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

@@ -25,14 +25,8 @@ var Kind = policy.Define[Setting]("rewrite", policy.InRoute, doc)
 type Setting struct {
 	Prefix   string `policy:"prefix" doc:"takes the place of the path prefix that the route matches"`
 	Path     string `policy:"path" doc:"takes the place of the whole path; the query stays"`
-	Regex    Regex  `policy:"regex" doc:"replaces what a pattern matches in the path"`
+	Regex    Regex  `policy:"regex" doc:"takes the place of a path that a pattern matches"`
 	Hostname string `policy:"hostname" doc:"the host that the backend gets"`
-}
-
-// Regex replaces each match of a pattern.
-type Regex struct {
-	Pattern      policy.Regex `policy:"pattern,required" doc:"RE2, anywhere in the path; ^ and $ tie it to the ends"`
-	Substitution string       `policy:"substitution" doc:"what takes its place, nothing by default; \\1 to \\9 are the groups"`
 }
 
 // Check wants at most one way to change the path, and one that fits how the route matches.
@@ -95,39 +89,6 @@ func checkPath(c *policy.Check, field, path string) {
 		c.Errorf(field, "%q holds empty or dotted segments, which servers read in different ways", path)
 	}
 }
-
-func (r *Regex) check(c *policy.Check) {
-	re, err := regexp.Compile(string(r.Pattern))
-	if err != nil {
-		return // reported where it was read
-	}
-	const field = "regex.substitution"
-	if !keepsSlash(string(r.Pattern), r.Substitution) {
-		c.Errorf(field, "the path would not always begin with a slash").
-			Hintf(`begin it with /, or with \1 where the pattern begins with a group such as (/.+)`)
-	}
-	if strings.Contains(r.Substitution, "//") || strings.ContainsAny(r.Substitution, "?# ") || strings.ContainsFunc(r.Substitution, control) {
-		c.Errorf(field, "holds what cannot stand in a path: a query, spaces or an empty segment")
-	}
-	rest := r.Substitution
-	for {
-		_, after, found := strings.Cut(rest, `\`)
-		if !found {
-			return
-		}
-		if after == "" || after[0] < '0' || after[0] > '9' {
-			c.Errorf(field, `a backslash stands before the number of a group: \1`)
-			return
-		}
-		if n := int(after[0] - '0'); n > re.NumSubexp() {
-			c.Errorf(field, `\%d: the pattern has %d groups`, n, re.NumSubexp()).Hintf("groups stand in parentheses")
-			return
-		}
-		rest = after[1:]
-	}
-}
-
-func control(r rune) bool { return r < ' ' || r == 0x7f }
 
 // Route writes the rewrite into the route's action, and keeps what the client asked for in headers.
 func (s *Setting) Route(c envoy.RouteContext) envoy.RouteParts {

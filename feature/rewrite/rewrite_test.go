@@ -22,6 +22,10 @@ routes:
     hostnames: [regex.test]
     backends: {orders: 1}
     rewrite: {regex: {pattern: "^/users/([0-9]+)(/.*)?$", substitution: '/u/\1\2'}}
+  swap:
+    hostnames: [swap.test]
+    backends: {orders: 1}
+    rewrite: {regex: {pattern: "^(/.*)/v([0-9]+)/([^/]+)$", substitution: '/.v\2\1/\3'}}
   host: {hostnames: [host.test], backends: {orders: 1}, rewrite: {hostname: orders.internal}}
 `
 
@@ -40,6 +44,9 @@ func TestBackendGetsPath(t *testing.T) {
 		{"full.test", "/any/thing?a=b", "/a%20b?a=b"},
 		{"regex.test", "/users/7/orders?a=b", "/u/7/orders?a=b"},
 		{"regex.test", "/users/x", "/users/x"},
+		{"regex.test", "/users/7..", "/users/7.."},
+		{"swap.test", "/a/b/v2/...x", "/.v2/a/b/...x"},
+		{"swap.test", "/a/v1/v2/v3/b?c=//../", "/.v3/a/v1/v2/b?c=//../"},
 	} {
 		got := envoy.Ask(t, "GET", tt.host, tt.path, "x-envoy-original-path", "/forged").Received(t)
 		if got.Path != tt.want {

@@ -1,0 +1,175 @@
+package auth
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/legation/legation/policy"
+)
+
+// Bounds of the search for ways around auth: it only warns, and a policy may have many thousands of routes.
+const (
+	maxLevels = 32      // of a path
+	maxBeside = 64      // routes of one host and path, the most general ones
+	maxPairs  = 500_000 // routes compared in one load
+)
+
+// warnReach warns where a caller gets around the auth of a route by what is not a secret: by leaving out a condition,
+// or by a path that another route lets through unread.
+func (s *Setting) warnReach(c *policy.Check) {
+	r := c.Route()
+	if r == nil || s.None {
+		return
+	}
+	all := policy.Once(c, func() *index { return newIndex(c.Model()) })
+	for _, host := range r.Hostnames {
+		all.around(r, host, func(o *policy.BoundRoute) bool {
+			if open(o) && lenient(o) {
+				warn(c, o, "the route %q takes paths that the backend may read as those of the route %q, and has no auth", o.Name, r.Name).
+					Hintf("take paths: lenient from %q, or write auth there too", o.Name)
+			}
+			return true
+		})
+		if conditions(r) == 0 {
+			continue
+		}
+		all.around(r, host, func(o *policy.BoundRoute) bool {
+			left := leftOut(r, o)
+			if left != "" && open(o) {
+				warn(c, o, "%s, what is meant for the route %q reaches the route %q, which has no auth", left, r.Name, o.Name).
+					Hintf("write auth in %q too, or conditions that leave the others out, such as methods: [GET, HEAD]", o.Name)
+			}
+			return left == ""
+		})
+	}
+}
+
+func warn(c *policy.Check, o *policy.BoundRoute, format string, args ...any) *policy.Problem {
+	p := c.Warnf("", format, args...)
+	p.Also = append(p.Also, o.Pos)
+	if c.Set().Layer.Place != policy.InRoute {
+		p.Also = append(p.Also, c.Route().Pos)
+	}
+	return p
+}
+
+// open tells whether anyone may call the route, as far as is known.
+func open(r *policy.BoundRoute) bool {
+	s, ok := policy.Find[*Setting](r.Settings)
+	return (!ok || s.None) && !r.Broken(Kind.Key)
+}
+
+// lenient tells whether the route takes paths that two readers may take for two (feature/paths).
+func lenient(r *policy.BoundRoute) bool {
+	for set := range r.Settings.All("paths") {
+		return set.Node.Text == "lenient"
+	}
+	return false
+}
+
+// index finds the routes that a request for one route may reach too.
+type index struct {
+	routes map[spot][]*policy.BoundRoute // in order of precedence
+	pairs  int
+}
+
+type spot struct {
+	gateway *policy.Gateway
+	host    string
+	path    policy.PathMatch
+}
+
+func newIndex(m *policy.Model) *index {
+	all := &index{routes: map[spot][]*policy.BoundRoute{}}
+	for _, g := range m.Gateways {
+		for _, r := range g.Routes {
+			for _, host := range r.Hostnames {
+				at := spot{g, host, r.Match.Path}
+				all.routes[at] = append(all.routes[at], r)
+			}
+		}
+	}
+	return all
+}
+
+// around yields the routes of a host whose path is that of r or above it, the most specific first, until yield says no.
+func (x *index) around(r *policy.BoundRoute, host string, yield func(*policy.BoundRoute) bool) {
+	for _, path := range above(r.Match.Path) {
+		beside := x.routes[spot{r.Gateway, host, path}]
+		for _, o := range beside[max(0, len(beside)-maxBeside):] {
+			if x.pairs++; x.pairs > maxPairs || o != r && !yield(o) {
+				return
+			}
+		}
+	}
+}
+
+// above are the path itself and the prefixes that cover it.
+func above(p policy.PathMatch) []policy.PathMatch {
+	paths := []policy.PathMatch{p}
+	if p.Kind == policy.PathRegex {
+		return paths
+	}
+	value := p.Value
+	if p.Kind == policy.PathExact {
+		paths = append(paths, policy.PathMatch{Kind: policy.PathPrefix, Value: value})
+	}
+	for len(paths) < maxLevels && value != "/" && value != "" {
+		value = value[:strings.LastIndexByte(value, '/')]
+		if value != "" {
+			paths = append(paths, policy.PathMatch{Kind: policy.PathPrefix, Value: value})
+		}
+	}
+	if p.Value == "/" && p.Kind == policy.PathPrefix {
+		return paths
+	}
+	return append(paths, policy.PathMatch{Kind: policy.PathPrefix, Value: "/"})
+}
+
+func conditions(r *policy.BoundRoute) int {
+	return len(r.Match.Methods) + len(r.Match.Headers) + len(r.Match.Query)
+}
+
+// leftOut says what a request has to leave out so that o matches it and r does not; "" when o asks for something else,
+// or for as much as r.
+func leftOut(r, o *policy.BoundRoute) string {
+	a, b := &r.Match, &o.Match
+	if !within(b.Headers, a.Headers) || !within(b.Query, a.Query) || len(b.Methods) > 0 && !covers(b.Methods, a.Methods) {
+		return ""
+	}
+	var ways []string
+	if len(a.Methods) > 0 && len(b.Methods) != len(a.Methods) {
+		ways = append(ways, "with another method")
+	}
+	for _, v := range a.Headers {
+		if !within([]policy.ValueMatch{v}, b.Headers) {
+			ways = append(ways, fmt.Sprintf("without the header %q", v.Name))
+		}
+	}
+	for _, v := range a.Query {
+		if !within([]policy.ValueMatch{v}, b.Query) {
+			ways = append(ways, fmt.Sprintf("without the query parameter %q", v.Name))
+		}
+	}
+	return strings.Join(ways, " or ")
+}
+
+// covers tells whether all of some are among methods.
+func covers(methods, some []string) bool {
+	return len(some) > 0 && !slices.ContainsFunc(some, func(m string) bool { return !slices.Contains(methods, m) })
+}
+
+// within tells whether each of some is among all.
+func within(some, all []policy.ValueMatch) bool {
+	return !slices.ContainsFunc(some, func(v policy.ValueMatch) bool {
+		return !slices.ContainsFunc(all, func(o policy.ValueMatch) bool { return same(v, o) })
+	})
+}
+
+func same(a, b policy.ValueMatch) bool {
+	if (a.Present == nil) != (b.Present == nil) || a.Present != nil && *a.Present != *b.Present {
+		return false
+	}
+	return a.Name == b.Name && a.Exact == b.Exact && a.Regex == b.Regex
+}

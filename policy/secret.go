@@ -1,0 +1,158 @@
+package policy
+
+import (
+	"bytes"
+	"strings"
+)
+
+// secretLines tells which lines of a file hold what should not be shown again: values of keys that are named as
+// secrets, whatever the language knows of them, private keys, and URLs with a user or a query. It goes by the text and
+// not by the tree: a file that is not YAML has secrets too. What is indented below such a key goes with it. Each line
+// is reported by its number, from 1.
+func secretLines(content []byte, report func(line int)) {
+	s := scan{deeper: -1}
+	number := 0
+	for line := range bytes.Lines(content) {
+		number++
+		if s.secret(line) {
+			report(number)
+		}
+	}
+}
+
+// scan is the reading of one file.
+type scan struct {
+	deeper int  // lines indented deeper than this belong to a secret; -1: none
+	list   bool // so do list items in that very column
+	pem    bool // within a private key
+}
+
+func (s *scan) secret(line []byte) bool {
+	text := bytes.TrimSpace(line)
+	indent := len(line) - len(bytes.TrimLeft(line, " "))
+	switch {
+	case s.pem || bytes.Contains(text, []byte("PRIVATE KEY-----")):
+		s.pem = !bytes.Contains(text, []byte("-----END"))
+		return true
+	case s.deeper >= 0 && (len(text) == 0 || indent > s.deeper || s.list && indent == s.deeper && text[0] == '-'):
+		return true
+	}
+	s.deeper = -1
+	if holdsKey(text) {
+		s.deeper, s.list = indent, text[0] != '-' && text[len(text)-1] == ':'
+		return true
+	}
+	return holdsURL(text)
+}
+
+// holdsKey tells whether one of the keys on a line is named as secrets are.
+func holdsKey(line []byte) bool {
+	for {
+		at := bytes.IndexByte(line, ':')
+		if at < 0 {
+			return false
+		}
+		before := bytes.TrimRight(line[:at], " \t\"'")
+		start := bytes.LastIndexAny(before, " \t{[,\"'?") + 1
+		if isSecret(before[start:], line[at+1:]) {
+			return true
+		}
+		line = line[at+1:]
+	}
+}
+
+// secretWords are parts of names of secrets, in lower case without dashes and underscores.
+var secretWords = [][]byte{
+	[]byte("secret"), []byte("password"), []byte("passwd"), []byte("passphrase"), []byte("token"), []byte("apikey"),
+	[]byte("privatekey"), []byte("accesskey"), []byte("signingkey"), []byte("credential"),
+}
+
+// isSecret tells whether a key that has a value after it is named as secrets are; k, d and the others are those of JSON
+// web keys.
+func isSecret(name, value []byte) bool {
+	var plain [64]byte // the name in lower case, without dashes and underscores
+	n := 0
+	for _, c := range name {
+		switch {
+		case c == '-' || c == '_':
+		case n == len(plain):
+			return false
+		default:
+			plain[n] = c | 0x20
+			n++
+		}
+	}
+	name = plain[:n]
+	switch string(name) {
+	case "key", "pass", "pwd", "authorization", "proxyauthorization":
+		return !harmless(value)
+	case "k", "d", "p", "q", "dp", "dq", "qi":
+		value = bytes.Trim(value, " \t\"'")
+		return len(value) >= 16 && bytes.IndexFunc(value[:16], notBase64) < 0
+	}
+	for _, word := range secretWords {
+		if bytes.Contains(name, word) {
+			return !harmless(value)
+		}
+	}
+	return false
+}
+
+// harmless tells whether a value is one that says nothing: allowCredentials: true.
+func harmless(value []byte) bool {
+	value = bytes.TrimLeft(value, " \t\"'")
+	if end := bytes.IndexAny(value, " \t\"',}#\r\n"); end >= 0 {
+		value = value[:end]
+	}
+	switch string(value) {
+	case "true", "false", "off", "null":
+		return true
+	}
+	return false
+}
+
+func notBase64(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '+' && r != '/'
+}
+
+// holdsURL tells whether a line has a URL with a query, or a user and a password before an @.
+func holdsURL(line []byte) bool {
+	for rest := line; ; {
+		_, after, ok := bytes.Cut(rest, []byte("://"))
+		if !ok {
+			break
+		}
+		url, _, _ := bytes.Cut(after, []byte{' '})
+		if bytes.ContainsAny(url, "@?") {
+			return true
+		}
+		rest = after[len(url):]
+	}
+	for rest := line; ; {
+		before, after, ok := bytes.Cut(rest, []byte{'@'})
+		if !ok {
+			return false
+		}
+		if bytes.IndexByte(before[bytes.LastIndexAny(before, " \t\"'{[,")+1:], ':') > 0 {
+			return true
+		}
+		rest = after
+	}
+}
+
+// redact takes the user and the query out of a text that may be a URL.
+func redact(s string) string {
+	scheme, rest, isURL := strings.Cut(s, "://")
+	if isURL {
+		scheme += "://"
+	} else {
+		scheme, rest = "", s
+	}
+	if at := strings.LastIndexByte(rest, '@'); at > 0 {
+		rest = "…" + rest[at:]
+	}
+	if query := strings.IndexByte(rest, '?'); query >= 0 && isURL {
+		rest = rest[:query] + "?…"
+	}
+	return scheme + rest
+}

@@ -1,0 +1,95 @@
+package ratelimit
+
+import (
+	"unicode/utf8"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/proto" // the codec that it builds on
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// AnyText has a server read messages whose strings aren't UTF-8. Envoy hands on the bytes that a client sent in a
+// header, where grpc-go answers INTERNAL before any service is asked: and a filter that fails open lets the request pass
+// without its limits. A byte that is no part of UTF-8 is read as U+FFFD and its two hex digits, so that different values
+// stay different. Messages that are in order cost nothing more. It holds for all services of the server.
+func AnyText() grpc.ServerOption {
+	return grpc.ForceServerCodecV2(anyText{encoding.GetCodecV2("proto")})
+}
+
+// anyText is the proto codec, but for such strings.
+type anyText struct{ encoding.CodecV2 }
+
+// Unmarshal reads again, with the strings mended, what can't be read as it is.
+func (c anyText) Unmarshal(data mem.BufferSlice, v any) error {
+	err := c.CodecV2.Unmarshal(data, v)
+	m, ok := v.(proto.Message)
+	if err == nil || !ok {
+		return err
+	}
+	mended, changed := mend(nil, data.Materialize(), m.ProtoReflect().Descriptor(), maxDepth)
+	if !changed {
+		return err
+	}
+	proto.Reset(m)
+	return proto.Unmarshal(mended, m)
+}
+
+// maxDepth of messages within each other that are mended; no request nests so deep.
+const maxDepth = 32
+
+// mend appends the message in b to out with the strings made UTF-8, and tells whether any had to be. What isn't a
+// message of the type is copied as it is, for the decoder to refuse.
+func mend(out, b []byte, d protoreflect.MessageDescriptor, depth int) (_ []byte, changed bool) {
+	for len(b) > 0 {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return append(out, b...), changed
+		}
+		size := protowire.ConsumeFieldValue(number, kind, b[n:])
+		if size < 0 {
+			return append(out, b...), changed
+		}
+		field, value := b[:n+size], b[n:n+size]
+		b = b[n+size:]
+		inner, mended := mendField(value, kind, d.Fields().ByNumber(number), depth)
+		if !mended {
+			out = append(out, field...)
+			continue
+		}
+		changed = true
+		out = protowire.AppendBytes(protowire.AppendTag(out, number, kind), inner)
+	}
+	return out, changed
+}
+
+// mendField gives what stands in value instead, when that has to change.
+func mendField(value []byte, kind protowire.Type, f protoreflect.FieldDescriptor, depth int) ([]byte, bool) {
+	if kind != protowire.BytesType || f == nil {
+		return nil, false
+	}
+	content, _ := protowire.ConsumeBytes(value)
+	switch {
+	case f.Kind() == protoreflect.StringKind && !utf8.Valid(content):
+		return toUTF8(content), true
+	case f.Kind() == protoreflect.MessageKind && depth > 0:
+		return mend(nil, content, f.Message(), depth-1)
+	}
+	return nil, false
+}
+
+func toUTF8(b []byte) []byte {
+	const digits = "0123456789ABCDEF"
+	out := make([]byte, 0, 2*len(b))
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		if out = utf8.AppendRune(out, r); r == utf8.RuneError && n == 1 {
+			out = append(out, digits[b[0]>>4], digits[b[0]&15])
+		}
+		b = b[n:]
+	}
+	return out
+}

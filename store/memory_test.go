@@ -1,0 +1,257 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// scripts is how many scripts Redis ran.
+func scripts(t *testing.T, r *server) int {
+	t.Helper()
+	n := 0
+	for line := range strings.Lines(r.client().Info(t.Context(), "commandstats").Val()) {
+		var calls int
+		for _, name := range []string{"eval", "evalsha"} {
+			if c, err := fmt.Sscanf(line, "cmdstat_"+name+":calls=%d", &calls); err == nil && c == 1 {
+				n += calls
+			}
+		}
+	}
+	return n
+}
+
+func TestUsedUpBucketsAreNotAskedFor(t *testing.T) {
+	r := startRedis(t)
+	s := openReady(t, r.url())
+	for _, h := range []Hit{daily("spared", 3, 1), bucketGCRA("spared", 1, time.Hour, 3, 1)} {
+		other := daily("spared-other", 1000, 1)
+		for range 3 {
+			count(t, s, h, other)
+		}
+		want := count(t, s, h, other)
+		left := want[1].Remaining
+		before := scripts(t, r)
+		for range 2000 {
+			out := count(t, s, h, other)
+			if out[0].Allowed || out[0].Remaining != 0 || out[0].RetryAfter <= 0 || (out[0].Reset-want[0].Reset).Abs() > 10*time.Second {
+				t.Fatalf("%s: %+v, Redis said %+v", h.Algorithm, out[0], want[0])
+			}
+			if !out[1].Allowed || out[1].Remaining != left {
+				t.Fatalf("the other limit: %+v, want %d left", out[1], left)
+			}
+		}
+		if trips := scripts(t, r) - before; trips > 20 {
+			t.Errorf("%s: %d scripts for 2,000 refusals", h.Algorithm, trips)
+		}
+		more := h
+		if more.Burst *= 2; h.Algorithm == FixedWindow {
+			more.Limit *= 2
+		}
+		if got := count(t, s, more)[0]; !got.Allowed {
+			t.Errorf("%s: the limit was raised, yet %+v", h.Algorithm, got)
+		}
+	}
+}
+
+func TestSparedBucketsReopenInTime(t *testing.T) {
+	r := startRedis(t)
+	s := openReady(t, r.url())
+	h := Hit{Key: "reopen", Limit: 1, Window: 500 * time.Millisecond, Hits: 1}
+	for range 4 {
+		count(t, s, h)
+		o := count(t, s, h)[0]
+		if o.Allowed {
+			continue // the window ended in between
+		}
+		start := time.Now()
+		until(t, 2*time.Second, "the next window", func() bool { return count(t, s, h)[0].Allowed })
+		if off := time.Since(start) - o.RetryAfter; off.Abs() > 100*time.Millisecond {
+			t.Errorf("reopened %s off the time that was told", off)
+		}
+	}
+}
+
+func TestMemoryForgetsInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(10 * time.Second)
+		h := Hit{Key: "a", Limit: 10, Window: time.Minute, Hits: 1}
+		learn := func(left int64, reset time.Duration) {
+			m.keep(&h, &Outcome{Limit: 10, Remaining: left, Reset: reset}, m.now())
+		}
+		refuses := func(hits int64) bool {
+			more := h
+			more.Hits = hits
+			_, no := m.refuse([]Hit{more})
+			return no
+		}
+		learn(2, 30*time.Second)
+		if refuses(1) || refuses(2) || !refuses(3) {
+			t.Error("with 2 left: want 3 refused, no fewer")
+		}
+		learn(0, 30*time.Second)
+		time.Sleep(9 * time.Second)
+		if !refuses(1) {
+			t.Error("used up 9 s ago: want a refusal")
+		}
+		time.Sleep(time.Second)
+		if refuses(1) {
+			t.Error("10 s later Redis wants to be asked again")
+		}
+		if n, _, ok := m.recall(&h); !ok || n != 10 {
+			t.Errorf("recalls %d, %t; want 10 until the window ends", n, ok)
+		}
+		learn(0, 5*time.Second)
+		time.Sleep(5 * time.Second)
+		if _, _, ok := m.recall(&h); ok || refuses(1) {
+			t.Error("remembered past the window's end")
+		}
+		learn(0, time.Minute)
+		other := h
+		other.Window = time.Hour
+		if _, no := m.refuse([]Hit{other}); no {
+			t.Error("a limit with another window is refused")
+		}
+		late := m.now() - 1
+		learn(3, time.Minute)
+		m.keep(&h, &Outcome{Limit: 10, Reset: time.Minute}, late)
+		if refuses(1) {
+			t.Error("an older answer counts over a later one")
+		}
+	})
+}
+
+func TestMemoryIsBoundedAndKeepsWhatIsUsedUp(t *testing.T) {
+	m := newMemory(time.Hour)
+	spent := daily("spent", 10, 1)
+	m.keep(&spent, &Outcome{Limit: 10, Reset: time.Hour}, m.now())
+	for i := range 3 * shards * maxMemories {
+		h := daily(fmt.Sprint("key", i), 10, 1)
+		m.keep(&h, &Outcome{Limit: 10, Remaining: 9, Reset: time.Hour}, m.now())
+	}
+	n := 0
+	for i := range m.shards {
+		n += len(m.shards[i].buckets)
+	}
+	if n > shards*maxMemories {
+		t.Errorf("%d buckets are remembered, want at most %d", n, shards*maxMemories)
+	}
+	if _, no := m.refuse([]Hit{spent}); !no {
+		t.Error("a bucket that is used up made room for others")
+	}
+}
+
+func TestLocalGoesOnFromWhatRedisSaid(t *testing.T) {
+	r := startRedis(t)
+	s := openReady(t, r.url())
+	local := Local(s)
+	defer local.Close()
+	for _, h := range []Hit{daily("local", 10, 1), bucketGCRA("local", 1, time.Hour, 10, 1)} {
+		for range 7 {
+			count(t, s, h)
+		}
+		for i := range 5 {
+			if got := count(t, local, h)[0]; got.Allowed != (i < 3) {
+				t.Errorf("%s: hit %d beyond 7: %+v", h.Algorithm, i+1, got)
+			}
+		}
+	}
+	if got := count(t, local, daily("unseen", 10, 1))[0]; !got.Allowed || got.Remaining != 9 {
+		t.Errorf("a bucket that Redis was never asked for: %+v", got)
+	}
+}
+
+// decide is what the rate limit service does for onError: local.
+func decide(t *testing.T, s, local Store, h Hit) bool {
+	t.Helper()
+	out, err := s.Count(t.Context(), []Hit{h})
+	if err != nil {
+		out = count(t, local, h)
+	}
+	return out[0].Allowed
+}
+
+func TestExactWhileRedisStalls(t *testing.T) {
+	r := startRedis(t)
+	var stores, locals []Store
+	for range 3 {
+		s := open(t, Options{URL: r.url()})
+		until(t, 10*time.Second, "the store to be ready", func() bool { return s.Health().OK })
+		stores, locals = append(stores, s), append(locals, Local(s))
+	}
+	defer func() {
+		for _, l := range locals {
+			l.Close()
+		}
+	}()
+	h := daily("stalls", 100, 1)
+	allowed := 0
+	until(t, 10*time.Second, "the limit to be used up and known to be", func() bool {
+		all := 0
+		for i := range stores {
+			if decide(t, stores[i], locals[i], h) {
+				allowed++
+				all++
+			}
+		}
+		return all == 0
+	})
+	if allowed < 100 {
+		t.Errorf("%d allowed, want 100", allowed)
+	}
+	for range 3 {
+		r.signal(syscall.SIGSTOP)
+		resume := time.AfterFunc(60*time.Millisecond, func() { _ = r.cmd.Process.Signal(syscall.SIGCONT) })
+		start, further, i := time.Now(), 0, 0
+		for ; time.Since(start) < 300*time.Millisecond; i++ {
+			if decide(t, stores[i%3], locals[i%3], h) {
+				further++
+			}
+		}
+		resume.Stop()
+		if further > 0 {
+			t.Errorf("%d of %d calls allowed past the limit", further, i)
+		}
+	}
+}
+
+// TestShortStallsOpenNoBreaker has calls under way all the time.
+func TestShortStallsOpenNoBreaker(t *testing.T) {
+	r := startRedis(t)
+	s := open(t, Options{URL: r.url()}).(*redisStore)
+	healsWithin(t, s, time.Second)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	var late, n atomic.Int64
+	for w := range 8 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				start := time.Now()
+				_, _ = s.Count(ctx, []Hit{daily(fmt.Sprint("busy", w), 1<<40, 1)})
+				if n.Add(1); time.Since(start) > 15*time.Millisecond {
+					late.Add(1)
+				}
+			}
+		})
+	}
+	for range 3 {
+		r.signal(syscall.SIGSTOP)
+		time.AfterFunc(50*time.Millisecond, func() { _ = r.cmd.Process.Signal(syscall.SIGCONT) })
+		start := time.Now()
+		until(t, time.Second, "a while", func() bool { return time.Since(start) > 250*time.Millisecond })
+	}
+	cancel()
+	wg.Wait()
+	if !s.Health().OK {
+		t.Errorf("down after stalls of 50 ms: %s", s.Health().Reason)
+	}
+	if late.Load() > n.Load()/100+5 {
+		t.Errorf("%d of %d answers took longer than 15 ms", late.Load(), n.Load())
+	}
+}
