@@ -49,6 +49,7 @@ func newWatcher(dir string, log *slog.Logger) (*watcher, error) {
 func (w *watcher) run(ctx context.Context, changed func()) error {
 	defer w.events.Close()
 	rest := time.NewTimer(0)
+	unrest := time.Now() // since when it has not rested; zero while it does
 	ticker := time.NewTicker(poll)
 	defer rest.Stop()
 	defer ticker.Stop()
@@ -60,8 +61,14 @@ func (w *watcher) run(ctx context.Context, changed func()) error {
 			if !ok {
 				return fmt.Errorf("watch %s: the watch ended", w.dir)
 			}
-			if w.concerns(e.Name) {
-				w.follow(e)
+			if !w.concerns(e) {
+				continue
+			}
+			w.follow(e)
+			if unrest.IsZero() {
+				unrest = time.Now()
+			}
+			if time.Since(unrest) < poll { // one that never rests is read all the same, some time
 				rest.Reset(quiet)
 			}
 		case <-w.events.Errors: // an overflow: events were lost, so look
@@ -74,6 +81,7 @@ func (w *watcher) run(ctx context.Context, changed func()) error {
 				continue
 			}
 			changed()
+			unrest = time.Time{}
 		}
 	}
 }
@@ -123,11 +131,19 @@ func (w *watcher) add(folder string) {
 	}
 }
 
-// concerns tells whether a name has to do with the directory: the folders that hold it, or a link to it, are full of
-// what has not, such as a log that grows all the time.
-func (w *watcher) concerns(name string) bool {
-	return strings.HasPrefix(name+"/", w.root()+"/") ||
-		slices.ContainsFunc(w.way, func(on string) bool { return name == on || name == filepath.Dir(on) })
+// concerns tells whether an event has to do with the directory: the folders that hold it, or a link to it, are full of
+// what has not, such as a log that grows all the time; and so may be the directory itself.
+func (w *watcher) concerns(e fsnotify.Event) bool {
+	if slices.ContainsFunc(w.way, func(on string) bool { return e.Name == on || e.Name == filepath.Dir(on) }) {
+		return true
+	}
+	if !strings.HasPrefix(e.Name, w.root()+"/") {
+		return false
+	}
+	name := filepath.Base(e.Name)
+	// A folder, or a link to one: no ending, and ..data in mounted config maps.
+	folder := filepath.Ext(name) == "" || strings.HasPrefix(name, "..")
+	return policy.Wanted(name) || folder && e.Op != fsnotify.Write
 }
 
 // follow watches a folder as soon as it appears, so that what is written into it next is seen.

@@ -235,22 +235,28 @@ func TestDirectoryComesLater(t *testing.T) {
 	l.served(want)
 }
 
-// What is written without pause beside the directory, such as a log, does not hold changes up.
-func TestNoiseBesideTheDirectory(t *testing.T) {
+// What is written without pause beside the directory or in it, such as a log, does not hold changes up.
+func TestNoise(t *testing.T) {
 	t.Parallel()
-	dir := tree(t, map[string]string{"policy.yaml": whole(1)})
-	l := start(t, Options{Dir: dir})
-	first := revision(t, dir)
-	l.serves(first)
-	noise, err := os.Create(filepath.Join(filepath.Dir(dir), "legation.log"))
-	must(t, err)
-	defer noise.Close()
-	write(t, filepath.Join(dir, "policy.yaml"), whole(2))
-	second := revision(t, dir)
-	for end := time.Now().Add(patience); l.Outcome().Revision != second && time.Now().Before(end); {
-		pace(t, 1, step/4, func(int) { _, _ = noise.WriteString("GET / 200\n") })
+	for _, name := range []string{"../legation.log", "access.log", ".policy.yaml.swp", ".git/index"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := tree(t, map[string]string{"policy.yaml": whole(1)})
+			write(t, filepath.Join(dir, name), "")
+			l := start(t, Options{Dir: dir})
+			first := revision(t, dir)
+			l.serves(first)
+			noise, err := os.OpenFile(filepath.Join(dir, name), os.O_APPEND|os.O_WRONLY, 0)
+			must(t, err)
+			defer noise.Close()
+			write(t, filepath.Join(dir, "policy.yaml"), whole(2))
+			second := revision(t, dir)
+			for end := time.Now().Add(patience); l.Outcome().Revision != second && time.Now().Before(end); {
+				pace(t, 1, step/4, func(int) { _, _ = noise.WriteString("GET / 200\n") })
+			}
+			l.served(first, second)
+		})
 	}
-	l.served(first, second)
 }
 
 func TestWayTo(t *testing.T) {

@@ -109,6 +109,11 @@ func (w *walk) list(real string) ([]string, error) {
 	}
 }
 
+// Wanted tells whether [ReadFiles] reads files of this name, without its folder.
+func Wanted(name string) bool {
+	return !ignored(name) && (IsPolicy(name) || slices.Contains(referable, path.Ext(name)))
+}
+
 // ignored tells whether a name is a dotfile or what an editor leaves beside a file.
 func ignored(name string) bool {
 	return strings.HasPrefix(name, ".") || strings.HasSuffix(name, "~") || strings.HasSuffix(name, ".swp") ||
@@ -116,7 +121,7 @@ func ignored(name string) bool {
 }
 
 func (w *walk) entry(name, real string, depth int) error {
-	wanted := IsPolicy(name) || slices.Contains(referable, path.Ext(name))
+	wanted := Wanted(name)
 	real, info, err := w.follow(real)
 	switch {
 	case err != nil && wanted:
