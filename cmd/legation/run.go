@@ -14,22 +14,10 @@ and sample upstreams for the services that are marked sample: true. Ctrl-C ends 
 run left behind is adopted by the next one.`,
 		Example: `  legation run examples/quickstart`,
 		Args:    directory,
-		RunE: func(c *cobra.Command, args []string) error {
-			s, err := newSettings(c.Flags())
-			if err != nil {
-				return err
-			}
-			o, err := s.options(c, args[0])
-			if err != nil {
-				return err
-			}
-			return app.Run(c.Context(), o)
-		},
+		RunE:    process(app.Run),
 	}
-	processFlags(c.Flags())
-	_ = c.Flags().Set("log-level", "warn")
-	c.Flags().Lookup("log-level").DefValue = "warn" // the terminal is for the person who tries things out
-	c.Flags().Lookup("log-level").Changed = false
+	processFlags(c.Flags(), "warn") // the terminal is for the person who tries things out
+	c.Flags().String("companion-target", "", "where the Envoys find the companion, when it isn't this process")
 	c.Flags().String("envoy", "", "path of the Envoy binary; else LEGATION_ENVOY, PATH, then .tools/")
 	c.Flags().String("envoy-admin-address", app.DefaultEnvoyAdmin, "where the first Envoy's admin answers; further ones take the next ports")
 	return c

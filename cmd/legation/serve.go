@@ -15,19 +15,9 @@ A change of the files is live in under a second; a bad one changes nothing, and 
   legation serve policy/ --redis redis://127.0.0.1:6379
   legation serve policy/ --roles auth,ratelimit     the companion alone, beside any control plane`,
 		Args: directory,
-		RunE: func(c *cobra.Command, args []string) error {
-			s, err := newSettings(c.Flags())
-			if err != nil {
-				return err
-			}
-			o, err := s.options(c, args[0])
-			if err != nil {
-				return err
-			}
-			return app.Serve(c.Context(), o)
-		},
+		RunE: process(app.Serve),
 	}
-	processFlags(c.Flags())
+	processFlags(c.Flags(), "info")
 	c.Flags().StringSlice("roles", []string{"xds", "ratelimit", "auth"}, "what this process does")
 	return c
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -64,12 +65,26 @@ var known = []string{
 	"server", "token-file",
 }
 
+// process reads the settings of serve and run, and runs the process until the command's context ends.
+func process(run func(context.Context, app.Options) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		s, err := newSettings(c.Flags())
+		if err != nil {
+			return err
+		}
+		o, err := s.options(c, args[0])
+		if err != nil {
+			return err
+		}
+		return run(c.Context(), o)
+	}
+}
+
 // processFlags adds the flags of serve and run.
-func processFlags(f *pflag.FlagSet) {
+func processFlags(f *pflag.FlagSet, level string) {
 	f.String("xds-address", app.DefaultXDS, "where xDS is served (gRPC)")
 	f.String("companion-address", app.DefaultCompanion, "where the auth and rate limit services answer (gRPC)")
 	f.String("admin-address", app.DefaultAdmin, "where health, metrics and status are served (HTTP)")
-	f.String("companion-target", "", "where Envoys find the companion, when it isn't this process")
 	f.String("redis", "", `where limits are counted: redis://, rediss:// or unix:// URL; with ?master_name= Sentinel, with
 ?addr= (more than one) or ?cluster=true Cluster; empty counts in this process alone`)
 	f.Duration("redis-timeout", 10*time.Millisecond, "how long Redis may take for a decision, at most 30ms; then onError of the limit holds")
@@ -79,7 +94,7 @@ func processFlags(f *pflag.FlagSet) {
 	f.String("tls-ca", "", "the CA of the Envoys' certificates (PEM)")
 	f.String("admin-token-file", "", "file with the bearer token that the admin port asks for")
 	f.Bool("insecure", false, "serve other machines without TLS and admin token")
-	f.String("log-level", "info", "debug, info, warn or error")
+	f.String("log-level", level, "debug, info, warn or error")
 	f.String("log-format", "text", "text or json")
 }
 
