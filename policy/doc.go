@@ -1,6 +1,6 @@
 // Package policy is the language of the policy files: it reads documents with their positions, checks them and
 // resolves them into a [Model]. It is pure: it takes [Files], has no clock and no log, and knows nothing of Envoy.
-// The features define the keys ([Define]), control loads and isolates files, envoy and the companions read the Model.
+// The features define the keys ([Define]), control loads and isolates files, envoy and the features read the Model.
 //
 // One word per thing:
 //

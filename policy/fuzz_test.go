@@ -5,9 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/rogpeppe/go-internal/txtar"
-
 	"github.com/legation/legation/policy"
+	"golang.org/x/tools/txtar"
 )
 
 // FuzzLoad: whatever the bytes, Load neither panics nor takes what it complains of, and says the same each time.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 )
@@ -105,7 +106,7 @@ func (l *loader) decodeListeners(g *Gateway, n *Node) {
 		l.portConflict(g, listener, n.Items[i].Get("port"))
 		g.Listeners = append(g.Listeners, listener)
 	}
-	slices.SortFunc(g.Listeners, func(a, b *Listener) int { return compareNames(a.Name, b.Name) })
+	slices.SortFunc(g.Listeners, func(a, b *Listener) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 func (l *loader) portConflict(g *Gateway, listener *Listener, port *Node) {

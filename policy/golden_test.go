@@ -11,9 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/rogpeppe/go-internal/txtar"
-
 	"github.com/legation/legation/policy"
+	"golang.org/x/tools/txtar"
 )
 
 var update = flag.Bool("update", false, "write the goldens anew")

@@ -56,10 +56,7 @@ func (p *pathDoc) DecodePolicy(d *Decode, n *Node) {
 // PolicySchema describes a path to match.
 func (*pathDoc) PolicySchema(s *Schemas) map[string]any {
 	path := map[string]any{"type": "string", "pattern": "^/[^?#]*$"}
-	one := func(key string, value map[string]any) map[string]any {
-		return map[string]any{"type": "object", "properties": map[string]any{key: value}, "required": []string{key}, "additionalProperties": false}
-	}
-	return map[string]any{"oneOf": []any{path, one("prefix", path), one("exact", path), one("regex", s.Of(new(Regex)))}}
+	return map[string]any{"oneOf": []any{path, OnlyKey("prefix", path), OnlyKey("exact", path), OnlyKey("regex", s.Of(new(Regex)))}}
 }
 
 // badPath says why no request that Envoy has normalised could have such a path, and what to do.
@@ -122,7 +119,7 @@ type method string
 func (m *method) DecodePolicy(d *Decode, n *Node) {
 	upper := strings.ToUpper(n.Text)
 	switch {
-	case n.Kind != Scalar || !token(n.Text):
+	case n.Kind != Scalar || !IsToken(n.Text):
 		d.Errorf(n, "want a method such as GET, got %s", n.shape())
 	case upper != n.Text:
 		d.Errorf(n, "methods are upper case, got %s", n.shape()).Hintf("write %s", cut(upper))
@@ -135,8 +132,8 @@ func (*method) PolicySchema(*Schemas) map[string]any {
 	return map[string]any{"type": "string", "pattern": "^[A-Z!#$%&'*+.^_`|~0-9-]+$", "examples": []string{"GET", "POST"}}
 }
 
-// token tells whether s can be a method or the name of a header (RFC 9110).
-func token(s string) bool {
+// IsToken tells whether s can be a method or the name of a header (a token of RFC 9110).
+func IsToken(s string) bool {
 	for i := range len(s) {
 		c := s[i]
 		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
@@ -181,11 +178,8 @@ func (v *valueDoc) DecodePolicy(d *Decode, n *Node) {
 
 // PolicySchema describes a condition.
 func (*valueDoc) PolicySchema(s *Schemas) map[string]any {
-	one := func(key string, value map[string]any) map[string]any {
-		return map[string]any{"type": "object", "properties": map[string]any{key: value}, "required": []string{key}, "additionalProperties": false}
-	}
 	text := map[string]any{"type": []string{"string", "number", "boolean"}}
-	return map[string]any{"oneOf": []any{text, one("exact", text), one("regex", s.Of(new(Regex))), one("present", map[string]any{"type": "boolean"})}}
+	return map[string]any{"oneOf": []any{text, OnlyKey("exact", text), OnlyKey("regex", s.Of(new(Regex))), OnlyKey("present", map[string]any{"type": "boolean"})}}
 }
 
 // decodeMatch makes the conditions of a route from what stands under match.
@@ -228,7 +222,7 @@ func (l *loader) headerMatches(doc map[string]valueDoc, n *Node) []ValueMatch {
 		case strings.HasPrefix(name, ":") || name == "host":
 			l.reportKey(key, "%s is no header to match", quote(key.Text)).Hintf("use hostnames, match.path or match.methods")
 			continue
-		case !token(name):
+		case !IsToken(name):
 			l.reportKey(key, "%s can't be the name of a header", quote(key.Text))
 			continue
 		case first != nil:

@@ -27,7 +27,7 @@ type Entry struct {
 type Gateway struct {
 	Entry
 	Listeners []*Listener
-	Defaults  Settings      // as written, for explain; merged into Routes
+	Defaults  Settings      // as written; merged into Routes
 	Routes    []*BoundRoute // in order of precedence within a hostname
 }
 

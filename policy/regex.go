@@ -43,7 +43,7 @@ func (*Regex) PolicySchema(*Schemas) map[string]any {
 func CheckRegex(expr string) error {
 	switch {
 	case expr == "":
-		return fmt.Errorf("want a regular expression, got nothing")
+		return errors.New("want a regular expression, got nothing")
 	case strings.Count(expr, `\p`)+strings.Count(expr, `\P`) > maxClasses:
 		return fmt.Errorf("the regular expression has more than %d Unicode classes", maxClasses)
 	case strings.Count(expr, `\`)+strings.Count(expr, "[:") > maxEscapes:
@@ -72,7 +72,7 @@ func CheckRegex(expr string) error {
 }
 
 func regexWords(err error) string {
-	se, ok := err.(*syntax.Error)
+	se, ok := errors.AsType[*syntax.Error](err)
 	if !ok {
 		return err.Error()
 	}

@@ -160,17 +160,17 @@ func (l *loader) ownerOf(b *binding, w *written) string {
 
 // serviceNode finds what the services of a route say about a kind; false when they do not agree.
 func (l *loader) serviceNode(b *binding, key mergeKey) (*written, bool) {
-	var first *written
 	var writers []*written
 	for _, s := range b.services {
-		w := s.layer.get(key.kind)
-		if w != nil {
+		if w := s.layer.get(key.kind); w != nil {
 			writers = append(writers, w)
-			first = w
 		}
 	}
-	if first == nil || len(b.services) == 1 {
-		return first, true
+	switch {
+	case len(writers) == 0:
+		return nil, true
+	case len(b.services) == 1:
+		return writers[0], true
 	}
 	var want *Node
 	for i, s := range b.services {

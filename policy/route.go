@@ -27,8 +27,6 @@ type routeDoc struct {
 // maxBackends is how many services one route may be divided over: its settings are merged and compared for each.
 const maxBackends = 1_000
 
-func compareNames(a, b string) int { return cmp.Compare(a, b) }
-
 func (l *loader) decodeRoute(r *routeLayer) {
 	var doc routeDoc
 	n := r.raw.value

@@ -249,6 +249,11 @@ func (s *Schemas) override(name string, schema map[string]any) map[string]any {
 	return schema
 }
 
+// OnlyKey is the schema of a map with this one key: a form such as {file: …} of a type that has several.
+func OnlyKey(key string, value map[string]any) map[string]any {
+	return map[string]any{"type": "object", "properties": map[string]any{key: value}, "required": []string{key}, "additionalProperties": false}
+}
+
 func ref(name string) map[string]any { return map[string]any{"$ref": "#/$defs/" + name} }
 
 // named is a map of entries by their names.

@@ -6,9 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rogpeppe/go-internal/txtar"
-
 	"github.com/legation/legation/policy"
+	"golang.org/x/tools/txtar"
 )
 
 func TestSecretsAreNowhereInProblems(t *testing.T) {

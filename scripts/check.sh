@@ -1,6 +1,6 @@
 #!/bin/sh
-# Checks what tests don't, from the top of the repository: format, vet, staticcheck, the import table, go.mod, generated
-# files. It goes through all of it and names what failed at the end. The tools are fetched by the go command itself.
+# Checks, from the top of the repository: format, vet, staticcheck, the import table, go.mod, shell scripts. It goes
+# through all of it and names what failed at the end. The tools are fetched by the go command itself.
 set -eu
 
 gofumpt=mvdan.cc/gofumpt@v0.12.0
@@ -11,7 +11,7 @@ export CGO_ENABLED=0
 started=$(date +%s)
 failed=
 
-# check NAME COMMAND...: runs it, keeps its output for when it fails.
+# check NAME COMMAND...: runs it, and notes the name of what fails.
 check() {
 	name=$1
 	shift
@@ -34,25 +34,6 @@ tidy() {
 	return 1
 }
 
-sums() { find . \( -name .git -o -name .tools -o -name .legation -o -name bin \) -prune -o -type f -exec cksum {} + | sort; }
-
-generated() {
-	before=$(mktemp)
-	sums >"$before"
-	status=0
-	if go generate ./...; then
-		stale=$(sums | diff "$before" - | sed -n 's/^> [0-9]* [0-9]* //p')
-	else
-		status=1
-		stale=
-	fi
-	rm -f "$before"
-	[ -z "$stale" ] && return $status
-	echo "were stale, and are made anew now:"
-	echo "$stale"
-	return 1
-}
-
 shell() {
 	if ! command -v shellcheck >/dev/null; then
 		echo "no shellcheck here: left out"
@@ -66,7 +47,6 @@ check "go vet" go vet ./...
 check "staticcheck" go run "$staticcheck" ./...
 check "import table and sizes" go test -count=1 .
 check "go.mod is tidy" tidy
-check "generated files" generated
 check "shell scripts" shell
 
 took=$(($(date +%s) - started))

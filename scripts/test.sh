@@ -9,10 +9,6 @@ started=$(date +%s)
 failed=
 
 : "${LEGATION_ENVOY:?}" "${LEGATION_REDIS_SERVER:?}"
-if [ -z "${LEGATION_TESTDATA:-}" ] && [ -d ../shared/testdata ]; then
-	LEGATION_TESTDATA=$(cd ../shared/testdata && pwd)
-	export LEGATION_TESTDATA
-fi
 # A checkout that belongs to another user, as in a container, makes git refuse and go build with it.
 GOFLAGS="$(go env GOFLAGS) -buildvcs=false"
 export GOFLAGS

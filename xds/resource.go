@@ -3,7 +3,6 @@ package xds
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -119,5 +118,3 @@ func kindOf(url string) kind {
 	}
 	return kind{short: "other", rank: rankNone, free: true}
 }
-
-var errNoRevision = errors.New("snapshot: no revision")

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"slices"
 	"sync"
@@ -21,7 +20,7 @@ type Snapshot struct {
 // NewSnapshot puts the resources together. Two of the same type and name are an error, as is one without a body.
 func NewSnapshot(revision string, resources []Resource) (*Snapshot, error) {
 	if revision == "" {
-		return nil, errNoRevision
+		return nil, errors.New("snapshot: no revision")
 	}
 	var errs []error
 	s := &Snapshot{revision: revision, sets: map[string]*set{}}
@@ -48,22 +47,6 @@ func NewSnapshot(revision string, resources []Resource) (*Snapshot, error) {
 		of.seal()
 	}
 	return s, nil
-}
-
-// Revision is the name that the snapshot was given.
-func (s *Snapshot) Revision() string { return s.revision }
-
-// Resources walks over all resources, by type URL and name.
-func (s *Snapshot) Resources() iter.Seq[Resource] {
-	return func(yield func(Resource) bool) {
-		for _, url := range slices.Sorted(maps.Keys(s.sets)) {
-			for _, e := range s.sets[url].sorted {
-				if !yield(e.Resource) {
-					return
-				}
-			}
-		}
-	}
 }
 
 // Len is the number of resources of a type URL.

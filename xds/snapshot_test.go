@@ -21,12 +21,13 @@ func TestVersionsAreContentHashes(t *testing.T) {
 		t.Error("the salt does not count")
 	}
 	one, two := usual(t, "1")["edge"], usual(t, "2")["edge"]
-	reversed, err := NewSnapshot("3", slices.Collect(func(yield func(Resource) bool) {
-		all := slices.Collect(two.Resources())
-		for _, r := range slices.Backward(all) {
-			yield(r)
+	var backward []Resource
+	for _, of := range two.sets {
+		for _, e := range slices.Backward(of.sorted) {
+			backward = append(backward, e.Resource)
 		}
-	}))
+	}
+	reversed, err := NewSnapshot("3", backward)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,8 +36,8 @@ func TestVersionsAreContentHashes(t *testing.T) {
 			t.Errorf("%s: versions %s, %s, %s; want them equal", url, one.Version(url), two.Version(url), reversed.Version(url))
 		}
 	}
-	if one.Len(cds) != 1 || one.Len(sds) != 0 || one.Revision() != "1" {
-		t.Errorf("%d clusters, %d secrets, revision %s", one.Len(cds), one.Len(sds), one.Revision())
+	if one.Len(cds) != 1 || one.Len(sds) != 0 || one.revision != "1" {
+		t.Errorf("%d clusters, %d secrets, revision %s", one.Len(cds), one.Len(sds), one.revision)
 	}
 }
 

@@ -89,7 +89,7 @@ func checked(c *cobra.Command, files policy.Files, problems policy.Problems, com
 	switch {
 	case compiled == nil:
 		if !asJSON {
-			fmt.Fprintf(out, "%d %s\n", len(problems), plural(len(problems), "problem", "problems"))
+			fmt.Fprintf(out, "\n%d %s\n", len(problems), plural(len(problems), "problem", "problems"))
 		}
 		return errBad
 	case !asJSON:

@@ -30,8 +30,9 @@ func (p *password) Provider(name string) companion.Provider {
 // paths stands for the key that lets paths through which strict refuses.
 type paths string
 
-func (paths) Values() []string     { return []string{"strict", "lenient"} }
-func (*paths) Check(*policy.Check) {}
+func (paths) Values() []string      { return []string{"strict", "lenient"} }
+func (*paths) Check(*policy.Check)  {}
+func (p *paths) TakesAnyPath() bool { return *p == "lenient" }
 
 // names stands for what a consumer is known by, and quota for limits.
 type (

@@ -5,11 +5,10 @@ import (
 	"net"
 	"strconv"
 	"testing"
-	"time"
 
 	companion "github.com/legation/legation/auth"
-	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/feature/auth"
+	"github.com/legation/legation/feature/golden"
 	"github.com/legation/legation/policy"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -39,15 +38,11 @@ func (k *tokens) Provider(name string) companion.Provider {
 
 // TestGRPCStatusThroughEnvoy holds what a gRPC client gets of each kind of denial from the real Envoy.
 func TestGRPCStatusThroughEnvoy(t *testing.T) {
-	binary, _, err := envoy.Find("")
-	if err != nil {
-		t.Skip(err)
-	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := freePort(t)
+	port := golden.FreePort(t)
 	kinds := []*policy.Kind{auth.Kind, policy.Define[tokens]("tokens", policy.InAuth, ""), policy.Define[quota]("quota", policy.Layers, "").Stack()}
 	m, problems := policy.New(kinds...).Load(policy.Files{"policy.yaml": []byte(`
 gateways: {edge: {listeners: {http: {port: ` + strconv.Itoa(port) + `, address: 127.0.0.1}}}}
@@ -66,7 +61,7 @@ routes: {r: {hostnames: [a.test], auth: [idp], quota: [total], backends: {s: 1}}
 	service.Register(server)
 	go server.Serve(l)
 	t.Cleanup(server.Stop)
-	startEnvoy(t, binary, m, kinds, l.Addr().String())
+	golden.Start(t, m, kinds, l.Addr().String())
 
 	conn, err := grpc.NewClient("127.0.0.1:"+strconv.Itoa(port), grpc.WithAuthority("a.test"),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -90,42 +85,4 @@ routes: {r: {hostnames: [a.test], auth: [idp], quota: [total], backends: {s: 1}}
 			t.Errorf("%v: got %s %q (%v), want %s", test.headers, s.Code(), s.Message(), header, test.want)
 		}
 	}
-}
-
-func startEnvoy(t *testing.T, binary string, m *policy.Model, kinds []*policy.Kind, companion string) {
-	t.Helper()
-	resources, err := envoy.Translate(m, kinds)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := envoy.Static(resources["edge"], envoy.BootstrapOptions{Group: "edge", Companion: companion, Admin: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := envoy.Start(t.Context(), envoy.ProcessOptions{
-		Binary: binary, Dir: t.TempDir(), Bootstrap: b, Concurrency: 1, Drain: time.Millisecond, Log: t.Output(),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Stop(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if err := p.Ready(ctx); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

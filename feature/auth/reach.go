@@ -60,12 +60,12 @@ func open(r *policy.BoundRoute) bool {
 	return (!ok || s.None) && !r.Broken(Kind.Key)
 }
 
-// lenient tells whether the route takes paths that two readers may take for two (feature/paths).
+// pathTaker is a setting of a route that tells whether it takes paths that two readers may take for two.
+type pathTaker interface{ TakesAnyPath() bool }
+
 func lenient(r *policy.BoundRoute) bool {
-	for set := range r.Settings.All("paths") {
-		return set.Node.Text == "lenient"
-	}
-	return false
+	s, ok := policy.Find[pathTaker](r.Settings)
+	return ok && s.TakesAnyPath()
 }
 
 // index finds the routes that a request for one route may reach too.

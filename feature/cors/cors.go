@@ -44,7 +44,7 @@ func (s *Setting) Check(c *policy.Check) {
 		checkOrigin(c, at("allowOrigins", i), o)
 	}
 	for i, m := range s.AllowMethods {
-		if !token.MatchString(m) || m != strings.ToUpper(m) {
+		if !policy.IsToken(m) || m != strings.ToUpper(m) {
 			c.Errorf(at("allowMethods", i), "%q is not a method in upper case, such as GET", m)
 		}
 	}
@@ -76,7 +76,6 @@ func (s *Setting) checkWildcards(c *policy.Check) {
 }
 
 var (
-	token  = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 	origin = regexp.MustCompile(`^([a-z][a-z0-9+.-]*)://(\*\.)?([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$`)
 	// What browsers leave out of the origin.
 	defaultPorts = map[string]string{"https": ":443", "http": ":80"}
@@ -111,7 +110,7 @@ func checkOrigin(c *policy.Check, path, o string) {
 
 func checkHeaders(c *policy.Check, list string, names []string) {
 	for i, name := range names {
-		if !token.MatchString(name) {
+		if !policy.IsToken(name) {
 			c.Errorf(at(list, i), "%q is not a header name", name)
 		}
 	}

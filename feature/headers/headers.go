@@ -5,7 +5,6 @@ import (
 	"cmp"
 	_ "embed"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,8 +57,6 @@ func (h *Changes) check(c *policy.Check, side string) {
 	}
 }
 
-var token = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
-
 // Headers that belong to the connection or to its framing, not to the message; Envoy writes them itself.
 var hopByHop = []string{
 	"connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
@@ -72,7 +69,7 @@ func checkName(c *policy.Check, path, name, side string, seen map[string]string)
 	case strings.HasPrefix(name, ":"):
 		c.Errorf(path, "%s is not a header but part of the request or status line", name).
 			Hintf("`rewrite` changes the path and the hostname")
-	case !token.MatchString(name):
+	case !policy.IsToken(name):
 		c.Errorf(path, "%q is not a header name", name).Hintf("letters, digits and dashes")
 	case lower == "host" && side == "request":
 		c.Errorf(path, "the host is not changed here").Hintf("write `rewrite: {hostname: …}`")

@@ -57,7 +57,7 @@ func (k *JWKS) file(d *policy.Decode, n *policy.Node) {
 }
 
 // private tells whether the key set was refused for what it gives away.
-func private(err error) bool { return strings.Contains(err.Error(), "private") }
+func private(err error) bool { return strings.Contains(err.Error(), "private or symmetric key") }
 
 func keysHint(err error) string {
 	if private(err) {
@@ -96,12 +96,9 @@ func plain(n *policy.Node) any {
 
 // PolicySchema describes the forms.
 func (*JWKS) PolicySchema(*policy.Schemas) map[string]any {
-	one := func(key string, value map[string]any) map[string]any {
-		return map[string]any{"type": "object", "properties": map[string]any{key: value}, "required": []string{key}, "additionalProperties": false}
-	}
 	return map[string]any{"oneOf": []any{
 		map[string]any{"type": "string", "format": "uri", "pattern": "^https?://"},
-		one("file", map[string]any{"type": "string"}),
-		one("keys", map[string]any{"type": "array", "minItems": 1, "items": map[string]any{"type": "object"}}),
+		policy.OnlyKey("file", map[string]any{"type": "string"}),
+		policy.OnlyKey("keys", map[string]any{"type": "array", "minItems": 1, "items": map[string]any{"type": "object"}}),
 	}}
 }

@@ -48,7 +48,7 @@ func (b *By) DecodePolicy(d *policy.Decode, n *policy.Node) {
 		d.Errorf(n, "want one thing to hash: header or cookie")
 		return
 	}
-	if at := n.Get("header"); at != nil && !token.MatchString(k.Header) {
+	if at := n.Get("header"); at != nil && !policy.IsToken(k.Header) {
 		d.Errorf(at, "%q is not a header name", k.Header)
 	}
 	b.Header, b.Cookie = strings.ToLower(k.Header), (*Cookie)(k.Cookie)
@@ -68,7 +68,7 @@ func (k *cookie) DecodePolicy(d *policy.Decode, n *policy.Node) {
 		d.Decode(n, (*Cookie)(k))
 		at = n.Get("name")
 	}
-	if at != nil && !token.MatchString(k.Name) {
+	if at != nil && !policy.IsToken(k.Name) {
 		d.Errorf(at, "%q is not the name of a cookie", k.Name)
 	}
 	if path := n.Get("path"); path != nil && (!strings.HasPrefix(k.Path, "/") || strings.ContainsAny(k.Path, "; \t\r\n")) {

@@ -3,7 +3,6 @@ package loadbalancer
 
 import (
 	_ "embed"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -88,8 +87,6 @@ func (*Setting) PolicySchema(s *policy.Schemas) map[string]any {
 
 // maxRing is the most points that Envoy takes.
 const maxRing = 8 << 20
-
-var token = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 
 // Check bounds the ring.
 func (s *Setting) Check(c *policy.Check) {

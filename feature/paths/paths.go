@@ -29,6 +29,9 @@ const lenient = "lenient"
 // Values are the choices.
 func (Setting) Values() []string { return []string{"strict", lenient} }
 
+// TakesAnyPath tells whether the route takes paths that two readers may take for two.
+func (s *Setting) TakesAnyPath() bool { return *s == lenient }
+
 // Check has nothing to add: every choice is good everywhere.
 func (*Setting) Check(*policy.Check) {}
 
@@ -56,7 +59,7 @@ func (*Setting) Filters(envoy.ListenerContext) []envoy.Filter {
 
 // Route switches the guard off where the route takes any path.
 func (s *Setting) Route(envoy.RouteContext) envoy.RouteParts {
-	if *s != lenient {
+	if !s.TakesAnyPath() {
 		return envoy.RouteParts{}
 	}
 	return envoy.RouteParts{Filters: map[string]proto.Message{filter: envoy.Off}}

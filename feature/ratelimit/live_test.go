@@ -6,11 +6,11 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/feature/golden"
 	"github.com/legation/legation/feature/ratelimit"
 	"github.com/legation/legation/policy"
@@ -37,46 +37,23 @@ type live struct {
 
 func serve(t *testing.T) live {
 	t.Helper()
-	binary, _, err := envoy.Find("")
-	if err != nil {
-		t.Skip(err)
-	}
 	backend := golden.Backend(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("RateLimit-Limit", "999")
 		w.Header().Set("RateLimit-Remaining", "998")
 		w.Header().Set("RateLimit-Reset", "997")
 	})
-	l := listen(t)
-	address := l.Addr().String()
-	l.Close()
+	port := strconv.Itoa(golden.FreePort(t))
 	many := strings.Repeat("{rate: 1000/day, by: {header: x-t}}, ", 22) + "{rate: 1000/day, by: {header: x-t}}"
-	text := strings.NewReplacer("PORT", address[len("127.0.0.1:"):], "BACKEND", backend, "MANY", many).Replace(livePolicy)
+	text := strings.NewReplacer("PORT", port, "BACKEND", backend, "MANY", many).Replace(livePolicy)
 	kinds := []*policy.Kind{ratelimit.Kind}
 	m, problems := policy.New(kinds...).Load(policy.Files{"policy.yaml": []byte(text)})
 	if err := problems.Err(); err != nil {
 		t.Fatal(err)
 	}
-	v := live{t, address, companion.New(companion.Options{})}
+	v := live{t, "127.0.0.1:" + port, companion.New(companion.Options{})}
 	t.Cleanup(func() { v.limits.Close() })
 	v.limits.Load(ratelimit.Limits(m))
-	resources, err := envoy.Translate(m, kinds)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := envoy.Static(resources["edge"], envoy.BootstrapOptions{Group: "edge", Companion: v.answer(), Admin: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := envoy.Start(t.Context(), envoy.ProcessOptions{
-		Binary: binary, Dir: t.TempDir(), Bootstrap: b, Concurrency: 1, Drain: time.Millisecond, Log: t.Output(),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = p.Stop(t.Context()) })
-	if err := p.Ready(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	golden.Start(t, m, kinds, v.answer())
 	for range 200 {
 		if v.ask("/ready").StatusCode == http.StatusOK {
 			return v
@@ -86,20 +63,14 @@ func serve(t *testing.T) live {
 	return v
 }
 
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
 // answer serves the companion as app does, and tells where.
 func (v live) answer() string {
 	s := grpc.NewServer(companion.AnyText(), grpc.MaxRecvMsgSize(1<<20))
 	v.limits.Register(s)
-	l := listen(v.t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		v.t.Fatal(err)
+	}
 	go s.Serve(l)
 	v.t.Cleanup(s.Stop)
 	return l.Addr().String()

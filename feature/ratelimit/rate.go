@@ -150,12 +150,9 @@ func headerName(s string) bool {
 
 // PolicySchema describes one part or a list.
 func (*By) PolicySchema(*policy.Schemas) map[string]any {
-	named := func(key string) map[string]any {
-		return map[string]any{
-			"type": "object", "properties": map[string]any{key: map[string]any{"type": "string"}},
-			"required": []string{key}, "additionalProperties": false,
-		}
-	}
-	one := map[string]any{"oneOf": []any{map[string]any{"enum": []string{"ip", "consumer"}}, named("header"), named("claim")}}
+	name := map[string]any{"type": "string"}
+	one := map[string]any{"oneOf": []any{
+		map[string]any{"enum": []string{"ip", "consumer"}}, policy.OnlyKey("header", name), policy.OnlyKey("claim", name),
+	}}
 	return map[string]any{"oneOf": []any{one, map[string]any{"type": "array", "minItems": 1, "maxItems": maxParts, "items": one}}}
 }

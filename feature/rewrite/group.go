@@ -143,19 +143,17 @@ func (w *walk) take(inst *syntax.Inst, s step) {
 		return
 	}
 	w.loose = w.loose || !s.begun
-	before := s
 	if s.last != slash && inst.MatchRune('/') {
-		s.last = slash
-		w.note(before, true, false)
-		s.place = s.place.past()
-		w.from(s)
+		w.note(s, true, false)
+		next := s
+		next.last, next.place = slash, s.place.past()
+		w.from(next)
 	}
-	if any, letters := others(inst); before.last != none && any {
-		s = before
-		s.last = other
-		w.note(before, false, letters)
-		s.place = s.place.past()
-		w.from(s)
+	if some, letters := others(inst); s.last != none && some {
+		w.note(s, false, letters)
+		next := s
+		next.last, next.place = other, s.place.past()
+		w.from(next)
 	}
 }
 
@@ -196,18 +194,18 @@ func (p place) close() place {
 }
 
 // others tells whether an instruction takes anything but a slash, and whether that is letters, digits, - and _ only.
-func others(inst *syntax.Inst) (any, letters bool) {
+func others(inst *syntax.Inst) (some, letters bool) {
 	letters = true
 	for r := rune(0); r < 0x100; r++ {
 		if r != '/' && inst.MatchRune(r) {
-			any, letters = true, letters && letter(r)
+			some, letters = true, letters && letter(r)
 		}
 	}
-	if !any { // beyond Latin-1, or a slash alone
-		any = !inst.MatchRune('/')
+	if !some { // beyond Latin-1, or a slash alone
+		some = !inst.MatchRune('/')
 		letters = false
 	}
-	return any, letters
+	return some, letters
 }
 
 func letter(r rune) bool {
