@@ -183,13 +183,13 @@ func TestReadiness(t *testing.T) {
 		}
 	}
 	want(503, "no whole policy")
-	p.control.Load(t.Context())
+	p.control.Load()
 	want(503, "no whole policy", "policy: 1 problem")
 	write(t, filepath.Join(dir, "policy.yaml"), quickstart)
-	p.control.Load(t.Context())
+	p.control.Load()
 	want(200)
 	write(t, filepath.Join(dir, "policy.yaml"), quickstart+"nonsense: {}\nrubbish: {}\n")
-	p.control.Load(t.Context())
+	p.control.Load()
 	want(200, "policy: 2 problems")
 	p.stopping.Store(true)
 	want(503, "stopping")
@@ -220,9 +220,9 @@ func TestStatusRoundTrips(t *testing.T) {
 	t.Parallel()
 	dir := policyDir(t, quickstart)
 	p := assemble(t, Options{Dir: dir, Version: "v1.2.3"})
-	p.control.Load(t.Context())
+	p.control.Load()
 	write(t, filepath.Join(dir, "policy.yaml"), quickstart+"nonsense: {}\n")
-	p.control.Load(t.Context())
+	p.control.Load()
 	_, _, body := call(adminOf(t, p), "GET", "/status")
 	var s Status
 	must(t, json.Unmarshal([]byte(body), &s))

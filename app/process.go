@@ -131,8 +131,7 @@ func (p *process) companion(tls *mutualTLS) error {
 	return nil
 }
 
-// addGRPC adds a gRPC port. Envoys stay on their xDS streams and companion connections for as long as they can, so the
-// grace is short where streams never end by themselves.
+// addGRPC adds a gRPC port.
 func (p *process) addGRPC(name, flag, address string, s grpcServer, services ...func(grpc.ServiceRegistrar)) {
 	for _, register := range services {
 		register(s)
@@ -179,7 +178,7 @@ func (p *process) open() error {
 	return errors.Join(errs...)
 }
 
-// close gives back what New and open took.
+// close gives back what newProcess and open took.
 func (p *process) close() error {
 	var errs []error
 	for _, port := range p.ports {

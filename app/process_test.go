@@ -235,7 +235,7 @@ func TestReport(t *testing.T) {
 	var log, out output
 	p := assemble(t, Options{Dir: dir, Out: &out, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	write(t, filepath.Join(dir, "policy.yaml"), quickstart+"nonsense: {}\n")
-	p.control.Load(t.Context())
+	p.control.Load()
 	for _, part := range []string{"policy.yaml:14:1", "nonsense: {}", "^"} {
 		if !strings.Contains(out.String(), part) {
 			t.Errorf("people are told %q, want %q in it", out.String(), part)
@@ -245,7 +245,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("the log: %s", log.String())
 	}
 	write(t, filepath.Join(dir, "policy.yaml"), quickstart)
-	p.control.Load(t.Context())
+	p.control.Load()
 	if !strings.Contains(log.String(), "policy served") || !strings.Contains(log.String(), "routes=2") {
 		t.Errorf("the log: %s", log.String())
 	}

@@ -96,11 +96,14 @@ func parseKeySet(b []byte) (*keySet, error) {
 	return set, nil
 }
 
+// ErrPrivateKey is what [ParseKeys] wraps when a key set gives away what signs tokens.
+var ErrPrivateKey = errors.New("is a private or symmetric key; publish only public ones")
+
 // parseKey returns nil for a key that is for something else.
 func parseKey(m map[string]any) (*key, error) {
 	for _, secret := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"} {
 		if _, ok := m[secret]; ok {
-			return nil, errors.New("is a private or symmetric key; publish only public ones")
+			return nil, ErrPrivateKey
 		}
 	}
 	text := map[string]string{}

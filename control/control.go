@@ -97,7 +97,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		return err
 	}
 	c.Recall()
-	return w.run(ctx, func() { c.Load(ctx) })
+	return w.run(ctx, c.Load)
 }
 
 // Recall takes up what was served from this directory before the restart: the fallback of the first load, and what the
@@ -127,7 +127,7 @@ func (c *Controller) Recall() {
 }
 
 // Load reads the directory and serves what is good of it.
-func (c *Controller) Load(ctx context.Context) {
+func (c *Controller) Load() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.outcome.Load()
@@ -150,7 +150,7 @@ func (c *Controller) Load(ctx context.Context) {
 	case len(m.Model.Gateways) == 0 && len(c.last) > 0:
 		next.Error = "the policy has no gateway left: what was served before stays"
 	default:
-		if err := c.serve(ctx, m); err != nil {
+		if err := c.serve(m); err != nil {
 			next.Error = err.Error()
 			break
 		}
@@ -172,7 +172,7 @@ func (c *Controller) Load(ctx context.Context) {
 
 // serve hands the companions their tables, then publishes. The companions keep what the policies before asked for
 // until every Envoy has left them, so that no limit and no auth stands open for a moment.
-func (c *Controller) serve(_ context.Context, compiled *Compiled) error {
+func (c *Controller) serve(compiled *Compiled) error {
 	groups, err := compiled.snapshots()
 	if err != nil {
 		return err

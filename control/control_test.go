@@ -1,7 +1,6 @@
 package control
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,11 +27,11 @@ func TestUnchangedRevisionReportsNothing(t *testing.T) {
 	t.Parallel()
 	dir := tree(t, map[string]string{"policy.yaml": whole(1), "note.txt": "a file that the policy does not refer to"})
 	c, reports := byHand(t, Options{Dir: dir})
-	c.Load(t.Context())
+	c.Load()
 	first := c.Outcome()
 	write(t, filepath.Join(dir, "note.txt"), "changed")
 	write(t, filepath.Join(dir, "policy.yaml"), whole(1))
-	c.Load(t.Context())
+	c.Load()
 	second := c.Outcome()
 	if len(*reports) != 1 || !(*reports)[0].Changed {
 		t.Errorf("got %d reports, want the first load's", len(*reports))
@@ -47,12 +46,12 @@ func TestBrokenFileKeepsItsLastVersion(t *testing.T) {
 	t.Parallel()
 	dir := tree(t, map[string]string{"gateway.yaml": gateway(1), "a.yaml": team("a", 1), "b.yaml": team("b", 1)})
 	c, reports := byHand(t, Options{Dir: dir})
-	c.Load(t.Context())
+	c.Load()
 
 	write(t, filepath.Join(dir, "a.yaml"), team("a", 2)+"nonsense: {}\n")
 	write(t, filepath.Join(dir, "b.yaml"), team("b", 2))
 	for range 3 {
-		c.Load(t.Context())
+		c.Load()
 	}
 	if len(*reports) != 2 {
 		t.Fatalf("got %d reports, want 2: the problem is told once", len(*reports))
@@ -66,7 +65,7 @@ func TestBrokenFileKeepsItsLastVersion(t *testing.T) {
 	}
 
 	write(t, filepath.Join(dir, "a.yaml"), team("a", 3))
-	c.Load(t.Context())
+	c.Load()
 	if o := c.Outcome(); len(o.Problems) != 0 || ports(o.Model) != "a=3 b=2" {
 		t.Errorf("after the cure: got %v, %s", o.Problems, ports(o.Model))
 	}
@@ -86,7 +85,7 @@ func TestProblemsAreToldWhenTheyChange(t *testing.T) {
 	t.Parallel()
 	dir := tree(t, map[string]string{"policy.yaml": whole(1)})
 	c, reports := byHand(t, Options{Dir: dir})
-	c.Load(t.Context())
+	c.Load()
 	for i, row := range []struct {
 		text     string
 		problems bool
@@ -96,8 +95,8 @@ func TestProblemsAreToldWhenTheyChange(t *testing.T) {
 		{whole(1), false},
 	} {
 		write(t, filepath.Join(dir, "policy.yaml"), row.text)
-		c.Load(t.Context())
-		c.Load(t.Context())
+		c.Load()
+		c.Load()
 		if len(*reports) != i+2 {
 			t.Fatalf("%q: got %d reports, want %d", row.text, len(*reports), i+2)
 		}
@@ -120,7 +119,7 @@ func TestFirstLoadIsAllOrNothing(t *testing.T) {
 		dir := tree(t, map[string]string{"policy.yaml": whole(1)})
 		row.harm(dir)
 		c, reports := byHand(t, Options{Dir: dir})
-		c.Load(t.Context())
+		c.Load()
 		if o := c.Outcome(); o.Revision != "" || o.Model != nil || !o.Problems.HasErrors() || len(*reports) != 1 {
 			t.Errorf("%s: got %+v, want nothing served and the problem told", row.name, o)
 		}
@@ -157,9 +156,9 @@ func TestUnreadableFilesStay(t *testing.T) {
 		}
 		dir := tree(t, map[string]string{"policy.yaml": whole(1), "teams/b.yaml": team("b", 1)})
 		c, reports := byHand(t, Options{Dir: dir})
-		c.Load(t.Context())
+		c.Load()
 		row.harm(dir)
-		c.Load(t.Context())
+		c.Load()
 		o := c.Outcome()
 		if len(*reports) != 2 || o.Changed || ports(o.Model) != "app=1 b=1" || len(o.Problems) != 1 {
 			t.Errorf("%s: got %d reports, %v, serves %s; want the problem, and both services", row.name, len(*reports), o.Problems, ports(o.Model))
@@ -193,10 +192,10 @@ func TestLoadedClosesOnce(t *testing.T) {
 	t.Parallel()
 	dir := tree(t, map[string]string{"policy.yaml": "routes: [\n"})
 	c, _ := byHand(t, Options{Dir: dir})
-	c.Load(t.Context())
+	c.Load()
 	for i := range 3 { // a second close would panic
 		write(t, filepath.Join(dir, "policy.yaml"), whole(i+1))
-		c.Load(context.WithoutCancel(t.Context()))
+		c.Load()
 		<-c.Loaded()
 	}
 }
@@ -208,7 +207,7 @@ func TestOutcomeHasAListOfProblems(t *testing.T) {
 	if c.Outcome().Problems == nil {
 		t.Error("before the first load: nil")
 	}
-	c.Load(t.Context())
+	c.Load()
 	if c.Outcome().Problems == nil {
 		t.Error("after a load without problems: nil")
 	}
@@ -219,10 +218,10 @@ func TestMetrics(t *testing.T) {
 	r := prometheus.NewRegistry()
 	dir := tree(t, map[string]string{"policy.yaml": whole(1)})
 	c, _ := byHand(t, Options{Dir: dir, Metrics: r})
-	c.Load(t.Context())
-	c.Load(t.Context())
+	c.Load()
+	c.Load()
 	write(t, filepath.Join(dir, "policy.yaml"), "routes: [\n")
-	c.Load(t.Context())
+	c.Load()
 	families, err := r.Gather()
 	must(t, err)
 	got := map[string]float64{}

@@ -70,7 +70,7 @@ func newPlane(t *testing.T, o Options, withXDS bool) *plane {
 func (p *plane) push(text string) *Compiled {
 	p.t.Helper()
 	write(p.t, filepath.Join(p.dir, "policy.yaml"), text)
-	p.Load(p.t.Context())
+	p.Load()
 	synctest.Wait()
 	if o := p.Outcome(); o.Error != "" || o.Problems.HasErrors() || !o.Changed {
 		p.t.Fatalf("push: %q %v", o.Error, o.Problems)
@@ -314,7 +314,7 @@ func TestRefusedTableIsNotPublished(t *testing.T) {
 		p.o.Auth = auth.New(auth.Options{}) // counts nothing, so that it refuses rules with limits
 		e := p.envoy()
 		write(t, filepath.Join(p.dir, "policy.yaml"), protected(1, 10))
-		p.Load(t.Context())
+		p.Load()
 		synctest.Wait()
 		if o := p.Outcome(); o.Revision != "" || o.Error == "" {
 			t.Errorf("got %+v, want an error", o)
@@ -323,7 +323,7 @@ func TestRefusedTableIsNotPublished(t *testing.T) {
 			t.Errorf("%d responses were sent", e.pushes)
 		}
 		p.o.Auth = auth.New(auth.Options{Counter: counter{}})
-		p.Load(t.Context())
+		p.Load()
 		synctest.Wait()
 		if o := p.Outcome(); o.Revision == "" || o.Error != "" {
 			t.Errorf("the next load: got %+v, want it served", o)

@@ -152,6 +152,9 @@ func realEnvoy(t *testing.T) string {
 		if os.Getenv("LEGATION_ENVOY") != "" {
 			t.Fatal(err)
 		}
+		if os.Getenv("LEGATION_ENVOY") != "" {
+			t.Fatal(err)
+		}
 		t.Skipf("the real Envoy is missing: %v", err)
 	}
 	return path

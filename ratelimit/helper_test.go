@@ -1,9 +1,11 @@
 package ratelimit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"sync"
 	"sync/atomic"
@@ -22,11 +24,16 @@ import (
 // startRedis starts a redis-server for the test and gives its URL.
 func startRedis(t testing.TB) string {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		t.Skip("no redis-server on PATH")
+	named := os.Getenv("LEGATION_REDIS_SERVER") // make test sets it
+	path, err := exec.LookPath(cmp.Or(named, "redis-server"))
+	switch {
+	case err != nil && named != "":
+		t.Fatalf("LEGATION_REDIS_SERVER: %v", err)
+	case err != nil:
+		t.Skip("no redis-server on PATH, and LEGATION_REDIS_SERVER names none")
 	}
 	socket := t.TempDir() + "/redis.sock"
-	cmd := exec.Command("redis-server", "--port", "0", "--unixsocket", socket, "--save", "", "--loglevel", "warning", "--dir", t.TempDir())
+	cmd := exec.Command(path, "--port", "0", "--unixsocket", socket, "--save", "", "--loglevel", "warning", "--dir", t.TempDir())
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

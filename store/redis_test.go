@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -25,12 +26,27 @@ type server struct {
 	cmd  *exec.Cmd
 }
 
+// redisServer is the redis-server to test with: the one that LEGATION_REDIS_SERVER names, which make test sets, else the
+// one on PATH, else the test is skipped.
+func redisServer(t testing.TB) string {
+	t.Helper()
+	named := os.Getenv("LEGATION_REDIS_SERVER")
+	path, err := exec.LookPath(cmp.Or(named, "redis-server"))
+	switch {
+	case err == nil:
+		return path
+	case named != "":
+		t.Fatalf("LEGATION_REDIS_SERVER: %v", err)
+	default:
+		t.Skip("no redis-server on PATH, and LEGATION_REDIS_SERVER names none")
+	}
+	return ""
+}
+
 // startRedis starts a redis-server on a port of the kernel's choice and stops it with the test.
 func startRedis(t testing.TB, args ...string) *server {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		t.Skip("no redis-server on PATH")
-	}
+	redisServer(t)
 	s := &server{t: t, port: freePort(t), args: append([]string{"--save", "", "--dir", t.TempDir(), "--loglevel", "warning"}, args...)}
 	s.start()
 	t.Cleanup(s.kill)
@@ -49,7 +65,7 @@ func freePort(t testing.TB) int {
 
 func (s *server) start() {
 	s.t.Helper()
-	s.cmd = exec.Command("redis-server", append([]string{"--bind", "127.0.0.1", "--port", fmt.Sprint(s.port)}, s.args...)...)
+	s.cmd = exec.Command(redisServer(s.t), append([]string{"--bind", "127.0.0.1", "--port", fmt.Sprint(s.port)}, s.args...)...)
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}

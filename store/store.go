@@ -1,7 +1,7 @@
 // Package store counts hits for limits: in Redis (single, Sentinel or Cluster), shared by every process that uses it,
 // or embedded, in this process. Both give the same answers; one conformance suite runs over them.
 //
-// ratelimit, auth and the later companions call it through [Store]; app opens it. It is the only room that imports a
+// ratelimit and the later companions call it through [Store]; app opens it. It is the only room that imports a
 // Redis client.
 //
 // A bucket is a limit and a value ([Key] joins the two). A fixed window starts at a multiple of its length since the

@@ -177,10 +177,7 @@ func TestSentinelFailsOver(t *testing.T) {
 func startSentinel(t *testing.T, conf string) *server {
 	t.Helper()
 	s := &server{t: t, port: freePort(t)}
-	s.cmd = exec.Command("redis-sentinel", conf, "--bind", "127.0.0.1", "--port", fmt.Sprint(s.port))
-	if _, err := exec.LookPath("redis-sentinel"); err != nil {
-		s.cmd = exec.Command("redis-server", conf, "--sentinel", "--bind", "127.0.0.1", "--port", fmt.Sprint(s.port))
-	}
+	s.cmd = exec.Command(redisServer(t), conf, "--sentinel", "--bind", "127.0.0.1", "--port", fmt.Sprint(s.port))
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

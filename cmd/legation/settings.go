@@ -165,7 +165,7 @@ func colour(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// outputFlag adds -o, and output reads it.
+// outputFlag adds -o, and jsonOutput reads it.
 func outputFlag(f *pflag.FlagSet) { f.StringP("output", "o", "text", "text or json") }
 
 func jsonOutput(c *cobra.Command) (bool, error) {

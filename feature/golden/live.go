@@ -60,6 +60,9 @@ func Serve(t *testing.T, text string, kinds ...*policy.Kind) *Envoy {
 	t.Helper()
 	binary, err := found()
 	if err != nil {
+		if os.Getenv("LEGATION_ENVOY") != "" {
+			t.Fatal(err)
+		}
 		t.Skip(err)
 	}
 	config := filepath.Join(t.TempDir(), "envoy.json")

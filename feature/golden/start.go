@@ -3,6 +3,7 @@ package golden
 import (
 	"context"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -16,6 +17,9 @@ func Start(t *testing.T, m *policy.Model, kinds []*policy.Kind, companion string
 	t.Helper()
 	binary, err := found()
 	if err != nil {
+		if os.Getenv("LEGATION_ENVOY") != "" {
+			t.Fatal(err)
+		}
 		t.Skip(err)
 	}
 	resources, err := envoy.Translate(m, kinds)

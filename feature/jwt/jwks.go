@@ -2,6 +2,7 @@ package jwt
 
 import (
 	"encoding/json"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -57,7 +58,7 @@ func (k *JWKS) file(d *policy.Decode, n *policy.Node) {
 }
 
 // private tells whether the key set was refused for what it gives away.
-func private(err error) bool { return strings.Contains(err.Error(), "private or symmetric key") }
+func private(err error) bool { return errors.Is(err, auth.ErrPrivateKey) }
 
 func keysHint(err error) string {
 	if private(err) {
