@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -34,7 +35,8 @@ func newEnvoys(p *process, binary string) *envoys {
 	return &envoys{p: p, binary: binary, failed: make(chan error, 1), running: map[string]child{}}
 }
 
-// sync starts an Envoy for each gateway that has none, and ends those whose gateway is gone.
+// sync starts an Envoy for each gateway that has none, and ends those whose gateway is gone. One that can't be started
+// keeps no other from it.
 func (e *envoys) sync(ctx context.Context, m *policy.Model) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -47,18 +49,20 @@ func (e *envoys) sync(ctx context.Context, m *policy.Model) error {
 			e.end(ctx, c)
 		}
 	}
+	var errs []error
 	for _, g := range m.Gateways {
 		if _, ok := e.running[g.Name]; ok {
 			continue
 		}
 		c, err := e.start(ctx, g)
 		if err != nil {
-			return err
+			errs = append(errs, err)
+			continue
 		}
 		e.running[g.Name] = c
 		go e.watch(c)
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // start adopts the Envoy that an earlier run has left behind, or starts one.

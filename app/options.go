@@ -61,8 +61,8 @@ type Options struct {
 }
 
 // maxRedisTimeout leaves a decision, which takes up to 1.4 times as long, time to reach Envoy, which goes on without it
-// after 50 ms.
-const maxRedisTimeout = 30 * time.Millisecond
+// after 200 ms.
+const maxRedisTimeout = 100 * time.Millisecond
 
 // usageError is a setting that can't work; the command line ends with status 2.
 type usageError struct{ error }
@@ -112,7 +112,7 @@ func (o Options) check() error {
 		errs = append(errs, usagef("%s is a file: name the directory of the policy files", o.Dir))
 	}
 	if o.RedisTimeout < 0 || o.RedisTimeout > maxRedisTimeout {
-		errs = append(errs, usagef("--redis-timeout %s: want at most %s: Envoy waits 50ms for a limit", o.RedisTimeout, maxRedisTimeout))
+		errs = append(errs, usagef("--redis-timeout %s: want at most %s: Envoy waits 200ms for a limit", o.RedisTimeout, maxRedisTimeout))
 	}
 	tls := []string{o.TLSCert, o.TLSKey, o.TLSCA}
 	if slices.Contains(tls, "") && strings.Join(tls, "") != "" {

@@ -45,8 +45,8 @@ func TestCheckOptions(t *testing.T) {
 
 		{"loopback", Options{XDSAddress: "127.9.9.9:1", CompanionAddress: "[::1]:1", AdminAddress: "localhost:1"}, nil},
 		{"loopback in IPv6's clothes", Options{AdminAddress: "[::ffff:127.0.0.1]:1"}, nil},
-		{"a Redis that takes its time", Options{RedisTimeout: 30 * time.Millisecond}, nil},
-		{"a Redis that Envoy won't wait for", Options{RedisTimeout: 41 * time.Millisecond}, []string{"--redis-timeout"}},
+		{"a Redis that takes its time", Options{RedisTimeout: 100 * time.Millisecond}, nil},
+		{"a Redis that Envoy won't wait for", Options{RedisTimeout: 101 * time.Millisecond}, []string{"--redis-timeout"}},
 		{"time that runs backwards", Options{RedisTimeout: -1}, []string{"--redis-timeout"}},
 		{"port 0", Options{XDSAddress: "127.0.0.1:0"}, nil},
 		{"port by name", Options{XDSAddress: "127.0.0.1:http"}, nil},

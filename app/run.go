@@ -73,7 +73,7 @@ func (p *process) runEnvoys(ctx context.Context, binary string) error {
 	p.served(func(m *policy.Model) {
 		go func() { // an Envoy that is stopped takes its time, and reloads go on
 			if err := sync(m); err != nil {
-				p.o.Log.Error("not everything runs", "error", err)
+				fmt.Fprintf(p.o.Out, "not everything runs; the next change of the files tries again: %v\n", err)
 			}
 		}()
 	})
@@ -82,6 +82,9 @@ func (p *process) runEnvoys(ctx context.Context, binary string) error {
 		return err
 	}
 	if err := envoys.awaitReady(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // told to end before it was up
+		}
 		return err
 	}
 	p.tour(model, envoys.list())

@@ -256,15 +256,13 @@ func (q request) grpc() bool {
 // client is the address of the client. Envoy tells the TCP peer as the source even where it trusts a balancer's
 // header, so its own conclusion comes first.
 func (q request) client() netip.Addr {
-	text := q.header("x-envoy-external-address")
-	if text == "" {
-		text = q.a.GetSource().GetAddress().GetSocketAddress().GetAddress()
+	peer := q.a.GetSource().GetAddress().GetSocketAddress().GetAddress()
+	for _, text := range []string{q.header("x-envoy-external-address"), peer} {
+		if a, err := netip.ParseAddr(text); err == nil {
+			return a.WithZone("").Unmap()
+		}
 	}
-	a, err := netip.ParseAddr(text)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return a.WithZone("").Unmap()
+	return netip.Addr{}
 }
 
 // cleanHost tells whether a host is one that all readers understand alike: a name in ASCII, or an address.
@@ -286,7 +284,7 @@ func cleanHost(host string) bool {
 		return false
 	}
 	return !strings.ContainsFunc(name, func(c rune) bool {
-		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '-'
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '-' && c != '_'
 	})
 }
 

@@ -246,7 +246,7 @@ func TestHostHygiene(t *testing.T) {
 		"127.0.0.1:80": true, "[::1]": true, "[2001:db8::1]:443": true, "a": true, "xn--bcher-kva.example": true,
 		"": false, ".": false, ":80": false, "a:": false, "a:b": false, "a:80:80": false, "a:123456": false, "a..": false,
 		"a..b": false, ".a": false, "a,b": false, "x@a": false, "a%2e": false, "a b": false, "a\x00": false, "a/": false,
-		"a_b": false, "[::1": false, "[::1]x": false, "[127.0.0.1]": false, "[fe80::1%eth0]": false, "::1": false,
+		"a_b": true, "[::1": false, "[::1]x": false, "[127.0.0.1]": false, "[fe80::1%eth0]": false, "::1": false,
 		"bücher.example": false, "a\r\nb": false, "ad\u017Fin": false, strings.Repeat("a", 400): false, "[]": false, "[": false,
 	} {
 		q := ask(rule.ID(), token)
@@ -300,8 +300,8 @@ func TestLimitsAreCountedInTheSameCall(t *testing.T) {
 		t.Errorf("without the header the peer is %v", k.caller.IP)
 	}
 	check(t, c, ask(rule.ID(), token, "x-envoy-external-address", "garbage"))
-	if k.caller.IP.IsValid() {
-		t.Errorf("a broken header gives %v", k.caller.IP)
+	if k.caller.IP != netip.MustParseAddr("192.0.2.7") {
+		t.Errorf("with a broken header the peer is %v", k.caller.IP)
 	}
 
 	if got := check(t, c, ask(rule.ID(), "")); got.status != 401 || k.caller.Identified || k.caller.Consumer != "" || k.caller.Claim("sub") != "" {

@@ -29,6 +29,7 @@ type watcher struct {
 	log    *slog.Logger
 	events *fsnotify.Watcher
 	way    []string // the links that lead to the directory, and last where it stands, or would
+	read   bool     // the directory was read once
 	blind  bool     // some folder can't be watched; told once
 }
 
@@ -81,7 +82,7 @@ func (w *watcher) run(ctx context.Context, changed func()) error {
 				continue
 			}
 			changed()
-			unrest = time.Time{}
+			unrest, w.read = time.Time{}, true
 		}
 	}
 }
@@ -111,7 +112,10 @@ func (w *watcher) addBelow(folder string) (wait time.Duration) {
 		}
 		if d.IsDir() {
 			w.add(path)
-		} else if !policy.IsPolicy(path) {
+		}
+		// A folder changes with every name in it, wanted or not: its time only tells of a copy that was under way when
+		// we started.
+		if d.IsDir() && w.read || !d.IsDir() && !policy.Wanted(d.Name()) {
 			return nil
 		}
 		if info, err := d.Info(); err == nil {

@@ -70,7 +70,7 @@ func TestTwoReplicasCountTogether(t *testing.T) {
 		policy := strings.ReplaceAll(edge(port, app), "by: consumer", "by: consumer, onError: deny")
 		policy = strings.ReplaceAll(policy, "by: ip", "by: {header: x-round}, onError: deny")
 		p := newPlane(t, policyDir(t, policy))
-		p.serve(t, "--redis", url, "--redis-timeout", "30ms")
+		p.serve(t, "--redis", url, "--redis-timeout", "100ms")
 		p.envoy(t, "edge")
 		base := fmt.Sprintf("http://localhost:%d", port)
 		answers(t, base+"/")

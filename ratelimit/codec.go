@@ -1,6 +1,8 @@
 package ratelimit
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"unicode/utf8"
 
 	"google.golang.org/grpc"
@@ -14,8 +16,8 @@ import (
 
 // AnyText has a server read messages whose strings aren't UTF-8. Envoy hands on the bytes that a client sent in a
 // header, where grpc-go answers INTERNAL before any service is asked: and a filter that fails open lets the request pass
-// without its limits. A byte that is no part of UTF-8 is read as U+FFFD and its two hex digits, so that different values
-// stay different. Messages that are in order cost nothing more. It holds for all services of the server.
+// without its limits. Such a string is read as U+FFFD and its digest, so that different values stay different and long ones
+// cost no more than a look at them. Messages that are in order cost nothing more. It holds for all services of the server.
 func AnyText() grpc.ServerOption {
 	return grpc.ForceServerCodecV2(anyText{encoding.GetCodecV2("proto")})
 }
@@ -82,14 +84,6 @@ func mendField(value []byte, kind protowire.Type, f protoreflect.FieldDescriptor
 }
 
 func toUTF8(b []byte) []byte {
-	const digits = "0123456789ABCDEF"
-	out := make([]byte, 0, 2*len(b))
-	for len(b) > 0 {
-		r, n := utf8.DecodeRune(b)
-		if out = utf8.AppendRune(out, r); r == utf8.RuneError && n == 1 {
-			out = append(out, digits[b[0]>>4], digits[b[0]&15])
-		}
-		b = b[n:]
-	}
-	return out
+	sum := sha256.Sum256(b)
+	return hex.AppendEncode([]byte("\uFFFD"), sum[:])
 }

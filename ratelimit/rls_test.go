@@ -124,7 +124,7 @@ func TestMendLeavesTheRestAlone(t *testing.T) {
 	if err := proto.Unmarshal(b, got); err != nil {
 		t.Fatal(err)
 	}
-	q.Descriptors[0].Entries[1].Value = "ok\ufffdFF"
+	q.Descriptors[0].Entries[1].Value = digest("ok\xff")
 	if !proto.Equal(got, q) {
 		t.Errorf("got %v, want %v", got, q)
 	}

@@ -88,8 +88,14 @@ func checkAddress(address string) error {
 	if err != nil || host == "" {
 		return fmt.Errorf("want host:port, as in 10.0.0.5:18000")
 	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("want a port between 0 and 65535")
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("want a port from 1 to 65535")
+	}
+	if strings.ContainsFunc(host, func(r rune) bool { return !strings.ContainsRune(hostRunes, r) }) {
+		return fmt.Errorf("want an IP address or a host name, not %q", host)
 	}
 	return nil
 }
+
+// hostRunes is what IP addresses and host names are made of.
+const hostRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:"

@@ -64,7 +64,7 @@ func TestBootstrapTakesNoSettings(t *testing.T) {
 func TestCheckAddress(t *testing.T) {
 	t.Parallel()
 	for address, ok := range map[string]bool{
-		"10.0.0.5:18000": true, "[2001:db8::1]:1": true, "control.example.com:65535": true, "a:0": true,
+		"10.0.0.5:18000": true, "[2001:db8::1]:1": true, "control.example.com:65535": true, "a:0": false,
 		"": false, "a": false, ":1": false, "a:": false, "a:b": false, "a:65536": false, "a:-1": false, "2001:db8::1:1": false, "http://a:1": false,
 	} {
 		if err := checkAddress(address); (err == nil) != ok {

@@ -30,6 +30,9 @@ what to do. With --envoy the real Envoy is asked as well.`,
 				return err
 			}
 			files, problems, compiled, err := load(args[0])
+			if err != nil && asJSON {
+				return errors.Join(writeJSON(c.OutOrStdout(), map[string]any{"ok": false, "problems": policy.Problems{}, "error": err.Error()}), errBad)
+			}
 			if err != nil {
 				return err
 			}

@@ -87,7 +87,7 @@ func processFlags(f *pflag.FlagSet, level string) {
 	f.String("admin-address", app.DefaultAdmin, "where health, metrics and status are served (HTTP)")
 	f.String("redis", "", `where limits are counted: redis://, rediss:// or unix:// URL; with ?master_name= Sentinel, with
 ?addr= (more than one) or ?cluster=true Cluster; empty counts in this process alone`)
-	f.Duration("redis-timeout", 10*time.Millisecond, "how long Redis may take for a decision, at most 30ms; then onError of the limit holds")
+	f.Duration("redis-timeout", 10*time.Millisecond, "how long Redis may take for a decision, at most 100ms; then onError of the limit holds")
 	f.String("data-dir", ".legation", "where the last good policy is kept; empty keeps none")
 	f.String("tls-cert", "", "certificate for the xDS and companion ports (PEM)")
 	f.String("tls-key", "", "its key (PEM)")

@@ -131,6 +131,9 @@ func showStatus(w io.Writer, s app.Status) error {
 		if p.Hint != "" {
 			fmt.Fprintln(w, "    hint:", p.Hint)
 		}
+		for _, at := range p.Also {
+			fmt.Fprintln(w, "    also:", at)
+		}
 	}
 	if s.Store != nil {
 		state := "ok"
@@ -186,6 +189,7 @@ func showNACK(w io.Writer, n xds.NodeStatus, t xds.TypeStatus) {
 	for _, b := range t.Blamed {
 		fmt.Fprintf(w, "  %s: %s %s\n", b.Origin, t.Type, b.Resource)
 	}
+	fmt.Fprintln(w, "  It keeps its last good one, and is sent this again when it changes.")
 }
 
 func since(t time.Time) string { return time.Since(t).Round(time.Second).String() }

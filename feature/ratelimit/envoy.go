@@ -25,9 +25,9 @@ const (
 	closed = "legation.limit.closed" // where a limit has onError: deny
 )
 
-// timeout lies above the companion's slowest answer, 1.4 times --redis-timeout (14 ms, 42 at most), and what a busy
+// timeout lies above the companion's slowest answer, 1.4 times --redis-timeout (14 ms, 140 at most), and what a busy
 // machine adds. Envoy's default is 20 ms.
-const timeout = 50 * time.Millisecond
+const timeout = 200 * time.Millisecond
 
 // Filters puts both filters into every chain; routes with limits switch them on.
 func (*Setting) Filters(envoy.ListenerContext) []envoy.Filter {

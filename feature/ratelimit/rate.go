@@ -128,8 +128,13 @@ func readPart(d *policy.Decode, n *policy.Node) (ratelimit.By, bool) {
 	return ratelimit.By{}, false
 }
 
+// maxName bounds the names of headers and claims, which travel with each call.
+const maxName = 256
+
 func readNamed(d *policy.Decode, key string, n *policy.Node) (ratelimit.By, bool) {
 	switch {
+	case len(n.Text) > maxName:
+		d.Errorf(n, "the name has %d bytes; want at most %d", len(n.Text), maxName)
 	case key == "header" && headerName(n.Text):
 		return ratelimit.By{Kind: ratelimit.Header, Name: strings.ToLower(n.Text)}, true
 	case key == "header":
