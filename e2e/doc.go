@@ -1,3 +1,3 @@
 // Package e2e tests the whole: the built binary as a child process, real Envoys, a real redis-server and real
-// requests, on ports that the kernel chose. It has tests only.
+// requests, on free ports. It has tests only.
 package e2e

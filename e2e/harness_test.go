@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -161,19 +162,29 @@ func (c *child) kill() {
 	<-c.done
 }
 
-// ports asks the kernel for n ports that are free.
+// nextPort is where the search for a free port goes on; it begins somewhere else in each run.
+var nextPort atomic.Int32
+
+// ports gives n ports that are free, to processes that can't be handed an open listener. They lie below those that the
+// kernel gives to outgoing connections: one of these, closed again, may be taken by any request of another test before
+// its process gets to it.
 func ports(t testing.TB, n int) []int {
 	t.Helper()
+	const first, last = 20000, 32000
+	nextPort.CompareAndSwap(0, int32(os.Getpid()%(last-first)))
 	var list []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	for range last - first {
+		port := first + int(nextPort.Add(1))%(last-first)
+		if l, err := net.Listen("tcp", local(port)); err == nil {
+			l.Close()
+			list = append(list, port)
 		}
-		defer l.Close()
-		list = append(list, l.Addr().(*net.TCPAddr).Port)
+		if len(list) == n {
+			return list
+		}
 	}
-	return list
+	t.Fatalf("fewer than %d ports are free from %d to %d", n, first, last)
+	return nil
 }
 
 func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }

@@ -2,8 +2,10 @@ package golden
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,13 +50,22 @@ func Start(t *testing.T, m *policy.Model, kinds []*policy.Kind, companion string
 	}
 }
 
-// FreePort is a port for a policy's listener that nobody has right now.
+// nextPort is where the search for a free port goes on; it begins somewhere else in each process.
+var nextPort atomic.Int32
+
+// FreePort is a port for a process that can't be handed an open listener. It lies below those that the kernel gives to
+// outgoing connections: one of these, closed again, may be taken before the process gets to it.
 func FreePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, last = 16000, 20000
+	nextPort.CompareAndSwap(0, int32(os.Getpid()*37%(last-first)))
+	for range last - first {
+		port := first + int(nextPort.Add(1))%(last-first)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatalf("no port is free from %d to %d", first, last)
+	return 0
 }
