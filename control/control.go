@@ -146,7 +146,7 @@ func (c *Controller) Load() {
 	switch m := good.compiled; {
 	case good.err != nil:
 		next.Error = good.err.Error()
-	case m == nil || m.Model.Revision == before.Revision:
+	case m == nil:
 	case len(m.Model.Gateways) == 0 && len(c.last) > 0:
 		next.Error = "the policy has no gateway left: what was served before stays"
 	default:

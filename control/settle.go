@@ -12,7 +12,7 @@ import (
 // settled is the set of files that can be served.
 type settled struct {
 	files    policy.Files
-	compiled *Compiled       // nil: nothing can
+	compiled *Compiled       // nil: nothing can, or nothing else than is served
 	problems policy.Problems // of the candidate
 	err      error           // what is no problem of a file
 }
@@ -41,8 +41,8 @@ func (c *Controller) settle(candidate policy.Files) settled {
 	for range attempts {
 		files, model, problems := c.lang.Isolate(candidate, c.last)
 		s := settled{files: files, problems: append(told, problems...)}
-		if model == nil {
-			return s
+		if model == nil || model.Revision == c.outcome.Load().Revision {
+			return s // a poll of a directory that rests costs no translation
 		}
 		var err error
 		if s.compiled, err = Compile(model); err == nil {
