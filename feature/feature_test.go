@@ -60,10 +60,7 @@ func load(t *testing.T, name string) *policy.Model {
 }
 
 func TestExamplesPassEnvoy(t *testing.T) {
-	binary, _, err := envoy.Find("")
-	if err != nil {
-		t.Skip(err)
-	}
+	binary := golden.Binary(t)
 	entries, err := os.ReadDir("../examples")
 	if err != nil {
 		t.Fatal(err)

@@ -99,12 +99,7 @@ func TestCheckNotes(t *testing.T) {
 
 // The real Envoy is asked; what it says is part of the answer.
 func TestCheckAsksEnvoy(t *testing.T) {
-	if _, _, err := envoy.Find(""); err != nil {
-		if os.Getenv("LEGATION_ENVOY") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	realEnvoy(t)
 	dir := policyDir(t, "policy.yaml", good)
 	if status, out, errs := legation("check", dir, "--envoy"); status != 0 || !strings.HasPrefix(out, "ok: ") {
 		t.Errorf("got %d %q %q", status, out, errs)
@@ -176,13 +171,7 @@ func TestRenderStatic(t *testing.T) {
 	if b.Node.ID != "one" || b.Node.Cluster != "edge" || len(b.StaticResources) < 2 || !strings.Contains(out, "10.0.0.5") {
 		t.Errorf("got %s", out)
 	}
-	binary, _, err := envoy.Find("")
-	if err != nil {
-		if os.Getenv("LEGATION_ENVOY") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	binary := realEnvoy(t)
 	compiled, err := mustLoad(rootCommand(), dir)
 	must(t, err)
 	static, err := envoy.Static(compiled.Resources["edge"], envoy.BootstrapOptions{Group: "edge"})
@@ -219,4 +208,17 @@ func TestVersionJSON(t *testing.T) {
 	if v["legation"] != version || !strings.HasPrefix(v["go"], "go1.") || v["platform"] == "" {
 		t.Errorf("got %v", v)
 	}
+}
+
+// realEnvoy is the Envoy to test with; the test is skipped where there is none, and fails where LEGATION_ENVOY names it.
+func realEnvoy(t *testing.T) string {
+	t.Helper()
+	path, _, err := envoy.Find("")
+	if err != nil && os.Getenv("LEGATION_ENVOY") != "" {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Skip(err)
+	}
+	return path
 }

@@ -47,6 +47,20 @@ func validate(t *testing.T, resources []envoy.Resource) {
 	}
 }
 
+// Binary is the real Envoy. Where there is none the test is skipped, and fails where LEGATION_ENVOY has named one, as
+// make test does.
+func Binary(t testing.TB) string {
+	t.Helper()
+	path, err := found()
+	if err != nil && os.Getenv("LEGATION_ENVOY") != "" {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Skip(err)
+	}
+	return path
+}
+
 // Envoy is a real Envoy that serves a policy, for the tests that ask one.
 type Envoy struct {
 	url    string
@@ -58,13 +72,7 @@ type Envoy struct {
 // Envoy. The listener's port is any free one, whatever the policy says.
 func Serve(t *testing.T, text string, kinds ...*policy.Kind) *Envoy {
 	t.Helper()
-	binary, err := found()
-	if err != nil {
-		if os.Getenv("LEGATION_ENVOY") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	binary := Binary(t)
 	config := filepath.Join(t.TempDir(), "envoy.json")
 	writeConfig(t, config, text, kinds)
 	admin := config + ".admin"

@@ -17,13 +17,7 @@ import (
 // where the auth and rate limit services answer. The test is skipped where there is no Envoy.
 func Start(t *testing.T, m *policy.Model, kinds []*policy.Kind, companion string) {
 	t.Helper()
-	binary, err := found()
-	if err != nil {
-		if os.Getenv("LEGATION_ENVOY") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	binary := Binary(t)
 	resources, err := envoy.Translate(m, kinds)
 	if err != nil {
 		t.Fatal(err)
