@@ -50,12 +50,20 @@ func (t *translation) cluster(s *policy.Service) clusterPair {
 		return p
 	}
 	p := clusterPair{service: s, cluster: baseCluster(s)}
-	for _, c := range policy.Each[ClusterContributor](s.Settings) {
-		if m := c.Cluster(ServiceContext{Model: t.model, Service: s}); m != nil {
+	c := ServiceContext{Model: t.model, Service: s}
+	for _, k := range policy.Each[ClusterContributor](s.Settings) {
+		if m := k.Cluster(c); m != nil {
 			overlay(p.cluster, m)
 		}
 	}
 	fillCluster(p.cluster)
+	upstream := baseUpstream()
+	for _, k := range policy.Each[UpstreamContributor](s.Settings) {
+		if m := k.Upstream(c); m != nil {
+			overlay(upstream, m)
+		}
+	}
+	p.cluster.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pack(fillUpstream(upstream))}
 	if s.DNS == nil {
 		p.endpoints = loadAssignment(s.Name, s.Endpoints)
 		p.salt = fmt.Sprintf("%016x", xxhash.Sum64(stableBytes(p.cluster)))
@@ -76,7 +84,7 @@ func baseCluster(s *policy.Service) *clusterv3.Cluster {
 	if s.DNS != nil {
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}
 		c.DnsLookupFamily = clusterv3.Cluster_V4_PREFERRED // Envoy's AUTO takes IPv6 where the name has both
-		c.LoadAssignment = loadAssignment(s.Name, []policy.Endpoint{*s.DNS})
+		c.LoadAssignment = loadAssignment(s.Name, []policy.Endpoint{s.DNS.Endpoint})
 		return c
 	}
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
@@ -98,27 +106,28 @@ func fillCluster(c *clusterv3.Cluster) {
 	}
 	// With health checks, an endpoint gets no requests before its first check has passed.
 	c.CommonLbConfig.IgnoreNewHostsUntilFirstHc = true
-	if c.TypedExtensionProtocolOptions[httpOptions] == nil {
-		if c.TypedExtensionProtocolOptions == nil {
-			c.TypedExtensionProtocolOptions = make(map[string]*anypb.Any, 1)
-		}
-		c.TypedExtensionProtocolOptions[httpOptions] = pack(http1Upstream())
+}
+
+// baseUpstream is how backends are spoken to. The idle time lies below what most servers close after (60 s and up), so
+// that a request seldom meets a connection that is being closed.
+func baseUpstream() *httpv3.HttpProtocolOptions {
+	return &httpv3.HttpProtocolOptions{
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(50 * time.Second)},
 	}
 }
 
-// http1Upstream is how backends are spoken to. The idle time lies below what most servers close after (60 s and up),
-// so that a request seldom meets a connection that is being closed.
-func http1Upstream() *httpv3.HttpProtocolOptions {
-	return &httpv3.HttpProtocolOptions{
-		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(50 * time.Second)},
-		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+// fillUpstream makes it HTTP/1.1 where no setting says what to speak.
+func fillUpstream(o *httpv3.HttpProtocolOptions) *httpv3.HttpProtocolOptions {
+	if o.UpstreamProtocolOptions == nil {
+		o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
 			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
 				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
 					HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
 				},
 			},
-		},
+		}
 	}
+	return o
 }
 
 // fillCircuitBreakers keeps one slow backend from taking all of Envoy's memory and sockets. Envoy's 1,024 of each is

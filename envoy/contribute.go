@@ -2,8 +2,12 @@ package envoy
 
 import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -43,10 +47,12 @@ type RouteContext struct {
 	Route *policy.BoundRoute
 }
 
-// ServiceContext is what a service's contributors see.
+// ServiceContext is what a service's contributors see. A cluster is made once for all gateways unless one of its
+// settings is a [PerGateway]: then once for each.
 type ServiceContext struct {
 	Model   *policy.Model
 	Service *policy.Service
+	Gateway *policy.Gateway // nil but for a service that has a [PerGateway] setting
 }
 
 // FilterContributor is a kind of setting with filters of its own. It is asked once for each listener, on the zero
@@ -59,6 +65,42 @@ type FilterContributor interface {
 // merged into ours.
 type HTTPContributor interface {
 	HTTP(c ListenerContext) *hcmv3.HttpConnectionManager
+}
+
+// ListenerContributor is a setting of a gateway or a listener that changes the listener around its filter chains; what
+// it returns is merged into ours, listener filters appended.
+type ListenerContributor interface {
+	Listener(c ListenerContext) *listenerv3.Listener
+}
+
+// ConnectionContributor is a setting of a gateway or a listener with network filters, which stand in every filter chain
+// before the connection manager or the TCP proxy.
+type ConnectionContributor interface {
+	Connection(c ListenerContext) []*listenerv3.Filter
+}
+
+// TLSContributor is a setting of a gateway or a listener that changes how TLS ends there; what it returns is merged
+// into the context of every certificate.
+type TLSContributor interface {
+	DownstreamTLS(c ListenerContext) *tlsv3.DownstreamTlsContext
+}
+
+// TCPContributor is a setting of a gateway or a listener (c.Route is nil), or of a route of such listeners, that changes
+// the TCP proxy; what it returns is merged into ours.
+type TCPContributor interface {
+	TCP(c TCPContext) *tcpproxyv3.TcpProxy
+}
+
+// TCPContext is what the contributors of a TCP proxy see.
+type TCPContext struct {
+	ListenerContext
+	Route *policy.BoundRoute
+}
+
+// ServiceUser is a setting of a gateway, a listener or a route that sends to services otherwise than by backends, such
+// as a collector of traces: their clusters are served, too.
+type ServiceUser interface {
+	UsesServices() []string
 }
 
 // RouteContributor is a setting that changes how a route is served: one of the route's own merged settings, or a
@@ -88,6 +130,17 @@ type RouteParts struct {
 // ClusterContributor is a setting of a service; what it returns is merged into the service's cluster.
 type ClusterContributor interface {
 	Cluster(c ServiceContext) *clusterv3.Cluster
+}
+
+// UpstreamContributor is a setting of a service that changes how Envoy speaks HTTP to it; what it returns is merged into
+// ours. Without an explicit_http_config or the like it is HTTP/1.1.
+type UpstreamContributor interface {
+	Upstream(c ServiceContext) *httpv3.HttpProtocolOptions
+}
+
+// PerGateway is a setting of a service whose cluster differs from gateway to gateway.
+type PerGateway interface {
+	DiffersByGateway() bool
 }
 
 // Stripper is a setting that puts request headers there itself, so that clients must not: they are removed before routing.

@@ -98,7 +98,7 @@ func (l *loader) decodeListeners(g *Gateway, n *Node) {
 		doc := listenerDoc{Address: "0.0.0.0", Protocol: "HTTP"}
 		listener := &Listener{Entry: Entry{Name: key.Text, Pos: key.Pos}}
 		l.layer(&listener.Entry, n.Items[i], &doc, InListener)
-		listener.Address, listener.Protocol = string(doc.Address), string(doc.Protocol)
+		listener.Address, listener.Protocol = string(doc.Address), Protocol(doc.Protocol)
 		listener.Port, listener.PerHost = uint32(doc.Port), doc.RouteTables == "perHost"
 		if port := n.Items[i].Get("port"); port != nil && port.Text == "0" {
 			l.report(port, "", false, "want a port from 1 to 65535, got 0")

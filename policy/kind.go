@@ -34,6 +34,8 @@ type Kind struct {
 	// Stacked keys are not merged: each layer's setting holds beside the others (limits). What one layer writes under
 	// the key, be it a list, is one setting.
 	Stacked bool
+	// TCP tells that a route of TCP or TLS listeners may have the key; it makes no sense there otherwise.
+	TCP bool
 	// Doc is the feature's own documentation, Markdown; its first line is the summary.
 	Doc string
 
@@ -56,6 +58,12 @@ func Define[T any, S interface {
 // Stack marks the kind as one whose layers hold beside each other, and returns it.
 func (k *Kind) Stack() *Kind {
 	k.Stacked = true
+	return k
+}
+
+// Layer4 marks the kind as one that routes of TCP and TLS listeners may have, too, and returns it.
+func (k *Kind) Layer4() *Kind {
+	k.TCP = true
 	return k
 }
 

@@ -2,7 +2,9 @@ package policy
 
 import (
 	"iter"
+	"net/netip"
 	"slices"
+	"time"
 )
 
 // Model is a whole policy, decoded, checked and resolved. It is immutable. Every list is sorted by name, but routes
@@ -14,6 +16,7 @@ type Model struct {
 	Routes    []*Route
 	Auth      []*Auth
 	Consumers []*Consumer
+	Secrets   []*Secret // those that the settings refer to, by kind and name
 }
 
 // Entry is what all named things have in common.
@@ -34,24 +37,59 @@ type Gateway struct {
 // Listener is one port of a gateway.
 type Listener struct {
 	Entry
-	Address  string // default 0.0.0.0
-	Port     uint32
-	Protocol string // HTTP
-	PerHost  bool   // routeTables: perHost
+	Address      string // default 0.0.0.0
+	Port         uint32
+	Protocol     Protocol
+	PerHost      bool          // routeTables: perHost
+	Certificates []Certificate // of HTTPS, and of TLS that ends here; TLS without any is passed through
+	// RedirectPort is the port of https:// that a listener of HTTP sends clients to, but for the routes that name the
+	// listener; 0 for none.
+	RedirectPort uint32
 }
 
-// Service is a set of endpoints that routes send to. It has either Endpoints or DNS.
+// Protocol is what a listener speaks.
+type Protocol string
+
+// The protocols of listeners, as Gateway API names them.
+const (
+	HTTP  Protocol = "HTTP"  // HTTP/1.1, and HTTP/2 with prior knowledge
+	HTTPS Protocol = "HTTPS" // HTTP/1.1 or HTTP/2 over TLS that ends here
+	TCP   Protocol = "TCP"   // bytes, to one route
+	TLS   Protocol = "TLS"   // by SNI: passed through, or bytes of TLS that ends here
+)
+
+// HTTP tells whether requests are told apart on the listener; else it knows connections only.
+func (l *Listener) HTTP() bool { return l.Protocol == HTTP || l.Protocol == HTTPS }
+
+// Certificate is one of the certificates of a listener.
+type Certificate struct {
+	Hostname string // SNI: a name or *.name; empty for clients that send none of the others
+	Secret   string
+	Pos      Pos
+}
+
+// Service is a set of endpoints that routes send to. It has either Endpoints, maybe read from a file, or DNS.
 type Service struct {
 	Entry
 	Endpoints []Endpoint
-	DNS       *Endpoint // a host name that Envoy resolves
+	DNS       *DNS // a host name that Envoy resolves
 }
 
 // Endpoint is one address of a service.
 type Endpoint struct {
-	Host string // an IP address, or a host name for DNS
-	Port uint32
-	Pos  Pos
+	Host     string // an IP address, or a host name for DNS
+	Port     uint32
+	Weight   uint32 // among the endpoints of its zone; default 1
+	Zone     string // empty where none is written
+	Priority uint32 // 0 is asked first
+	Pos      Pos
+}
+
+// DNS is a name that Envoy resolves, again and again.
+type DNS struct {
+	Endpoint
+	Logical bool          // one address at a time, as large services want it; else each address is an endpoint
+	Refresh time.Duration // 0: as long as the answer says it lives, at least 5 s
 }
 
 // Route is a route as written.
@@ -61,6 +99,17 @@ type Route struct {
 	Match     Match
 	Backends  []Backend // weights above 0 only, sorted by name; empty when the route answers by itself
 	Gateways  []string  // names; all of one when the policy has only one
+	Listeners []string  // names; empty for all listeners of HTTP and HTTPS that do not redirect
+	// Layer4 tells that its listeners speak TCP or TLS: Hostnames are SNI ("*" on TCP), and there is no Match.
+	Layer4 bool
+}
+
+// On tells whether a listener of one of the route's gateways serves the route.
+func (r *Route) On(l *Listener) bool {
+	if len(r.Listeners) > 0 {
+		return slices.Contains(r.Listeners, l.Name)
+	}
+	return l.HTTP() && l.RedirectPort == 0
 }
 
 // Backend is one of the services that a route sends to.
@@ -89,6 +138,8 @@ type Match struct {
 	Methods []string // upper case; empty for any
 	Headers []ValueMatch
 	Query   []ValueMatch
+	Source  []netip.Prefix // the client's address is in one of them; empty for any
+	GRPC    bool           // written as a gRPC service or method, which stands in Path
 }
 
 // PathKind is the way a path is compared.
@@ -98,13 +149,15 @@ type PathKind uint8
 const (
 	PathPrefix PathKind = iota // on segment borders: /a matches /a and /a/b, not /ab
 	PathExact
-	PathRegex // RE2, the whole path
+	PathRegex    // RE2, the whole path
+	PathTemplate // Envoy's URI template: /users/{id} and /files/{rest=**}; the named parts can be used by rewrite
 )
 
 // PathMatch compares the path, without the query.
 type PathMatch struct {
-	Kind  PathKind
-	Value string
+	Kind       PathKind
+	Value      string
+	IgnoreCase bool // not for a regex, which can say (?i)
 }
 
 // ValueMatch compares one header or query parameter.

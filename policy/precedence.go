@@ -22,7 +22,7 @@ func byPrecedence(a, b *BoundRoute) int {
 	)
 }
 
-var pathRank = [...]int{PathExact: 0, PathPrefix: 1, PathRegex: 2}
+var pathRank = [...]int{PathExact: 0, PathPrefix: 1, PathRegex: 2, PathTemplate: 2}
 
 // conflicts reports routes of one gateway that ask for exactly the same requests; vague ones are left out.
 func (l *loader) conflicts(g *Gateway, vague map[string]bool) {

@@ -123,6 +123,6 @@ func (l *loader) decodeService(s *serviceLayer) {
 		s.service.Endpoints = append(s.service.Endpoints, Endpoint(e))
 	}
 	if doc.DNS != nil {
-		s.service.DNS = (*Endpoint)(doc.DNS)
+		s.service.DNS = &DNS{Endpoint: Endpoint(*doc.DNS)}
 	}
 }
