@@ -88,9 +88,9 @@ func Expiring(m *policy.Model, now time.Time) policy.Problems {
 		if ends.IsZero() || now.Before(ends.Add(-NearEnd)) {
 			continue
 		}
-		p := &policy.Problem{Pos: s.Pos, Warning: true, Message: fmt.Sprintf("%s ends on %s", s.ID(), when(ends))}
+		p := &policy.Problem{Pos: s.Pos, Warning: true, Message: fmt.Sprintf("%s expires on %s", s.ID(), when(ends))}
 		if !now.Before(ends) {
-			p.Message = fmt.Sprintf("%s has ended on %s: it is refused", s.ID(), when(ends))
+			p.Message = fmt.Sprintf("%s expired on %s: the other side refuses it", s.ID(), when(ends))
 		}
 		near = append(near, p.Hintf("renew it: the new one is served as soon as its files are there"))
 	}
@@ -107,7 +107,7 @@ func (c *Controller) tellExpiring(o Outcome) {
 	c.told = o.Read
 	for _, s := range o.Secrets {
 		if !s.Expires.IsZero() && !o.Read.Before(s.Expires.Add(-NearEnd)) {
-			c.o.Log.Warn("certificate near its end", "secret", s.ID, "names", s.Names, "ends", when(s.Expires), "ended", !o.Read.Before(s.Expires))
+			c.o.Log.Warn("certificate expires", "secret", s.ID, "names", s.Names, "on", when(s.Expires), "expired", !o.Read.Before(s.Expires))
 		}
 	}
 }

@@ -28,7 +28,7 @@ func newMetrics(r prometheus.Registerer) metrics {
 		}),
 		expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "legation_control_certificate_expiry_timestamp_seconds",
-			Help: "When a certificate that is served ends, in Unix time; of authorities, when the last of them does.",
+			Help: "When a certificate that is served expires, in Unix time; of authorities, when the last of them does.",
 		}, []string{"secret"}),
 	}
 	for _, result := range []string{"published", "unchanged", "refused"} {

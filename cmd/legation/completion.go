@@ -39,9 +39,9 @@ func complete(c *cobra.Command) {
 		register(c, name, cobra.NoFileCompletions)
 	}
 	register(c, "roles", completeRoles)
-	register(c, "data-dir", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return nil, cobra.ShellCompDirectiveFilterDirs
-	})
+	for _, name := range []string{"data-dir", "secrets-dir"} {
+		register(c, name, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs))
+	}
 }
 
 // register is for the verbs that have the flag.

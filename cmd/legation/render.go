@@ -33,6 +33,7 @@ configuration of one gateway that a stock Envoy loads by itself: envoy -c FILE.`
 	}
 	c.Flags().Bool("static", false, "one configuration that Envoy loads by itself")
 	c.Flags().String("group", "", "only this gateway")
+	secretsFlag(c.Flags())
 	bootstrapFlags(c.Flags())
 	return c
 }
