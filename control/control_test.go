@@ -19,6 +19,9 @@ func byHand(t testing.TB, o Options) (c *Controller, reports *[]Outcome) {
 	reports = &[]Outcome{}
 	o.Report = func(o Outcome) { *reports = append(*reports, o) }
 	c = New(o)
+	if o.Secrets != nil {
+		c.lang = withVault
+	}
 	c.Recall()
 	return c, reports
 }

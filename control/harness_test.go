@@ -104,6 +104,9 @@ func start(t testing.TB, o Options) *loop {
 		o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
 	l.Controller = New(o)
+	if o.Secrets != nil {
+		l.lang = withVault
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var done sync.WaitGroup
 	done.Go(func() {
