@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/legation/legation/control"
 	"github.com/legation/legation/envoy"
@@ -37,7 +38,7 @@ what to do. With --envoy the real Envoy is asked as well, with --secrets-dir the
 			}
 			var refusal error
 			if ask, _ := c.Flags().GetBool("envoy"); ask && p.compiled != nil {
-				if refusal, err = askEnvoy(c.Context(), p.compiled); err != nil {
+				if refusal, err = askEnvoy(c.Context(), p); err != nil {
 					return err
 				}
 			}
@@ -64,6 +65,9 @@ type loaded struct {
 	problems policy.Problems
 	compiled *control.Compiled // nil where a problem is in the way
 	unknown  []string          // the IDs of the secrets that were not looked up
+	// directory is where an Envoy of this machine finds the files of secrets: those that it is asked about, or is to load,
+	// have their names in place of what they hold.
+	directory string
 }
 
 // load reads, checks and compiles a directory.
@@ -76,8 +80,14 @@ func load(c *cobra.Command, dir string) (loaded, error) {
 	if err != nil {
 		return loaded{}, err
 	}
-	model, problems, unknown := loadModel(files, s.v.GetString("secrets-dir"))
-	p := loaded{files: files, problems: append(unread, problems...), unknown: unknown}
+	secrets := s.v.GetString("secrets-dir")
+	model, problems, unknown := loadModel(files, secrets)
+	p := loaded{files: files, problems: append(unread, problems...), unknown: unknown, directory: "."}
+	if secrets != "" {
+		if p.directory, err = filepath.Abs(secrets); err != nil {
+			return loaded{}, err
+		}
+	}
 	if model == nil || p.problems.HasErrors() {
 		return p, nil
 	}
@@ -132,14 +142,14 @@ func notes(w io.Writer, m *policy.Model) {
 
 // askEnvoy has the real Envoy validate what each gateway would be served, and tells what it refuses. The error is that
 // it can't be asked.
-func askEnvoy(ctx context.Context, compiled *control.Compiled) (refusal, err error) {
+func askEnvoy(ctx context.Context, p loaded) (refusal, err error) {
 	binary, _, err := envoy.Find("")
 	if err != nil {
 		return nil, err
 	}
 	var errs []error
-	for _, g := range compiled.Model.Gateways {
-		b, err := envoy.Static(compiled.Resources[g.Name], envoy.BootstrapOptions{Group: g.Name})
+	for _, g := range p.compiled.Model.Gateways {
+		b, err := envoy.Static(p.compiled.Resources[g.Name], envoy.BootstrapOptions{Group: g.Name, Secrets: p.directory})
 		if err == nil {
 			err = envoy.Validate(ctx, binary, b)
 		}
@@ -151,19 +161,19 @@ func askEnvoy(ctx context.Context, compiled *control.Compiled) (refusal, err err
 }
 
 // mustLoad is load for the verbs that need a good policy.
-func mustLoad(c *cobra.Command, dir string) (*control.Compiled, error) {
+func mustLoad(c *cobra.Command, dir string) (loaded, error) {
 	p, err := load(c, dir)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	if len(p.problems) > 0 {
 		p.problems.Write(c.ErrOrStderr(), p.files, colour(c.ErrOrStderr()))
 	}
 	if p.compiled == nil {
-		return nil, errBad
+		return p, errBad
 	}
 	noteUnknown(c.ErrOrStderr(), p.unknown)
-	return p.compiled, nil
+	return p, nil
 }
 
 func writeJSON(w io.Writer, v any) error {
