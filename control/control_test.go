@@ -18,10 +18,7 @@ func byHand(t testing.TB, o Options) (c *Controller, reports *[]Outcome) {
 	t.Helper()
 	reports = &[]Outcome{}
 	o.Report = func(o Outcome) { *reports = append(*reports, o) }
-	c = New(o)
-	if o.Secrets != nil {
-		c.lang = withVault
-	}
+	c = controller(o)
 	c.Recall()
 	return c, reports
 }

@@ -19,13 +19,20 @@ import (
 	"testing/synctest"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/feature"
 	"github.com/legation/legation/policy"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// vault is a setting that refers to one secret of each kind.
+// vault is a setting that refers to one secret of each kind. A service shows the certificate, and asks for the authority's.
 type vault struct {
 	Certificate policy.SecretName `policy:"certificate"`
 	CA          policy.Authority  `policy:"ca"`
@@ -42,8 +49,20 @@ func (v *vault) Check(c *policy.Check) {
 	}
 }
 
+func (v *vault) Cluster(c envoy.ServiceContext) *clusterv3.Cluster {
+	context := c.Trust(v.CA, nil)
+	context.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{c.Certificate(string(v.Certificate))}
+	packed, err := anypb.New(&tlsv3.UpstreamTlsContext{CommonTlsContext: context})
+	if err != nil {
+		panic(err)
+	}
+	return &clusterv3.Cluster{TransportSocket: &corev3.TransportSocket{
+		Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: packed},
+	}}
+}
+
 // withVault is the language with that setting.
-var withVault = policy.New(append(feature.All(), policy.Define[vault]("vault", policy.InGateway, "`vault` is for tests."))...)
+var withVault = policy.New(append(feature.All(), policy.Define[vault]("vault", policy.InGateway|policy.InService, "`vault` is for tests."))...)
 
 // vaulted is a gateway whose vault holds this.
 func vaulted(holds string) string {
@@ -379,6 +398,42 @@ func expiries(t testing.TB, r *prometheus.Registry) map[string]float64 {
 		}
 	}
 	return all
+}
+
+// A secret that changes is sent alone: no listener, route or cluster with it, and no other secret.
+func TestRotatedSecretIsSentAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		secrets := t.TempDir()
+		first, firstKey := pair(t, "a.test", far())
+		second, secondKey := pair(t, "b.test", far())
+		putPair(t, secrets, "tls/a", first, firstKey)
+		put(t, filepath.Join(secrets, "tls/ca.crt"), first)
+		dir := tree(t, map[string]string{"gateway.yaml": gateway(10000), "app.yaml": strings.Replace(team("app", 1), "{endpoints:",
+			"{vault: {certificate: tls/a, ca: {secret: tls/ca}}, endpoints:", 1)})
+		p := newPlane(t, Options{Dir: dir, Secrets: &Secrets{Dir: secrets}}, true)
+		p.Load()
+		e := p.envoy()
+		must(t, e.stream.Send(&discoveryv3.DeltaDiscoveryRequest{
+			TypeUrl: resource.SecretType, ResourceNamesSubscribe: []string{"certificate/tls/a", "authority/tls/ca"},
+		}))
+		synctest.Wait()
+		var before int
+		e.set(func() { before = len(e.took) })
+		putPair(t, secrets, "tls/a", second, secondKey)
+		p.Load()
+		synctest.Wait()
+		var took []*discoveryv3.Resource
+		e.set(func() { took = e.took[before:] })
+		if before < 5 || len(took) != 1 || took[0].GetName() != "certificate/tls/a" {
+			t.Fatalf("got %v after %d resources, want the certificate alone", took, before)
+		}
+		s := new(tlsv3.Secret)
+		must(t, took[0].GetResource().UnmarshalTo(s))
+		if s.GetTlsCertificate().GetPrivateKey().GetInlineString() != secondKey {
+			t.Error("the key that was sent is not the new one")
+		}
+	})
 }
 
 func TestSecretOf(t *testing.T) {
