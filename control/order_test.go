@@ -50,7 +50,7 @@ func newPlane(t *testing.T, o Options, withXDS bool) *plane {
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	if withXDS {
-		o.XDS = xds.New(xds.Options{})
+		o.XDS = xds.New(xds.Options{Log: o.Log, Metrics: o.Metrics})
 		o.XDS.Register(server)
 		done.Go(func() { _ = o.XDS.Run(ctx) })
 		done.Go(func() { _ = server.Serve(p.listener) })
