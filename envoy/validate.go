@@ -37,7 +37,7 @@ func Validate(ctx context.Context, envoyPath string, b *bootstrapv3.Bootstrap) e
 	}
 	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, envoyPath, "--mode", "validate", "-c", path, "--use-dynamic-base-id", "-l", "error")
-	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.Stdout, cmd.Stderr, cmd.Env = &said, &said, environment()
 	err = cmd.Run()
 	if ctx.Err() != nil {
 		return fmt.Errorf("validate with %s: %w", envoyPath, context.Cause(ctx))

@@ -1,6 +1,7 @@
 package envoy_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,4 +69,30 @@ func TestFind(t *testing.T) {
 	if path, _, err := envoy.Find(good); path != good || err != nil {
 		t.Errorf("explicit: %s %v", path, err)
 	}
+}
+
+// What the environment holds for Legation, secrets among it, is not for its children.
+func TestEnvoyGetsNoneOfOurVariables(t *testing.T) {
+	t.Setenv("LEGATION_SECRET_WORD", "planted")
+	t.Setenv("OTHER", "passed on")
+	binary := filepath.Join(t.TempDir(), "envoy")
+	if err := os.WriteFile(binary, []byte("#!/bin/sh\nenv\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	check := func(way, said string) {
+		if strings.Contains(said, "planted") || !strings.Contains(said, "passed on") {
+			t.Errorf("%s: the child has %s", way, said)
+		}
+	}
+	err := envoy.Validate(t.Context(), binary, emptyBootstrap("edge"))
+	check("validate", err.Error())
+	var said bytes.Buffer
+	o := processOptions(binary, t.TempDir(), "edge")
+	o.Log = &said
+	p, err := envoy.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	check("start", said.String())
 }
