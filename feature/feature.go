@@ -13,6 +13,7 @@ import (
 	"github.com/legation/legation/feature/loadbalancer"
 	"github.com/legation/legation/feature/paths"
 	"github.com/legation/legation/feature/ratelimit"
+	"github.com/legation/legation/feature/redirect"
 	"github.com/legation/legation/feature/retry"
 	"github.com/legation/legation/feature/rewrite"
 	"github.com/legation/legation/feature/sample"
@@ -34,6 +35,7 @@ func All() []*policy.Kind {
 		loadbalancer.Kind,
 		paths.Kind,
 		ratelimit.Kind,
+		redirect.Kind,
 		retry.Kind,
 		rewrite.Kind,
 		sample.Kind,
