@@ -7,6 +7,7 @@ import (
 	"github.com/legation/legation/feature/accesslog"
 	"github.com/legation/legation/feature/auth"
 	"github.com/legation/legation/feature/cors"
+	"github.com/legation/legation/feature/directresponse"
 	"github.com/legation/legation/feature/headers"
 	"github.com/legation/legation/feature/healthcheck"
 	"github.com/legation/legation/feature/jwt"
@@ -28,6 +29,7 @@ func All() []*policy.Kind {
 		accesslog.Kind,
 		auth.Kind,
 		cors.Kind,
+		directresponse.Kind,
 		headers.Kind,
 		healthcheck.Kind,
 		jwt.ConsumerKind,
