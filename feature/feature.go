@@ -12,6 +12,7 @@ import (
 	"github.com/legation/legation/feature/healthcheck"
 	"github.com/legation/legation/feature/jwt"
 	"github.com/legation/legation/feature/loadbalancer"
+	"github.com/legation/legation/feature/mirror"
 	"github.com/legation/legation/feature/paths"
 	"github.com/legation/legation/feature/ratelimit"
 	"github.com/legation/legation/feature/redirect"
@@ -35,6 +36,7 @@ func All() []*policy.Kind {
 		jwt.ConsumerKind,
 		jwt.Kind,
 		loadbalancer.Kind,
+		mirror.Kind,
 		paths.Kind,
 		ratelimit.Kind,
 		redirect.Kind,
