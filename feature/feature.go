@@ -8,6 +8,7 @@ import (
 	"github.com/legation/legation/feature/auth"
 	"github.com/legation/legation/feature/cors"
 	"github.com/legation/legation/feature/directresponse"
+	"github.com/legation/legation/feature/fault"
 	"github.com/legation/legation/feature/headers"
 	"github.com/legation/legation/feature/healthcheck"
 	"github.com/legation/legation/feature/jwt"
@@ -31,6 +32,7 @@ func All() []*policy.Kind {
 		auth.Kind,
 		cors.Kind,
 		directresponse.Kind,
+		fault.Kind,
 		headers.Kind,
 		healthcheck.Kind,
 		jwt.ConsumerKind,

@@ -39,6 +39,7 @@ routes:
   asked: {hostnames: [a.test], match: {path: /asked}, auth: [demo], rateLimit: off, backends: {echo: 1}}
   free: {hostnames: [a.test], match: {path: /free}, rateLimit: off, backends: {echo: 1}}
   lenient: {hostnames: [a.test], match: {path: /lenient}, paths: lenient, rateLimit: off, backends: {echo: 1}}
+  broken: {hostnames: [a.test], match: {path: /broken}, auth: [demo], rateLimit: {rate: 2/day, by: consumer, replace: true}, fault: {abort: {status: 418, percentage: 100%}}, backends: {echo: 1}}
   page: {hostnames: [a.test], match: {path: /page}, auth: [demo], rateLimit: {rate: 2/day, by: consumer, replace: true}, directResponse: {body: hi}}
   moved: {hostnames: [a.test], match: {path: /moved}, auth: [demo], rateLimit: off, redirect: {hostname: b.test, status: 308}}
 `
@@ -135,6 +136,11 @@ func TestThroughEnvoy(t *testing.T) {
 		c.want("/nowhere;x", []int{400})
 		c.want("/lenient/a;x=1", []int{200})
 		c.want("/free?x=;%25", []int{200})
+	})
+	t.Run("faults hide nothing", func(t *testing.T) {
+		c := client{t, c.base}
+		c.want("/broken", []int{401, 401, 401})
+		c.want("/broken", []int{418, 418, 429}, "Authorization", bearer(t, "carol"))
 	})
 	t.Run("answers without a backend", func(t *testing.T) {
 		c := client{t, c.base}
