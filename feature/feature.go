@@ -7,12 +7,16 @@ import (
 	"github.com/legation/legation/feature/accesslog"
 	"github.com/legation/legation/feature/auth"
 	"github.com/legation/legation/feature/cors"
+	"github.com/legation/legation/feature/directresponse"
+	"github.com/legation/legation/feature/fault"
 	"github.com/legation/legation/feature/headers"
 	"github.com/legation/legation/feature/healthcheck"
 	"github.com/legation/legation/feature/jwt"
 	"github.com/legation/legation/feature/loadbalancer"
+	"github.com/legation/legation/feature/mirror"
 	"github.com/legation/legation/feature/paths"
 	"github.com/legation/legation/feature/ratelimit"
+	"github.com/legation/legation/feature/redirect"
 	"github.com/legation/legation/feature/retry"
 	"github.com/legation/legation/feature/rewrite"
 	"github.com/legation/legation/feature/sample"
@@ -27,13 +31,17 @@ func All() []*policy.Kind {
 		accesslog.Kind,
 		auth.Kind,
 		cors.Kind,
+		directresponse.Kind,
+		fault.Kind,
 		headers.Kind,
 		healthcheck.Kind,
 		jwt.ConsumerKind,
 		jwt.Kind,
 		loadbalancer.Kind,
+		mirror.Kind,
 		paths.Kind,
 		ratelimit.Kind,
+		redirect.Kind,
 		retry.Kind,
 		rewrite.Kind,
 		sample.Kind,

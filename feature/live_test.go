@@ -39,6 +39,9 @@ routes:
   asked: {hostnames: [a.test], match: {path: /asked}, auth: [demo], rateLimit: off, backends: {echo: 1}}
   free: {hostnames: [a.test], match: {path: /free}, rateLimit: off, backends: {echo: 1}}
   lenient: {hostnames: [a.test], match: {path: /lenient}, paths: lenient, rateLimit: off, backends: {echo: 1}}
+  broken: {hostnames: [a.test], match: {path: /broken}, auth: [demo], rateLimit: {rate: 2/day, by: consumer, replace: true}, fault: {abort: {status: 418, percentage: 100%}}, backends: {echo: 1}}
+  page: {hostnames: [a.test], match: {path: /page}, auth: [demo], rateLimit: {rate: 2/day, by: consumer, replace: true}, directResponse: {body: hi}}
+  moved: {hostnames: [a.test], match: {path: /moved}, auth: [demo], rateLimit: off, redirect: {hostname: b.test, status: 308}}
 `
 
 // client calls the Envoy of a test.
@@ -134,12 +137,27 @@ func TestThroughEnvoy(t *testing.T) {
 		c.want("/lenient/a;x=1", []int{200})
 		c.want("/free?x=;%25", []int{200})
 	})
+	t.Run("faults hide nothing", func(t *testing.T) {
+		c := client{t, c.base}
+		c.want("/broken", []int{401, 401, 401})
+		c.want("/broken", []int{418, 418, 429}, "Authorization", bearer(t, "carol"))
+	})
+	t.Run("answers without a backend", func(t *testing.T) {
+		c := client{t, c.base}
+		c.want("/page", []int{401, 401, 401})
+		c.want("/page", []int{200, 200, 429}, "Authorization", bearer(t, "carol"))
+		c.want("/page;x=1", []int{400}, "Authorization", bearer(t, "dave"))
+		if got := c.get("/moved"); got.StatusCode != 401 || got.Header.Get("Location") != "" {
+			t.Errorf("got %d to %q without a token, want 401", got.StatusCode, got.Header.Get("Location"))
+		}
+	})
 	t.Run("without companions", func(t *testing.T) {
 		companion.Stop()
 		c := client{t, c.base}
 		c.want("/ready", []int{503}) // onError: deny
 		c.want("/header", []int{200, 200, 200}, "X-Team", "c")
 		c.want("/asked", []int{503}, "Authorization", bearer(t, "alice"))
+		c.want("/page", []int{503}, "Authorization", bearer(t, "alice"))
 		c.want("/free", []int{200})
 	})
 }

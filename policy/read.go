@@ -19,7 +19,10 @@ const (
 )
 
 // referable are the endings of files that policy files may refer to.
-var referable = []string{".json", ".pem", ".crt", ".txt", ".endpoints"}
+var referable = []string{
+	".json", ".pem", ".crt", ".txt", ".endpoints", // keys, endpoints and the like
+	".css", ".csv", ".gif", ".html", ".ico", ".jpg", ".js", ".png", ".svg", ".webmanifest", ".webp", ".xml", // pages
+}
 
 // ReadFiles reads the policy directory. Dotfiles, editors' temporary files and files of other kinds are left out;
 // links are followed as long as they stay inside. What can't be read is a problem at its file. When the directory as

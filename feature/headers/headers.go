@@ -27,7 +27,13 @@ type Setting struct {
 	Response Changes `policy:"response" doc:"changes to what the client gets"`
 }
 
-// Changes is what is done to one side's headers. Values are literal.
+// The two sides.
+const (
+	request  = "request"
+	response = "response"
+)
+
+// Changes is what is done to one side's headers. Values are Envoy's format strings: text with commands of an allow-list.
 type Changes struct {
 	Set    map[string]string `policy:"set" doc:"headers with their value, in place of what is there"`
 	Add    map[string]string `policy:"add" doc:"headers with a value that is added to what is there"`
@@ -36,8 +42,8 @@ type Changes struct {
 
 // Check refuses headers that are not a policy's to write and names that stand in two lists.
 func (s *Setting) Check(c *policy.Check) {
-	s.Request.check(c, "request")
-	s.Response.check(c, "response")
+	s.Request.check(c, request)
+	s.Response.check(c, response)
 }
 
 func (h *Changes) check(c *policy.Check, side string) {
@@ -45,12 +51,12 @@ func (h *Changes) check(c *policy.Check, side string) {
 	for _, name := range sorted(h.Set) {
 		path := side + ".set." + name
 		checkName(c, path, name, side, seen)
-		checkWritten(c, path, name, h.Set[name])
+		checkWritten(c, path, name, h.Set[name], side)
 	}
 	for _, name := range sorted(h.Add) {
 		path := side + ".add." + name
 		checkName(c, path, name, side, seen)
-		checkWritten(c, path, name, h.Add[name])
+		checkWritten(c, path, name, h.Add[name], side)
 	}
 	for i, name := range h.Remove {
 		checkName(c, side+".remove["+strconv.Itoa(i)+"]", name, side, seen)
@@ -71,7 +77,7 @@ func checkName(c *policy.Check, path, name, side string, seen map[string]string)
 			Hintf("`rewrite` changes the path and the hostname")
 	case !policy.IsToken(name):
 		c.Errorf(path, "%q is not a header name", name).Hintf("letters, digits and dashes")
-	case lower == "host" && side == "request":
+	case lower == "host" && side == request:
 		c.Errorf(path, "the host is not changed here").Hintf("write `rewrite: {hostname: …}`")
 	case slices.Contains(hopByHop, lower):
 		c.Errorf(path, "%s belongs to one connection; Envoy writes it itself", lower)
@@ -84,22 +90,56 @@ func checkName(c *policy.Check, path, name, side string, seen map[string]string)
 }
 
 // checkWritten checks a header that gets a value.
-func checkWritten(c *policy.Check, path, name, value string) {
+func checkWritten(c *policy.Check, path, name, value, side string) {
 	switch lower := strings.ToLower(name); {
 	case strings.HasPrefix(lower, "x-envoy-"):
 		c.Errorf(path, "x-envoy- headers are Envoy's own: backends trust what they say").Hintf("use another name")
-	case lower == "authorization" || lower == "proxy-authorization" || lower == "cookie":
+	case slices.Contains(secrets, lower):
 		c.Errorf(path, "a value of %s is a secret, and secrets do not stand in policy files", lower).Hide()
+		return
+	}
+	if side == request {
+		checkIdentity(c, path, strings.ToLower(name), value)
 	}
 	if strings.ContainsFunc(value, control) {
 		c.Errorf(path, "the value holds a control character").Hintf("headers are one line of plain text")
+		return
 	}
 	if strings.TrimSpace(value) != value {
 		c.Errorf(path, "the value begins or ends with a space, which HTTP drops")
 	}
-	if len(escape(value)) > maxValue {
+	if len(value) > maxValue {
 		c.Errorf(path, "the value is longer than Envoy's %d bytes", maxValue)
+		return
 	}
+	checkCommands(c, path, value, side)
+}
+
+// checkIdentity keeps commands, which may give what a client chose, out of a header that tells who calls.
+func checkIdentity(c *policy.Check, path, name, value string) {
+	entry, set := identities(c)[name]
+	if found, _ := calls(value); set && len(found) > 0 {
+		p := c.Errorf(path, "%s tells who calls: auth sets it, and a command may give what a client chose", name).
+			Hintf("use another name")
+		p.Also = append(p.Also, entry)
+	}
+}
+
+// identityHeaders is where the headers that auth entries set are told of, by their names in lower case.
+type identityHeaders map[string]policy.Pos
+
+func identities(c *policy.Check) identityHeaders {
+	return policy.Once(c, func() identityHeaders {
+		all := identityHeaders{}
+		for _, entry := range c.Model().Auth {
+			for set, s := range policy.Each[envoy.Stripper](entry.Settings) {
+				for _, name := range s.StripHeaders() {
+					all[strings.ToLower(name)] = set.Pos()
+				}
+			}
+		}
+		return all
+	})
 }
 
 // maxValue is the most bytes that Envoy's HeaderValue takes.
@@ -130,14 +170,11 @@ func (h *Changes) options() []*corev3.HeaderValueOption {
 
 func option(name, value string, action corev3.HeaderValueOption_HeaderAppendAction) *corev3.HeaderValueOption {
 	return &corev3.HeaderValueOption{
-		Header:         &corev3.HeaderValue{Key: strings.ToLower(name), Value: escape(value)},
+		Header:         &corev3.HeaderValue{Key: strings.ToLower(name), Value: value},
 		AppendAction:   action,
 		KeepEmptyValue: value == "", // else Envoy drops the header
 	}
 }
-
-// escape keeps Envoy from reading %…% in a value as one of its variables.
-func escape(value string) string { return strings.ReplaceAll(value, "%", "%%") }
 
 func lower(names []string) []string {
 	var low []string
