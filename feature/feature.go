@@ -4,6 +4,7 @@ package feature
 
 import (
 	companionauth "github.com/legation/legation/auth"
+	"github.com/legation/legation/feature/access"
 	"github.com/legation/legation/feature/accesslog"
 	"github.com/legation/legation/feature/auth"
 	"github.com/legation/legation/feature/cors"
@@ -24,6 +25,7 @@ import (
 // All is every key. A new one gets a folder and a line here.
 func All() []*policy.Kind {
 	return []*policy.Kind{
+		access.Kind,
 		accesslog.Kind,
 		auth.Kind,
 		cors.Kind,
