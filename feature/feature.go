@@ -18,6 +18,7 @@ import (
 	"github.com/legation/legation/feature/rewrite"
 	"github.com/legation/legation/feature/sample"
 	"github.com/legation/legation/feature/timeouts"
+	"github.com/legation/legation/feature/upgrades"
 	"github.com/legation/legation/policy"
 	companionlimit "github.com/legation/legation/ratelimit"
 )
@@ -40,6 +41,7 @@ func All() []*policy.Kind {
 		rewrite.Kind,
 		sample.Kind,
 		timeouts.Kind,
+		upgrades.Kind,
 	}
 }
 
