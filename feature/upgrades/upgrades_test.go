@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -212,10 +213,14 @@ func TestExtendedConnectIsNotOffered(t *testing.T) {
 func askH2(t *testing.T, edge *golden.Envoy, fields ...string) (offered, answered bool) {
 	t.Helper()
 	const headers, settings, goAway, enableConnect = 1, 4, 7, 8
-	const endOfHeaders = 4
+	const endOfStream, endOfHeaders = 1, 4
+	flags := byte(endOfHeaders)
+	if slices.Contains(fields, "GET") {
+		flags |= endOfStream
+	}
 	conn := dial(t, edge)
 	io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+h2Frame(settings, 0, 0, "")+
-		h2Frame(headers, endOfHeaders, 1, literals(fields...)))
+		h2Frame(headers, flags, 1, literals(fields...)))
 	for {
 		kind, payload, err := readH2Frame(conn)
 		if err != nil || kind == goAway || kind == headers {
