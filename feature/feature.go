@@ -14,6 +14,7 @@ import (
 	"github.com/legation/legation/feature/loadbalancer"
 	"github.com/legation/legation/feature/paths"
 	"github.com/legation/legation/feature/ratelimit"
+	"github.com/legation/legation/feature/requestbody"
 	"github.com/legation/legation/feature/retry"
 	"github.com/legation/legation/feature/rewrite"
 	"github.com/legation/legation/feature/sample"
@@ -37,6 +38,7 @@ func All() []*policy.Kind {
 		loadbalancer.Kind,
 		paths.Kind,
 		ratelimit.Kind,
+		requestbody.Kind,
 		retry.Kind,
 		rewrite.Kind,
 		sample.Kind,

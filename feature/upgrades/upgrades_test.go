@@ -11,26 +11,41 @@ import (
 	"testing"
 	"time"
 
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/feature/golden"
-	"github.com/legation/legation/feature/timeouts"
 	"github.com/legation/legation/feature/upgrades"
+	"github.com/legation/legation/policy"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 func TestGolden(t *testing.T) { golden.Run(t, "testdata", upgrades.Kind) }
+
+// quick stands for the timeouts of a route: 1 s for the request, 2 s of silence.
+type quick bool
+
+var quickKind = policy.Define[quick]("quick", policy.InRoute, "")
+
+func (*quick) Check(*policy.Check) {}
+
+func (*quick) Route(envoy.RouteContext) envoy.RouteParts {
+	action := &routev3.RouteAction{Timeout: durationpb.New(time.Second), IdleTimeout: durationpb.New(2 * time.Second)}
+	return envoy.RouteParts{Route: &routev3.Route{Action: &routev3.Route_Route{Route: action}}}
+}
 
 const live = `
 gateways: {edge: {listeners: {http: {port: 10000}}}}
 services: {chat: {endpoints: [%q]}}
 routes:
   chat: {hostnames: [a.test], match: {path: /chat}, backends: {chat: 1}, upgrades: [websocket, x-bytes/2]}
-  quick: {hostnames: [a.test], match: {path: /quick}, backends: {chat: 1}, upgrades: [websocket], timeouts: {request: 1s, idle: 2s}}
+  quick: {hostnames: [a.test], match: {path: /quick}, backends: {chat: 1}, upgrades: [websocket], quick: true}
   plain: {hostnames: [a.test], match: {path: /plain}, backends: {chat: 1}}
 `
 
 // serve runs an Envoy in front of a backend.
 func serve(t *testing.T, h http.HandlerFunc) *golden.Envoy {
 	t.Helper()
-	return golden.Serve(t, fmt.Sprintf(live, golden.Backend(t, h)), upgrades.Kind, timeouts.Kind)
+	return golden.Serve(t, fmt.Sprintf(live, golden.Backend(t, h)), upgrades.Kind, quickKind)
 }
 
 // handshake asks for an upgrade, with whatever follows in the same packet, and reads the head of the answer.
