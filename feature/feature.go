@@ -4,6 +4,7 @@ package feature
 
 import (
 	companionauth "github.com/legation/legation/auth"
+	"github.com/legation/legation/feature/access"
 	"github.com/legation/legation/feature/accesslog"
 	"github.com/legation/legation/feature/auth"
 	"github.com/legation/legation/feature/cors"
@@ -17,10 +18,12 @@ import (
 	"github.com/legation/legation/feature/paths"
 	"github.com/legation/legation/feature/ratelimit"
 	"github.com/legation/legation/feature/redirect"
+	"github.com/legation/legation/feature/requestbody"
 	"github.com/legation/legation/feature/retry"
 	"github.com/legation/legation/feature/rewrite"
 	"github.com/legation/legation/feature/sample"
 	"github.com/legation/legation/feature/timeouts"
+	"github.com/legation/legation/feature/upgrades"
 	"github.com/legation/legation/policy"
 	companionlimit "github.com/legation/legation/ratelimit"
 )
@@ -28,6 +31,7 @@ import (
 // All is every key. A new one gets a folder and a line here.
 func All() []*policy.Kind {
 	return []*policy.Kind{
+		access.Kind,
 		accesslog.Kind,
 		auth.Kind,
 		cors.Kind,
@@ -42,10 +46,12 @@ func All() []*policy.Kind {
 		paths.Kind,
 		ratelimit.Kind,
 		redirect.Kind,
+		requestbody.Kind,
 		retry.Kind,
 		rewrite.Kind,
 		sample.Kind,
 		timeouts.Kind,
+		upgrades.Kind,
 	}
 }
 

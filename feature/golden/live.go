@@ -211,3 +211,6 @@ func (e *Envoy) Stop() string {
 	e.stop()
 	return e.stdout.String()
 }
+
+// Address is where Envoy listens, for tests that speak to it themselves.
+func (e *Envoy) Address() string { return strings.TrimPrefix(e.url, "http://") }
