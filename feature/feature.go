@@ -12,6 +12,7 @@ import (
 	"github.com/legation/legation/feature/jwt"
 	"github.com/legation/legation/feature/loadbalancer"
 	"github.com/legation/legation/feature/paths"
+	"github.com/legation/legation/feature/protocol"
 	"github.com/legation/legation/feature/ratelimit"
 	"github.com/legation/legation/feature/retry"
 	"github.com/legation/legation/feature/rewrite"
@@ -33,6 +34,7 @@ func All() []*policy.Kind {
 		jwt.Kind,
 		loadbalancer.Kind,
 		paths.Kind,
+		protocol.Kind,
 		ratelimit.Kind,
 		retry.Kind,
 		rewrite.Kind,
