@@ -11,6 +11,7 @@ import (
 	"github.com/legation/legation/feature/healthcheck"
 	"github.com/legation/legation/feature/jwt"
 	"github.com/legation/legation/feature/loadbalancer"
+	"github.com/legation/legation/feature/outlierdetection"
 	"github.com/legation/legation/feature/paths"
 	"github.com/legation/legation/feature/protocol"
 	"github.com/legation/legation/feature/ratelimit"
@@ -33,6 +34,7 @@ func All() []*policy.Kind {
 		jwt.ConsumerKind,
 		jwt.Kind,
 		loadbalancer.Kind,
+		outlierdetection.Kind,
 		paths.Kind,
 		protocol.Kind,
 		ratelimit.Kind,
