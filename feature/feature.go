@@ -6,6 +6,7 @@ import (
 	companionauth "github.com/legation/legation/auth"
 	"github.com/legation/legation/feature/accesslog"
 	"github.com/legation/legation/feature/auth"
+	"github.com/legation/legation/feature/circuitbreakers"
 	"github.com/legation/legation/feature/cors"
 	"github.com/legation/legation/feature/headers"
 	"github.com/legation/legation/feature/healthcheck"
@@ -28,6 +29,7 @@ func All() []*policy.Kind {
 	return []*policy.Kind{
 		accesslog.Kind,
 		auth.Kind,
+		circuitbreakers.Kind,
 		cors.Kind,
 		headers.Kind,
 		healthcheck.Kind,
