@@ -7,6 +7,7 @@ import (
 	"github.com/legation/legation/feature/accesslog"
 	"github.com/legation/legation/feature/auth"
 	"github.com/legation/legation/feature/circuitbreakers"
+	"github.com/legation/legation/feature/connections"
 	"github.com/legation/legation/feature/cors"
 	"github.com/legation/legation/feature/headers"
 	"github.com/legation/legation/feature/healthcheck"
@@ -30,6 +31,7 @@ func All() []*policy.Kind {
 		accesslog.Kind,
 		auth.Kind,
 		circuitbreakers.Kind,
+		connections.Kind,
 		cors.Kind,
 		headers.Kind,
 		healthcheck.Kind,
