@@ -14,6 +14,7 @@ import (
 	"github.com/legation/legation/feature/jwt"
 	"github.com/legation/legation/feature/loadbalancer"
 	"github.com/legation/legation/feature/outlierdetection"
+	"github.com/legation/legation/feature/overload"
 	"github.com/legation/legation/feature/paths"
 	"github.com/legation/legation/feature/protocol"
 	"github.com/legation/legation/feature/ratelimit"
@@ -39,6 +40,7 @@ func All() []*policy.Kind {
 		jwt.Kind,
 		loadbalancer.Kind,
 		outlierdetection.Kind,
+		overload.Kind,
 		paths.Kind,
 		protocol.Kind,
 		ratelimit.Kind,
