@@ -66,7 +66,7 @@ func (s *Setting) DecodePolicy(d *policy.Decode, n *policy.Node) {
 	case n.Kind != policy.Scalar:
 		d.Decode(n, s)
 	case n.Quoted || n.Text != "true":
-		d.Errorf(n, "want true, or a map").Hintf("leave the key out for no outlier detection")
+		d.Errorf(n, "want true, or a map").Hintf("write outlierDetection: true, or leave it out to take nobody out")
 	}
 }
 
