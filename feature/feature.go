@@ -7,6 +7,8 @@ import (
 	"github.com/legation/legation/feature/access"
 	"github.com/legation/legation/feature/accesslog"
 	"github.com/legation/legation/feature/auth"
+	"github.com/legation/legation/feature/circuitbreakers"
+	"github.com/legation/legation/feature/connections"
 	"github.com/legation/legation/feature/cors"
 	"github.com/legation/legation/feature/directresponse"
 	"github.com/legation/legation/feature/fault"
@@ -15,7 +17,10 @@ import (
 	"github.com/legation/legation/feature/jwt"
 	"github.com/legation/legation/feature/loadbalancer"
 	"github.com/legation/legation/feature/mirror"
+	"github.com/legation/legation/feature/outlierdetection"
+	"github.com/legation/legation/feature/overload"
 	"github.com/legation/legation/feature/paths"
+	"github.com/legation/legation/feature/protocol"
 	"github.com/legation/legation/feature/ratelimit"
 	"github.com/legation/legation/feature/redirect"
 	"github.com/legation/legation/feature/requestbody"
@@ -34,6 +39,8 @@ func All() []*policy.Kind {
 		access.Kind,
 		accesslog.Kind,
 		auth.Kind,
+		circuitbreakers.Kind,
+		connections.Kind,
 		cors.Kind,
 		directresponse.Kind,
 		fault.Kind,
@@ -43,7 +50,10 @@ func All() []*policy.Kind {
 		jwt.Kind,
 		loadbalancer.Kind,
 		mirror.Kind,
+		outlierdetection.Kind,
+		overload.Kind,
 		paths.Kind,
+		protocol.Kind,
 		ratelimit.Kind,
 		redirect.Kind,
 		requestbody.Kind,
