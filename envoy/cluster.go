@@ -44,12 +44,20 @@ func (p clusterPair) resources() []Resource {
 	return list
 }
 
+// assignment is the list of endpoints, wherever it stands.
+func (p clusterPair) assignment() *endpointv3.ClusterLoadAssignment {
+	return cmp.Or(p.endpoints, p.cluster.LoadAssignment)
+}
+
 // cluster makes the cluster of a service once, for all gateways.
 func (t *translation) cluster(s *policy.Service) clusterPair {
 	if p, ok := t.clusters[s.Name]; ok {
 		return p
 	}
 	p := clusterPair{service: s, cluster: baseCluster(s)}
+	if s.DNS == nil {
+		p.endpoints = loadAssignment(s.Name, s.Endpoints)
+	}
 	c := ServiceContext{Model: t.model, Service: s}
 	for _, k := range policy.Each[ClusterContributor](s.Settings) {
 		if m := k.Cluster(c); m != nil {
@@ -64,8 +72,12 @@ func (t *translation) cluster(s *policy.Service) clusterPair {
 		}
 	}
 	p.cluster.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pack(fillUpstream(upstream))}
-	if s.DNS == nil {
-		p.endpoints = loadAssignment(s.Name, s.Endpoints)
+	for _, k := range policy.Each[EndpointContributor](s.Settings) {
+		if m := k.Endpoints(c); m != nil {
+			overlay(p.assignment(), m)
+		}
+	}
+	if p.endpoints != nil {
 		p.salt = fmt.Sprintf("%016x", xxhash.Sum64(stableBytes(p.cluster)))
 	}
 	t.clusters[s.Name] = p
