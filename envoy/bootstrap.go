@@ -26,10 +26,14 @@ import (
 // xdsCluster leads to the control plane.
 const xdsCluster = "legation_xds"
 
+// self is the cluster that stands for the Envoy's own zone.
+const self = "legation_self"
+
 // BootstrapOptions is what an Envoy has to know before it can ask.
 type BootstrapOptions struct {
 	Group     string // the gateway; becomes node.cluster
 	Node      string // node.id; default the group
+	Zone      string // where the Envoy stands, as zones of endpoints are written; empty where that is not told
 	XDS       string // host:port of the control plane, several separated by commas; default 127.0.0.1:18000
 	Companion string // the same for the companion; default 127.0.0.1:18001
 	Admin     string // where Envoy's admin interface listens; default 127.0.0.1:19000
@@ -52,14 +56,14 @@ func Bootstrap(o BootstrapOptions) *bootstrapv3.Bootstrap {
 		LdsConfig: ads(durationpb.New(15 * time.Second)),
 	}
 	b.StaticResources = &bootstrapv3.Bootstrap_StaticResources{
-		Clusters: []*clusterv3.Cluster{xdsClusterOf(o), companionCluster(o)},
+		Clusters: append([]*clusterv3.Cluster{xdsClusterOf(o), companionCluster(o)}, selfClusters(o)...),
 	}
 	return b
 }
 
 // base is what every bootstrap of ours has.
 func base(o BootstrapOptions) *bootstrapv3.Bootstrap {
-	return &bootstrapv3.Bootstrap{
+	b := &bootstrapv3.Bootstrap{
 		Node: &corev3.Node{
 			Id:      cmp.Or(o.Node, o.Group, "legation"),
 			Cluster: cmp.Or(o.Group, "legation"),
@@ -67,6 +71,26 @@ func base(o BootstrapOptions) *bootstrapv3.Bootstrap {
 		Admin:           &bootstrapv3.Admin{Address: address(cmp.Or(o.Admin, "127.0.0.1:19000"))},
 		OverloadManager: overloadManager(o),
 	}
+	if o.Zone != "" {
+		b.Node.Locality = &corev3.Locality{Zone: o.Zone}
+		b.ClusterManager = &bootstrapv3.ClusterManager{LocalClusterName: self}
+	}
+	return b
+}
+
+// selfClusters is what Envoy wants before it prefers its own zone: a cluster of the Envoys themselves, by which it would
+// leave so much of the zone to each. We don't know them all, and services say by a number of endpoints when the zone is
+// enough; so one place in the zone, that nobody ever connects to, stands for them.
+func selfClusters(o BootstrapOptions) []*clusterv3.Cluster {
+	if o.Zone == "" {
+		return nil
+	}
+	assignment := loadAssignment(self, []policy.Endpoint{{Host: "127.0.0.1", Port: 1, Zone: o.Zone}})
+	return []*clusterv3.Cluster{{
+		Name:                 self,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		LoadAssignment:       assignment,
+	}}
 }
 
 // adsConfig is one delta stream for everything. The node, 61 kB of it, is sent once and not with every ACK; the

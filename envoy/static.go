@@ -32,7 +32,7 @@ func Static(resources []Resource, o BootstrapOptions) (*bootstrapv3.Bootstrap, e
 	}
 	b := base(o)
 	b.StaticResources = &bootstrapv3.Bootstrap_StaticResources{
-		Clusters: []*clusterv3.Cluster{companionCluster(o)},
+		Clusters: append([]*clusterv3.Cluster{companionCluster(o)}, selfClusters(o)...),
 	}
 	for _, r := range resources {
 		switch m := r.Message.(type) {

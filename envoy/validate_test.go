@@ -31,6 +31,7 @@ func TestBootstrapIsTaken(t *testing.T) {
 	binary := realEnvoy(t)
 	for name, o := range map[string]envoy.BootstrapOptions{
 		"zero":         {},
+		"in a zone":    {Group: "edge", Zone: "eu-1a"},
 		"two servers":  {Group: "edge", XDS: "127.0.0.1:18000, 127.0.0.2:18000", Companion: "companion.test:18001"},
 		"IPv6 and TLS": withTLS(t, envoy.BootstrapOptions{Group: "edge", Node: "edge-1", XDS: "[::1]:18000,xds.test:18000"}),
 	} {
