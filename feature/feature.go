@@ -25,6 +25,7 @@ import (
 func All() []*policy.Kind {
 	return []*policy.Kind{
 		accesslog.Kind,
+		accesslog.RouteKind,
 		auth.Kind,
 		cors.Kind,
 		headers.Kind,
