@@ -14,8 +14,6 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
-	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -28,9 +26,6 @@ import (
 // xdsCluster leads to the control plane.
 const xdsCluster = "legation_xds"
 
-// maxConnections is how many clients one Envoy takes; Envoy warns of a bootstrap without a bound.
-const maxConnections = 50000
-
 // BootstrapOptions is what an Envoy has to know before it can ask.
 type BootstrapOptions struct {
 	Group     string // the gateway; becomes node.cluster
@@ -40,6 +35,11 @@ type BootstrapOptions struct {
 	Admin     string // where Envoy's admin interface listens; default 127.0.0.1:19000
 	// Files on Envoy's host, PEM, for mutual TLS to both; all or none.
 	TLSCert, TLSKey, TLSCA string
+	// Secrets is a directory on Envoy's host: the static form names the files in it instead of holding their contents.
+	Secrets string
+	// MaxHeap is what Envoy may take of memory, in bytes; default 1 GiB. Some of what it needs comes on top, such as its
+	// code and stacks: leave a fifth of a container's memory to that.
+	MaxHeap uint64
 }
 
 // Bootstrap is the configuration that an Envoy connects to Legation with.
@@ -65,16 +65,7 @@ func base(o BootstrapOptions) *bootstrapv3.Bootstrap {
 			Cluster: cmp.Or(o.Group, "legation"),
 		},
 		Admin: &bootstrapv3.Admin{Address: address(cmp.Or(o.Admin, "127.0.0.1:19000"))},
-		OverloadManager: &overloadv3.OverloadManager{
-			ResourceMonitors: []*overloadv3.ResourceMonitor{{
-				Name: "envoy.resource_monitors.global_downstream_max_connections",
-				ConfigType: &overloadv3.ResourceMonitor_TypedConfig{
-					TypedConfig: pack(&connectionsv3.DownstreamConnectionsConfig{
-						MaxActiveDownstreamConnections: maxConnections,
-					}),
-				},
-			}},
-		},
+		OverloadManager: overloadManager(o),
 	}
 }
 

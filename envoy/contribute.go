@@ -2,6 +2,7 @@ package envoy
 
 import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -130,6 +131,12 @@ type RouteParts struct {
 // ClusterContributor is a setting of a service; what it returns is merged into the service's cluster.
 type ClusterContributor interface {
 	Cluster(c ServiceContext) *clusterv3.Cluster
+}
+
+// EndpointContributor is a setting of a service with something to say about how load spreads over its endpoints; what it
+// returns is merged into the assignment that lists them.
+type EndpointContributor interface {
+	Endpoints(c ServiceContext) *endpointv3.ClusterLoadAssignment
 }
 
 // UpstreamContributor is a setting of a service that changes how Envoy speaks HTTP to it; what it returns is merged into
