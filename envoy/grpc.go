@@ -20,6 +20,9 @@ func Reports(service string) *corev3.GrpcService {
 	}
 }
 
+// http2Speaker is the setting of a service that tells whether all its connections speak HTTP/2.
+type http2Speaker interface{ AlwaysHTTP2() bool }
+
 // CheckReports reports a service that is not there, or that does not speak HTTP/2 as gRPC wants it: its key protocol
 // has to say so.
 func CheckReports(c *policy.Check, path, service string) {
@@ -31,10 +34,8 @@ func CheckReports(c *policy.Check, path, service string) {
 		return // it is there, but broken: told already
 	}
 	s := c.Model().Services[i]
-	for set := range s.Settings.All("protocol") {
-		if set.Node.Text == "grpc" || set.Node.Text == "http2" {
-			return
-		}
+	if p, ok := policy.Find[http2Speaker](s.Settings); ok && p.AlwaysHTTP2() {
+		return
 	}
 	p := c.Errorf(path, "the service %q does not speak gRPC", service).Hintf("write protocol: grpc in the service")
 	p.Also = append(p.Also, s.Pos)

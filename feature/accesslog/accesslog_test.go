@@ -3,7 +3,9 @@ package accesslog_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -28,6 +30,8 @@ var kinds = []*policy.Kind{accesslog.Kind, accesslog.RouteKind, policy.Define[pr
 type protocol string
 
 func (*protocol) Check(*policy.Check) {}
+
+func (p *protocol) AlwaysHTTP2() bool { return *p == "grpc" }
 
 func (*protocol) Upstream(envoy.ServiceContext) *httpv3.HttpProtocolOptions {
 	return &httpv3.HttpProtocolOptions{UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
@@ -199,7 +203,7 @@ gateways:
 services: {orders: {endpoints: [%q]}, otel: {endpoints: [%q], protocol: grpc}}
 routes:
   orders: {hostnames: [a.test], match: {path: /v1}, backends: {orders: 1}}
-  health: {hostnames: [a.test], match: {path: /health}, backends: {orders: 1, otel: 1}, accessLog: off}
+  health: {hostnames: [a.test], match: {path: /health}, backends: {orders: 1}, accessLog: off}
 `, golden.Backend(t, golden.Echo), collector.Address), kinds...)
 	e.Ask(t, "GET", "a.test", "/health")
 	e.Ask(t, "GET", "a.test", "/v1/orders?token=secret", "user-agent", `a"b`)
@@ -224,6 +228,70 @@ routes:
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("record (-want +got):\n%s", diff)
+	}
+}
+
+func TestConnections(t *testing.T) {
+	dir, port := t.TempDir(), golden.FreePort(t)
+	m, problems := policy.New(kinds...).Load(policy.Files{"policy.yaml": []byte(fmt.Sprintf(`
+gateways:
+  edge:
+    listeners: {db: {port: %[1]d, address: 127.0.0.1}}
+    accessLog:
+      - {path: %[2]s/json}
+      - {path: %[2]s/failed, filter: {statuses: [0, 5xx]}}
+      - {path: %[2]s/own, format: {text: "%%REQ(x-a)%% %%BYTES_RECEIVED%%"}}
+services: {db: {endpoints: [%[3]q]}}
+routes: {db: {hostnames: ["*"], backends: {db: 1}}}
+`, port, dir, golden.Backend(t, golden.Echo)))})
+	if err := problems.Err(); err != nil {
+		t.Fatal(err)
+	}
+	m.Gateways[0].Listeners[0].Protocol = policy.TCP
+	m.Routes[0].Layer4, m.Routes[0].Listeners = true, []string{"db"}
+	t.Run("Envoy", func(t *testing.T) { // ends with it, which writes the lines
+		golden.Start(t, m, kinds, "127.0.0.1:1")
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(conn); err != nil {
+			t.Fatal(err)
+		}
+	})
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+
+	got := lines(t, read("json"))
+	if len(got) != 1 {
+		t.Fatalf("%d lines, want 1", len(got))
+	}
+	for _, field := range []string{"time", "durationMs", "endpoint", "bytesSent"} {
+		if got[0][field] == nil {
+			t.Errorf("the field %s is missing", field)
+		}
+		delete(got[0], field)
+	}
+	want := map[string]any{
+		"gateway": "edge", "client": "127.0.0.1", "flags": "-", "bytesReceived": 51.0, "service": "db", "attempts": 1.0,
+	}
+	if diff := cmp.Diff(want, got[0]); diff != "" {
+		t.Errorf("line (-want +got):\n%s", diff)
+	}
+	if got := read("own"); got != "- 51\n" {
+		t.Errorf("own format: %q", got)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "failed")); !os.IsNotExist(err) {
+		t.Errorf("a log of statuses is open: %v", err)
 	}
 }
 
