@@ -38,6 +38,7 @@ func All() []*policy.Kind {
 	return []*policy.Kind{
 		access.Kind,
 		accesslog.Kind,
+		accesslog.RouteKind,
 		auth.Kind,
 		circuitbreakers.Kind,
 		connections.Kind,
