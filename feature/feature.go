@@ -17,6 +17,7 @@ import (
 	"github.com/legation/legation/feature/rewrite"
 	"github.com/legation/legation/feature/sample"
 	"github.com/legation/legation/feature/timeouts"
+	"github.com/legation/legation/feature/tracing"
 	"github.com/legation/legation/policy"
 	companionlimit "github.com/legation/legation/ratelimit"
 )
@@ -39,6 +40,8 @@ func All() []*policy.Kind {
 		rewrite.Kind,
 		sample.Kind,
 		timeouts.Kind,
+		tracing.Kind,
+		tracing.RouteKind,
 	}
 }
 
