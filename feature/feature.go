@@ -29,6 +29,7 @@ import (
 	"github.com/legation/legation/feature/sample"
 	"github.com/legation/legation/feature/timeouts"
 	"github.com/legation/legation/feature/upgrades"
+	"github.com/legation/legation/feature/tracing"
 	"github.com/legation/legation/policy"
 	companionlimit "github.com/legation/legation/ratelimit"
 )
@@ -63,6 +64,8 @@ func All() []*policy.Kind {
 		sample.Kind,
 		timeouts.Kind,
 		upgrades.Kind,
+		tracing.Kind,
+		tracing.RouteKind,
 	}
 }
 

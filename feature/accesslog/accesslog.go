@@ -32,11 +32,11 @@ type Setting struct {
 
 // Log is one log as written.
 type Log struct {
-	Path          string     `policy:"path" doc:"the file that Envoy appends to, an absolute path; default: /dev/stdout"`
-	OpenTelemetry *Collector `policy:"openTelemetry" doc:"the collector that gets the log by OTLP, in place of a file"`
-	Format        Format     `policy:"format" doc:"json, text, {text: a line} or a map of fields; default: json"`
-	Query         bool       `policy:"query" doc:"whether the path is logged with its query, which may hold secrets; default: false"`
-	Filter        Filter     `policy:"filter" doc:"which requests are logged; default: all"`
+	Path          string           `policy:"path" doc:"the file that Envoy appends to, an absolute path; default: /dev/stdout"`
+	OpenTelemetry *envoy.Collector `policy:"openTelemetry" doc:"the collector that gets the log by OTLP, in place of a file"`
+	Format        Format           `policy:"format" doc:"json, text, {text: a line} or a map of fields; default: json"`
+	Query         bool             `policy:"query" doc:"whether the path is logged with its query, which may hold secrets; default: false"`
+	Filter        Filter           `policy:"filter" doc:"which requests are logged; default: all"`
 }
 
 // DecodePolicy reads one log, a list, or off.
@@ -98,7 +98,7 @@ func (l *Log) check(c *policy.Check, at func(key string) string) {
 		if l.Path != "" {
 			c.Errorf(at("path"), "a log has a path or a collector, not both").Hintf("write a list of two logs")
 		}
-		envoy.CheckReports(c, at("openTelemetry.service"), l.OpenTelemetry.Service)
+		l.OpenTelemetry.Check(c, at("openTelemetry"))
 	}
 	l.Format.check(c, at("format"), l.Query)
 	l.Filter.check(c, at("filter"))
@@ -113,7 +113,7 @@ func (s *Setting) HTTP(c envoy.ListenerContext) *hcmv3.HttpConnectionManager {
 	for i := range s.Logs {
 		l := &s.Logs[i]
 		filters := append([]*accesslogv3.AccessLogFilter{unlessOff()}, l.Filter.filters()...)
-		all = append(all, accessLog(l.logger(c.Gateway.Name, &ofRequests), filters))
+		all = append(all, accessLog(l.logger(c.Gateway, &ofRequests), filters))
 	}
 	return &hcmv3.HttpConnectionManager{AccessLog: all}
 }
@@ -127,7 +127,7 @@ func (s *Setting) TCP(c envoy.TCPContext) *tcpproxyv3.TcpProxy {
 	var all []*accesslogv3.AccessLog
 	for i := range s.Logs {
 		if l := &s.Logs[i]; len(l.Filter.Statuses) == 0 {
-			all = append(all, accessLog(l.logger(c.Gateway.Name, &ofConnections), l.Filter.filters()))
+			all = append(all, accessLog(l.logger(c.Gateway, &ofConnections), l.Filter.filters()))
 		}
 	}
 	return &tcpproxyv3.TcpProxy{AccessLog: all}
@@ -160,11 +160,11 @@ func accessLog(logger proto.Message, filters []*accesslogv3.AccessLogFilter) *ac
 }
 
 // logger uses Envoy's stream loggers where it can: /dev/stdout can't be opened as a file when it is a socket.
-func (l *Log) logger(gateway string, d *defaults) proto.Message {
+func (l *Log) logger(gateway *policy.Gateway, d *defaults) proto.Message {
 	if l.OpenTelemetry != nil {
-		return l.OpenTelemetry.logger(gateway, l, d)
+		return l.collected(gateway, d)
 	}
-	format := l.Format.substitution(gateway, l.Query, d)
+	format := l.Format.substitution(gateway.Name, l.Query, d)
 	switch l.Path {
 	case "", stdout:
 		return &streamv3.StdoutAccessLog{AccessLogFormat: &streamv3.StdoutAccessLog_LogFormat{LogFormat: format}}

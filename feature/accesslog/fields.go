@@ -15,6 +15,7 @@ var ofRequests = defaults{
 	fields: map[string]string{
 		"time":      "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
 		"requestId": "%REQ(X-REQUEST-ID)%",
+		"traceId":   "%TRACE_ID%", // where there is tracing
 		"method":    "%REQ(:METHOD)%",
 		"host":      "%REQ(X-ENVOY-ORIGINAL-HOST?:AUTHORITY)%",
 		"path":      pathOnly,

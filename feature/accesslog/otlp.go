@@ -8,29 +8,25 @@ import (
 
 	xdsv3 "github.com/cncf/xds/go/xds/type/v3"
 	"github.com/legation/legation/envoy"
+	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// Collector is a receiver of OTLP over gRPC.
-type Collector struct {
-	Service  string            `policy:"service,required" doc:"the collector: a service whose protocol is grpc"`
-	Resource map[string]string `policy:"resource" doc:"attributes of the resource, beside service.name, which is the gateway's name"`
-}
-
 // otlpLogger is Envoy's logger for OTLP.
 const otlpLogger = "type.googleapis.com/envoy.extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig"
 
-// logger writes fields as attributes and a line as the body. The message is written as JSON for Envoy to read: its Go
+// collected writes fields as attributes and a line as the body. The message is written as JSON for Envoy to read: its Go
 // form would need OpenTelemetry's own module.
-func (o *Collector) logger(gateway string, l *Log, d *defaults) proto.Message {
-	resource := map[string]string{"service.name": gateway}
-	maps.Copy(resource, o.Resource)
+func (l *Log) collected(gateway *policy.Gateway, d *defaults) proto.Message {
+	to := l.OpenTelemetry
+	resource := map[string]string{"service.name": to.Name(gateway)}
+	maps.Copy(resource, to.Resource)
 	config := map[string]any{
-		"grpc_service":        asJSON(envoy.Reports(o.Service)),
+		"grpc_service":        asJSON(to.GRPC()),
 		"resource_attributes": keyValues(resource),
-		"log_name":            gateway,
-		"custom_tags":         tags(l.Format.fields(gateway, l.Query, d)),
+		"log_name":            gateway.Name,
+		"custom_tags":         tags(l.Format.fields(gateway.Name, l.Query, d)),
 	}
 	if body := l.Format.body(l.Query, d); body != "" {
 		config["body"] = map[string]any{"string_value": body}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 )
 
@@ -147,15 +148,6 @@ func similar(name string) string {
 	return "did you mean " + commands[best].example + "?"
 }
 
-var (
-	// secretHeaders hold what lets somebody act for the user.
-	secretHeaders = []string{"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"}
-	// queryHeaders hold the address of a page, with its query.
-	queryHeaders = []string{":path", "x-envoy-original-path", "referer", "location"}
-	// suspicious is names of headers and parameters that hold secrets more often than not.
-	suspicious = regexp.MustCompile(`token|secret|passw|credential|api-?key|session|signature`)
-)
-
 // checkSecrets refuses what is a secret, and what has a query unless queries are asked for.
 func checkSecrets(c *policy.Check, path, name, arg string, query bool) {
 	var names []string
@@ -163,14 +155,14 @@ func checkSecrets(c *policy.Check, path, name, arg string, query bool) {
 	switch name {
 	case "REQ", "RESP", "TRAILER":
 		names = strings.Split(arg, "?")
-		hasQuery = slices.ContainsFunc(names, func(n string) bool { return slices.Contains(queryHeaders, n) })
+		hasQuery = slices.ContainsFunc(names, envoy.QueryHeader)
 	case "QUERY_PARAM":
 		names = []string{arg}
 	}
 	for _, n := range names {
-		if slices.Contains(secretHeaders, n) {
+		if envoy.SecretHeader(n) {
 			c.Errorf(path, "%s is a secret, and logs are read by many", n).Hintf("leave it out")
-		} else if suspicious.MatchString(n) {
+		} else if envoy.SecretName(n) {
 			c.Warnf(path, "%s looks like a secret, and logs are read by many", n)
 		}
 	}
