@@ -15,6 +15,7 @@ import (
 	"github.com/legation/legation/feature/loadbalancer"
 	"github.com/legation/legation/feature/mirror"
 	"github.com/legation/legation/feature/paths"
+	"github.com/legation/legation/feature/query"
 	"github.com/legation/legation/feature/ratelimit"
 	"github.com/legation/legation/feature/redirect"
 	"github.com/legation/legation/feature/retry"
@@ -40,6 +41,7 @@ func All() []*policy.Kind {
 		loadbalancer.Kind,
 		mirror.Kind,
 		paths.Kind,
+		query.Kind,
 		ratelimit.Kind,
 		redirect.Kind,
 		retry.Kind,

@@ -140,10 +140,11 @@ func replace(pattern, substitution string) *matcherv3.RegexMatchAndSubstitute {
 }
 
 // original is a header with what the client asked for, for backends and the access log. Envoy's router would write it
-// itself, but is told to write no x-envoy- headers. Header variables are read before the rewrite.
+// itself, but is told to write no x-envoy- headers. Header variables are read before the rewrite. What is there already
+// comes from a filter that has changed the request before, as clients can't send the header.
 func original(name, variable string) *corev3.HeaderValueOption {
 	return &corev3.HeaderValueOption{
 		Header:       &corev3.HeaderValue{Key: name, Value: variable},
-		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+		AppendAction: corev3.HeaderValueOption_ADD_IF_ABSENT,
 	}
 }
