@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -36,8 +37,9 @@ const (
 
 // Options is the settings of a process. The zero value of each is its default.
 type Options struct {
-	Dir   string // the policy directory
-	Roles []Role // default all
+	Dir        string // the policy directory
+	SecretsDir string // of the secrets that the policy names; empty looks at the environment alone
+	Roles      []Role // default all
 
 	XDSAddress        string
 	CompanionAddress  string
@@ -111,6 +113,9 @@ func (o Options) check() error {
 	if info, err := os.Stat(o.Dir); err == nil && !info.IsDir() {
 		errs = append(errs, usagef("%s is a file: name the directory of the policy files", o.Dir))
 	}
+	if err := o.checkSecretsDir(); err != nil {
+		errs = append(errs, err)
+	}
 	if o.RedisTimeout < 0 || o.RedisTimeout > maxRedisTimeout {
 		errs = append(errs, usagef("--redis-timeout %s: want at most %s: Envoy waits 200ms for a limit", o.RedisTimeout, maxRedisTimeout))
 	}
@@ -137,6 +142,40 @@ func (o Options) check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkSecretsDir holds the secrets apart from the policy, of which copies are kept in the data directory.
+func (o Options) checkSecretsDir() error {
+	if o.SecretsDir == "" {
+		return nil
+	}
+	if info, err := os.Stat(o.SecretsDir); err == nil && !info.IsDir() {
+		return usagef("--secrets-dir %s is a file: name the directory of the secrets", o.SecretsDir)
+	}
+	if within(o.SecretsDir, o.Dir) {
+		return usagef("--secrets-dir %s lies in the policy directory, of which copies are kept: keep the secrets elsewhere", o.SecretsDir)
+	}
+	return nil
+}
+
+// within tells whether path is dir or below it, also by way of links.
+func within(path, dir string) bool {
+	for _, name := range []*string{&path, &dir} {
+		if absolute, err := filepath.Abs(*name); err == nil {
+			*name = absolute
+		}
+		if real, err := filepath.EvalSymlinks(*name); err == nil {
+			*name = real
+		}
+	}
+	relative, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(relative)
+}
+
+// openXDS tells whether other machines can reach xDS without TLS.
+func (o Options) openXDS() bool {
+	local, err := loopback(o.XDSAddress)
+	return o.has(XDS) && o.TLSCert == "" && !local && err == nil
 }
 
 // checkEnvoyAdmin is check for the port that only run opens. Envoy's admin asks nobody for a token, and can end it.

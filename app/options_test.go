@@ -21,6 +21,12 @@ func TestCheckOptions(t *testing.T) {
 		{"defaults", Options{}, nil},
 		{"a directory that is not there yet", Options{Dir: "missing"}, nil},
 		{"a file for a directory", Options{Dir: file}, []string{"is a file"}},
+		{"secrets that are not there yet", Options{Dir: "policy", SecretsDir: "missing"}, nil},
+		{"a file for the secrets' directory", Options{Dir: "policy", SecretsDir: file}, []string{"--secrets-dir", "is a file"}},
+		{"secrets in the policy directory", Options{Dir: "policy", SecretsDir: "policy/secrets"}, []string{"--secrets-dir policy/secrets lies in"}},
+		{"one directory for both", Options{Dir: "policy", SecretsDir: "./x/../policy/"}, []string{"lies in the policy directory"}},
+		{"secrets beside the policy", Options{Dir: "policy", SecretsDir: "policy-secrets"}, nil},
+		{"policy below the secrets", Options{Dir: "secrets/policy", SecretsDir: "secrets"}, nil},
 		{"one role", Options{Roles: []Role{Auth}}, nil},
 		{"no such role", Options{Roles: []Role{"waf", XDS, ""}}, []string{`no role "waf"`, `no role ""`, "xds, ratelimit, auth"}},
 
@@ -76,6 +82,17 @@ func TestCheckOptions(t *testing.T) {
 		if err != nil && !Usage(err) {
 			t.Errorf("%s: %v is no usage error", row.name, err)
 		}
+	}
+}
+
+// A link into the policy directory is no way around.
+func TestSecretsBehindALink(t *testing.T) {
+	t.Parallel()
+	top := t.TempDir()
+	write(t, filepath.Join(top, "policy/secrets/word"), "")
+	must(t, os.Symlink("policy/secrets", filepath.Join(top, "secrets")))
+	if err := (Options{Dir: filepath.Join(top, "policy"), SecretsDir: filepath.Join(top, "secrets")}).checkSecretsDir(); !Usage(err) {
+		t.Errorf("got %v, want a usage error", err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,7 @@ type process struct {
 	state    state
 	people   bool // somebody sits at the terminal: run
 	reported bool // the first load was told of; only the controller's goroutine asks
+	exposed  bool // secrets that go out without TLS were warned of; as above
 	metrics  *prometheus.Registry
 	store    store.Store
 	limits   *ratelimit.Service
@@ -100,11 +102,19 @@ func (p *process) build() (err error) {
 		p.addGRPC("xDS", "--xds-address", o.XDSAddress, newGRPC(tls), p.xds.Register)
 	}
 	p.control = control.New(control.Options{
-		Dir: o.Dir, DataDir: p.state.dir, XDS: p.xds, Auth: p.auth, Limits: p.limits,
+		Dir: o.Dir, DataDir: p.state.dir, Secrets: p.secrets(), XDS: p.xds, Auth: p.auth, Limits: p.limits,
 		Log: o.Log, Metrics: p.metrics, Report: p.report,
 	})
 	p.control.Recall()
 	return p.addAdmin()
+}
+
+// secrets is where the policy's secrets are kept; nil where no Envoy is given any, so that a companion's host needs none.
+func (p *process) secrets() *control.Secrets {
+	if !p.o.has(XDS) {
+		return nil
+	}
+	return &control.Secrets{Dir: p.o.SecretsDir}
 }
 
 // companion makes the services that Envoy asks for each request.
@@ -243,11 +253,25 @@ func (p *process) report(o control.Outcome) {
 	if o.Changed {
 		p.o.Log.Info("policy served", "revision", o.Revision, "gateways", len(o.Model.Gateways), "routes", len(o.Model.Routes),
 			"services", len(o.Model.Services))
+		for _, id := range o.Rotated {
+			p.o.Log.Info("secret rotated", "secret", id)
+		}
+		p.warnOfPlaintext(o)
 		tuneCollector()
 		if tell := p.onServed.Load(); tell != nil {
 			(*tell)(o.Model)
 		}
 	}
+}
+
+// warnOfPlaintext tells, once, that everybody on the network may read or ask for the keys that are served.
+func (p *process) warnOfPlaintext(o control.Outcome) {
+	if p.exposed || len(o.Secrets) == 0 || !p.o.openXDS() {
+		return
+	}
+	p.exposed = true
+	p.o.Log.Error("SECRETS ARE SERVED WITHOUT TLS: whoever reaches the xDS port can have the private keys of this policy",
+		"address", p.address("xDS"), "secrets", len(o.Secrets), "hint", "give --tls-cert, --tls-key and --tls-ca")
 }
 
 // tell tells the person at the terminal how it stands after a change of the files.
@@ -258,8 +282,11 @@ func (p *process) tell(o control.Outcome) {
 		fmt.Fprintf(p.o.Out, "%s live: what is good of it, revision %s\n", now, o.Revision)
 	case bad:
 		fmt.Fprintf(p.o.Out, "%s nothing changed: still revision %s\n", now, o.Revision)
+	case len(o.Rotated) > 0:
+		fmt.Fprintf(p.o.Out, "%s live: new %s, still revision %s\n", now, strings.Join(o.Rotated, ", "), o.Revision)
 	case o.Changed:
 		fmt.Fprintf(p.o.Out, "%s live: revision %s\n", now, o.Revision)
+	case len(o.Problems) > 0: // warnings, which speak for themselves
 	default:
 		fmt.Fprintf(p.o.Out, "%s mended: nothing is wrong any more, still revision %s\n", now, o.Revision)
 	}
@@ -312,14 +339,17 @@ func (p *process) readiness() readiness {
 		r.Waiting = "stopping"
 	case outcome.Revision == "":
 		r.Waiting = "no whole policy has been loaded yet"
+		if n := keepBack(outcome.Problems); n > 0 {
+			r.Waiting += fmt.Sprintf(": %d problems keep it back, see the log or legation status", n)
+		}
 	default:
 		r.Ready = true
 	}
 	if outcome.Error != "" {
 		r.Degraded = append(r.Degraded, "policy: "+outcome.Error)
 	}
-	if outcome.Problems.HasErrors() {
-		r.Degraded = append(r.Degraded, fmt.Sprintf("policy: %d problems keep changes back", len(outcome.Problems)))
+	if n := keepBack(outcome.Problems); n > 0 {
+		r.Degraded = append(r.Degraded, fmt.Sprintf("policy: %d problems keep changes back", n))
 	}
 	if p.store != nil {
 		if h := p.store.Health(); !h.OK {
@@ -335,4 +365,14 @@ func (p *process) readiness() readiness {
 	}
 	slices.Sort(r.Degraded)
 	return r
+}
+
+// keepBack counts the problems that are more than warnings.
+func keepBack(problems policy.Problems) (n int) {
+	for _, p := range problems {
+		if !p.Warning {
+			n++
+		}
+	}
+	return n
 }

@@ -17,6 +17,8 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/legation/legation/auth"
+	"github.com/legation/legation/control"
+	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"google.golang.org/grpc"
@@ -109,6 +111,64 @@ func TestHealthFollowsThePolicy(t *testing.T) {
 	cancel()
 	must(t, await(t, "the end", ended))
 	must(t, p.close())
+}
+
+// Secrets that go out where others can read them are warned of once, when they are first served.
+func TestSecretsWithoutTLS(t *testing.T) {
+	t.Parallel()
+	with := control.Outcome{Changed: true, Revision: "1", Model: &policy.Model{}, Secrets: []control.Secret{{ID: "certificate/tls/a"}}}
+	without := with
+	without.Secrets = nil
+	for _, row := range []struct {
+		name    string
+		o       Options
+		outcome control.Outcome
+		want    int
+	}{
+		{"all can reach them", Options{XDSAddress: "0.0.0.0:1", Insecure: true}, with, 1},
+		{"no secrets", Options{XDSAddress: "0.0.0.0:1", Insecure: true}, without, 0},
+		{"TLS", Options{XDSAddress: "0.0.0.0:1", TLSCert: "c"}, with, 0},
+		{"loopback", Options{}, with, 0},
+		{"no xDS", Options{XDSAddress: "0.0.0.0:1", Roles: []Role{Auth}}, with, 0},
+	} {
+		var log output
+		row.o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		p := &process{o: row.o.withDefaults()}
+		p.report(row.outcome)
+		p.report(row.outcome)
+		if got := strings.Count(log.String(), "SECRETS ARE SERVED WITHOUT TLS"); got != row.want {
+			t.Errorf("%s: warned %d times, want %d: %s", row.name, got, row.want, log.String())
+		}
+	}
+}
+
+// What a rotation came to is told to people and the log, by the names of the secrets; a warning is no change.
+func TestRotationIsTold(t *testing.T) {
+	t.Parallel()
+	var log, out output
+	p := &process{o: Options{Log: slog.New(slog.NewTextHandler(&log, nil)), Out: &out}.withDefaults(), people: true, reported: true}
+	p.report(control.Outcome{Changed: true, Revision: "1", Model: &policy.Model{}, Rotated: []string{"certificate/tls/a", "secret/word"}})
+	if !strings.Contains(out.String(), "live: new certificate/tls/a, secret/word, still revision 1") || strings.Count(log.String(), "secret rotated") != 2 {
+		t.Errorf("got %s%s", out.String(), log.String())
+	}
+	p.report(control.Outcome{Revision: "1", Problems: policy.Problems{{Message: "certificate/tls/a expires", Warning: true}}})
+	if strings.Contains(out.String(), "mended") || !strings.Contains(out.String(), "expires") {
+		t.Errorf("a warning is told as %s", out.String())
+	}
+}
+
+// A companion alone is given no secrets to look after.
+func TestSecretsAreForXDS(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		roles []Role
+		want  bool
+	}{{nil, true}, {[]Role{XDS}, true}, {[]Role{Auth, RateLimit}, false}} {
+		p := &process{o: Options{Roles: row.roles, SecretsDir: "secrets"}.withDefaults()}
+		if got := p.secrets(); (got != nil) != row.want || got != nil && got.Dir != "secrets" {
+			t.Errorf("%v: got %v", row.roles, got)
+		}
+	}
 }
 
 // slow is an auth service whose answer the test holds back.

@@ -22,6 +22,8 @@ import (
 type Options struct {
 	Dir     string // the policy directory
 	DataDir string // where the last good files are kept; empty keeps none
+	// Secrets is where the secrets are kept that the policy names; nil looks none up: only Envoys need them.
+	Secrets *Secrets
 	XDS     *xds.Server
 	Auth    *auth.Service
 	Limits  *ratelimit.Service
@@ -40,11 +42,14 @@ type Options struct {
 // Outcome is what one load of the directory came to.
 type Outcome struct {
 	Revision string          `json:"revision"` // being served; empty while nothing is
-	Changed  bool            `json:"changed"`  // it was not served before
+	Changed  bool            `json:"changed"`  // it was not served before, or not with these secrets
 	Problems policy.Problems `json:"problems"` // of the files as they stand
 	Error    string          `json:"error,omitempty"`
-	Since    time.Time       `json:"since"` // when the revision was published
-	Read     time.Time       `json:"read"`  // when the directory was last read
+	Since    time.Time       `json:"since"`             // when the revision was published
+	Read     time.Time       `json:"read"`              // when the directory was last read
+	Secrets  []Secret        `json:"secrets,omitempty"` // that are served, by ID
+
+	Rotated []string `json:"-"` // the IDs of the secrets that changed under the same revision
 
 	Files policy.Files  `json:"-"` // the files as read, for the source lines of Problems
 	Model *policy.Model `json:"-"` // of Revision
@@ -62,6 +67,7 @@ type Controller struct {
 	mu       sync.Mutex // loads come one after the other
 	recalled bool
 	last     policy.Files
+	told     time.Time   // when the log was last told of certificates near their end
 	tables   []*Compiled // the one being served first, then those that an Envoy may still run
 	settled  *time.Timer
 }
@@ -92,7 +98,7 @@ func (c *Controller) Loaded() <-chan struct{} { return c.loaded }
 
 // Run loads the directory as soon as it rests, and at every change until ctx ends.
 func (c *Controller) Run(ctx context.Context) error {
-	w, err := newWatcher(c.o.Dir, c.o.Log)
+	w, err := newWatcher(c.o.Log, c.watched()...)
 	if err != nil {
 		return err
 	}
@@ -126,13 +132,22 @@ func (c *Controller) Recall() {
 	}
 }
 
+// watched is the directories that are watched.
+func (c *Controller) watched() []*watched {
+	roots := []*watched{{dir: c.o.Dir, wanted: policy.Wanted}}
+	if c.o.Secrets != nil && c.o.Secrets.Dir != "" {
+		roots = append(roots, &watched{dir: c.o.Secrets.Dir, wanted: secretFile})
+	}
+	return roots
+}
+
 // Load reads the directory and serves what is good of it.
 func (c *Controller) Load() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.outcome.Load()
 	next := *before
-	next.Read, next.Changed, next.Error = time.Now(), false, ""
+	next.Read, next.Changed, next.Error, next.Rotated = time.Now(), false, "", nil
 
 	candidate, problems, err := c.read()
 	if err != nil {
@@ -155,13 +170,16 @@ func (c *Controller) Load() {
 			break
 		}
 		next.Revision, next.Changed, next.Since, next.Model = m.Model.Revision, true, time.Now(), m.Model
+		next.Secrets, next.Rotated = secretsOf(m.Model), rotated(before.Model, m.Model)
 		c.last = good.files
 		if err := c.kept.save(good.files); err != nil {
 			c.o.Log.Warn("last good policy not kept", "error", err)
 		}
 	}
+	next.Problems = append(next.Problems, Expiring(next.Model, next.Read)...)
 	c.outcome.Store(&next)
 	c.metrics.observe(next)
+	c.tellExpiring(next)
 	if next.Revision != "" && before.Revision == "" {
 		close(c.loaded)
 	}

@@ -18,7 +18,7 @@ func byHand(t testing.TB, o Options) (c *Controller, reports *[]Outcome) {
 	t.Helper()
 	reports = &[]Outcome{}
 	o.Report = func(o Outcome) { *reports = append(*reports, o) }
-	c = New(o)
+	c = controller(o)
 	c.Recall()
 	return c, reports
 }

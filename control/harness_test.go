@@ -87,6 +87,15 @@ func revisionOf(t testing.TB, files policy.Files, problems policy.Problems) stri
 	return model.Revision
 }
 
+// controller is a new one, which knows the tests' own setting where it has secrets.
+func controller(o Options) *Controller {
+	c := New(o)
+	if o.Secrets != nil {
+		c.lang = withVault
+	}
+	return c
+}
+
 // loop is a controller that runs, and what it has reported.
 type loop struct {
 	*Controller
@@ -103,7 +112,7 @@ func start(t testing.TB, o Options) *loop {
 	if testing.Verbose() {
 		o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
-	l.Controller = New(o)
+	l.Controller = controller(o)
 	ctx, cancel := context.WithCancel(t.Context())
 	var done sync.WaitGroup
 	done.Go(func() {

@@ -9,6 +9,7 @@ type metrics struct {
 	loads    *prometheus.CounterVec
 	problems prometheus.Gauge
 	served   prometheus.Gauge
+	expiry   *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) metrics {
@@ -25,12 +26,16 @@ func newMetrics(r prometheus.Registerer) metrics {
 			Name: "legation_control_published_timestamp_seconds",
 			Help: "When the revision that is served was published, in Unix time; 0 while none is.",
 		}),
+		expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "legation_control_certificate_expiry_timestamp_seconds",
+			Help: "When a certificate that is served expires, in Unix time; of authorities, when the last of them does.",
+		}, []string{"secret"}),
 	}
 	for _, result := range []string{"published", "unchanged", "refused"} {
 		m.loads.WithLabelValues(result) // there from the start, so that the first one is an increase
 	}
 	if r != nil {
-		r.MustRegister(m.loads, m.problems, m.served)
+		r.MustRegister(m.loads, m.problems, m.served, m.expiry)
 	}
 	return m
 }
@@ -45,6 +50,14 @@ func (m metrics) observe(o Outcome) {
 	}
 	m.loads.WithLabelValues(result).Inc()
 	m.problems.Set(float64(len(o.Problems)))
+	if o.Changed {
+		m.expiry.Reset()
+	}
+	for _, s := range o.Secrets {
+		if !s.Expires.IsZero() {
+			m.expiry.WithLabelValues(s.ID).Set(float64(s.Expires.Unix()))
+		}
+	}
 	if !o.Since.IsZero() {
 		m.served.Set(float64(o.Since.UnixNano()) / 1e9)
 	}

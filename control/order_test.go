@@ -50,12 +50,12 @@ func newPlane(t *testing.T, o Options, withXDS bool) *plane {
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	if withXDS {
-		o.XDS = xds.New(xds.Options{})
+		o.XDS = xds.New(xds.Options{Log: o.Log, Metrics: o.Metrics})
 		o.XDS.Register(server)
 		done.Go(func() { _ = o.XDS.Run(ctx) })
 		done.Go(func() { _ = server.Serve(p.listener) })
 	}
-	p.Controller = New(o)
+	p.Controller = controller(o)
 	p.Recall()
 	t.Cleanup(func() {
 		cancel()
@@ -121,6 +121,7 @@ type proxy struct {
 	mute   bool       // neither
 	seen   func()     // called before each answer
 	pushes int
+	took   []*discoveryv3.Resource
 }
 
 func (p *plane) envoy() *proxy {
@@ -155,6 +156,7 @@ func (e *proxy) read() {
 		}
 		e.mu.Lock()
 		e.pushes++
+		e.took = append(e.took, r.GetResources()...)
 		e.seen()
 		answer := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: r.GetTypeUrl(), ResponseNonce: r.GetNonce()}
 		if e.refuse {

@@ -37,11 +37,29 @@ func (c *Controller) read() (policy.Files, policy.Problems, error) {
 // settle finds what of the candidate can be served. A file whose content is good and can't be said to Envoy falls back
 // as one does that is wrong by itself.
 func (c *Controller) settle(candidate policy.Files) settled {
+	if c.o.Secrets == nil {
+		return c.settleWith(c.lang, candidate)
+	}
+	var s settled
+	for range rereads {
+		secrets := c.o.Secrets.Read()
+		if s = c.settleWith(c.lang.WithSecrets(secrets), candidate); secrets.Still() {
+			break
+		}
+	}
+	return s
+}
+
+// rereads bounds how often a policy is loaded anew because its secrets were changed meanwhile; the watch tells of the
+// last change in any case.
+const rereads = 3
+
+func (c *Controller) settleWith(lang *policy.Language, candidate policy.Files) settled {
 	var told policy.Problems
 	for range attempts {
-		files, model, problems := c.lang.Isolate(candidate, c.last)
+		files, model, problems := lang.Isolate(candidate, c.last, c.serving()...)
 		s := settled{files: files, problems: append(told, problems...)}
-		if model == nil || model.Revision == c.outcome.Load().Revision {
+		if model == nil || model.Revision == c.outcome.Load().Revision && sameSecrets(model.Secrets, c.serving()) {
 			return s // a poll of a directory that rests costs no translation
 		}
 		var err error
@@ -61,6 +79,35 @@ func (c *Controller) settle(candidate policy.Files) settled {
 		candidate = next
 	}
 	return settled{problems: told}
+}
+
+// serving is the secrets that are served.
+func (c *Controller) serving() []*policy.Secret {
+	if m := c.outcome.Load().Model; m != nil {
+		return m.Secrets
+	}
+	return nil
+}
+
+// sameSecrets compares what secrets hold. They are no part of a revision, which everybody may see.
+func sameSecrets(a, b []*policy.Secret) bool { return slices.EqualFunc(a, b, sameSecret) }
+
+func sameSecret(a, b *policy.Secret) bool {
+	return a.ID() == b.ID() && bytes.Equal(a.Value, b.Value) && bytes.Equal(a.Key, b.Key)
+}
+
+// rotated is the IDs of the secrets that differ between two models of one revision.
+func rotated(before, after *policy.Model) []string {
+	if before == nil || before.Revision != after.Revision {
+		return nil
+	}
+	var ids []string
+	for _, s := range after.Secrets {
+		if old := before.Secret(s.ID()); old == nil || !sameSecret(old, s) {
+			ids = append(ids, s.ID())
+		}
+	}
+	return ids
 }
 
 // fallBack gives the files that are to blame their last version, and leaves out those that have none.

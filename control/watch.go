@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
-	"github.com/legation/legation/policy"
 )
 
 const (
@@ -23,29 +22,38 @@ const (
 	poll = 30 * time.Second
 )
 
-// watcher tells when the policy directory may have changed.
+// watcher tells when one of several directories may have changed.
 type watcher struct {
-	dir    string // absolute
+	roots  []*watched
 	log    *slog.Logger
 	events *fsnotify.Watcher
-	way    []string // the links that lead to the directory, and last where it stands, or would
-	read   bool     // the directory was read once
-	blind  bool     // some folder can't be watched; told once
+	read   bool // the directories were read once
+	blind  bool // some folder can't be watched; told once
 }
 
-func newWatcher(dir string, log *slog.Logger) (*watcher, error) {
-	absolute, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, fmt.Errorf("watch %s: %w", dir, err)
+// watched is a directory with all below it.
+type watched struct {
+	dir    string                 // absolute
+	wanted func(name string) bool // which files count, by their names without the folder
+	way    []string               // the links that lead to the directory, and last where it stands, or would
+}
+
+func newWatcher(log *slog.Logger, roots ...*watched) (*watcher, error) {
+	for _, r := range roots {
+		absolute, err := filepath.Abs(r.dir)
+		if err != nil {
+			return nil, fmt.Errorf("watch %s: %w", r.dir, err)
+		}
+		r.dir = absolute
 	}
 	events, err := fsnotify.NewWatcher()
 	if err != nil {
-		return nil, fmt.Errorf("watch %s: %w", dir, err)
+		return nil, fmt.Errorf("watch %s: %w", roots[0].dir, err)
 	}
-	return &watcher{dir: absolute, log: log, events: events}, nil
+	return &watcher{roots: roots, log: log, events: events}, nil
 }
 
-// run calls changed as soon as the directory rests, and each time it has rested after an event or a poll, until ctx
+// run calls changed as soon as the directories rest, and each time they have rested after an event or a poll, until ctx
 // ends. A directory that is being copied when we start is thus not read half-way either.
 func (w *watcher) run(ctx context.Context, changed func()) error {
 	defer w.events.Close()
@@ -60,7 +68,7 @@ func (w *watcher) run(ctx context.Context, changed func()) error {
 			return nil
 		case e, ok := <-w.events.Events:
 			if !ok {
-				return fmt.Errorf("watch %s: the watch ended", w.dir)
+				return fmt.Errorf("watch %s: the watch ended", w.roots[0].dir)
 			}
 			if !w.concerns(e) {
 				continue
@@ -87,25 +95,28 @@ func (w *watcher) run(ctx context.Context, changed func()) error {
 	}
 }
 
-// root is where the directory stands.
-func (w *watcher) root() string { return w.way[len(w.way)-1] }
+// at is where the directory stands.
+func (r *watched) at() string { return r.way[len(r.way)-1] }
 
-// watch watches every folder below the directory, and those in which the directory, or a link on the way to it, can be
+// watch watches every folder below the directories, and those in which a directory, or a link on the way to it, can be
 // swapped. Folders are watched, not files, since a file that is replaced takes its watch with it. All watches are made
-// anew: those of folders that have moved go by their old names. It returns how long the directory still has to rest.
-func (w *watcher) watch() time.Duration {
+// anew: those of folders that have moved go by their old names. It returns how long the directories still have to rest.
+func (w *watcher) watch() (wait time.Duration) {
 	for _, path := range w.events.WatchList() {
 		_ = w.events.Remove(path)
 	}
-	w.way = wayTo(w.dir)
-	for _, name := range w.way {
-		w.add(filepath.Dir(name))
+	for _, r := range w.roots {
+		r.way = wayTo(r.dir)
+		for _, name := range r.way {
+			w.add(filepath.Dir(name))
+		}
+		wait = max(wait, w.addBelow(r, r.at()))
 	}
-	return w.addBelow(w.root())
+	return wait
 }
 
 // addBelow watches a folder and all below it. It returns how long what stands there still has to rest.
-func (w *watcher) addBelow(folder string) (wait time.Duration) {
+func (w *watcher) addBelow(r *watched, folder string) (wait time.Duration) {
 	_ = filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return nil // not there yet, or gone already: the events of its parent tell
@@ -115,7 +126,7 @@ func (w *watcher) addBelow(folder string) (wait time.Duration) {
 		}
 		// A folder changes with every name in it, wanted or not: its time only tells of a copy that was under way when
 		// we started.
-		if d.IsDir() && w.read || !d.IsDir() && !policy.Wanted(d.Name()) {
+		if d.IsDir() && w.read || !d.IsDir() && !r.wanted(d.Name()) {
 			return nil
 		}
 		if info, err := d.Info(); err == nil {
@@ -135,29 +146,42 @@ func (w *watcher) add(folder string) {
 	}
 }
 
+// concerns tells whether an event has to do with a directory of ours.
+func (w *watcher) concerns(e fsnotify.Event) bool {
+	return slices.ContainsFunc(w.roots, func(r *watched) bool { return r.concerns(e) })
+}
+
 // concerns tells whether an event has to do with the directory: the folders that hold it, or a link to it, are full of
 // what has not, such as a log that grows all the time; and so may be the directory itself.
-func (w *watcher) concerns(e fsnotify.Event) bool {
-	if slices.ContainsFunc(w.way, func(on string) bool { return e.Name == on || e.Name == filepath.Dir(on) }) {
+func (r *watched) concerns(e fsnotify.Event) bool {
+	if slices.ContainsFunc(r.way, func(on string) bool { return e.Name == on || e.Name == filepath.Dir(on) }) {
 		return true
 	}
-	if !strings.HasPrefix(e.Name, w.root()+"/") {
+	if !strings.HasPrefix(e.Name, r.at()+"/") {
 		return false
 	}
 	name := filepath.Base(e.Name)
 	// A folder, or a link to one: no ending, and ..data in mounted config maps.
 	folder := filepath.Ext(name) == "" || strings.HasPrefix(name, "..")
-	return policy.Wanted(name) || folder && e.Op != fsnotify.Write
+	return r.wanted(name) || folder && e.Op != fsnotify.Write
 }
 
 // follow watches a folder as soon as it appears, so that what is written into it next is seen.
 func (w *watcher) follow(e fsnotify.Event) {
+	for _, r := range w.roots {
+		if slices.Contains(r.way, e.Name) {
+			w.watch()
+			return
+		}
+	}
 	info, err := os.Lstat(e.Name)
-	switch {
-	case slices.Contains(w.way, e.Name):
-		w.watch()
-	case err == nil && info.IsDir() && e.Has(fsnotify.Create):
-		w.addBelow(e.Name)
+	if err != nil || !info.IsDir() || !e.Has(fsnotify.Create) {
+		return
+	}
+	for _, r := range w.roots {
+		if strings.HasPrefix(e.Name, r.at()+"/") {
+			w.addBelow(r, e.Name)
+		}
 	}
 }
 

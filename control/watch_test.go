@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/legation/legation/policy"
 )
 
 // step is well below the quiet period, also on a machine that is busy.
@@ -297,7 +299,7 @@ func TestWayTo(t *testing.T) {
 func TestUnwatchableFolderIsToldOnce(t *testing.T) {
 	t.Parallel()
 	var told strings.Builder
-	w, err := newWatcher(t.TempDir(), slog.New(slog.NewTextHandler(&told, nil)))
+	w, err := newWatcher(slog.New(slog.NewTextHandler(&told, nil)), &watched{dir: t.TempDir(), wanted: policy.Wanted})
 	must(t, err)
 	must(t, w.events.Close())
 	w.watch()

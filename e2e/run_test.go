@@ -13,18 +13,18 @@ import (
 	"testing"
 )
 
-// quickstart copies the quickstart with other ports, and returns its directory and Envoy's port.
-func quickstart(t *testing.T) (dir string, port int) {
+// example copies an example with other ports, and returns its directory and Envoy's port.
+func example(t *testing.T, name string) (dir string, port int) {
 	t.Helper()
 	n := ports(t, 3)
 	swap := strings.NewReplacer("10000", strconv.Itoa(n[0]), "127.0.0.1:9001", local(n[1]), "127.0.0.1:9002", local(n[2]))
 	dir = t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("../examples/quickstart")); err != nil {
+	if err := os.CopyFS(dir, os.DirFS("../examples/"+name)); err != nil {
 		t.Fatal(err)
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no policy files in the quickstart: %v", err)
+		t.Fatalf("no policy files in %s: %v", name, err)
 	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
@@ -39,7 +39,7 @@ func quickstart(t *testing.T) (dir string, port int) {
 // runQuickstart runs it until it says that it is ready.
 func runQuickstart(t *testing.T) (p *plane, base string) {
 	t.Helper()
-	dir, port := quickstart(t)
+	dir, port := example(t, "quickstart")
 	p = newPlane(t, dir)
 	p.child = start(t, binary, p.args("run")...)
 	p.says(0, "ready:")
@@ -198,7 +198,7 @@ func envoyPID(t *testing.T, p *plane) int {
 
 func TestPortTaken(t *testing.T) {
 	t.Parallel()
-	dir, port := quickstart(t)
+	dir, port := example(t, "quickstart")
 	for name, test := range map[string]struct {
 		take func(*plane) string
 		cure string

@@ -14,8 +14,6 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
-	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -28,18 +26,24 @@ import (
 // xdsCluster leads to the control plane.
 const xdsCluster = "legation_xds"
 
-// maxConnections is how many clients one Envoy takes; Envoy warns of a bootstrap without a bound.
-const maxConnections = 50000
+// self is the cluster that stands for the Envoy's own zone.
+const self = "legation_self"
 
 // BootstrapOptions is what an Envoy has to know before it can ask.
 type BootstrapOptions struct {
 	Group     string // the gateway; becomes node.cluster
 	Node      string // node.id; default the group
+	Zone      string // where the Envoy stands, as zones of endpoints are written; empty where that is not told
 	XDS       string // host:port of the control plane, several separated by commas; default 127.0.0.1:18000
 	Companion string // the same for the companion; default 127.0.0.1:18001
 	Admin     string // where Envoy's admin interface listens; default 127.0.0.1:19000
 	// Files on Envoy's host, PEM, for mutual TLS to both; all or none.
 	TLSCert, TLSKey, TLSCA string
+	// Secrets is a directory on Envoy's host: the static form names the files in it instead of holding their contents.
+	Secrets string
+	// MaxHeap is what Envoy may take of memory, in bytes; default 1 GiB. Some of what it needs comes on top, such as its
+	// code and stacks: leave a fifth of a container's memory to that.
+	MaxHeap uint64
 }
 
 // Bootstrap is the configuration that an Envoy connects to Legation with.
@@ -52,30 +56,41 @@ func Bootstrap(o BootstrapOptions) *bootstrapv3.Bootstrap {
 		LdsConfig: ads(durationpb.New(15 * time.Second)),
 	}
 	b.StaticResources = &bootstrapv3.Bootstrap_StaticResources{
-		Clusters: []*clusterv3.Cluster{xdsClusterOf(o), companionCluster(o)},
+		Clusters: append([]*clusterv3.Cluster{xdsClusterOf(o), companionCluster(o)}, selfClusters(o)...),
 	}
 	return b
 }
 
 // base is what every bootstrap of ours has.
 func base(o BootstrapOptions) *bootstrapv3.Bootstrap {
-	return &bootstrapv3.Bootstrap{
+	b := &bootstrapv3.Bootstrap{
 		Node: &corev3.Node{
 			Id:      cmp.Or(o.Node, o.Group, "legation"),
 			Cluster: cmp.Or(o.Group, "legation"),
 		},
-		Admin: &bootstrapv3.Admin{Address: address(cmp.Or(o.Admin, "127.0.0.1:19000"))},
-		OverloadManager: &overloadv3.OverloadManager{
-			ResourceMonitors: []*overloadv3.ResourceMonitor{{
-				Name: "envoy.resource_monitors.global_downstream_max_connections",
-				ConfigType: &overloadv3.ResourceMonitor_TypedConfig{
-					TypedConfig: pack(&connectionsv3.DownstreamConnectionsConfig{
-						MaxActiveDownstreamConnections: maxConnections,
-					}),
-				},
-			}},
-		},
+		Admin:           &bootstrapv3.Admin{Address: address(cmp.Or(o.Admin, "127.0.0.1:19000"))},
+		OverloadManager: overloadManager(o),
 	}
+	if o.Zone != "" {
+		b.Node.Locality = &corev3.Locality{Zone: o.Zone}
+		b.ClusterManager = &bootstrapv3.ClusterManager{LocalClusterName: self}
+	}
+	return b
+}
+
+// selfClusters is what Envoy wants before it prefers its own zone: a cluster of the Envoys themselves, by which it would
+// leave so much of the zone to each. We don't know them all, and services say by a number of endpoints when the zone is
+// enough; so one place in the zone, that nobody ever connects to, stands for them.
+func selfClusters(o BootstrapOptions) []*clusterv3.Cluster {
+	if o.Zone == "" {
+		return nil
+	}
+	assignment := loadAssignment(self, []policy.Endpoint{{Host: "127.0.0.1", Port: 1, Zone: o.Zone}})
+	return []*clusterv3.Cluster{{
+		Name:                 self,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		LoadAssignment:       assignment,
+	}}
 }
 
 // adsConfig is one delta stream for everything. The node, 61 kB of it, is sent once and not with every ACK; the

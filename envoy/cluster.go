@@ -10,6 +10,8 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	upstreamcodecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -44,13 +46,23 @@ func (p clusterPair) resources() []Resource {
 	return list
 }
 
-// cluster makes the cluster of a service once, for all gateways.
-func (t *translation) cluster(s *policy.Service) clusterPair {
-	if p, ok := t.clusters[s.Name]; ok {
+// assignment is the list of endpoints, wherever it stands.
+func (p clusterPair) assignment() *endpointv3.ClusterLoadAssignment {
+	return cmp.Or(p.endpoints, p.cluster.LoadAssignment)
+}
+
+// cluster makes the cluster of a service once for all gateways, or for this one where its settings ask for that.
+func (t *translation) cluster(gw *policy.Gateway, s *policy.Service) clusterPair {
+	c := ServiceContext{Model: t.model, Service: s}
+	if differs(s) {
+		c.Gateway = gw
+	} else if p, ok := t.clusters[s.Name]; ok {
 		return p
 	}
 	p := clusterPair{service: s, cluster: baseCluster(s)}
-	c := ServiceContext{Model: t.model, Service: s}
+	if s.DNS == nil {
+		p.endpoints = loadAssignment(s.Name, s.Endpoints)
+	}
 	for _, k := range policy.Each[ClusterContributor](s.Settings) {
 		if m := k.Cluster(c); m != nil {
 			overlay(p.cluster, m)
@@ -64,12 +76,27 @@ func (t *translation) cluster(s *policy.Service) clusterPair {
 		}
 	}
 	p.cluster.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pack(fillUpstream(upstream))}
-	if s.DNS == nil {
-		p.endpoints = loadAssignment(s.Name, s.Endpoints)
+	for _, k := range policy.Each[EndpointContributor](s.Settings) {
+		if m := k.Endpoints(c); m != nil {
+			overlay(p.assignment(), m)
+		}
+	}
+	if p.endpoints != nil {
 		p.salt = fmt.Sprintf("%016x", xxhash.Sum64(stableBytes(p.cluster)))
 	}
-	t.clusters[s.Name] = p
+	if c.Gateway == nil {
+		t.clusters[s.Name] = p
+	}
 	return p
+}
+
+func differs(s *policy.Service) bool {
+	for _, k := range policy.Each[PerGateway](s.Settings) {
+		if k.DiffersByGateway() {
+			return true
+		}
+	}
+	return false
 }
 
 // baseCluster is what no setting changes.
@@ -82,8 +109,7 @@ func baseCluster(s *policy.Service) *clusterv3.Cluster {
 		},
 	}
 	if s.DNS != nil {
-		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}
-		c.DnsLookupFamily = clusterv3.Cluster_V4_PREFERRED // Envoy's AUTO takes IPv6 where the name has both
+		c.ClusterDiscoveryType = resolved(s.DNS)
 		c.LoadAssignment = loadAssignment(s.Name, []policy.Endpoint{s.DNS.Endpoint})
 		return c
 	}
@@ -116,8 +142,15 @@ func baseUpstream() *httpv3.HttpProtocolOptions {
 	}
 }
 
-// fillUpstream makes it HTTP/1.1 where no setting says what to speak.
+// fillUpstream makes it HTTP/1.1 where no setting says what to speak, and ends the chain of the filters that settings
+// have put there.
 func fillUpstream(o *httpv3.HttpProtocolOptions) *httpv3.HttpProtocolOptions {
+	if len(o.HttpFilters) > 0 {
+		o.HttpFilters = append(o.HttpFilters, &hcmv3.HttpFilter{
+			Name:       "legation.codec",
+			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(&upstreamcodecv3.UpstreamCodec{})},
+		})
+	}
 	if o.UpstreamProtocolOptions == nil {
 		o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
 			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
@@ -155,24 +188,6 @@ func fillCircuitBreakers(c *clusterv3.Cluster) {
 		}
 	}
 	c.CircuitBreakers.Thresholds = all
-}
-
-func loadAssignment(name string, endpoints []policy.Endpoint) *endpointv3.ClusterLoadAssignment {
-	locality := &endpointv3.LocalityLbEndpoints{
-		Locality:            &corev3.Locality{},
-		LoadBalancingWeight: wrapperspb.UInt32(1), // gRPC's xDS clients leave out localities without one
-	}
-	for _, e := range endpoints {
-		locality.LbEndpoints = append(locality.LbEndpoints, &endpointv3.LbEndpoint{
-			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{
-				Endpoint: &endpointv3.Endpoint{Address: socketAddress(e.Host, e.Port)},
-			},
-		})
-	}
-	return &endpointv3.ClusterLoadAssignment{
-		ClusterName: name,
-		Endpoints:   []*endpointv3.LocalityLbEndpoints{locality},
-	}
 }
 
 // stableBytes is the message's bytes, the same in every run.

@@ -2,6 +2,7 @@ package envoy
 
 import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -132,8 +133,14 @@ type ClusterContributor interface {
 	Cluster(c ServiceContext) *clusterv3.Cluster
 }
 
+// EndpointContributor is a setting of a service with something to say about how load spreads over its endpoints; what it
+// returns is merged into the assignment that lists them.
+type EndpointContributor interface {
+	Endpoints(c ServiceContext) *endpointv3.ClusterLoadAssignment
+}
+
 // UpstreamContributor is a setting of a service that changes how Envoy speaks HTTP to it; what it returns is merged into
-// ours. Without an explicit_http_config or the like it is HTTP/1.1.
+// ours. Without an explicit_http_config or the like it is HTTP/1.1; http_filters need no codec at their end.
 type UpstreamContributor interface {
 	Upstream(c ServiceContext) *httpv3.HttpProtocolOptions
 }

@@ -2,13 +2,16 @@ package envoy
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/wellknown"
 	"github.com/legation/legation/policy"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -16,44 +19,102 @@ import (
 const bufferLimit = 32 << 10
 
 // listener makes the listener of one port. A changed listener drains its connections, so next to nothing in it comes
-// from routes: only the names of headers that settings reserve, and wildcards where there is a table per host.
-func (t *translation) listener(gw *policy.Gateway, l *policy.Listener, filters []Filter) *listenerv3.Listener {
-	manager := t.connectionManager(gw, l, filters)
-	if err := manager.ValidateAll(); err != nil {
-		t.problem(l.Pos, "", "Envoy would refuse this: "+err.Error(), "")
-	}
-	return &listenerv3.Listener{
+// from HTTP routes: only the names of headers that settings reserve, and wildcards where there is a table per host. Of
+// TCP and TLS its routes are the filter chains; Envoy drains those that change, and no others.
+func (t *translation) listener(c ListenerContext, filters []Filter, used services) *listenerv3.Listener {
+	l := c.Listener
+	out := &listenerv3.Listener{
 		Name:                          l.Name,
 		StatPrefix:                    l.Name,
 		Address:                       socketAddress(cmp.Or(l.Address, "0.0.0.0"), l.Port),
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferLimit),
-		FilterChains: []*listenerv3.FilterChain{{
-			Filters: []*listenerv3.Filter{{
-				Name:       wellknown.HTTPConnectionManager,
-				ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(manager)},
-			}},
-		}},
 	}
+	for s := range contributions[ListenerContributor](c) {
+		if m := s.Listener(c); m != nil {
+			overlay(out, m)
+		}
+	}
+	network := networkFilters(c)
+	switch {
+	case l.Protocol == policy.TCP:
+		out.FilterChains = t.tcpChains(c, network, used)
+	case l.Protocol == policy.TLS && len(l.Certificates) == 0:
+		out.FilterChains = t.passthroughChains(c, network, used)
+	case l.Protocol == policy.TLS:
+		out.FilterChains = t.terminatedChains(c, network, used)
+	case l.Protocol == policy.HTTPS:
+		out.FilterChains = t.httpsChains(c, append(network, t.httpFilter(c, filters)))
+	default:
+		out.FilterChains = []*listenerv3.FilterChain{{Filters: append(network, t.httpFilter(c, filters))}}
+	}
+	if l.Protocol == policy.TLS || l.Protocol == policy.HTTPS {
+		// After those of the settings: one of them may take away what a proxy has put before the TLS.
+		out.ListenerFilters = append(out.ListenerFilters, tlsInspector())
+	}
+	return out
 }
 
-// connectionManager is ours with what the gateway's and the listener's own settings say on top, the nearer one last.
-func (t *translation) connectionManager(
-	gw *policy.Gateway, l *policy.Listener, filters []Filter,
-) *hcmv3.HttpConnectionManager {
-	manager := connectionManager(l)
-	c := ListenerContext{Model: t.model, Gateway: gw, Listener: l}
-	for _, settings := range []policy.Settings{gw.Settings, l.Settings} {
-		for _, h := range policy.Each[HTTPContributor](settings) {
-			if m := h.HTTP(c); m != nil {
-				overlay(manager, m)
+// contributions yields the settings that are a T of the gateway and then of the listener, so that the nearer one has the
+// last word.
+func contributions[T any](c ListenerContext) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for _, settings := range []policy.Settings{c.Gateway.Settings, c.Listener.Settings} {
+			for _, s := range policy.Each[T](settings) {
+				if !yield(s) {
+					return
+				}
 			}
 		}
 	}
+}
+
+// networkFilters is what stands in every filter chain before the one that sends on.
+func networkFilters(c ListenerContext) []*listenerv3.Filter {
+	var all []*listenerv3.Filter
+	for s := range contributions[ConnectionContributor](c) {
+		all = append(all, s.Connection(c)...)
+	}
+	return slices.Clip(all)
+}
+
+func networkFilter(name string, config proto.Message) *listenerv3.Filter {
+	return &listenerv3.Filter{
+		Name:       name,
+		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(config)},
+	}
+}
+
+func tlsInspector() *listenerv3.ListenerFilter {
+	return &listenerv3.ListenerFilter{
+		Name: wellknown.TlsInspector,
+		ConfigType: &listenerv3.ListenerFilter_TypedConfig{
+			TypedConfig: pack(&tlsinspectorv3.TlsInspector{}),
+		},
+	}
+}
+
+// httpFilter is the network filter that speaks HTTP.
+func (t *translation) httpFilter(c ListenerContext, filters []Filter) *listenerv3.Filter {
+	manager := t.connectionManager(c, filters)
+	if err := manager.ValidateAll(); err != nil {
+		t.problem(c.Listener.Pos, "", "Envoy would refuse this: "+err.Error(), "")
+	}
+	return networkFilter(wellknown.HTTPConnectionManager, manager)
+}
+
+// connectionManager is ours with what the gateway's and the listener's own settings say on top, the nearer one last.
+func (t *translation) connectionManager(c ListenerContext, filters []Filter) *hcmv3.HttpConnectionManager {
+	manager := connectionManager(c.Listener)
+	for s := range contributions[HTTPContributor](c) {
+		if m := s.HTTP(c); m != nil {
+			overlay(manager, m)
+		}
+	}
 	early := earlyMutations(t.strip, manager.XffNumTrustedHops > 0)
-	if l.PerHost {
-		wildcards := wildcardsOf(gw)
-		manager.RouteSpecifier = scopedRoutes(wildcards)
-		early.Mutations = append(early.Mutations, scopeMutations(wildcards)...)
+	if scoped(c.Listener) {
+		keys := scopeKeysOf(c.Gateway, c.Listener)
+		manager.RouteSpecifier = keys.scopedRoutes()
+		early.Mutations = append(early.Mutations, keys.mutations()...)
 	}
 	manager.EarlyHeaderMutationExtensions = append(manager.EarlyHeaderMutationExtensions, earlyExtension(early))
 	for _, f := range filters {
@@ -67,6 +128,9 @@ func (t *translation) connectionManager(
 // are a fault of the features.
 func (t *translation) chain(c ListenerContext) []Filter {
 	all := []Filter{gate()}
+	if c.Listener.Protocol == policy.HTTPS {
+		all = append(all, sniGuard())
+	}
 	for _, z := range t.filters {
 		all = append(all, z.setting.Filters(c)...)
 	}

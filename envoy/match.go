@@ -4,12 +4,15 @@ import (
 	"regexp"
 	"strings"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	templatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/path/match/uri_template/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"github.com/legation/legation/policy"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// routeMatch is all conditions of a route but its hosts.
+// routeMatch is all conditions of a route but its hosts and its clients' addresses.
 func routeMatch(m policy.Match) *routev3.RouteMatch {
 	match := pathMatch(m.Path)
 	if len(m.Methods) > 0 {
@@ -26,17 +29,31 @@ func routeMatch(m policy.Match) *routev3.RouteMatch {
 
 // pathMatch compares the path alone. Envoy's plain prefix would also take /abc for /a; the root it has to be told as one.
 func pathMatch(p policy.PathMatch) *routev3.RouteMatch {
+	match := new(routev3.RouteMatch)
+	if p.IgnoreCase {
+		match.CaseSensitive = wrapperspb.Bool(false)
+	}
 	prefix := strings.TrimRight(p.Value, "/")
 	switch {
 	case p.Kind == policy.PathExact:
-		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: p.Value}}
+		match.PathSpecifier = &routev3.RouteMatch_Path{Path: p.Value}
 	case p.Kind == policy.PathRegex:
-		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_SafeRegex{SafeRegex: safeRegex(p.Value)}}
+		match.PathSpecifier = &routev3.RouteMatch_SafeRegex{SafeRegex: safeRegex(p.Value)}
+	case p.Kind == policy.PathTemplate:
+		match.PathSpecifier = pathTemplate(p.Value)
 	case prefix == "":
-		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}
+		match.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: "/"}
 	default:
-		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: prefix}}
+		match.PathSpecifier = &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: prefix}
 	}
+	return match
+}
+
+func pathTemplate(template string) *routev3.RouteMatch_PathMatchPolicy {
+	return &routev3.RouteMatch_PathMatchPolicy{PathMatchPolicy: &corev3.TypedExtensionConfig{
+		Name:        "envoy.path.match.uri_template.uri_template_matcher",
+		TypedConfig: pack(&templatev3.UriTemplateMatchConfig{PathTemplate: template}),
+	}}
 }
 
 func methodMatch(methods []string) *routev3.HeaderMatcher {

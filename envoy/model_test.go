@@ -159,3 +159,9 @@ func realEnvoy(t *testing.T) string {
 	}
 	return path
 }
+
+// addSecret keeps the secrets in their order.
+func addSecret(m *policy.Model, s *policy.Secret) {
+	m.Secrets = append(m.Secrets, s)
+	slices.SortFunc(m.Secrets, func(a, b *policy.Secret) int { return cmp.Compare(a.ID(), b.ID()) })
+}

@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -59,7 +61,7 @@ func Start(ctx context.Context, o ProcessOptions) (*Process, error) {
 	}
 	said := &tail{to: cmp.Or[io.Writer](o.Log, io.Discard)}
 	cmd := exec.Command(o.Binary, o.args(config)...)
-	cmd.Stdout, cmd.Stderr = said, said
+	cmd.Stdout, cmd.Stderr, cmd.Env = said, said, environment()
 	// A group of its own: the terminal's Ctrl-C is for us, who stop Envoy in order. Nothing ties its life to ours.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = time.Second
@@ -72,6 +74,11 @@ func Start(ctx context.Context, o ProcessOptions) (*Process, error) {
 		return nil, errors.Join(fmt.Errorf("note which envoy runs: %w", err), p.Stop(ctx))
 	}
 	return p, nil
+}
+
+// environment is ours without Legation's settings and secrets, which are none of Envoy's business.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "LEGATION_") })
 }
 
 func (o ProcessOptions) args(config string) []string {

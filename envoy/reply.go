@@ -14,8 +14,9 @@ import (
 // guardPolicy is the name of the policy by which our filters of the phase [Guard] refuse, and guardDenial what Envoy
 // says of such a request.
 const (
-	guardPolicy = "guard"
-	guardDenial = "rbac_access_denied_matched_policy[" + guardPolicy + "]"
+	guardPolicy       = "guard"
+	guardDenial       = "rbac_access_denied_matched_policy[" + guardPolicy + "]"
+	misdirectedDenial = "rbac_access_denied_matched_policy[" + misdirectedPolicy + "]"
 )
 
 // ownBody is the replies whose body is somebody else's choice: the policy's, or the auth service's.
@@ -44,15 +45,15 @@ var replies = []struct {
 	{504, "gateway timeout"},
 }
 
-// localReplies turns Envoy's own replies into small JSON, and what the guard refused into 400 (RBAC knows only 403).
+// localReplies turns Envoy's own replies into small JSON, and what was refused by our filters of the phase [Guard] into
+// 400 and 421 (RBAC knows only 403).
 // The first mapper that fits has the word. Each looks at the status first, which costs next to nothing: a client that
 // is over its limit gets many replies.
 func localReplies() *hcmv3.LocalReplyConfig {
-	config := &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
-		Filter:             both(statusIs(403), celFilter("response.code_details == '"+guardDenial+"'")),
-		StatusCode:         wrapperspb.UInt32(400),
-		BodyFormatOverride: errorBody("bad request"),
-	}}}
+	config := &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{
+		denial(guardDenial, 400, "bad request"),
+		denial(misdirectedDenial, 421, "misdirected request"),
+	}}
 	others := "!(response.code_details in ['" + strings.Join(ownBody, "', '") + "'])"
 	for _, r := range replies {
 		config.Mappers = append(config.Mappers, &hcmv3.ResponseMapper{
@@ -61,6 +62,15 @@ func localReplies() *hcmv3.LocalReplyConfig {
 		})
 	}
 	return config
+}
+
+// denial gives what RBAC has refused for a reason of ours another status.
+func denial(details string, status uint32, text string) *hcmv3.ResponseMapper {
+	return &hcmv3.ResponseMapper{
+		Filter:             both(statusIs(403), celFilter("response.code_details == '"+details+"'")),
+		StatusCode:         wrapperspb.UInt32(status),
+		BodyFormatOverride: errorBody(text),
+	}
 }
 
 func both(a, b *accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter {

@@ -40,8 +40,8 @@ func (t *translation) route(r *policy.BoundRoute) []*routev3.Route {
 			"add backends: {SERVICE: 1}")
 		return nil
 	}
-	if a := main.GetRoute(); a != nil && a.Timeout == nil {
-		a.Timeout = durationpb.New(routeTimeout)
+	if a := main.GetRoute(); a != nil {
+		fillTimeout(a, r.Match.GRPC)
 	}
 	filters := t.filterConfigs(r, parts)
 	main.Name = r.Name
@@ -61,6 +61,24 @@ func (t *translation) route(r *policy.BoundRoute) []*routev3.Route {
 		}
 	}
 	return all
+}
+
+// fillTimeout bounds a request where no setting does. Calls of gRPC have the deadline that the client sends, if any: they
+// may be streams without an end.
+func fillTimeout(a *routev3.RouteAction, grpc bool) {
+	switch {
+	case a.Timeout != nil:
+	case grpc:
+		a.Timeout = durationpb.New(0)
+		if a.MaxStreamDuration == nil {
+			a.MaxStreamDuration = new(routev3.RouteAction_MaxStreamDuration)
+		}
+		if a.MaxStreamDuration.GrpcTimeoutHeaderMax == nil {
+			a.MaxStreamDuration.GrpcTimeoutHeaderMax = durationpb.New(0) // as the client says, whatever that is
+		}
+	default:
+		a.Timeout = durationpb.New(routeTimeout)
+	}
 }
 
 // parts is what the settings have to say about a route: its own merged ones, those of its services that are no layer
@@ -185,7 +203,7 @@ func before(b, main *routev3.Route, filters map[string]*anypb.Any) *routev3.Rout
 	if route.Match == nil {
 		route.Match = new(routev3.RouteMatch)
 	}
-	route.Match.PathSpecifier = main.Match.PathSpecifier
+	route.Match.PathSpecifier, route.Match.CaseSensitive = main.Match.PathSpecifier, main.Match.CaseSensitive
 	if route.Name == "" {
 		route.Name = main.Name
 	}
@@ -195,6 +213,7 @@ func before(b, main *routev3.Route, filters map[string]*anypb.Any) *routev3.Rout
 	if a := route.GetRoute(); a != nil && a.ClusterSpecifier == nil {
 		a.ClusterSpecifier = main.GetRoute().GetClusterSpecifier()
 		a.Timeout = cmp.Or(a.Timeout, main.GetRoute().GetTimeout())
+		a.MaxStreamDuration = cmp.Or(a.MaxStreamDuration, main.GetRoute().GetMaxStreamDuration())
 	}
 	route.TypedPerFilterConfig = withFilters(route.TypedPerFilterConfig, filters)
 	markRoute(route)

@@ -9,11 +9,12 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 )
 
 // Static puts the resources of one gateway into a bootstrap that a stock Envoy loads by itself. What is answered by
-// the companion still needs one.
+// the companion still needs one. It holds the contents of secrets, unless o.Secrets names their directory.
 func Static(resources []Resource, o BootstrapOptions) (*bootstrapv3.Bootstrap, error) {
 	s := inliner{
 		routes:    make(map[string]*routev3.RouteConfiguration),
@@ -31,7 +32,7 @@ func Static(resources []Resource, o BootstrapOptions) (*bootstrapv3.Bootstrap, e
 	}
 	b := base(o)
 	b.StaticResources = &bootstrapv3.Bootstrap_StaticResources{
-		Clusters: []*clusterv3.Cluster{companionCluster(o)},
+		Clusters: append([]*clusterv3.Cluster{companionCluster(o)}, selfClusters(o)...),
 	}
 	for _, r := range resources {
 		switch m := r.Message.(type) {
@@ -43,9 +44,27 @@ func Static(resources []Resource, o BootstrapOptions) (*bootstrapv3.Bootstrap, e
 			b.StaticResources.Listeners = append(b.StaticResources.Listeners, l)
 		case *clusterv3.Cluster:
 			b.StaticResources.Clusters = append(b.StaticResources.Clusters, s.cluster(m))
+		case *tlsv3.Secret:
+			if o.Secrets != "" {
+				m = inDirectory(m, o.Secrets)
+			}
+			b.StaticResources.Secrets = append(b.StaticResources.Secrets, m)
 		}
 	}
+	if len(b.StaticResources.Secrets) > 0 {
+		walk(b.StaticResources, fromBootstrap)
+	}
 	return b, nil
+}
+
+// fromBootstrap turns a reference to a secret that is served into one to a secret of the bootstrap.
+func fromBootstrap(m proto.Message) bool {
+	s, ok := m.(*tlsv3.SdsSecretConfig)
+	if !ok || s.GetSdsConfig().GetAds() == nil {
+		return false
+	}
+	s.SdsConfig = nil
+	return true
 }
 
 // inliner puts in place what the served form refers to by name.
@@ -56,10 +75,10 @@ type inliner struct {
 }
 
 func (s inliner) cluster(m *clusterv3.Cluster) *clusterv3.Cluster {
-	if m.GetType() != clusterv3.Cluster_EDS {
-		return m
-	}
 	c := proto.Clone(m).(*clusterv3.Cluster)
+	if c.GetType() != clusterv3.Cluster_EDS {
+		return c
+	}
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
 	c.EdsClusterConfig = nil
 	c.LoadAssignment = s.endpoints[m.Name]

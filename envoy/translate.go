@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
@@ -63,35 +64,64 @@ func (t *translation) problem(pos policy.Pos, path, message, hint string, also .
 	t.problems = append(t.problems, &policy.Problem{Pos: pos, Path: path, Message: message, Hint: hint, Also: also})
 }
 
-// gateway makes the resources of one node group: its listeners, their route tables, and the clusters that these use.
+// gateway makes the resources of one node group: its listeners, their route tables, and the clusters and secrets that
+// these use.
 func (t *translation) gateway(gw *policy.Gateway) []Resource {
-	table := t.table(gw)
-	var list []Resource
-	shared := false // the per-host tables, which all such listeners of the gateway have in common
-	for _, l := range gw.Listeners {
-		filters := t.chain(ListenerContext{Model: t.model, Gateway: gw, Listener: l})
-		list = append(list, Resource{
-			Type: resource.ListenerType, Name: l.Name, Message: t.listener(gw, l, filters), Pos: l.Pos,
-		})
-		hosts := table.hosts(filters)
-		if !l.PerHost {
-			list = append(list, Resource{
-				Type: resource.RouteType, Name: l.Name, Message: routeConfiguration(l.Name, hosts), Pos: l.Pos,
-			})
-			continue
-		}
-		if !shared {
-			t.checkPerHost(gw, l)
-			list, shared = append(list, table.scopes(hosts, wildcardsOf(gw))...), true
-		}
-	}
+	used := make(services)
+	used.ofSettings(gw)
+	table := t.table(gw, used)
+	list := t.listeners(gw, table, used)
 	for _, s := range t.model.Services {
-		if table.services[s.Name] {
-			list = append(list, t.cluster(s).resources()...)
+		if used[s.Name] {
+			list = append(list, t.cluster(gw, s).resources()...)
 		}
 	}
+	list = append(list, t.secrets(gw, list)...)
 	t.validate(list)
 	return list
+}
+
+// listeners makes the listeners of a gateway and their route tables.
+func (t *translation) listeners(gw *policy.Gateway, table table, used services) []Resource {
+	var list []Resource
+	var all []Filter // of all chains: route tables may be shared
+	filters := make(map[*policy.Listener][]Filter)
+	for _, l := range gw.Listeners {
+		if l.HTTP() {
+			filters[l] = t.chain(ListenerContext{Model: t.model, Gateway: gw, Listener: l})
+			all = append(all, filters[l]...)
+		}
+	}
+	trace := traceRoute(all)
+	shared := false // the per-host tables, which such listeners of the gateway may have in common
+	for _, l := range gw.Listeners {
+		c := ListenerContext{Model: t.model, Gateway: gw, Listener: l}
+		list = append(list, Resource{
+			Type: resource.ListenerType, Name: l.Name, Message: t.listener(c, filters[l], used), Pos: l.Pos,
+		})
+		f := frame{before: []*routev3.Route{trace}}
+		switch keys := scopeKeysOf(gw, l); {
+		case !l.HTTP():
+		case !scoped(l):
+			list = append(list, t.tableOf(table, l, f, filters[l]))
+		case !shared || keys.prefix != "":
+			t.checkPerHost(gw, l)
+			list, shared = append(list, keys.scopes(t.hosts(table, l, f))...), true
+		}
+	}
+	return list
+}
+
+// tableOf is the one route table of a listener.
+func (t *translation) tableOf(table table, l *policy.Listener, f frame, filters []Filter) Resource {
+	if l.RedirectPort != 0 {
+		f.after = redirects(l.RedirectPort, filters)
+	}
+	hosts := t.hosts(table, l, f)
+	if l.RedirectPort != 0 {
+		hosts = withAnyHost(hosts, f, l)
+	}
+	return Resource{Type: resource.RouteType, Name: l.Name, Message: routeConfiguration(l.Name, hosts), Pos: l.Pos}
 }
 
 // validate asks each message's own rules, so that what Envoy is sure to refuse never reaches it. Route tables are

@@ -15,9 +15,14 @@ import (
 )
 
 // Validate asks the real Envoy whether it would take the bootstrap. It takes some tenths of a second. The error holds
-// Envoy's own words.
+// Envoy's own words. Certificates whose files are not on this machine are stood in for: those of Envoy's host are not to
+// be had here, and secrets may have been left out.
 func Validate(ctx context.Context, envoyPath string, b *bootstrapv3.Bootstrap) error {
-	text, err := JSON(b)
+	complete, err := withStandIns(b)
+	if err != nil {
+		return err
+	}
+	text, err := JSON(complete)
 	if err != nil {
 		return err
 	}
@@ -32,7 +37,7 @@ func Validate(ctx context.Context, envoyPath string, b *bootstrapv3.Bootstrap) e
 	}
 	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, envoyPath, "--mode", "validate", "-c", path, "--use-dynamic-base-id", "-l", "error")
-	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.Stdout, cmd.Stderr, cmd.Env = &said, &said, environment()
 	err = cmd.Run()
 	if ctx.Err() != nil {
 		return fmt.Errorf("validate with %s: %w", envoyPath, context.Cause(ctx))

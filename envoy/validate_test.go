@@ -1,6 +1,7 @@
 package envoy_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,7 @@ func TestBootstrapIsTaken(t *testing.T) {
 	binary := realEnvoy(t)
 	for name, o := range map[string]envoy.BootstrapOptions{
 		"zero":         {},
+		"in a zone":    {Group: "edge", Zone: "eu-1a"},
 		"two servers":  {Group: "edge", XDS: "127.0.0.1:18000, 127.0.0.2:18000", Companion: "companion.test:18001"},
 		"IPv6 and TLS": withTLS(t, envoy.BootstrapOptions{Group: "edge", Node: "edge-1", XDS: "[::1]:18000,xds.test:18000"}),
 	} {
@@ -68,4 +70,30 @@ func TestFind(t *testing.T) {
 	if path, _, err := envoy.Find(good); path != good || err != nil {
 		t.Errorf("explicit: %s %v", path, err)
 	}
+}
+
+// What the environment holds for Legation, secrets among it, is not for its children.
+func TestEnvoyGetsNoneOfOurVariables(t *testing.T) {
+	t.Setenv("LEGATION_SECRET_WORD", "planted")
+	t.Setenv("OTHER", "passed on")
+	binary := filepath.Join(t.TempDir(), "envoy")
+	if err := os.WriteFile(binary, []byte("#!/bin/sh\nenv\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	check := func(way, said string) {
+		if strings.Contains(said, "planted") || !strings.Contains(said, "passed on") {
+			t.Errorf("%s: the child has %s", way, said)
+		}
+	}
+	err := envoy.Validate(t.Context(), binary, emptyBootstrap("edge"))
+	check("validate", err.Error())
+	var said bytes.Buffer
+	o := processOptions(binary, t.TempDir(), "edge")
+	o.Log = &said
+	p, err := envoy.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	check("start", said.String())
 }

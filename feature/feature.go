@@ -4,8 +4,11 @@ package feature
 
 import (
 	companionauth "github.com/legation/legation/auth"
+	"github.com/legation/legation/feature/access"
 	"github.com/legation/legation/feature/accesslog"
 	"github.com/legation/legation/feature/auth"
+	"github.com/legation/legation/feature/circuitbreakers"
+	"github.com/legation/legation/feature/connections"
 	"github.com/legation/legation/feature/cors"
 	"github.com/legation/legation/feature/directresponse"
 	"github.com/legation/legation/feature/fault"
@@ -14,14 +17,19 @@ import (
 	"github.com/legation/legation/feature/jwt"
 	"github.com/legation/legation/feature/loadbalancer"
 	"github.com/legation/legation/feature/mirror"
+	"github.com/legation/legation/feature/outlierdetection"
+	"github.com/legation/legation/feature/overload"
 	"github.com/legation/legation/feature/paths"
 	"github.com/legation/legation/feature/query"
+	"github.com/legation/legation/feature/protocol"
 	"github.com/legation/legation/feature/ratelimit"
 	"github.com/legation/legation/feature/redirect"
+	"github.com/legation/legation/feature/requestbody"
 	"github.com/legation/legation/feature/retry"
 	"github.com/legation/legation/feature/rewrite"
 	"github.com/legation/legation/feature/sample"
 	"github.com/legation/legation/feature/timeouts"
+	"github.com/legation/legation/feature/upgrades"
 	"github.com/legation/legation/policy"
 	companionlimit "github.com/legation/legation/ratelimit"
 )
@@ -29,8 +37,12 @@ import (
 // All is every key. A new one gets a folder and a line here.
 func All() []*policy.Kind {
 	return []*policy.Kind{
+		access.Kind,
 		accesslog.Kind,
+		accesslog.RouteKind,
 		auth.Kind,
+		circuitbreakers.Kind,
+		connections.Kind,
 		cors.Kind,
 		directresponse.Kind,
 		fault.Kind,
@@ -40,14 +52,19 @@ func All() []*policy.Kind {
 		jwt.Kind,
 		loadbalancer.Kind,
 		mirror.Kind,
+		outlierdetection.Kind,
+		overload.Kind,
 		paths.Kind,
 		query.Kind,
+		protocol.Kind,
 		ratelimit.Kind,
 		redirect.Kind,
+		requestbody.Kind,
 		retry.Kind,
 		rewrite.Kind,
 		sample.Kind,
 		timeouts.Kind,
+		upgrades.Kind,
 	}
 }
 

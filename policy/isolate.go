@@ -8,14 +8,19 @@ import (
 
 // Isolate finds the set of files that can be served: the candidate where it is good; a blamed file (and a deleted one
 // that blamed files still need) as in last, the set that is being served. It returns that set, its model, and the
-// problems of the candidate. With no last set the candidate is served whole or not at all (nil model).
-func (l *Language) Isolate(candidate, last Files) (Files, *Model, Problems) {
+// problems of the candidate. With no last set the candidate is served whole or not at all (nil model). A secret that may
+// not be used any more stays as it was among those being served; where it is none of them, the files that refer to it
+// are to blame.
+func (l *Language) Isolate(candidate, last Files, serving ...*Secret) (Files, *Model, Problems) {
 	known := make(trees)
-	model, problems := l.load(candidate, known)
+	model, problems := l.load(candidate, known, nil)
 	if model != nil || len(last) == 0 {
 		return candidate, model, problems
 	}
-	s := &isolation{last: last, files: maps.Clone(candidate), known: known}
+	s := &isolation{last: last, files: maps.Clone(candidate), known: known, serving: make(map[string]*Secret), kept: make(map[string]*Secret)}
+	for _, secret := range serving {
+		s.serving[secret.ID()] = secret
+	}
 	if s.files == nil {
 		s.files = make(Files)
 	}
@@ -23,19 +28,20 @@ func (l *Language) Isolate(candidate, last Files) (Files, *Model, Problems) {
 		if !s.step(found) {
 			break
 		}
-		if model, found = l.load(s.files, known); model != nil {
+		if model, found = l.load(s.files, known, s.kept); model != nil {
 			return s.files, model, problems
 		}
 	}
-	model, _ = l.load(last, known)
+	model, _ = l.load(last, known, s.serving)
 	return last, model, problems
 }
 
 // isolation is a set of files on its way from the candidate towards the last good one. Each step takes at least one
-// file back to its last version, so that it ends after as many steps as there are files.
+// file or secret back to its last version, so that it ends after as many steps as there are of them.
 type isolation struct {
-	last, files Files
-	known       trees
+	last, files   Files
+	known         trees
+	serving, kept map[string]*Secret // by ID: all that are served, and those that stay as they are
 }
 
 // step takes back what the earliest stage of loading blames; false when nothing is left to take back.
@@ -43,6 +49,10 @@ func (s *isolation) step(found Problems) bool {
 	found = earliest(found)
 	changed := false
 	for _, p := range found {
+		if s.keep(p.secret) {
+			changed = true
+			continue
+		}
 		for _, name := range p.files() {
 			changed = s.restore(name) || changed
 		}
@@ -56,6 +66,15 @@ func (s *isolation) step(found Problems) bool {
 		}
 	}
 	return changed
+}
+
+// keep has a secret stay as it is served; false when it does already, or can't.
+func (s *isolation) keep(id string) bool {
+	if s.serving[id] == nil || s.kept[id] != nil {
+		return false
+	}
+	s.kept[id] = s.serving[id]
+	return true
 }
 
 func earliest(found Problems) Problems {

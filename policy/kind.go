@@ -36,6 +36,9 @@ type Kind struct {
 	Stacked bool
 	// TCP tells that a route of TCP or TLS listeners may have the key; it makes no sense there otherwise.
 	TCP bool
+	// Switched keys have a setting for the word off as well, which a nearer layer may replace, because without any
+	// setting the route has what its gateway says.
+	Switched bool
 	// Doc is the feature's own documentation, Markdown; its first line is the summary.
 	Doc string
 
@@ -64,6 +67,12 @@ func (k *Kind) Stack() *Kind {
 // Layer4 marks the kind as one that routes of TCP and TLS listeners may have, too, and returns it.
 func (k *Kind) Layer4() *Kind {
 	k.TCP = true
+	return k
+}
+
+// Switch marks the kind as one whose off is a setting that its type decodes, and returns it.
+func (k *Kind) Switch() *Kind {
+	k.Switched = true
 	return k
 }
 

@@ -10,7 +10,7 @@ import (
 // testLanguage has one small kind of each sort.
 func testLanguage() *policy.Language {
 	return policy.New(
-		policy.Define[timeouts]("timeouts", policy.Layers, "# timeouts\nHow long things may take."),
+		policy.Define[timeouts]("timeouts", policy.Layers, "# timeouts\nHow long things may take.").Layer4(),
 		policy.Define[cors]("cors", policy.InDefaults|policy.InRoute, "Which origins may call."),
 		policy.Define[limit]("rateLimit", policy.Layers, "How much is let through.").Stack(),
 		policy.Define[plan]("plan", policy.Layers, "Whether a plan is needed."),
@@ -18,6 +18,7 @@ func testLanguage() *policy.Language {
 		policy.Define[redirect]("redirect", policy.InRoute, "Answers with another address."),
 		policy.Define[balancer]("loadBalancer", policy.InService, "How an endpoint is picked."),
 		policy.Define[jwt]("jwt", policy.InAuth, "Signed tokens."),
+		policy.Define[refersToSecrets]("vaulted", policy.InAuth, "All that is kept as secrets."),
 		policy.Define[apiKey]("apiKey", policy.InAuth, "Keys in a header."),
 		policy.Define[keyList]("apiKeys", policy.InConsumer, "The consumer's keys."),
 	)
@@ -142,6 +143,23 @@ type apiKey struct {
 }
 
 func (*apiKey) Check(*policy.Check) {}
+
+// refersToSecrets has one of each kind.
+type refersToSecrets struct {
+	Certificate policy.SecretName `policy:"certificate"`
+	CA          policy.Authority  `policy:"ca"`
+	Text        string            `policy:"text"`
+}
+
+func (s *refersToSecrets) Check(c *policy.Check) {
+	if s.Certificate != "" {
+		c.Certificate("certificate", string(s.Certificate))
+	}
+	c.Authority("ca", &s.CA)
+	if s.Text != "" {
+		c.Secret("text", s.Text)
+	}
+}
 
 type keyList []struct {
 	Secret string `policy:"secret,required"`

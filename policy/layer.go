@@ -64,12 +64,13 @@ func (l *loader) misplaced(d *Decode, key *Node, place Place, names []string) {
 func (l *loader) write(kind *Kind, n *Node, place Place) written {
 	w := written{kind: kind, node: n}
 	mergeable := place&Layers != 0 && kind.Places&InRoute != 0
-	if mergeable && n.Off() {
+	off := mergeable && n.Off()
+	if off && !kind.Switched {
 		w.ok = true
 		return w
 	}
 	w.setting = kind.New()
-	d := &Decode{load: l, layer: mergeable && !kind.Stacked}
+	d := &Decode{load: l, layer: mergeable && !kind.Stacked && !off}
 	w.ok = d.Decode(n, w.setting)
 	return w
 }

@@ -9,8 +9,9 @@ import (
 
 // Language is the keys that policy files may use.
 type Language struct {
-	kinds []*Kind
-	byKey map[string][]*Kind
+	kinds   []*Kind
+	byKey   map[string][]*Kind
+	secrets SecretSource // nil: none are looked up
 }
 
 // New returns the language of these kinds. Kinds of one key stand in different places; it panics when two of them have
@@ -51,10 +52,11 @@ func (l *Language) Kinds() []*Kind { return l.kinds }
 
 // Load reads files into a model. The model is nil when there is any problem that is not a warning.
 func (l *Language) Load(files Files) (*Model, Problems) {
-	return l.load(files, make(trees))
+	return l.load(files, make(trees), nil)
 }
 
-func (l *Language) load(files Files, known trees) (*Model, Problems) {
+// load is Load with the files that are parsed already, and the secrets to take instead of what their source has.
+func (l *Language) load(files Files, known trees, kept map[string]*Secret) (*Model, Problems) {
 	ld := &loader{
 		reporter: reporter{seen: make(map[told]*Problem), perFile: make(map[string]int)},
 		lang:     l, files: files, model: &Model{},
@@ -63,6 +65,8 @@ func (l *Language) load(files Files, known trees) (*Model, Problems) {
 		referred: make(map[string]bool),
 		merged:   make(map[mergeKey]*mergedSet),
 		once:     make(map[reflect.Type]any),
+		vault:    make(vault),
+		kept:     kept,
 	}
 	ld.read(known)
 	ld.stage = decoding
@@ -76,6 +80,7 @@ func (l *Language) load(files Files, known trees) (*Model, Problems) {
 		return nil, problems
 	}
 	ld.model.Revision = revision(files, ld.referred)
+	ld.model.Secrets = ld.vault.sorted()
 	return ld.model, problems
 }
 
@@ -103,6 +108,9 @@ type loader struct {
 	merged map[mergeKey]*mergedSet
 	checks []*Check
 	once   map[reflect.Type]any // what checks share
+
+	vault vault
+	kept  map[string]*Secret
 }
 
 // read parses the policy files and gathers their entries.

@@ -86,8 +86,15 @@ type mergeKey struct {
 
 // merge lays the layers over each other, with what one of several services says.
 func (k mergeKey) merge(service *Node) *Node {
-	t := k.kind.typ
-	return merge(merge(merge(nil, k.defaults, t), service, t), k.route, t)
+	var merged *Node
+	for _, inner := range []*Node{k.defaults, service, k.route} {
+		if k.kind.Switched && inner.Off() {
+			merged = inner
+		} else {
+			merged = merge(merged, inner, k.kind.typ)
+		}
+	}
+	return merged
 }
 
 // mergedSet is a merged setting before it belongs to a route.

@@ -42,6 +42,7 @@ type Problem struct {
 	stage    stage
 	blames   []string // files that policy files refer to, to blame as well
 	culprits []string // files that may have caused it, blamed when those above have not changed
+	secret   string   // the ID of the secret that is to blame before any file
 }
 
 // Target names an entry of a section.

@@ -20,7 +20,7 @@ const (
 
 // referable are the endings of files that policy files may refer to.
 var referable = []string{
-	".json", ".pem", ".crt", ".txt", // keys and the like
+	".json", ".pem", ".crt", ".txt", ".endpoints", // keys, endpoints and the like
 	".css", ".csv", ".gif", ".html", ".ico", ".jpg", ".js", ".png", ".svg", ".webmanifest", ".webp", ".xml", // pages
 }
 

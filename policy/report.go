@@ -167,20 +167,37 @@ func singular(section string) string {
 func (l *loader) file(n *Node, rel, name string) ([]byte, string, *Problem) {
 	at, _ := n.find(rel)
 	full := path.Join(path.Dir(at.Pos.File), name)
-	if name == "" || path.IsAbs(name) || full == ".." || strings.HasPrefix(full, "../") || strings.Contains(name, `\`) {
-		return nil, full, l.report(n, rel, false, "%s is not a file of the policy directory", quote(name)).
-			Hintf("put the file into the policy directory and write its path relative to this file's folder")
+	if name == "" || path.IsAbs(name) {
+		return nil, full, l.outside(n, rel, name)
+	}
+	content, p := l.fileAt(n, rel, full)
+	return content, full, p
+}
+
+func (l *loader) outside(n *Node, rel, name string) *Problem {
+	return l.report(n, rel, false, "%s is not a file of the policy directory", quote(name)).
+		Hintf("put the file into the policy directory and write its path relative to this file's folder")
+}
+
+// fileAt is file by its full name.
+func (l *loader) fileAt(n *Node, rel, full string) ([]byte, *Problem) {
+	if full == ".." || strings.HasPrefix(full, "../") || strings.Contains(full, `\`) {
+		return nil, l.outside(n, rel, full)
 	}
 	content, ok := l.files[full]
 	if !ok {
 		p := l.report(n, rel, false, "there is no file %s in the policy directory", quote(full))
-		if p.Hint == "" {
+		switch {
+		case p.Hint != "":
+		case !slices.Contains(referable, path.Ext(full)):
+			p.Hintf("files that policy refers to end in %s", strings.Join(referable, ", "))
+		default:
 			p.Hint = l.guess(full, l.others())
 		}
-		return nil, full, p
+		return nil, p
 	}
 	l.referred[full] = true
-	return content, full, nil
+	return content, nil
 }
 
 // others names the files that are not policy.

@@ -149,6 +149,11 @@ func TestScopedRoutesAreWhole(t *testing.T) {
 		got := s.got()
 		slices.Sort(got)
 		want(t, got, "scoped_route b c", "secret x y")
+		for _, status := range p.Status()[0].Types {
+			if shown := status.Sent+status.Acknowledged != ""; shown == (status.Type == "secret") {
+				t.Errorf("%s: versions shown: %v, which of secrets are hashes of what they hold", status.Type, shown)
+			}
+		}
 	})
 }
 

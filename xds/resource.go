@@ -96,6 +96,8 @@ type kind struct {
 	whole bool // state of the world: Envoy takes what is missing in an answer for removed
 	part  bool // state of the world: an answer may hold the changed resources only
 	wild  bool // a first request without names asks for everything
+
+	secret bool // neither it nor a hash of it is shown
 }
 
 // kinds: a listener or a scope that changes its name has to go in the answer that brings the new one, because Envoy
@@ -107,7 +109,7 @@ var kinds = map[string]kind{
 	resource.ScopedRouteType:     {short: "scoped_route", rank: rankRoute, whole: true, wild: true},
 	resource.VirtualHostType:     {short: "virtual_host", rank: rankRoute, part: true},
 	resource.ExtensionConfigType: {short: "extension_config", rank: rankRoute, late: true},
-	resource.SecretType:          {short: "secret", rank: rankRoute, free: true, late: true},
+	resource.SecretType:          {short: "secret", rank: rankRoute, free: true, late: true, secret: true},
 	resource.ListenerType:        {short: "listener", rank: rankListener, whole: true, wild: true},
 	resource.RuntimeType:         {short: "runtime", rank: rankNone, free: true},
 }

@@ -20,7 +20,8 @@ type NodeStatus struct {
 	Types    []TypeStatus `json:"types"` // by the order in which they are sent
 }
 
-// TypeStatus is what an Envoy has of one resource type.
+// TypeStatus is what an Envoy has of one resource type. Secrets have no versions here: those are hashes of what they
+// hold.
 type TypeStatus struct {
 	Type         string     `json:"type"` // short: "cluster", "listener"
 	Sent         string     `json:"sent,omitempty"`
@@ -77,7 +78,10 @@ func (st *stream) status() NodeStatus {
 }
 
 func (t *subscription) status() TypeStatus {
-	s := TypeStatus{Type: t.kind.short, Sent: t.sent, Acknowledged: t.acked, State: t.state()}
+	s := TypeStatus{Type: t.kind.short, State: t.state()}
+	if !t.kind.secret {
+		s.Sent, s.Acknowledged = t.sent, t.acked
+	}
 	if !t.at.IsZero() {
 		s.Time = new(t.at)
 	}

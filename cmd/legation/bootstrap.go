@@ -51,6 +51,7 @@ func bootstrapFlags(f *pflag.FlagSet) {
 	f.String("xds", app.DefaultXDS, "where legation serves xDS")
 	f.String("companion", app.DefaultCompanion, "where legation's auth and rate limit services answer")
 	f.String("envoy-admin-address", app.DefaultEnvoyAdmin, "where Envoy's own admin answers")
+	f.String("max-heap", "1GiB", "memory that Envoy may take (512MiB, 2GiB): four fifths of its container's")
 	f.String("tls-cert", "", "Envoy's certificate (PEM, path on Envoy's host)")
 	f.String("tls-key", "", "its key (PEM, path on Envoy's host)")
 	f.String("tls-ca", "", "the CA of legation's certificate (PEM, path on Envoy's host)")
@@ -72,6 +73,9 @@ func bootstrapOptions(c *cobra.Command) (envoy.BootstrapOptions, error) {
 	if some := o.TLSCert + o.TLSKey + o.TLSCA; some != "" && (o.TLSCert == "" || o.TLSKey == "" || o.TLSCA == "") {
 		return o, usage{fmt.Errorf("mutual TLS takes all of --tls-cert, --tls-key and --tls-ca")}
 	}
+	if o.MaxHeap, err = parseHeap(get("max-heap")); err != nil {
+		return o, usage{fmt.Errorf("--max-heap %q: %w", get("max-heap"), err)}
+	}
 	for _, name := range []string{"xds", "companion", "envoy-admin-address"} {
 		for _, address := range strings.Split(get(name), ",") {
 			if err := checkAddress(address); err != nil {
@@ -80,6 +84,28 @@ func bootstrapOptions(c *cobra.Command) (envoy.BootstrapOptions, error) {
 		}
 	}
 	return o, nil
+}
+
+// leastHeap is what an Envoy with few routes needs, in bytes.
+const leastHeap = 64 << 20
+
+// parseHeap reads a size of memory, in bytes.
+func parseHeap(text string) (uint64, error) {
+	for unit, shift := range map[string]uint{"MiB": 20, "GiB": 30} {
+		number, ok := strings.CutSuffix(text, unit)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseUint(number, 10, 24)
+		if err != nil {
+			break
+		}
+		if n<<shift < leastHeap {
+			return 0, fmt.Errorf("want at least %dMiB", leastHeap>>20)
+		}
+		return n << shift, nil
+	}
+	return 0, fmt.Errorf("want a size such as 512MiB or 2GiB")
 }
 
 // checkAddress tells whether Envoy can be given the address.

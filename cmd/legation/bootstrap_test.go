@@ -53,6 +53,26 @@ func TestBootstrapFlags(t *testing.T) {
 	}
 }
 
+func TestMaxHeap(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		text, wrong string
+		want        uint64
+	}{
+		{"64MiB", "", 64 << 20}, {"512MiB", "", 512 << 20}, {"2GiB", "", 2 << 30}, {"63MiB", "at least 64MiB", 0}, {"0GiB", "at least", 0},
+		{"1", "want a size", 0}, {"1GB", "want a size", 0}, {"-1GiB", "want a size", 0}, {"1.5GiB", "want a size", 0},
+		{"GiB", "want a size", 0}, {"99999999999GiB", "want a size", 0}, {"", "want a size", 0},
+	} {
+		got, err := parseHeap(row.text)
+		if got != row.want || (err == nil) != (row.wrong == "") || err != nil && !strings.Contains(err.Error(), row.wrong) {
+			t.Errorf("%q: got %d, %v, want %d, %q", row.text, got, err, row.want, row.wrong)
+		}
+	}
+	if text, _, _ := bootstrapOf(t, "--group", "edge", "--max-heap", "2GiB"); !strings.Contains(text, `"max_heap_size_bytes": "2147483648"`) {
+		t.Errorf("--max-heap 2GiB is not in %s", text)
+	}
+}
+
 // The settings of a process on this machine are not those of an Envoy elsewhere.
 func TestBootstrapTakesNoSettings(t *testing.T) {
 	t.Setenv("LEGATION_TLS_CERT", "process.crt")

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/legation/legation/control"
 	"github.com/legation/legation/envoy"
-	"github.com/legation/legation/feature"
 	"github.com/legation/legation/policy"
 	"github.com/spf13/cobra"
 )
@@ -19,7 +19,7 @@ func checkCommand() *cobra.Command {
 		Use:   "check DIR",
 		Short: "Tell everything that is wrong with a policy directory",
 		Long: `Read the policy files below DIR and tell every problem in one run, with file, line and column, the line itself, and
-what to do. With --envoy the real Envoy is asked as well.`,
+what to do. With --envoy the real Envoy is asked as well, with --secrets-dir the secrets that the policy names, too.`,
 		Example: `  legation check policy/
   legation check policy/ --envoy
   legation check policy/ -o json`,
@@ -29,7 +29,7 @@ what to do. With --envoy the real Envoy is asked as well.`,
 			if err != nil {
 				return err
 			}
-			files, problems, compiled, err := load(args[0])
+			p, err := load(c, args[0])
 			if err != nil && asJSON {
 				return errors.Join(writeJSON(c.OutOrStdout(), map[string]any{"ok": false, "problems": policy.Problems{}, "error": err.Error()}), errBad)
 			}
@@ -37,69 +37,94 @@ what to do. With --envoy the real Envoy is asked as well.`,
 				return err
 			}
 			var refusal error
-			if ask, _ := c.Flags().GetBool("envoy"); ask && compiled != nil {
-				if refusal, err = askEnvoy(c.Context(), compiled); err != nil {
+			if ask, _ := c.Flags().GetBool("envoy"); ask && p.compiled != nil {
+				if refusal, err = askEnvoy(c.Context(), p); err != nil {
 					return err
 				}
 			}
 			if refusal != nil && asJSON {
-				answer := map[string]any{"ok": false, "problems": append(policy.Problems{}, problems...), "envoy": refusal.Error()}
+				answer := map[string]any{"ok": false, "problems": append(policy.Problems{}, p.problems...), "envoy": refusal.Error()}
 				return errors.Join(writeJSON(c.OutOrStdout(), answer), errBad)
 			}
 			if refusal != nil {
-				problems.Write(c.OutOrStdout(), files, colour(c.OutOrStdout()))
+				p.problems.Write(c.OutOrStdout(), p.files, colour(c.OutOrStdout()))
 				return refusal
 			}
-			return checked(c, files, problems, compiled, asJSON)
+			return checked(c, p, asJSON)
 		},
 	}
 	outputFlag(c.Flags())
+	secretsFlag(c.Flags())
 	c.Flags().Bool("envoy", false, "also have the real Envoy validate the result")
 	return c
 }
 
-// load reads, checks and compiles a directory; compiled is nil where a problem is in the way.
-func load(dir string) (policy.Files, policy.Problems, *control.Compiled, error) {
+// loaded is a policy directory as the offline verbs read it.
+type loaded struct {
+	files    policy.Files
+	problems policy.Problems
+	compiled *control.Compiled // nil where a problem is in the way
+	unknown  []string          // the IDs of the secrets that were not looked up
+	// directory is where an Envoy of this machine finds the files of secrets: those that it is asked about, or is to load,
+	// have their names in place of what they hold.
+	directory string
+}
+
+// load reads, checks and compiles a directory.
+func load(c *cobra.Command, dir string) (loaded, error) {
+	s, err := newSettings(c.Flags())
+	if err != nil {
+		return loaded{}, err
+	}
 	files, unread, err := control.ReadDir(dir)
 	if err != nil {
-		return nil, nil, nil, err
+		return loaded{}, err
 	}
-	model, problems := feature.Language().Load(files)
-	problems = append(unread, problems...)
-	if model == nil || problems.HasErrors() {
-		return files, problems, nil, nil
+	secrets := s.v.GetString("secrets-dir")
+	model, problems, unknown := loadModel(files, secrets)
+	p := loaded{files: files, problems: append(unread, problems...), unknown: unknown, directory: "."}
+	if secrets != "" {
+		if p.directory, err = filepath.Abs(secrets); err != nil {
+			return loaded{}, err
+		}
 	}
-	compiled, err := control.Compile(model)
+	if model == nil || p.problems.HasErrors() {
+		return p, nil
+	}
+	p.compiled, err = control.Compile(model)
 	if told := control.Problems(err); len(told) > 0 {
-		return files, append(problems, told...), nil, nil
+		p.problems, p.compiled = append(p.problems, told...), nil
+		return p, nil
 	}
-	return files, problems, compiled, err
+	return p, err
 }
 
 // checked tells the problems, and ends badly when one of them is more than a warning.
-func checked(c *cobra.Command, files policy.Files, problems policy.Problems, compiled *control.Compiled, asJSON bool) error {
+func checked(c *cobra.Command, p loaded, asJSON bool) error {
 	out := c.OutOrStdout()
 	if asJSON {
-		if problems == nil {
-			problems = policy.Problems{}
+		answer := map[string]any{"ok": p.compiled != nil, "problems": append(policy.Problems{}, p.problems...)}
+		if len(p.unknown) > 0 {
+			answer["notLookedUp"] = p.unknown
 		}
-		if err := writeJSON(out, map[string]any{"ok": compiled != nil, "problems": problems}); err != nil {
+		if err := writeJSON(out, answer); err != nil {
 			return err
 		}
 	} else {
-		problems.Write(out, files, colour(out))
+		p.problems.Write(out, p.files, colour(out))
 	}
 	switch {
-	case compiled == nil:
+	case p.compiled == nil:
 		if !asJSON {
-			fmt.Fprintf(out, "\n%d %s\n", len(problems), plural(len(problems), "problem", "problems"))
+			fmt.Fprintf(out, "\n%d %s\n", len(p.problems), plural(len(p.problems), "problem", "problems"))
 		}
 		return errBad
 	case !asJSON:
-		m := compiled.Model
+		m := p.compiled.Model
 		fmt.Fprintf(out, "ok: %d %s, %d %s, %d %s, revision %s\n", len(m.Gateways), plural(len(m.Gateways), "gateway", "gateways"),
 			len(m.Routes), plural(len(m.Routes), "route", "routes"), len(m.Services), plural(len(m.Services), "service", "services"), m.Revision)
 		notes(out, m)
+		noteUnknown(out, p.unknown)
 	}
 	return nil
 }
@@ -117,14 +142,14 @@ func notes(w io.Writer, m *policy.Model) {
 
 // askEnvoy has the real Envoy validate what each gateway would be served, and tells what it refuses. The error is that
 // it can't be asked.
-func askEnvoy(ctx context.Context, compiled *control.Compiled) (refusal, err error) {
+func askEnvoy(ctx context.Context, p loaded) (refusal, err error) {
 	binary, _, err := envoy.Find("")
 	if err != nil {
 		return nil, err
 	}
 	var errs []error
-	for _, g := range compiled.Model.Gateways {
-		b, err := envoy.Static(compiled.Resources[g.Name], envoy.BootstrapOptions{Group: g.Name})
+	for _, g := range p.compiled.Model.Gateways {
+		b, err := envoy.Static(p.compiled.Resources[g.Name], envoy.BootstrapOptions{Group: g.Name, Secrets: p.directory})
 		if err == nil {
 			err = envoy.Validate(ctx, binary, b)
 		}
@@ -136,18 +161,19 @@ func askEnvoy(ctx context.Context, compiled *control.Compiled) (refusal, err err
 }
 
 // mustLoad is load for the verbs that need a good policy.
-func mustLoad(c *cobra.Command, dir string) (*control.Compiled, error) {
-	files, problems, compiled, err := load(dir)
+func mustLoad(c *cobra.Command, dir string) (loaded, error) {
+	p, err := load(c, dir)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
-	if len(problems) > 0 {
-		problems.Write(c.ErrOrStderr(), files, colour(c.ErrOrStderr()))
+	if len(p.problems) > 0 {
+		p.problems.Write(c.ErrOrStderr(), p.files, colour(c.ErrOrStderr()))
 	}
-	if compiled == nil {
-		return nil, errBad
+	if p.compiled == nil {
+		return p, errBad
 	}
-	return compiled, nil
+	noteUnknown(c.ErrOrStderr(), p.unknown)
+	return p, nil
 }
 
 func writeJSON(w io.Writer, v any) error {

@@ -172,9 +172,9 @@ func TestRenderStatic(t *testing.T) {
 		t.Errorf("got %s", out)
 	}
 	binary := realEnvoy(t)
-	compiled, err := mustLoad(rootCommand(), dir)
+	p, err := mustLoad(rootCommand(), dir)
 	must(t, err)
-	static, err := envoy.Static(compiled.Resources["edge"], envoy.BootstrapOptions{Group: "edge"})
+	static, err := envoy.Static(p.compiled.Resources["edge"], envoy.BootstrapOptions{Group: "edge"})
 	must(t, err)
 	must(t, envoy.Validate(context.WithoutCancel(t.Context()), binary, static))
 }

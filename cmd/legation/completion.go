@@ -18,7 +18,7 @@ var choices = map[string][]string{
 // plain is the flags whose values nothing completes: addresses, names and numbers. All others take files.
 var plain = []string{
 	"xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout", "server",
-	"group", "node", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
+	"group", "node", "max-heap", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
 }
 
 // complete tells the shell what may stand in a verb's command line.
@@ -39,9 +39,9 @@ func complete(c *cobra.Command) {
 		register(c, name, cobra.NoFileCompletions)
 	}
 	register(c, "roles", completeRoles)
-	register(c, "data-dir", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return nil, cobra.ShellCompDirectiveFilterDirs
-	})
+	for _, name := range []string{"data-dir", "secrets-dir"} {
+		register(c, name, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs))
+	}
 }
 
 // register is for the verbs that have the flag.

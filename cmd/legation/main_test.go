@@ -95,6 +95,7 @@ func TestExitStatus(t *testing.T) {
 		{[]string{"bootstrap", "--group", "edge", "--xds", "a:1,b"}, 2, `--xds "a:1,b"`},
 		{[]string{"bootstrap", "--group", "edge", "--companion", "a:99999"}, 2, "--companion"},
 		{[]string{"bootstrap", "--group", "edge", "--envoy-admin-address", ":1"}, 2, "--envoy-admin-address"},
+		{[]string{"bootstrap", "--group", "edge", "--max-heap", "1GB"}, 2, `--max-heap "1GB": want a size`},
 		{[]string{"token"}, 2, "--sub"},
 		{[]string{"token", "--sub", "a", "--claim", "plan"}, 2, "NAME=VALUE"},
 		{[]string{"token", "--sub", "a", "--key", filepath.Join(dir, "missing")}, 2, "--key"},

@@ -14,30 +14,33 @@ func renderCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "render DIR",
 		Short: "Show the Envoy resources that a policy directory comes to",
-		Long: `Print, as JSON, the resources that each gateway's Envoys are served. With --static, print instead a whole
-configuration of one gateway that a stock Envoy loads by itself: envoy -c FILE.`,
+		Long: `Print, as JSON, the resources that each gateway's Envoys are served; secrets are left out. With --static, print instead
+a whole configuration of one gateway that a stock Envoy loads by itself: envoy -c FILE. It names the files of secrets,
+below --secrets-dir or else the directory that Envoy is started in.`,
 		Example: `  legation render policy/
   legation render policy/ --static --group edge > envoy.json`,
 		Args: directory,
 		RunE: func(c *cobra.Command, args []string) error {
-			compiled, err := mustLoad(c, args[0])
+			p, err := mustLoad(c, args[0])
 			if err != nil {
 				return err
 			}
 			group, _ := c.Flags().GetString("group")
 			if static, _ := c.Flags().GetBool("static"); static {
-				return renderStatic(c, compiled, group)
+				return renderStatic(c, p, group)
 			}
-			return renderResources(c, compiled, group)
+			return renderResources(c, p.compiled, group)
 		},
 	}
 	c.Flags().Bool("static", false, "one configuration that Envoy loads by itself")
 	c.Flags().String("group", "", "only this gateway")
+	secretsFlag(c.Flags())
 	bootstrapFlags(c.Flags())
 	return c
 }
 
-func renderStatic(c *cobra.Command, compiled *control.Compiled, group string) error {
+func renderStatic(c *cobra.Command, p loaded, group string) error {
+	compiled := p.compiled
 	o, err := bootstrapOptions(c)
 	if err != nil {
 		return err
@@ -52,7 +55,7 @@ func renderStatic(c *cobra.Command, compiled *control.Compiled, group string) er
 	if compiled.Resources[group] == nil {
 		return usage{fmt.Errorf("name the gateway with --group: %s", strings.Join(names, ", "))}
 	}
-	o.Group = group
+	o.Group, o.Secrets = group, p.directory
 	b, err := envoy.Static(compiled.Resources[group], o)
 	if err != nil {
 		return err
@@ -81,7 +84,7 @@ func renderResources(c *cobra.Command, compiled *control.Compiled, group string)
 		}
 		list := []rendered{}
 		for _, r := range resources {
-			text, err := envoy.JSON(r.Message)
+			text, err := envoy.JSON(envoy.Redact(r.Message))
 			if err != nil {
 				return err
 			}

@@ -61,7 +61,7 @@ func nearest(key string) string {
 // known is the settings of all verbs, which one legation.yaml may hold together.
 var known = []string{
 	"roles", "xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout",
-	"data-dir", "envoy", "log-level", "log-format", "tls-cert", "tls-key", "tls-ca", "admin-token-file", "insecure",
+	"data-dir", "secrets-dir", "envoy", "log-level", "log-format", "tls-cert", "tls-key", "tls-ca", "admin-token-file", "insecure",
 	"server", "token-file",
 }
 
@@ -89,6 +89,7 @@ func processFlags(f *pflag.FlagSet, level string) {
 ?addr= (more than one) or ?cluster=true Cluster; empty counts in this process alone`)
 	f.Duration("redis-timeout", 10*time.Millisecond, "how long Redis may take for a decision, at most 100ms; then onError of the limit holds")
 	f.String("data-dir", ".legation", "where the last good policy is kept; empty keeps none")
+	secretsFlag(f)
 	f.String("tls-cert", "", "certificate for the xDS and companion ports (PEM)")
 	f.String("tls-key", "", "its key (PEM)")
 	f.String("tls-ca", "", "the CA of the Envoys' certificates (PEM)")
@@ -118,6 +119,7 @@ func (s settings) options(c *cobra.Command, dir string) (app.Options, error) {
 		Redis:             s.v.GetString("redis"),
 		RedisTimeout:      timeout,
 		DataDir:           s.v.GetString("data-dir"),
+		SecretsDir:        s.v.GetString("secrets-dir"),
 		Envoy:             s.v.GetString("envoy"),
 		TLSCert:           s.v.GetString("tls-cert"),
 		TLSKey:            s.v.GetString("tls-key"),

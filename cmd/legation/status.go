@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/legation/legation/app"
+	"github.com/legation/legation/control"
 	"github.com/legation/legation/xds"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -135,6 +136,9 @@ func showStatus(w io.Writer, s app.Status) error {
 			fmt.Fprintln(w, "    also:", at)
 		}
 	}
+	for _, secret := range s.Policy.Secrets {
+		fmt.Fprintln(w, "secret:", shownSecret(secret, time.Now()))
+	}
 	if s.Store != nil {
 		state := "ok"
 		if !s.Store.OK {
@@ -150,6 +154,31 @@ func showStatus(w io.Writer, s app.Status) error {
 		fmt.Fprintf(w, "keys: %s: %s\n", k.URL, state)
 	}
 	return showNodes(w, s.Nodes)
+}
+
+// shownNames is how many names of a certificate are shown.
+const shownNames = 3
+
+// shownSecret is a secret in a line: its name, the certificate's names, and when that expires.
+func shownSecret(s control.Secret, now time.Time) string {
+	text := s.ID
+	if n := len(s.Names); n > 0 {
+		text += ": " + strings.Join(s.Names[:min(n, shownNames)], ", ")
+		if n > shownNames {
+			text += fmt.Sprintf(" and %d more", n-shownNames)
+		}
+	}
+	days := int(s.Expires.Sub(now).Hours() / 24)
+	switch {
+	case s.Expires.IsZero():
+		return text
+	case !now.Before(s.Expires):
+		return text + ", EXPIRED on " + s.Expires.UTC().Format(time.DateOnly)
+	case s.Expires.Sub(now) < control.NearEnd:
+		return fmt.Sprintf("%s, EXPIRES on %s, in %d %s", text, s.Expires.UTC().Format(time.DateOnly), days, plural(days, "day", "days"))
+	default:
+		return fmt.Sprintf("%s, expires on %s, in %d days", text, s.Expires.UTC().Format(time.DateOnly), days)
+	}
 }
 
 func showNodes(w io.Writer, nodes []xds.NodeStatus) error {

@@ -78,6 +78,20 @@ func TestStatus(t *testing.T) {
 		}), 1, []string{"NACK: edge-1 refused listener: cannot bind", "a.yaml:4:7: listener http"}},
 		{"a store that is down", change(func(s *app.Status) { *s.Store = store.Health{Kind: "redis", Reason: "refused"} }), 0, []string{"redis, degraded: refused"}},
 		{"keys that can't be had", change(func(s *app.Status) { s.Keys[0].Error = "timeout" }), 0, []string{"2 keys, last fetch: timeout"}},
+		{"secrets", change(func(s *app.Status) {
+			day := 24 * time.Hour
+			s.Policy.Secrets = []control.Secret{
+				{ID: "authority/tls/ca", Names: []string{"CN=a", "CN=b", "CN=c", "CN=d", "CN=e"}, Expires: time.Now().Add(900*day + time.Hour)},
+				{ID: "certificate/tls/a", Names: []string{"a.test"}, Expires: time.Now().Add(13*day + time.Hour)},
+				{ID: "certificate/tls/b", Names: []string{"b.test"}, Expires: time.Now().Add(day + time.Hour)},
+				{ID: "certificate/tls/c", Names: []string{"c.test"}, Expires: time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC)},
+				{ID: "secret/word"},
+			}
+		}), 0, []string{
+			"secret: authority/tls/ca: CN=a, CN=b, CN=c and 2 more, expires on ", ", in 900 days\n",
+			"secret: certificate/tls/a: a.test, EXPIRES on ", ", in 13 days\n", ", in 1 day\n",
+			"secret: certificate/tls/c: c.test, EXPIRED on 2020-01-02\n", "secret: secret/word\n",
+		}},
 		{"xds alone", change(func(s *app.Status) { s.Store, s.Keys, s.Roles = nil, nil, []app.Role{app.XDS} }), 0, []string{"roles xds\n"}},
 	} {
 		url := server(t, row.s, "")

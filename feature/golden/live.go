@@ -72,9 +72,15 @@ type Envoy struct {
 // Envoy. The listener's port is any free one, whatever the policy says.
 func Serve(t *testing.T, text string, kinds ...*policy.Kind) *Envoy {
 	t.Helper()
+	return ServeIn(t, "", text, kinds...)
+}
+
+// ServeIn is [Serve] with an Envoy that stands in a zone.
+func ServeIn(t *testing.T, zone, text string, kinds ...*policy.Kind) *Envoy {
+	t.Helper()
 	binary := Binary(t)
 	config := filepath.Join(t.TempDir(), "envoy.json")
-	writeConfig(t, config, text, kinds)
+	writeConfig(t, config, zone, text, kinds)
 	admin := config + ".admin"
 	e := new(Envoy)
 	cmd := exec.Command(binary, "-c", config, "--use-dynamic-base-id", "--concurrency", "1", "-l", "error", "--admin-address-path", admin)
@@ -93,7 +99,7 @@ func Serve(t *testing.T, text string, kinds ...*policy.Kind) *Envoy {
 	return e
 }
 
-func writeConfig(t *testing.T, path, text string, kinds []*policy.Kind) {
+func writeConfig(t *testing.T, path, zone, text string, kinds []*policy.Kind) {
 	t.Helper()
 	model, problems := policy.New(kinds...).Load(policy.Files{"policy.yaml": []byte(text)})
 	if err := problems.Err(); err != nil {
@@ -103,7 +109,7 @@ func writeConfig(t *testing.T, path, text string, kinds []*policy.Kind) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bootstrap, err := envoy.Static(resources["edge"], envoy.BootstrapOptions{Group: "edge", Admin: "127.0.0.1:0"})
+	bootstrap, err := envoy.Static(resources["edge"], envoy.BootstrapOptions{Group: "edge", Zone: zone, Admin: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,3 +217,6 @@ func (e *Envoy) Stop() string {
 	e.stop()
 	return e.stdout.String()
 }
+
+// Address is where Envoy listens, for tests that speak to it themselves.
+func (e *Envoy) Address() string { return strings.TrimPrefix(e.url, "http://") }

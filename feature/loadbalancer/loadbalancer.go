@@ -8,12 +8,9 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	commonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
-	leastrequestv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
-	maglevv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/maglev/v3"
-	randomv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random/v3"
-	ringhashv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/ring_hash/v3"
-	roundrobinv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
@@ -27,116 +24,197 @@ var doc string
 // Kind is the key loadBalancer.
 var Kind = policy.Define[Setting]("loadBalancer", policy.InService, doc)
 
-// Setting is what stands under loadBalancer: a name, or a map with ringHash or maglev.
+// Setting is what stands under loadBalancer: at most one method, without any roundRobin, and what all methods share. A
+// method may also be written as its name alone.
 type Setting struct {
-	Name     string // of a method that needs no more; else one of the others holds
-	RingHash *RingHash
-	Maglev   *Maglev
+	RoundRobin                   *RoundRobin                   `policy:"roundRobin" doc:"in turn; the default"`
+	LeastRequest                 *LeastRequest                 `policy:"leastRequest" doc:"the one of some at random that has the fewest requests open"`
+	Random                       *Random                       `policy:"random" doc:"at random"`
+	RingHash                     *RingHash                     `policy:"ringHash" doc:"consistent hashing by a ring"`
+	Maglev                       *Maglev                       `policy:"maglev" doc:"consistent hashing by a table"`
+	ClientSideWeightedRoundRobin *ClientSideWeightedRoundRobin `policy:"clientSideWeightedRoundRobin" doc:"by the load that the endpoints report"`
+
+	SlowStart        *SlowStart      `policy:"slowStart" doc:"gives endpoints that are new or well again less at first"`
+	ZoneAware        *ZoneAware      `policy:"zoneAware" doc:"keeps requests in the Envoy's own zone: true, or how far"`
+	PanicThreshold   *policy.Percent `policy:"panicThreshold" doc:"with a smaller share of healthy endpoints all of them are asked, the sick ones too; whole percents, 0% for never; default: 50%"`
+	Overprovisioning *factor         `policy:"overprovisioning" doc:"how much more than its load a priority can carry: the next one is asked once the share of healthy endpoints times this is below 100%; default: 140%"`
 }
 
-// RingHash sends requests that are equal in something to one endpoint, by a ring.
-type RingHash struct {
-	By              By      `policy:"by,required" doc:"what is hashed: ip, {header: x} or {cookie: x}"`
-	MinimumRingSize *uint64 `policy:"minimumRingSize" doc:"points on the ring, at least; more spread the load more evenly; default: 1024"`
-}
+// The methods that can be written as a name, and those that need to know more.
+var (
+	names   = []string{"roundRobin", "leastRequest", "random", "clientSideWeightedRoundRobin"}
+	hashing = []string{"ringHash", "maglev"}
+)
 
-// Maglev does the same with a table, which is faster, but moves more keys when endpoints change.
-type Maglev struct {
-	By By `policy:"by,required" doc:"what is hashed: ip, {header: x} or {cookie: x}"`
-}
-
-// The methods that are written as a name.
-var names = []string{"roundRobin", "leastRequest", "random"}
-
-// forms is the map form.
-type forms struct {
-	RingHash *RingHash `policy:"ringHash" doc:"consistent hashing by a ring"`
-	Maglev   *Maglev   `policy:"maglev" doc:"consistent hashing by a table"`
-}
-
-// DecodePolicy reads a name or a map with one method.
+// DecodePolicy reads a name or a map.
 func (s *Setting) DecodePolicy(d *policy.Decode, n *policy.Node) {
-	if n.Kind != policy.Map {
-		s.decodeName(d, n)
+	if n.Kind == policy.Map {
+		d.Decode(n, s)
 		return
 	}
-	var f forms
-	d.Decode(n, &f)
-	if len(n.Keys) != 1 {
-		d.Errorf(n, "want one method: ringHash or maglev")
-		return
+	switch {
+	case n.Kind == policy.Scalar && slices.Contains(hashing, n.Text):
+		d.Errorf(n, "%s needs to know what it hashes", n.Text).Hintf("write loadBalancer: {%s: {by: ip}}", n.Text)
+	case n.Kind != policy.Scalar || !slices.Contains(names, n.Text):
+		d.Errorf(n, "want %s, or a map such as {ringHash: {by: ip}}", strings.Join(names, ", "))
+	default:
+		s.byName(n.Text)
 	}
-	s.RingHash, s.Maglev = f.RingHash, f.Maglev
 }
 
-func (s *Setting) decodeName(d *policy.Decode, n *policy.Node) {
-	switch {
-	case n.Kind == policy.Scalar && slices.Contains(names, n.Text):
-		s.Name = n.Text
-	case n.Text == "ringHash" || n.Text == "maglev":
-		d.Errorf(n, "%s needs to know what it hashes", n.Text).Hintf("write loadBalancer: {%s: {by: ip}}", n.Text)
+func (s *Setting) byName(name string) {
+	switch name {
+	case "leastRequest":
+		s.LeastRequest = new(LeastRequest)
+	case "random":
+		s.Random = new(Random)
+	case "clientSideWeightedRoundRobin":
+		s.ClientSideWeightedRoundRobin = new(ClientSideWeightedRoundRobin)
 	default:
-		d.Errorf(n, "want %s, or {ringHash: …} or {maglev: …}", strings.Join(names, ", "))
+		s.RoundRobin = new(RoundRobin)
 	}
 }
 
 // PolicySchema describes both forms.
-func (*Setting) PolicySchema(s *policy.Schemas) map[string]any {
-	return map[string]any{"anyOf": []any{map[string]any{"enum": names}, s.Of(new(forms))}}
+func (s *Setting) PolicySchema(schemas *policy.Schemas) map[string]any {
+	return map[string]any{"anyOf": []any{map[string]any{"enum": names}, schemas.Of(s)}}
 }
 
-// maxRing is the most points that Envoy takes.
-const maxRing = 8 << 20
+// method is one way to choose: it knows its key, what is wrong with it, and Envoy's message. Of the options that it
+// shares with others it takes those that it can do.
+type method interface {
+	key() string
+	check(c *policy.Check)
+	message(shared shared) proto.Message
+}
 
-// Check bounds the ring.
+// methods is those that are written.
+func (s *Setting) methods() []method {
+	var all []method
+	if s.RoundRobin != nil {
+		all = append(all, s.RoundRobin)
+	}
+	if s.LeastRequest != nil {
+		all = append(all, s.LeastRequest)
+	}
+	if s.Random != nil {
+		all = append(all, s.Random)
+	}
+	if s.RingHash != nil {
+		all = append(all, s.RingHash)
+	}
+	if s.Maglev != nil {
+		all = append(all, s.Maglev)
+	}
+	if s.ClientSideWeightedRoundRobin != nil {
+		all = append(all, s.ClientSideWeightedRoundRobin)
+	}
+	return all
+}
+
+func (s *Setting) method() method {
+	if all := s.methods(); len(all) > 0 {
+		return all[0]
+	}
+	return new(RoundRobin)
+}
+
+// Check holds the options against the method and the service's endpoints.
 func (s *Setting) Check(c *policy.Check) {
-	if s.RingHash == nil || s.RingHash.MinimumRingSize == nil {
+	all := s.methods()
+	if len(all) > 1 {
+		c.Errorf(all[1].key(), "want one method, but %s stands here, too", all[0].key())
 		return
 	}
-	if size := *s.RingHash.MinimumRingSize; size < 1 || size > maxRing {
-		c.Errorf("ringHash.minimumRingSize", "want 1 to %d", maxRing)
+	m := s.method()
+	m.check(c)
+	if s.SlowStart != nil {
+		s.SlowStart.check(c, m)
 	}
+	if s.ZoneAware != nil {
+		s.ZoneAware.check(c, m)
+	}
+	if s.PanicThreshold != nil && *s.PanicThreshold != policy.Percent(int(*s.PanicThreshold)) {
+		c.Errorf("panicThreshold", "want whole percents, such as 50%%")
+	}
+	if s.Overprovisioning != nil && priorities(service(c)) < 2 {
+		c.Warnf("overprovisioning", "the endpoints all have one priority, so no load can shift")
+	}
+}
+
+// service is the one that a setting stands in.
+func service(c *policy.Check) *policy.Service {
+	services := c.Model().Services
+	i := slices.IndexFunc(services, func(s *policy.Service) bool { return &s.Entry == c.Entry() })
+	return services[i]
+}
+
+func priorities(s *policy.Service) int {
+	seen := make(map[uint32]bool)
+	for _, e := range s.Endpoints {
+		seen[e.Priority] = true
+	}
+	return len(seen)
 }
 
 // Cluster writes the load balancing policy of the service's cluster. What is hashed stands there too, not in the
-// routes, so that the services of one route may hash different things.
+// routes, so that the services of one route may hash different things. The panic threshold has no place in the policy.
 func (s *Setting) Cluster(envoy.ServiceContext) *clusterv3.Cluster {
-	switch {
-	case s.RingHash != nil:
-		return cluster("ring_hash", s.RingHash.ringHash())
-	case s.Maglev != nil:
-		return cluster("maglev", &maglevv3.Maglev{ConsistentHashingLbConfig: s.Maglev.By.consistent()})
-	case s.Name == "leastRequest":
-		return cluster("least_request", &leastrequestv3.LeastRequest{})
-	case s.Name == "random":
-		return cluster("random", &randomv3.Random{})
-	default:
-		return cluster("round_robin", &roundrobinv3.RoundRobin{})
-	}
-}
-
-func (r *RingHash) ringHash() *ringhashv3.RingHash {
-	hash := &ringhashv3.RingHash{ConsistentHashingLbConfig: r.By.consistent()}
-	if r.MinimumRingSize != nil {
-		hash.MinimumRingSize = wrapperspb.UInt64(*r.MinimumRingSize)
-	}
-	return hash
-}
-
-func (b *By) consistent() *commonv3.ConsistentHashingLbConfig {
-	return &commonv3.ConsistentHashingLbConfig{HashPolicy: b.hashPolicies()}
-}
-
-func cluster(name string, config proto.Message) *clusterv3.Cluster {
-	packed, _ := anypb.New(config) // generated messages always pack
-	return &clusterv3.Cluster{
+	m := s.method()
+	c := &clusterv3.Cluster{
 		LoadBalancingPolicy: &clusterv3.LoadBalancingPolicy{
 			Policies: []*clusterv3.LoadBalancingPolicy_Policy{{
 				TypedExtensionConfig: &corev3.TypedExtensionConfig{
-					Name:        "envoy.load_balancing_policies." + name,
-					TypedConfig: packed,
+					Name:        "envoy.load_balancing_policies." + snake(m.key()),
+					TypedConfig: pack(m.message(shared{slowStart: s.SlowStart, zoneAware: s.ZoneAware})),
 				},
 			}},
 		},
 	}
+	if s.PanicThreshold != nil {
+		c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{
+			HealthyPanicThreshold: &typev3.Percent{Value: float64(*s.PanicThreshold)},
+		}
+	}
+	return c
+}
+
+// Endpoints says how soon load shifts to the next priority.
+func (s *Setting) Endpoints(envoy.ServiceContext) *endpointv3.ClusterLoadAssignment {
+	if s.Overprovisioning == nil {
+		return nil
+	}
+	return &endpointv3.ClusterLoadAssignment{
+		Policy: &endpointv3.ClusterLoadAssignment_Policy{
+			OverprovisioningFactor: wrapperspb.UInt32(uint32(*s.Overprovisioning)),
+		},
+	}
+}
+
+// Route keeps the endpoints' reports of their load from clients, whom they would tell how the service is doing.
+func (s *Setting) Route(envoy.RouteContext) envoy.RouteParts {
+	if s.ClientSideWeightedRoundRobin == nil {
+		return envoy.RouteParts{}
+	}
+	return envoy.RouteParts{Route: &routev3.Route{
+		ResponseHeadersToRemove: []string{"endpoint-load-metrics", "endpoint-load-metrics-bin"},
+	}}
+}
+
+// snake is a key as Envoy's extensions are named.
+func snake(key string) string {
+	var b strings.Builder
+	for _, r := range key {
+		if r >= 'A' && r <= 'Z' {
+			b.WriteByte('_')
+			r += 'a' - 'A'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+func pack(m proto.Message) *anypb.Any {
+	packed, _ := anypb.New(m) // generated messages always pack
+	return packed
 }

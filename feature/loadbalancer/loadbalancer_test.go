@@ -5,7 +5,9 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/legation/legation/feature/golden"
 	"github.com/legation/legation/feature/loadbalancer"
@@ -13,64 +15,103 @@ import (
 
 func TestGolden(t *testing.T) { golden.Run(t, "testdata", loadbalancer.Kind) }
 
-const live = `
-gateways: {edge: {listeners: {http: {port: 10000}}}}
+// named runs backends that answer with their names.
+func named(t *testing.T, names ...string) []any {
+	var addresses []any
+	for _, name := range names {
+		addresses = append(addresses, golden.Backend(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, name) }))
+	}
+	return addresses
+}
+
+// asked is how many of n requests each backend answered, by what it said.
+func asked(t *testing.T, envoy *golden.Envoy, n int, host string, headers ...string) map[string]int {
+	return askedAt(t, envoy, n, host, "/", headers...)
+}
+
+func askedAt(t *testing.T, envoy *golden.Envoy, n int, host, path string, headers ...string) map[string]int {
+	seen := map[string]int{}
+	for range n {
+		seen[envoy.Ask(t, "GET", host, path, headers...).Body]++
+	}
+	return seen
+}
+
+// eventually waits for what Envoy learns by its own health checks.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(20 * time.Second)
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("after 20 s still not: %s", what)
+		}
+	}
+}
+
+const hashed = `
+gateways: {edge: {listeners: {http: {port: 10000, behind: true}}}}
 services:
-  ip: {endpoints: [%[1]q, %[2]q, %[3]q], loadBalancer: {maglev: {by: ip}}}
+  ip: {endpoints: [%[1]q, %[2]q, %[3]q], loadBalancer: {maglev: {by: ip, tableSize: 1021}}}
   header: {endpoints: [%[1]q, %[2]q, %[3]q], loadBalancer: {ringHash: {by: {header: x-user}}}}
+  query: {endpoints: [%[1]q, %[2]q, %[3]q], loadBalancer: {ringHash: {by: {query: user}}}}
+  first: {endpoints: [%[1]q, %[2]q, %[3]q], loadBalancer: {maglev: {by: [{header: x-user}, {query: user}, ip]}}}
   cookie: {endpoints: [%[1]q, %[2]q, %[3]q], loadBalancer: {maglev: {by: {cookie: {name: lb, ttl: 1h}}}}}
 routes:
   ip: {hostnames: [ip.test], backends: {ip: 1}}
   header: {hostnames: [header.test], backends: {header: 1}}
+  query: {hostnames: [query.test], backends: {query: 1}}
+  first: {hostnames: [first.test], backends: {first: 1}}
   cookie: {hostnames: [cookie.test], backends: {cookie: 1}}
   # Two services of one route hash different things.
   both: {hostnames: [both.test], backends: {header: 1, cookie: 1}}
 `
 
-func serve(t *testing.T) *golden.Envoy {
-	var backends []any
-	for i := range 3 {
-		backends = append(backends, golden.Backend(t, func(w http.ResponseWriter, _ *http.Request) {
-			io.WriteString(w, fmt.Sprint("backend ", i))
-		}))
-	}
-	return golden.Serve(t, fmt.Sprintf(live, backends...), loadbalancer.Kind)
-}
-
-// asked is the backends that answered 20 requests.
-func asked(t *testing.T, envoy *golden.Envoy, host string, headers ...string) map[string]bool {
-	seen := map[string]bool{}
-	for range 20 {
-		seen[envoy.Ask(t, "GET", host, "/", headers...).Body] = true
-	}
-	return seen
-}
-
 func TestEqualRequestsGoToOneEndpoint(t *testing.T) {
-	envoy := serve(t)
-	if seen := asked(t, envoy, "ip.test"); len(seen) != 1 {
-		t.Errorf("one address went to %v", seen)
-	}
-	users := map[string]bool{}
-	for i := range 20 {
-		seen := asked(t, envoy, "header.test", "x-user", fmt.Sprint("user", i))
-		if len(seen) != 1 {
-			t.Errorf("user %d went to %v", i, seen)
+	envoy := golden.Serve(t, fmt.Sprintf(hashed, named(t, "a", "b", "c")...), loadbalancer.Kind, behind)
+	for _, test := range []struct {
+		host, path, header string // of user %d
+		anyone             bool   // a request with none of it goes anywhere
+	}{
+		{host: "ip.test", header: "10.0.0.%d"}, // what the trusted balancer before us says of the client
+		{host: "header.test", header: "user%d", anyone: true},
+		{host: "query.test", path: "?user=%d", anyone: true},
+		{host: "first.test", header: "user%d"},
+		{host: "first.test", path: "?user=%d"},
+	} {
+		name := "x-user"
+		if test.host == "ip.test" {
+			name = "x-forwarded-for"
 		}
-		for backend := range seen {
-			users[backend] = true
+		users := map[string]int{}
+		for i := range 20 {
+			var headers []string
+			if test.header != "" {
+				headers = []string{name, fmt.Sprintf(test.header, i)}
+			}
+			path := "/" + strings.ReplaceAll(test.path, "%d", fmt.Sprint(i))
+			seen := askedAt(t, envoy, 5, test.host, path, headers...)
+			if len(seen) != 1 {
+				t.Errorf("%s %s: user %d went to %v", test.host, path, i, seen)
+			}
+			for backend := range seen {
+				users[backend]++
+			}
 		}
-	}
-	if len(users) != 3 {
-		t.Errorf("20 users went to %v only", users)
-	}
-	if seen := asked(t, envoy, "header.test"); len(seen) == 1 {
-		t.Errorf("requests without the header all went to %v", seen)
+		if len(users) != 3 {
+			t.Errorf("%s: 20 users went to %v only", test.host, users)
+		}
+		if seen := asked(t, envoy, 20, test.host); (len(seen) > 1) != test.anyone {
+			t.Errorf("%s: requests that say nothing went to %v", test.host, seen)
+		}
 	}
 }
 
 func TestCookieIsGivenAndKept(t *testing.T) {
-	envoy := serve(t)
+	envoy := golden.Serve(t, fmt.Sprintf(hashed, named(t, "a", "b", "c")...), loadbalancer.Kind, behind)
 	first := envoy.Ask(t, "GET", "cookie.test", "/")
 	given := first.Header.Get("set-cookie")
 	for _, part := range []string{"lb=", "Max-Age=3600", "Path=/", "HttpOnly", "SameSite=Lax"} {
@@ -79,10 +120,80 @@ func TestCookieIsGivenAndKept(t *testing.T) {
 		}
 	}
 	cookie, _, _ := strings.Cut(given, ";")
-	if seen := asked(t, envoy, "cookie.test", "cookie", cookie); len(seen) != 1 || !seen[first.Body] {
+	if seen := asked(t, envoy, 20, "cookie.test", "cookie", cookie); len(seen) != 1 || seen[first.Body] == 0 {
 		t.Errorf("the cookie of %s went to %v", first.Body, seen)
 	}
-	if seen := asked(t, envoy, "both.test", "cookie", cookie, "x-user", "a"); len(seen) > 2 {
+	if seen := asked(t, envoy, 20, "both.test", "cookie", cookie, "x-user", "a"); len(seen) > 2 {
 		t.Errorf("one endpoint of each service was to be asked, got %v", seen)
 	}
+}
+
+const busy = `
+gateways: {edge: {listeners: {http: {port: 10000}}}}
+services:
+  bound: {endpoints: [%[1]q, %[2]q], loadBalancer: {ringHash: {by: {header: x-user}, balanceFactor: 100%%}}}
+  unbound: {endpoints: [%[1]q, %[2]q], loadBalancer: {ringHash: {by: {header: x-user}}}}
+  least: {endpoints: [%[1]q, %[2]q], loadBalancer: {leastRequest: {fullScan: true}}}
+routes:
+  bound: {hostnames: [bound.test], backends: {bound: 1}}
+  unbound: {hostnames: [unbound.test], backends: {unbound: 1}}
+  least: {hostnames: [least.test], backends: {least: 1}}
+`
+
+// Six requests stay open, all of one user: two endpoints share them by leastRequest, and by a hash with a bound as soon
+// as one has more than its share.
+func TestBusyEndpointIsPassedBy(t *testing.T) {
+	const open = 6
+	release := make(chan struct{})
+	arrived := make(chan string)
+	var addresses []any
+	for _, name := range []string{"a", "b"} {
+		addresses = append(addresses, golden.Backend(t, func(http.ResponseWriter, *http.Request) {
+			arrived <- name
+			<-release
+		}))
+	}
+	envoy := golden.Serve(t, fmt.Sprintf(busy, addresses...), loadbalancer.Kind)
+	for host, least := range map[string]int{"bound.test": 1, "unbound.test": 0, "least.test": open / 2} {
+		var asking sync.WaitGroup
+		held := map[string]int{}
+		for range open {
+			asking.Go(func() { envoy.Ask(t, "GET", host, "/", "x-user", "one") })
+			held[<-arrived]++
+		}
+		if got := min(held["a"], held["b"]); got < least || least == 0 && got > 0 {
+			t.Errorf("%s: six requests at once went to %v", host, held)
+		}
+		for range open {
+			release <- struct{}{}
+		}
+		asking.Wait()
+	}
+}
+
+const reporting = `
+gateways: {edge: {listeners: {http: {port: 10000}}}}
+services:
+  orders:
+    endpoints: [%q, %q]
+    loadBalancer: {clientSideWeightedRoundRobin: {metrics: [named_metrics.queue], blackoutPeriod: 0s, weightUpdatePeriod: 100ms}}
+routes:
+  orders: {hostnames: [a.test], backends: {orders: 1}}
+`
+
+func TestLoadedEndpointIsAskedLess(t *testing.T) {
+	var addresses []any
+	for name, queue := range map[string]float64{"loaded": .9, "idle": .1} {
+		addresses = append(addresses, golden.Backend(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("endpoint-load-metrics", fmt.Sprintf("TEXT rps_fractional=100,named_metrics.queue=%g", queue))
+			io.WriteString(w, name)
+		}))
+	}
+	envoy := golden.Serve(t, fmt.Sprintf(reporting, addresses...), loadbalancer.Kind)
+	if got := envoy.Ask(t, "GET", "a.test", "/").Header.Get("endpoint-load-metrics"); got != "" {
+		t.Errorf("the client was told %q", got)
+	}
+	eventually(t, "nine of ten requests go to the idle endpoint", func() bool {
+		return asked(t, envoy, 100, "a.test")["idle"] >= 85
+	})
 }

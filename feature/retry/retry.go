@@ -3,13 +3,12 @@ package retry
 
 import (
 	_ "embed"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
+	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -25,9 +24,13 @@ var Kind = policy.Define[Setting]("retry", policy.Layers, doc)
 
 // Setting is what stands under retry.
 type Setting struct {
-	Attempts *uint32     `policy:"attempts" doc:"how many times to try again after the first try, 1 to 10; default: 1"`
-	RetryOn  []Condition `policy:"retryOn" doc:"what to try again on: conditions and status codes; default: connect-failure and refused-stream"`
-	Backoff  Backoff     `policy:"backoff" doc:"the pause before a try"`
+	Attempts      *uint32      `policy:"attempts" doc:"how many times to try again after the first try, 1 to 10; default: 1"`
+	RetryOn       []Condition  `policy:"retryOn" doc:"what to try again on: conditions and status codes; default: connect-failure and refused-stream"`
+	Methods       []Method     `policy:"methods" doc:"the methods that are tried again, or [\"*\"] for all; default: all, but those that do the same when done twice where the backend may have seen the request"`
+	Backoff       Backoff      `policy:"backoff" doc:"the pause before a try"`
+	RateLimited   *RateLimited `policy:"rateLimited" doc:"the pause that a backend asks for, in place of backoff"`
+	OtherHost     *bool        `policy:"otherHost" doc:"whether a retry goes to an endpoint that the request has not tried, where there is one; default: true"`
+	OtherPriority bool         `policy:"otherPriority" doc:"whether a retry goes to endpoints of another priority than those tried; default: false"`
 }
 
 // Backoff is the pause before a try: random, up to base before the first and twice as much before each further one.
@@ -39,6 +42,9 @@ type Backoff struct {
 const (
 	maxAttempts = 10
 	defaultBase = 25 * time.Millisecond // Envoy's
+	// hostAttempts is how often an endpoint is chosen anew when the one chosen was tried already. With two endpoints and a
+	// choice at random one retry in a thousand goes to the same again.
+	hostAttempts = 10
 )
 
 // Check bounds the attempts: each one multiplies the load on a backend that is already failing.
@@ -53,6 +59,11 @@ func (s *Setting) Check(c *policy.Check) {
 		c.Errorf("retryOn", "name at least one condition").Hintf("write `retry: off` for no retries")
 	}
 	s.Backoff.check(c)
+	s.checkRateLimited(c)
+	s.checkMethods(c)
+	if c.Route() != nil {
+		s.checkReach(c)
+	}
 }
 
 func (b *Backoff) check(c *policy.Check) {
@@ -68,45 +79,6 @@ func (b *Backoff) check(c *policy.Check) {
 	}
 }
 
-// Condition is a failure that is tried again: one of Envoy's names, or a status code.
-type Condition struct {
-	Name   string
-	Status uint32 // 0 for a name
-}
-
-// The names of Envoy's that stand for themselves; those that take further fields are left out.
-var conditions = []string{
-	"connect-failure", "refused-stream", "reset", "reset-before-request", "5xx", "gateway-error", "retriable-4xx",
-	"cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable",
-}
-
-// DecodePolicy reads a name or a status code.
-func (r *Condition) DecodePolicy(d *policy.Decode, n *policy.Node) {
-	status, err := strconv.ParseUint(n.Text, 10, 32)
-	switch {
-	case n.Kind != policy.Scalar:
-		d.Errorf(n, "want a condition such as connect-failure, or a status code")
-	case slices.Contains(conditions, n.Text):
-		r.Name = n.Text
-	case err == nil && status >= 400 && status <= 599:
-		r.Status = uint32(status)
-	case err == nil:
-		d.Errorf(n, "%d is not the status of a failure: want 400 to 599", status)
-	case n.Text == "retriable-status-codes":
-		d.Errorf(n, "status codes are listed themselves").Hintf("write retryOn: [connect-failure, 503]")
-	default:
-		d.Errorf(n, "%q is not a condition", n.Text).Hintf("want a status code such as 503, or a condition such as %s", strings.Join(conditions[:4], ", "))
-	}
-}
-
-// PolicySchema describes a name or a status code.
-func (*Condition) PolicySchema(*policy.Schemas) map[string]any {
-	return map[string]any{"anyOf": []any{
-		map[string]any{"enum": conditions},
-		map[string]any{"type": "integer", "minimum": 400, "maximum": 599},
-	}}
-}
-
 // Route writes the retry policy into the route's action.
 func (s *Setting) Route(envoy.RouteContext) envoy.RouteParts {
 	action := &routev3.RouteAction{RetryPolicy: s.retryPolicy()}
@@ -119,32 +91,22 @@ func (s *Setting) retryPolicy() *routev3.RetryPolicy {
 	if s.Attempts != nil {
 		attempts = *s.Attempts
 	}
-	return &routev3.RetryPolicy{
-		RetryOn:              strings.Join(names, ","),
-		RetriableStatusCodes: codes,
-		NumRetries:           wrapperspb.UInt32(attempts),
-		RetryBackOff:         s.Backoff.retryBackOff(),
-		// Without these a retry may go to the endpoint that has just failed.
-		RetryHostPredicate:            []*routev3.RetryPolicy_RetryHostPredicate{previousHosts()},
-		HostSelectionRetryMaxAttempts: 3,
+	p := &routev3.RetryPolicy{
+		RetryOn:                 strings.Join(names, ","),
+		RetriableStatusCodes:    codes,
+		RetriableRequestHeaders: s.retriableRequests(),
+		NumRetries:              wrapperspb.UInt32(attempts),
+		RetryBackOff:            s.Backoff.retryBackOff(),
+		RateLimitedRetryBackOff: s.RateLimited.retryBackOff(),
 	}
-}
-
-func (s *Setting) conditions() (names []string, codes []uint32) {
-	if len(s.RetryOn) == 0 {
-		return []string{"connect-failure", "refused-stream"}, nil // the backend has not seen the request: safe for all methods
+	if s.OtherHost == nil || *s.OtherHost {
+		p.RetryHostPredicate = []*routev3.RetryPolicy_RetryHostPredicate{previousHosts()}
+		p.HostSelectionRetryMaxAttempts = hostAttempts
 	}
-	for _, r := range s.RetryOn {
-		if r.Status > 0 {
-			codes = append(codes, r.Status)
-		} else {
-			names = append(names, r.Name)
-		}
+	if s.OtherPriority {
+		p.RetryPriority = previousPriorities()
 	}
-	if len(codes) > 0 {
-		names = append(names, "retriable-status-codes")
-	}
-	return names, codes
+	return p
 }
 
 func (b *Backoff) retryBackOff() *routev3.RetryPolicy_RetryBackOff {
@@ -167,5 +129,14 @@ func previousHosts() *routev3.RetryPolicy_RetryHostPredicate {
 	return &routev3.RetryPolicy_RetryHostPredicate{
 		Name:       "envoy.retry_host_predicates.previous_hosts",
 		ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: config},
+	}
+}
+
+// previousPriorities takes the priorities that have been tried out of the choice, until none is left.
+func previousPriorities() *routev3.RetryPolicy_RetryPriority {
+	config, _ := anypb.New(&previousprioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: 1}) // always packs
+	return &routev3.RetryPolicy_RetryPriority{
+		Name:       "envoy.retry_priorities.previous_priorities",
+		ConfigType: &routev3.RetryPolicy_RetryPriority_TypedConfig{TypedConfig: config},
 	}
 }

@@ -1,0 +1,154 @@
+package envoy
+
+import (
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/legation/legation/policy"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// SystemAuthorities is where Envoy's host keeps the certificates that it trusts.
+const SystemAuthorities = "/etc/ssl/certs/ca-certificates.crt"
+
+// aWhile bounds the wait for what a cluster needs: one that waits for ever would hold up all that comes after it. Without
+// its secret it opens no connections.
+var aWhile = durationpb.New(5 * time.Second)
+
+// Certificate refers to a certificate and its key: [policy.Secret.Name] of one of the model's. A listener does not open,
+// or the one before it goes on serving, until its certificates are there.
+func (c ListenerContext) Certificate(name string) *tlsv3.SdsSecretConfig {
+	return sds((&policy.Secret{Kind: policy.CertificateSecret, Name: name}).ID(), forever)
+}
+
+// Authority refers to certificates to trust; nil for those of the system, which Envoy reads itself.
+func (c ListenerContext) Authority(a policy.Authority) *tlsv3.SdsSecretConfig {
+	return authority(a, forever)
+}
+
+// Trust has the other side show a certificate that an authority has signed and that the rules hold for; nil is no
+// further rules. It is to be merged into a TLS context.
+func (c ListenerContext) Trust(a policy.Authority, rules *tlsv3.CertificateValidationContext) *tlsv3.CommonTlsContext {
+	return trust(c.Authority(a), rules)
+}
+
+// Certificate is what a service is shown: see [ListenerContext.Certificate].
+func (c ServiceContext) Certificate(name string) *tlsv3.SdsSecretConfig {
+	return sds((&policy.Secret{Kind: policy.CertificateSecret, Name: name}).ID(), aWhile)
+}
+
+// Authority is [ListenerContext.Authority] for the certificate of a service.
+func (c ServiceContext) Authority(a policy.Authority) *tlsv3.SdsSecretConfig {
+	return authority(a, aWhile)
+}
+
+// Trust is [ListenerContext.Trust] for the certificate of a service.
+func (c ServiceContext) Trust(a policy.Authority, rules *tlsv3.CertificateValidationContext) *tlsv3.CommonTlsContext {
+	return trust(c.Authority(a), rules)
+}
+
+func authority(a policy.Authority, wait *durationpb.Duration) *tlsv3.SdsSecretConfig {
+	if a.ID() == "" {
+		return nil
+	}
+	return sds(a.ID(), wait)
+}
+
+func sds(id string, wait *durationpb.Duration) *tlsv3.SdsSecretConfig {
+	return &tlsv3.SdsSecretConfig{Name: id, SdsConfig: ads(wait)}
+}
+
+func trust(served *tlsv3.SdsSecretConfig, rules *tlsv3.CertificateValidationContext) *tlsv3.CommonTlsContext {
+	all := new(tlsv3.CertificateValidationContext)
+	if rules != nil {
+		overlay(all, rules)
+	}
+	if served == nil {
+		all.TrustedCa = file(SystemAuthorities)
+		return &tlsv3.CommonTlsContext{
+			ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: all},
+		}
+	}
+	return &tlsv3.CommonTlsContext{
+		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
+			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
+				DefaultValidationContext:         all,
+				ValidationContextSdsSecretConfig: served,
+			},
+		},
+	}
+}
+
+// secrets is the secrets that a gateway's listeners and clusters ask for. What is in them joins no other resource, so
+// that one that is renewed is sent alone, and changes no listener and no cluster.
+func (t *translation) secrets(gw *policy.Gateway, list []Resource) []Resource {
+	asked := make(map[string]bool)
+	note := func(m proto.Message) bool {
+		if s, ok := m.(*tlsv3.SdsSecretConfig); ok && s.GetSdsConfig().GetAds() != nil {
+			asked[s.Name] = true
+		}
+		return false
+	}
+	for _, r := range list {
+		if r.Type == resource.ListenerType || r.Type == resource.ClusterType {
+			walk(r.Message, note)
+		}
+	}
+	var found []Resource
+	for _, id := range slices.Sorted(maps.Keys(asked)) {
+		s := t.model.Secret(id)
+		if s == nil {
+			t.problem(gw.Pos, "gateways."+gw.Name, "Envoy would wait for the secret "+id+", which no setting refers to", "")
+			continue
+		}
+		found = append(found, Resource{Type: resource.SecretType, Name: id, Message: secretOf(s), Pos: s.Pos})
+	}
+	return found
+}
+
+// secretOf is a secret as Envoy is served it. Where the policy was loaded without its contents, it names their files.
+func secretOf(s *policy.Secret) *tlsv3.Secret {
+	if s.Kind == policy.CertificateSecret {
+		return certificateSecret(s.ID(), contents(s.Value, s.Name+".crt"), contents(s.Key, s.Name+".key"))
+	}
+	return authoritySecret(s.ID(), contents(s.Value, s.Name+".crt"))
+}
+
+func certificateSecret(id string, chain, key *corev3.DataSource) *tlsv3.Secret {
+	return &tlsv3.Secret{Name: id, Type: &tlsv3.Secret_TlsCertificate{
+		TlsCertificate: &tlsv3.TlsCertificate{CertificateChain: chain, PrivateKey: key},
+	}}
+}
+
+func authoritySecret(id string, authorities *corev3.DataSource) *tlsv3.Secret {
+	return &tlsv3.Secret{Name: id, Type: &tlsv3.Secret_ValidationContext{
+		ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: authorities},
+	}}
+}
+
+func contents(text []byte, name string) *corev3.DataSource {
+	if len(text) == 0 {
+		return file(name)
+	}
+	return &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: string(text)}}
+}
+
+// inDirectory is a secret that names the files below a directory instead of holding what they do. Authorities that stand
+// beside the policy are no secrets, and stay.
+func inDirectory(s *tlsv3.Secret, dir string) *tlsv3.Secret {
+	if name, ok := strings.CutPrefix(s.Name, "certificate/"); ok {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		return certificateSecret(s.Name, file(path+".crt"), file(path+".key"))
+	}
+	if name, ok := strings.CutPrefix(s.Name, "authority/"); ok && !strings.Contains(name, ":") {
+		return authoritySecret(s.Name, file(filepath.Join(dir, filepath.FromSlash(name)+".crt")))
+	}
+	return s
+}

@@ -1,0 +1,140 @@
+package envoy
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
+	matcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	ipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/input_matchers/ip/v3"
+	inputv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// This file is routes for some clients only. A route's own match knows no address; filter state, which could be compared
+// with networks, holds none yet where routes are chosen, and an expression over the header that tells the address can't
+// say the networks of IPv6, and only a few of IPv4 within Envoy's bound of 100 instructions. But a virtual host can have
+// a header parsed as an address and compared with networks first, and then go through a list of routes. So there is a
+// list for each set of networks that are in the same conditions: nearly always two, with the routes for the networks and
+// without. Envoy lets such a choice look at headers only.
+
+// clientHeader is where Envoy writes the client's address that it trusts, before it looks for a route; what clients send
+// under this name is removed.
+const clientHeader = "x-envoy-external-address"
+
+// maxCopies is how many routes one host may come to by its lists.
+const maxCopies = 20000
+
+// network is a range of addresses, and the routes of a host that it is a source of, by their numbers.
+type network struct {
+	netip.Prefix
+	routes []int
+}
+
+// sourcesOf is the networks that the routes of a host ask for, each once. A smaller one within a larger is a source of
+// the larger one's routes too.
+func sourcesOf(all []made) []network {
+	var found []network
+	for _, m := range all {
+		for _, p := range m.Match.Source {
+			p = plain(p)
+			if !slices.ContainsFunc(found, func(n network) bool { return n.Prefix == p }) {
+				found = append(found, network{Prefix: p})
+			}
+		}
+	}
+	for i, n := range found {
+		for number, m := range all {
+			if slices.ContainsFunc(m.Match.Source, func(p netip.Prefix) bool { return within(n.Prefix, plain(p)) }) {
+				found[i].routes = append(found[i].routes, number)
+			}
+		}
+	}
+	return found
+}
+
+// plain is a network as Envoy compares it: without what lies beyond its bits, and of IPv4 where it stands for that.
+func plain(p netip.Prefix) netip.Prefix {
+	if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+	}
+	return p.Masked()
+}
+
+func within(inner, outer netip.Prefix) bool {
+	return inner.Bits() >= outer.Bits() && outer.Contains(inner.Addr())
+}
+
+// bySource chooses the list of routes by the client's address, those without a source being in every list.
+func (t *translation) bySource(sources []network, all []made, f frame) *matcherv3.Matcher {
+	// The first that holds is taken: smaller networks come before those that they lie in.
+	slices.SortFunc(sources, func(a, b network) int {
+		return cmp.Or(cmp.Compare(b.Bits(), a.Bits()), slices.Compare(a.routes, b.routes), a.Addr().Compare(b.Addr()))
+	})
+	choice := new(matcherv3.Matcher_MatcherList)
+	for len(sources) > 0 {
+		alike := slices.IndexFunc(sources, func(n network) bool { return !slices.Equal(n.routes, sources[0].routes) })
+		if alike < 0 {
+			alike = len(sources)
+		}
+		choice.Matchers = append(choice.Matchers, &matcherv3.Matcher_MatcherList_FieldMatcher{
+			Predicate: clientIn(sources[:alike]),
+			OnMatch:   f.list(all, sources[0].routes),
+		})
+		sources = sources[alike:]
+	}
+	if copies := len(all) * (1 + len(choice.Matchers)); copies > maxCopies {
+		t.problem(all[0].Pos, "routes."+all[0].Name,
+			fmt.Sprintf("the routes of this host are for %d different sets of clients, which comes to %d routes", len(choice.Matchers), copies),
+			"have fewer different match.source, or more hosts")
+	}
+	return &matcherv3.Matcher{
+		MatcherType: &matcherv3.Matcher_MatcherList_{MatcherList: choice},
+		OnNoMatch:   f.list(all, nil),
+	}
+}
+
+// clientIn holds for clients in one of the networks.
+func clientIn(networks []network) *matcherv3.Matcher_MatcherList_Predicate {
+	ranges := &ipv3.Ip{StatPrefix: "source"}
+	for _, n := range networks {
+		ranges.CidrRanges = append(ranges.CidrRanges, &corev3.CidrRange{
+			AddressPrefix: n.Addr().String(),
+			PrefixLen:     wrapperspb.UInt32(uint32(n.Bits())),
+		})
+	}
+	return &matcherv3.Matcher_MatcherList_Predicate{
+		MatchType: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{
+			SinglePredicate: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
+				Input: extension("envoy.matching.inputs.request_headers", &inputv3.HttpRequestHeaderMatchInput{
+					HeaderName: clientHeader,
+				}),
+				Matcher: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate_CustomMatch{
+					CustomMatch: extension("envoy.matching.matchers.ip", ranges),
+				},
+			},
+		},
+	}
+}
+
+// list is the routes in their order: those with one of the numbers and those that are for all clients.
+func (f frame) list(all []made, numbers []int) *matcherv3.Matcher_OnMatch {
+	var some []made
+	for number, m := range all {
+		if len(m.Match.Source) == 0 || slices.Contains(numbers, number) {
+			some = append(some, m)
+		}
+	}
+	return &matcherv3.Matcher_OnMatch{OnMatch: &matcherv3.Matcher_OnMatch_Action{
+		Action: extension("routes", &routev3.RouteList{Routes: f.around(some)}),
+	}}
+}
+
+func extension(name string, config proto.Message) *xdscorev3.TypedExtensionConfig {
+	return &xdscorev3.TypedExtensionConfig{Name: name, TypedConfig: pack(config)}
+}

@@ -1,0 +1,71 @@
+package accesslog
+
+// What Envoy writes of a path as the client sent it; NQ leaves out the query.
+const (
+	pathOnly     = "%PATH(NQ:ORIG_OR_PATH)%"
+	pathAndQuery = "%PATH(WQ:ORIG_OR_PATH)%"
+)
+
+// authMetadata is where Envoy keeps what the auth service tells of its decision.
+const authMetadata = "envoy.filters.http.ext_authz"
+
+// ofRequests is what is logged of a request. What the client asked for is logged, not what rewrites made of it: those
+// keep it in x-envoy-original- headers.
+var ofRequests = defaults{
+	fields: map[string]string{
+		"time":      "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
+		"requestId": "%REQ(X-REQUEST-ID)%",
+		"method":    "%REQ(:METHOD)%",
+		"host":      "%REQ(X-ENVOY-ORIGINAL-HOST?:AUTHORITY)%",
+		"path":      pathOnly,
+		"protocol":  "%PROTOCOL%",
+		"client":    "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+		"userAgent": "%REQ(USER-AGENT)%",
+
+		"status":        "%RESPONSE_CODE%",
+		"details":       "%RESPONSE_CODE_DETAILS%",
+		"flags":         "%RESPONSE_FLAGS%",
+		"bytesReceived": "%BYTES_RECEIVED%",
+		"bytesSent":     "%BYTES_SENT%",
+		"durationMs":    "%DURATION%",
+		"backendMs":     "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:ms)%", // of the last try
+
+		"route":    "%METADATA(ROUTE:legation:route)%",
+		"revision": "%METADATA(ROUTE:legation:revision)%",
+		"service":  "%UPSTREAM_CLUSTER%",
+		"endpoint": "%UPSTREAM_HOST%",
+		"attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+
+		"consumer": "%DYNAMIC_METADATA(" + authMetadata + ":consumer)%",
+		"provider": "%DYNAMIC_METADATA(" + authMetadata + ":provider)%",
+		"decision": "%DYNAMIC_METADATA(" + authMetadata + ":decision)%",
+		"reason":   "%DYNAMIC_METADATA(" + authMetadata + ":reason)%",
+		"limit":    "%DYNAMIC_METADATA(" + authMetadata + ":limit)%", // that refused
+		"rule":     "%DYNAMIC_METADATA(" + authMetadata + ":rule)%",
+	},
+	withQuery: map[string]string{"path": pathAndQuery},
+	line: `[%START_TIME%] "%REQ(:METHOD)% ` + pathOnly + ` %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% ` +
+		`%BYTES_RECEIVED% %BYTES_SENT% %DURATION% "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%" "%REQ(USER-AGENT)%" ` +
+		`"%REQ(X-REQUEST-ID)%" "%REQ(X-ENVOY-ORIGINAL-HOST?:AUTHORITY)%" "%UPSTREAM_HOST%"`,
+	body: "%REQ(:METHOD)% " + pathOnly + " %RESPONSE_CODE%",
+}
+
+// ofConnections is what is logged of a connection on a listener of TCP or TLS.
+var ofConnections = defaults{
+	fields: map[string]string{
+		"time":          "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
+		"client":        "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+		"sni":           "%REQUESTED_SERVER_NAME%",
+		"details":       "%CONNECTION_TERMINATION_DETAILS%",
+		"flags":         "%RESPONSE_FLAGS%",
+		"bytesReceived": "%BYTES_RECEIVED%",
+		"bytesSent":     "%BYTES_SENT%",
+		"durationMs":    "%DURATION%",
+		"service":       "%UPSTREAM_CLUSTER%",
+		"endpoint":      "%UPSTREAM_HOST%",
+		"attempts":      "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+	},
+	line: `[%START_TIME%] "%REQUESTED_SERVER_NAME%" %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% ` +
+		`"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%" "%UPSTREAM_CLUSTER%" "%UPSTREAM_HOST%"`,
+	body: "connection to %UPSTREAM_CLUSTER% %RESPONSE_FLAGS%",
+}
