@@ -20,8 +20,8 @@ import (
 	"github.com/legation/legation/feature/outlierdetection"
 	"github.com/legation/legation/feature/overload"
 	"github.com/legation/legation/feature/paths"
-	"github.com/legation/legation/feature/query"
 	"github.com/legation/legation/feature/protocol"
+	"github.com/legation/legation/feature/query"
 	"github.com/legation/legation/feature/ratelimit"
 	"github.com/legation/legation/feature/redirect"
 	"github.com/legation/legation/feature/requestbody"
@@ -55,8 +55,8 @@ func All() []*policy.Kind {
 		outlierdetection.Kind,
 		overload.Kind,
 		paths.Kind,
-		query.Kind,
 		protocol.Kind,
+		query.Kind,
 		ratelimit.Kind,
 		redirect.Kind,
 		requestbody.Kind,

@@ -57,9 +57,15 @@ func (s *Setting) Check(c *policy.Check) {
 	for i, name := range s.Remove {
 		checkName(c, fmt.Sprintf("remove[%d]", i), name, seen)
 	}
-	if r := c.Route(); r != nil && len(r.Backends) == 0 && c.Set().Layer.Place == policy.InRoute {
+	if r := c.Route(); r != nil && answers(r) && c.Set().Layer.Place == policy.InRoute {
 		c.Errorf("", "the route answers by itself, so that there is no backend to get another query").Hintf("take query away")
 	}
+}
+
+// answers tells that no backend sees the route's requests.
+func answers(r *policy.BoundRoute) bool {
+	a, ok := policy.Find[policy.Answerer](r.Settings)
+	return ok && a.Answers() && len(r.Backends) == 0
 }
 
 func checkName(c *policy.Check, path, name string, seen map[string]string) {
