@@ -39,6 +39,7 @@ routes:
   asked: {hostnames: [a.test], match: {path: /asked}, auth: [demo], rateLimit: off, backends: {echo: 1}}
   free: {hostnames: [a.test], match: {path: /free}, rateLimit: off, backends: {echo: 1}}
   lenient: {hostnames: [a.test], match: {path: /lenient}, paths: lenient, rateLimit: off, backends: {echo: 1}}
+  changed: {hostnames: [a.test], match: {path: /changed}, rewrite: {prefix: /new}, query: {set: {v: 2}}, rateLimit: off, backends: {echo: 1}}
   broken: {hostnames: [a.test], match: {path: /broken}, auth: [demo], rateLimit: {rate: 2/day, by: consumer, replace: true}, fault: {abort: {status: 418, percentage: 100%}}, backends: {echo: 1}}
   page: {hostnames: [a.test], match: {path: /page}, auth: [demo], rateLimit: {rate: 2/day, by: consumer, replace: true}, directResponse: {body: hi}}
   moved: {hostnames: [a.test], match: {path: /moved}, auth: [demo], rateLimit: off, redirect: {hostname: b.test, status: 308}}
@@ -82,6 +83,7 @@ func (c client) want(path string, statuses []int, headers ...string) {
 func TestThroughEnvoy(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("x-seen-user", strings.Join(r.Header.Values("X-User"), "|"))
+		w.Header().Set("x-seen-path", r.RequestURI+" for "+strings.Join(r.Header.Values("X-Envoy-Original-Path"), "|"))
 	}))
 	defer upstream.Close()
 	port := golden.FreePort(t)
@@ -136,6 +138,13 @@ func TestThroughEnvoy(t *testing.T) {
 		c.want("/nowhere;x", []int{400})
 		c.want("/lenient/a;x=1", []int{200})
 		c.want("/free?x=;%25", []int{200})
+	})
+	t.Run("what the client asked for", func(t *testing.T) {
+		c := client{t, c.base}
+		got := c.get("/changed/a?v=1", "X-Envoy-Original-Path", "/forged").Header.Get("X-Seen-Path")
+		if want := "/new/a?v=2 for /changed/a?v=1"; got != want {
+			t.Errorf("the backend got %s, want %s", got, want)
+		}
 	})
 	t.Run("faults hide nothing", func(t *testing.T) {
 		c := client{t, c.base}

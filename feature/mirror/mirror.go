@@ -48,7 +48,7 @@ func (s *Setting) Check(c *policy.Check) {
 // checkRoute tells of copies that nobody can want. What comes from an outer layer is for routes in general, so that a
 // route which sends nowhere may leave it alone.
 func (s *Setting) checkRoute(c *policy.Check, r *policy.BoundRoute) {
-	if len(r.Backends) == 0 && c.Set().Layer.Place == policy.InRoute {
+	if answers(r) && c.Set().Layer.Place == policy.InRoute {
 		c.Errorf("", "the route answers by itself, so that there is nothing to copy").Hintf("take mirror away")
 	}
 	if len(r.Backends) != 1 {
@@ -58,6 +58,12 @@ func (s *Setting) checkRoute(c *policy.Check, r *policy.BoundRoute) {
 		name := r.Backends[0].Service.Name
 		c.Warnf(name, "the service %s is the route's only backend: it gets the same requests twice", name)
 	}
+}
+
+// answers tells that no backend sees the route's requests.
+func answers(r *policy.BoundRoute) bool {
+	a, ok := policy.Find[policy.Answerer](r.Settings)
+	return ok && a.Answers() && len(r.Backends) == 0
 }
 
 // Route writes a mirror policy for each service into the route's action.

@@ -50,7 +50,9 @@ func (s *Setting) staysOnHost(r *policy.BoundRoute, host string) bool {
 		return false
 	}
 	return !slices.ContainsFunc(r.Gateway.Routes, func(o *policy.BoundRoute) bool {
-		return slices.ContainsFunc(o.Hostnames, func(h string) bool { return len(h) > len(host) && covers(h, s.Hostname) })
+		return together(r, o) && slices.ContainsFunc(o.Hostnames, func(h string) bool {
+			return len(h) > len(host) && covers(h, s.Hostname)
+		})
 	})
 }
 
@@ -78,11 +80,17 @@ func (s *Setting) staysOnPath(r *policy.BoundRoute, host string) bool {
 		if o == r {
 			return true
 		}
-		if slices.Contains(o.Hostnames, host) && (o.Match.Path.Kind == policy.PathTemplate || matches(o.Match.Path, path)) {
+		takes := o.Match.Path.Kind == policy.PathTemplate || matches(o.Match.Path, path)
+		if takes && slices.Contains(o.Hostnames, host) && together(r, o) {
 			return false
 		}
 	}
 	return true
+}
+
+// together tells whether a listener serves both routes.
+func together(r, o *policy.BoundRoute) bool {
+	return slices.ContainsFunc(r.Gateway.Listeners, func(l *policy.Listener) bool { return r.On(l) && o.On(l) })
 }
 
 // matches tells whether a route matches a path; of a template that is not known.

@@ -108,13 +108,13 @@ func (s *Setting) checkRoute(c *policy.Check, r *policy.BoundRoute) {
 			Hintf("write `redirect: {path: %s}`, or `match: {path: …}` for a prefix", s.Prefix)
 		return
 	}
-	if s.cuts() && policy.CheckRegex(cutting(r.Match.Path.Value)) != nil {
+	if s.cuts() && policy.CheckRegex(cutting(r.Match.Path)) != nil {
 		c.Errorf("prefix", "the prefix that the route matches is too long for Envoy to cut off").
 			Hintf("replace it by a short prefix other than /")
 	}
 	if host := s.leadsBack(r); host != "" {
 		c.Errorf("", "leads back to the same route, again and again, for the host %s", host).
-			Hintf("let it change the scheme, the host or the path to what another route answers")
+			Hintf("let it change the scheme, the host or the path to what another route answers, or name its listeners")
 	}
 }
 
@@ -164,7 +164,7 @@ func (s *Setting) Route(c envoy.RouteContext) envoy.RouteParts {
 	case s.Path != "":
 		action.PathRewriteSpecifier = &routev3.RedirectAction_PathRedirect{PathRedirect: s.Path}
 	case s.Prefix != "":
-		replacePrefix(action, c.Route.Match.Path.Value, s.Prefix)
+		replacePrefix(action, c.Route.Match.Path, s.Prefix)
 	}
 	return envoy.RouteParts{Route: &routev3.Route{Action: &routev3.Route_Redirect{Redirect: action}}}
 }
@@ -178,13 +178,13 @@ func (s *Setting) status() Status {
 
 // replacePrefix takes care of the slash: Envoy replaces the prefix as text, so that /a -> / would make //b of /a/b,
 // which browsers take for a host, and / -> /x would make /xb of /b.
-func replacePrefix(action *routev3.RedirectAction, from, to string) {
-	from, to = strings.TrimRight(from, "/"), strings.TrimRight(to, "/")
+func replacePrefix(action *routev3.RedirectAction, match policy.PathMatch, to string) {
+	from, to := strings.TrimRight(match.Value, "/"), strings.TrimRight(to, "/")
 	switch {
-	case from == to:
+	case from == to && !match.IgnoreCase:
 	case to == "":
 		action.PathRewriteSpecifier = &routev3.RedirectAction_RegexRewrite{RegexRewrite: &matcherv3.RegexMatchAndSubstitute{
-			Pattern:      &matcherv3.RegexMatcher{Regex: cutting(from)},
+			Pattern:      &matcherv3.RegexMatcher{Regex: cutting(match)},
 			Substitution: "/",
 		}}
 	case from == "":
@@ -195,6 +195,10 @@ func replacePrefix(action *routev3.RedirectAction, from, to string) {
 }
 
 // cutting matches a prefix and the slashes after it.
-func cutting(prefix string) string {
-	return "^" + regexp.QuoteMeta(strings.TrimRight(prefix, "/")) + "/*"
+func cutting(match policy.PathMatch) string {
+	prefix := "^" + regexp.QuoteMeta(strings.TrimRight(match.Value, "/")) + "/*"
+	if match.IgnoreCase {
+		return "(?i)" + prefix
+	}
+	return prefix
 }

@@ -28,6 +28,9 @@ routes:
   prefix: {hostnames: [prefix.test], match: {path: /v1/orders}, redirect: {prefix: "/orders%2Cx/", status: 307}}
   cut: {hostnames: [cut.test], match: {path: /v1.2}, redirect: {prefix: /, status: 303}}
   under: {hostnames: [under.test], redirect: {prefix: /x, hostname: under.example.com}}
+  case: {hostnames: [case.test], match: {path: {prefix: /Old, ignoreCase: true}}, redirect: {prefix: /new}}
+  cutcase: {hostnames: [cutcase.test], match: {path: {prefix: /Old, ignoreCase: true}}, redirect: {prefix: /}}
+  template: {hostnames: [template.test], match: {path: {template: "/users/{id}"}}, redirect: {path: /users}}
   bare: {hostnames: [bare.test], match: {path: /a}, redirect: {path: /b, stripQuery: true}}
   cutbare: {hostnames: [cutbare.test], match: {path: /a}, redirect: {prefix: /, stripQuery: true}}
 `
@@ -55,6 +58,9 @@ func TestClientsAreSentElsewhere(t *testing.T) {
 		{"cut.test", "/v1.2//evil.test/7", 303, "http://cut.test/evil.test/7"},
 		{"under.test", "/", 302, "http://under.example.com/x/"},
 		{"under.test", "/7?a=b", 302, "http://under.example.com/x/7?a=b"},
+		{"case.test", "/oLD/a?b=c", 302, "http://case.test/new/a?b=c"},
+		{"cutcase.test", "/oLD/a?b=c", 302, "http://cutcase.test/a?b=c"},
+		{"template.test", "/users/7", 302, "http://template.test/users"},
 		{"bare.test", "/a?b=c", 302, "http://bare.test/b"},
 		{"cutbare.test", "/a/c?b=c", 302, "http://cutbare.test/c"},
 		{"bare.test", "/", 404, ""},

@@ -70,6 +70,43 @@ func TestRewritesKeepNormalForm(t *testing.T) {
 	}
 }
 
+func TestTemplatesKeepNormalForm(t *testing.T) {
+	for _, tt := range []struct {
+		match, template string
+		good            bool
+	}{
+		{"/users/{id}", "/u/{id}", true},
+		{"/users/{id}", "/u/{id}/{id}", true},
+		{"/users/{id}", "/u/.{id}.html", true}, // never empty, never dots
+		{"/users/{id}/*", "/u", true},
+		{"/a/{b}/{c=**}", "/x/{b}/{c}", true},
+		{"/a/{b=x/*/y}", "/{b}", true},
+		{"/a/{b=x/**}", "/{b}", true},
+		{"/a/{b=**}", "/x/{b}", true},
+		{"/a/{b=**}", "/x{b}", true},
+		{"/a/{b}.html", "/x/{b}", false}, // /a/...html
+		{"/a/{b=**}.html", "/x/{b}", false},
+		{"/a/{b=**}", "/x/{b}/y", false},
+		{"/a/{b=**}", "/.{b}", false},
+		{"/a/{b=**}", "{b}", false},
+		{"/a/{b}", "{b}", false},
+		{"/a/{b}", "/x//{b}", false},
+		{"/a/{b}", "/./{b}", false},
+		{"/a/{b}", "/x/{c}", false},
+		{"/a/{b}", "/x?{b}", false},
+		{"/a/{b}", "/x%{b}", false},
+	} {
+		pattern, names := templatePattern(tt.match)
+		list, err := templateTokens(tt.template, names)
+		if found, _ := groups(pattern); err == nil {
+			err = made(list, found)
+		}
+		if (err == nil) != tt.good {
+			t.Errorf("%s -> %s: %v, want good %t", tt.match, tt.template, err, tt.good)
+		}
+	}
+}
+
 // Every rewrite of some thousands that the check lets through is held against every short path in normal form.
 func TestRewritesOfManyPaths(t *testing.T) {
 	paths := normalPaths(5)

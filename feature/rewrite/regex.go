@@ -35,10 +35,11 @@ func (r *Regex) check(c *policy.Check) {
 	}
 }
 
-// token is a piece of a substitution: text, or a group by its number.
+// token is a piece of a new path: text, or a group of the old one by its number.
 type token struct {
 	text  string
-	group int // -1 for text
+	group int
+	shown string // the group as written; "" for text
 }
 
 // literal is what may stand in a substitution beside groups: no percent sign without its two digits.
@@ -52,7 +53,7 @@ func tokens(substitution string, groups int) ([]token, error) {
 			return nil, fmt.Errorf("%q holds characters that cannot stand in a path", text)
 		}
 		if text != "" {
-			list = append(list, token{text: text, group: -1})
+			list = append(list, token{text: text})
 		}
 		if !more {
 			return list, nil
@@ -64,7 +65,7 @@ func tokens(substitution string, groups int) ([]token, error) {
 		if n > groups {
 			return nil, fmt.Errorf(`\%d: the pattern has %d groups; they stand in parentheses`, n, groups)
 		}
-		list = append(list, token{group: n})
+		list = append(list, token{group: n, shown: `\` + rest[:1]})
 		text, rest, more = strings.Cut(rest[1:], `\`)
 	}
 }
@@ -88,16 +89,16 @@ type newPath struct {
 }
 
 func (p *newPath) add(t token, groups []group, isLast bool) error {
-	if t.group < 0 {
+	if t.shown == "" {
 		return p.addText(t.text)
 	}
 	g := groups[t.group]
 	switch {
 	case g.word():
 	case g.partial:
-		return fmt.Errorf(`\%d can be a part of a segment, such as ..: let it begin and end at slashes, or be of [A-Za-z0-9_-]+ only`, t.group)
+		return fmt.Errorf("%s can be a part of a segment, such as ..: let it begin and end at slashes, or be of [A-Za-z0-9_-]+ only", t.shown)
 	case (g.empty || g.open) && !isLast:
-		return fmt.Errorf(`\%d can be empty or end with a slash: it can stand at the end only`, t.group)
+		return fmt.Errorf("%s can be empty or end with a slash: it can stand at the end only", t.shown)
 	case g.slash && (g.plain || g.empty && !p.begun):
 		return noSlash()
 	case g.slash:

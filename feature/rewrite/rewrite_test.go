@@ -2,17 +2,28 @@ package rewrite_test
 
 import (
 	"fmt"
+	"net"
 	"testing"
 
 	"github.com/legation/legation/feature/golden"
 	"github.com/legation/legation/feature/rewrite"
+	"github.com/legation/legation/policy"
 )
 
-func TestGolden(t *testing.T) { golden.Run(t, "testdata", rewrite.Kind) }
+// answer stands for a key that answers by itself.
+type answer struct{}
+
+func (*answer) Check(*policy.Check) {}
+
+func (*answer) Answers() bool { return true }
+
+func TestGolden(t *testing.T) {
+	golden.Run(t, "testdata", rewrite.Kind, policy.Define[answer]("answer", policy.InRoute, ""))
+}
 
 const live = `
 gateways: {edge: {listeners: {http: {port: 10000}}}}
-services: {orders: {endpoints: [%q]}}
+services: {orders: {endpoints: [%q]}, named: {dns: "localhost:%s"}}
 routes:
   prefix: {hostnames: [prefix.test], match: {path: /v1/orders}, backends: {orders: 1}, rewrite: {prefix: /orders}}
   cut: {hostnames: [cut.test], match: {path: /v1.2}, backends: {orders: 1}, rewrite: {prefix: /}}
@@ -26,11 +37,33 @@ routes:
     hostnames: [swap.test]
     backends: {orders: 1}
     rewrite: {regex: {pattern: "^(/.*)/v([0-9]+)/([^/]+)$", substitution: '/.v\2\1/\3'}}
+  case: {hostnames: [case.test], match: {path: {prefix: /Old, ignoreCase: true}}, backends: {orders: 1}, rewrite: {prefix: /new}}
+  cutcase: {hostnames: [cutcase.test], match: {path: {prefix: /Old, ignoreCase: true}}, backends: {orders: 1}, rewrite: {prefix: /}}
+  template:
+    hostnames: [template.test]
+    match: {path: {template: "/users/{id}/v1/{rest=**}"}}
+    backends: {orders: 1}
+    rewrite: {template: "/v2/.{id}-{id}/a%%20b/{rest}"}
+  named:
+    hostnames: [named.test]
+    match: {path: {template: "/{kind}/{place=in/*/of}/*"}}
+    backends: {orders: 1}
+    rewrite: {template: "/{place}/{kind}"}
+  auto: {hostnames: [auto.test], backends: {named: 1}, rewrite: {hostname: auto}}
   host: {hostnames: [host.test], backends: {orders: 1}, rewrite: {hostname: orders.internal}}
 `
 
+func serve(t *testing.T) *golden.Envoy {
+	backend := golden.Backend(t, golden.Echo)
+	_, port, err := net.SplitHostPort(backend)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return golden.Serve(t, fmt.Sprintf(live, backend, port), rewrite.Kind)
+}
+
 func TestBackendGetsPath(t *testing.T) {
-	envoy := golden.Serve(t, fmt.Sprintf(live, golden.Backend(t, golden.Echo)), rewrite.Kind)
+	envoy := serve(t)
 	for _, tt := range []struct{ host, path, want string }{
 		{"prefix.test", "/v1/orders", "/orders"},
 		{"prefix.test", "/v1/orders/", "/orders/"},
@@ -45,6 +78,12 @@ func TestBackendGetsPath(t *testing.T) {
 		{"regex.test", "/users/7/orders?a=b", "/u/7/orders?a=b"},
 		{"regex.test", "/users/x", "/users/x"},
 		{"regex.test", "/users/7..", "/users/7.."},
+		{"case.test", "/oLD/7?a=b", "/new/7?a=b"},
+		{"cutcase.test", "/oLD/7?a=b", "/7?a=b"},
+		{"template.test", "/users/7/v1/a/b/?a=b", "/v2/.7-7/a%20b/a/b/?a=b"},
+		{"template.test", "/users/..x/v1/", "/v2/...x-..x/a%20b/"},
+		{"template.test", "/users/%2525/v1/", "/v2/.%2525-%2525/a%20b/"},
+		{"named.test", "/shop/in/berlin/of/x?/../y", "/in/berlin/of/shop?/../y"},
 		{"swap.test", "/a/b/v2/...x", "/.v2/a/b/...x"},
 		{"swap.test", "/a/v1/v2/v3/b?c=//../", "/.v3/a/v1/v2/b?c=//../"},
 	} {
@@ -59,9 +98,11 @@ func TestBackendGetsPath(t *testing.T) {
 }
 
 func TestBackendGetsHost(t *testing.T) {
-	envoy := golden.Serve(t, fmt.Sprintf(live, golden.Backend(t, golden.Echo)), rewrite.Kind)
-	got := envoy.Ask(t, "GET", "host.test", "/a?b=c").Received(t)
-	if got.Host != "orders.internal" || got.Path != "/a?b=c" || got.Header.Get("x-envoy-original-host") != "host.test" {
-		t.Errorf("got %+v", got)
+	envoy := serve(t)
+	for host, want := range map[string]string{"host.test": "orders.internal", "auto.test": "localhost"} {
+		got := envoy.Ask(t, "GET", host, "/a?b=c").Received(t)
+		if got.Host != want || got.Path != "/a?b=c" || got.Header.Get("x-envoy-original-host") != host {
+			t.Errorf("%s: got %+v, want the host %s", host, got, want)
+		}
 	}
 }
