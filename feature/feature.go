@@ -29,8 +29,8 @@ import (
 	"github.com/legation/legation/feature/rewrite"
 	"github.com/legation/legation/feature/sample"
 	"github.com/legation/legation/feature/timeouts"
-	"github.com/legation/legation/feature/upgrades"
 	"github.com/legation/legation/feature/tracing"
+	"github.com/legation/legation/feature/upgrades"
 	"github.com/legation/legation/policy"
 	companionlimit "github.com/legation/legation/ratelimit"
 )
