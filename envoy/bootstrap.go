@@ -64,7 +64,7 @@ func base(o BootstrapOptions) *bootstrapv3.Bootstrap {
 			Id:      cmp.Or(o.Node, o.Group, "legation"),
 			Cluster: cmp.Or(o.Group, "legation"),
 		},
-		Admin: &bootstrapv3.Admin{Address: address(cmp.Or(o.Admin, "127.0.0.1:19000"))},
+		Admin:           &bootstrapv3.Admin{Address: address(cmp.Or(o.Admin, "127.0.0.1:19000"))},
 		OverloadManager: overloadManager(o),
 	}
 }
