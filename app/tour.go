@@ -33,15 +33,15 @@ func (p *process) tour(m *policy.Model, children []child) {
 		}
 		fmt.Fprintf(b, "\nready: gateway %s, its Envoy's admin at http://%s\n", g.Name, children[i].admin)
 		for _, l := range g.Listeners {
-			fmt.Fprintf(b, "  listener %s: http://%s\n", l.Name, net.JoinHostPort(visible(l.Address), strconv.Itoa(int(l.Port))))
+			fmt.Fprintf(b, "  listener %s: %s://%s\n", l.Name, strings.ToLower(string(l.Protocol)), at(l))
 		}
 		if len(g.Listeners) == 0 || len(g.Routes) == 0 {
 			continue
 		}
 		b.WriteString("\nTry:\n")
-		shown := first(showable(g.Listeners[0], byEase(g.Routes)), toured)
+		shown := first(showable(byEase(g.Routes)), toured)
 		for _, r := range shown {
-			tourRoute(b, m, g.Listeners[0], r)
+			tourRoute(b, m, r)
 		}
 		if more := len(g.Routes) - len(shown); more > 0 {
 			fmt.Fprintf(b, "  … and %d more routes\n", more)
@@ -52,9 +52,14 @@ func (p *process) tour(m *policy.Model, children []child) {
 	fmt.Fprint(p.o.Out, b)
 }
 
+// at is where a listener can be called.
+func at(l *policy.Listener) string {
+	return net.JoinHostPort(visible(l.Address), strconv.Itoa(int(l.Port)))
+}
+
 // tourRoute prints a route's lines, each with the answer to expect.
-func tourRoute(b *strings.Builder, m *policy.Model, l *policy.Listener, r *policy.BoundRoute) {
-	line, _ := curl(l, r)
+func tourRoute(b *strings.Builder, m *policy.Model, r *policy.BoundRoute) {
+	line, _ := curl(r)
 	if !protected(r) {
 		fmt.Fprintf(b, "  %s\n      %s: 200%s\n", line, r.Name, split(r))
 		return
@@ -72,25 +77,24 @@ func tourRoute(b *strings.Builder, m *policy.Model, l *policy.Listener, r *polic
 	}
 }
 
-// showable leaves out the routes whose conditions tell no request that meets them.
-func showable(l *policy.Listener, routes []*policy.BoundRoute) []*policy.BoundRoute {
-	return slices.DeleteFunc(routes, func(r *policy.BoundRoute) bool { _, ok := curl(l, r); return !ok })
+// showable leaves out the routes of which the policy tells no request that meets their conditions.
+func showable(routes []*policy.BoundRoute) []*policy.BoundRoute {
+	return slices.DeleteFunc(routes, func(r *policy.BoundRoute) bool { _, ok := curl(r); return !ok })
 }
 
-// curl is a command line that reaches the route; false where the policy does not tell what does, as with a regex.
-func curl(l *policy.Listener, r *policy.BoundRoute) (line string, ok bool) {
-	host := visible(l.Address)
-	header := ""
-	switch name := r.Hostnames[0]; {
-	case slices.Contains(r.Hostnames, "localhost"):
-		host = "localhost"
-	case name == "*" || slices.Contains(r.Hostnames, host):
-	default:
-		header = " -H 'Host: " + strings.Replace(name, "*", "any", 1) + "'"
+// curl is a command line that reaches the route; false where the policy does not tell what does, as with a regex, or
+// only some clients do.
+func curl(r *policy.BoundRoute) (line string, ok bool) {
+	i := slices.IndexFunc(r.Gateway.Listeners, func(l *policy.Listener) bool { return l.HTTP() && r.On(l) })
+	readable := r.Match.Path.Kind == policy.PathPrefix || r.Match.Path.Kind == policy.PathExact
+	if i < 0 || !readable || r.Match.GRPC || len(r.Match.Source) > 0 {
+		return "", false
 	}
+	l := r.Gateway.Listeners[i]
+	host, options := reach(l, r)
 	headers, ok := samplesOf(r.Match.Headers)
 	for _, h := range headers {
-		header += " -H " + shell(h[0]+": "+h[1])
+		options += " -H " + shell(h[0]+": "+h[1])
 	}
 	query, found := samplesOf(r.Match.Query)
 	values := url.Values{}
@@ -98,11 +102,39 @@ func curl(l *policy.Listener, r *policy.BoundRoute) (line string, ok bool) {
 		values.Set(q[0], q[1])
 	}
 	u := url.URL{
-		Scheme: "http", Host: net.JoinHostPort(host, strconv.Itoa(int(l.Port))),
+		Scheme: strings.ToLower(string(l.Protocol)), Host: net.JoinHostPort(host, strconv.Itoa(int(l.Port))),
 		Path: cmp.Or(r.Match.Path.Value, "/"), RawQuery: values.Encode(),
 	}
-	ok = ok && found && r.Match.Path.Kind != policy.PathRegex
-	return fmt.Sprintf("curl -i%s%s %s", method(r.Match.Methods), header, shell(u.String())), ok
+	return fmt.Sprintf("curl -i%s%s %s", method(r.Match.Methods), options, shell(u.String())), ok && found
+}
+
+// reach is the host to call for a route, and what curl has to be told beside it. With TLS the host is the name that the
+// certificate is chosen by, which no resolver has to know, and nobody need have signed it.
+func reach(l *policy.Listener, r *policy.BoundRoute) (host, options string) {
+	address := visible(l.Address)
+	name := strings.Replace(r.Hostnames[0], "*.", "any.", 1)
+	if l.Protocol == policy.HTTPS {
+		for _, c := range l.Certificates {
+			if name == "*" && c.Hostname != "" {
+				name = strings.Replace(c.Hostname, "*.", "any.", 1)
+			}
+		}
+		if name == "*" {
+			name = "localhost"
+		}
+		if strings.Contains(address, ":") {
+			address = "[" + address + "]"
+		}
+		return name, " -k --resolve " + shell(fmt.Sprintf("%s:%d:%s", name, l.Port, address))
+	}
+	switch {
+	case slices.Contains(r.Hostnames, "localhost"):
+		return "localhost", ""
+	case name == "*" || slices.Contains(r.Hostnames, address):
+		return address, ""
+	default:
+		return address, " -H 'Host: " + name + "'"
+	}
 }
 
 // samplesOf is names and values that meet the conditions.

@@ -144,9 +144,9 @@ func (s Secrets) file(name string) ([]byte, error) {
 	case err != nil:
 		return nil, plain(err, path)
 	case len(data) > maxSecret:
-		return nil, fmt.Errorf("%s is larger than %d KiB", path, maxSecret>>10)
+		return nil, fmt.Errorf("it is larger than %d KiB", maxSecret>>10)
 	case len(data) == 0:
-		return nil, fmt.Errorf("%s is empty", path)
+		return nil, errors.New("it is empty")
 	}
 	return data, nil
 }
@@ -154,18 +154,18 @@ func (s Secrets) file(name string) ([]byte, error) {
 // usable tells what is wrong with a file that is to hold a secret: others may read or change it, or it is no file.
 func usable(info fs.FileInfo, path string) error {
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", path)
+		return errors.New("it is not a regular file")
 	}
 	mode, forbidden, cure := info.Mode().Perm(), fs.FileMode(0o077), "600"
 	if strings.HasSuffix(path, certificateEnd) { // no secret by itself
 		forbidden, cure = 0o022, "644"
 	}
 	if mode&forbidden != 0 {
-		return fmt.Errorf("%s can be used by others (mode %04o): chmod %s %s", path, mode, cure, path)
+		return fmt.Errorf("others can use it (mode %04o): chmod %s %s", mode, cure, path)
 	}
 	us := os.Geteuid()
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Uid != 0 && int(stat.Uid) != us {
-		return fmt.Errorf("%s belongs to another user (uid %d): chown %d %s", path, stat.Uid, us, path)
+		return fmt.Errorf("it belongs to another user (uid %d): chown %d %s", stat.Uid, us, path)
 	}
 	return nil
 }
@@ -185,13 +185,13 @@ func plain(err error, path string) error {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return fs.ErrNotExist
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%s may not be read by the user that legation runs as (uid %d): make it the owner", path, os.Geteuid())
+		return fmt.Errorf("legation runs as uid %d, which may not read it: chown %[1]d %s", os.Geteuid(), path)
 	case errors.Is(err, syscall.ENXIO), errors.Is(err, syscall.EISDIR):
-		return fmt.Errorf("%s is not a regular file", path)
+		return errors.New("it is not a regular file")
 	case strings.Contains(cause.Error(), "escapes"): // os keeps the error to itself
-		return fmt.Errorf("%s is a link out of the secrets directory, or an absolute one: put the file itself there, or a relative link", path)
+		return errors.New("it is a link out of the secrets directory, or an absolute one: put the file itself there, or a relative link")
 	default:
-		return fmt.Errorf("%s: %w", path, cause)
+		return cause
 	}
 }
 

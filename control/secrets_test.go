@@ -33,7 +33,7 @@ func TestSecretFiles(t *testing.T) {
 	}{
 		{"a key of our own", "tls/a.key", func(t *testing.T, _, path string) { keep(t, path, planted, 0o600) }, ""},
 		{"that is read only", "tls/a.key", func(t *testing.T, _, path string) { keep(t, path, planted, 0o400) }, ""},
-		{"that the group may read", "tls/a.key", func(t *testing.T, _, path string) { keep(t, path, planted, 0o640) }, "can be used by others (mode 0640): chmod 600 "},
+		{"that the group may read", "tls/a.key", func(t *testing.T, _, path string) { keep(t, path, planted, 0o640) }, "others can use it (mode 0640): chmod 600 "},
 		{"that all may read", "tls/a.key", func(t *testing.T, _, path string) { keep(t, path, planted, 0o644) }, "chmod 600 "},
 		{"that others may only write", "tls/a.key", func(t *testing.T, _, path string) { keep(t, path, planted, 0o602) }, "chmod 600 "},
 		{"any text that others may read", "word", func(t *testing.T, _, path string) { keep(t, path, planted, 0o604) }, "chmod 600 "},
@@ -94,7 +94,7 @@ func TestSecretFiles(t *testing.T) {
 				t.Skip("root reads everything")
 			}
 			keep(t, path, planted, 0o200)
-		}, "may not be read"},
+		}, "which may not read it: chown "},
 	} {
 		t.Run(row.about, func(t *testing.T) {
 			t.Parallel()

@@ -59,9 +59,18 @@ func TestMaxHeap(t *testing.T) {
 		text, wrong string
 		want        uint64
 	}{
-		{"64MiB", "", 64 << 20}, {"512MiB", "", 512 << 20}, {"2GiB", "", 2 << 30}, {"63MiB", "at least 64MiB", 0}, {"0GiB", "at least", 0},
-		{"1", "want a size", 0}, {"1GB", "want a size", 0}, {"-1GiB", "want a size", 0}, {"1.5GiB", "want a size", 0},
-		{"GiB", "want a size", 0}, {"99999999999GiB", "want a size", 0}, {"", "want a size", 0},
+		{"64MiB", "", 64 << 20},
+		{"512MiB", "", 512 << 20},
+		{"2GiB", "", 2 << 30},
+		{"63MiB", "at least 64MiB", 0},
+		{"0GiB", "at least", 0},
+		{"1", "want a size", 0},
+		{"1GB", "want a size", 0},
+		{"-1GiB", "want a size", 0},
+		{"1.5GiB", "want a size", 0},
+		{"GiB", "want a size", 0},
+		{"99999999999GiB", "want a size", 0},
+		{"", "want a size", 0},
 	} {
 		got, err := parseHeap(row.text)
 		if got != row.want || (err == nil) != (row.wrong == "") || err != nil && !strings.Contains(err.Error(), row.wrong) {
