@@ -1,24 +1,31 @@
 package envoy
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
 
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
 	matcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	networkv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/network/v3"
+	ipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/input_matchers/ip/v3"
+	inputv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// This file is routes for some clients only. A route's match knows no address, and neither has anything an address to
-// show it yet where routes are chosen but the request itself: filters run later, headers are changed before Envoy has
-// found out who the client is, and expressions over the header that tells it can't say all networks of IPv6 and are
-// bounded to a few of IPv4. A virtual host can look the client's address up first, as Envoy trusts it, in a tree of
-// networks; then it goes through a list of routes. So there is a list for each set of networks that are in the same
-// conditions: nearly always two, with the routes for the network and without.
+// This file is routes for some clients only. A route's own match knows no address; filter state, which could be compared
+// with networks, holds none yet where routes are chosen, and an expression over the header that tells the address can't
+// say the networks of IPv6, and only a few of IPv4 within Envoy's bound of 100 instructions. But a virtual host can have
+// a header parsed as an address and compared with networks first, and then go through a list of routes. So there is a
+// list for each set of networks that are in the same conditions: nearly always two, with the routes for the networks and
+// without. Envoy lets such a choice look at headers only.
+
+// clientHeader is where Envoy writes the client's address that it trusts, before it looks for a route; what clients send
+// under this name is removed.
+const clientHeader = "x-envoy-external-address"
 
 // maxCopies is how many routes one host may come to by its lists.
 const maxCopies = 20000
@@ -65,36 +72,53 @@ func within(inner, outer netip.Prefix) bool {
 
 // bySource chooses the list of routes by the client's address, those without a source being in every list.
 func (t *translation) bySource(sources []network, all []made, f frame) *matcherv3.Matcher {
-	var order []string
-	lists := make(map[string]*matcherv3.IPMatcher_IPRangeMatcher)
-	for _, n := range sources {
-		key := fmt.Sprint(n.routes)
-		if lists[key] == nil {
-			order = append(order, key)
-			lists[key] = &matcherv3.IPMatcher_IPRangeMatcher{OnMatch: f.list(all, n.routes)}
+	// The first that holds is taken: smaller networks come before those that they lie in.
+	slices.SortFunc(sources, func(a, b network) int {
+		return cmp.Or(cmp.Compare(b.Bits(), a.Bits()), slices.Compare(a.routes, b.routes), a.Addr().Compare(b.Addr()))
+	})
+	choice := new(matcherv3.Matcher_MatcherList)
+	for len(sources) > 0 {
+		alike := slices.IndexFunc(sources, func(n network) bool { return !slices.Equal(n.routes, sources[0].routes) })
+		if alike < 0 {
+			alike = len(sources)
 		}
-		lists[key].Ranges = append(lists[key].Ranges, &xdscorev3.CidrRange{
+		choice.Matchers = append(choice.Matchers, &matcherv3.Matcher_MatcherList_FieldMatcher{
+			Predicate: clientIn(sources[:alike]),
+			OnMatch:   f.list(all, sources[0].routes),
+		})
+		sources = sources[alike:]
+	}
+	if copies := len(all) * (1 + len(choice.Matchers)); copies > maxCopies {
+		t.problem(all[0].Pos, "routes."+all[0].Name,
+			fmt.Sprintf("the routes of this host are for %d different sets of clients, which comes to %d routes", len(choice.Matchers), copies),
+			"have fewer different match.source, or more hosts")
+	}
+	return &matcherv3.Matcher{
+		MatcherType: &matcherv3.Matcher_MatcherList_{MatcherList: choice},
+		OnNoMatch:   f.list(all, nil),
+	}
+}
+
+// clientIn holds for clients in one of the networks.
+func clientIn(networks []network) *matcherv3.Matcher_MatcherList_Predicate {
+	ranges := &ipv3.Ip{StatPrefix: "source"}
+	for _, n := range networks {
+		ranges.CidrRanges = append(ranges.CidrRanges, &corev3.CidrRange{
 			AddressPrefix: n.Addr().String(),
 			PrefixLen:     wrapperspb.UInt32(uint32(n.Bits())),
 		})
 	}
-	if copies := len(all) * (1 + len(order)); copies > maxCopies {
-		t.problem(all[0].Pos, "routes."+all[0].Name,
-			fmt.Sprintf("the routes of this host differ by %d sets of sources, which come to %d routes", len(order), copies),
-			"have fewer different match.source, or more hosts")
-	}
-	tree := new(matcherv3.IPMatcher)
-	for _, key := range order {
-		tree.RangeMatchers = append(tree.RangeMatchers, lists[key])
-	}
-	return &matcherv3.Matcher{
-		MatcherType: &matcherv3.Matcher_MatcherTree_{MatcherTree: &matcherv3.Matcher_MatcherTree{
-			Input: extension("envoy.matching.inputs.source_ip", &networkv3.SourceIPInput{}),
-			TreeType: &matcherv3.Matcher_MatcherTree_CustomMatch{
-				CustomMatch: extension("envoy.matching.custom_matchers.ip_range_matcher", tree),
+	return &matcherv3.Matcher_MatcherList_Predicate{
+		MatchType: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{
+			SinglePredicate: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
+				Input: extension("envoy.matching.inputs.request_headers", &inputv3.HttpRequestHeaderMatchInput{
+					HeaderName: clientHeader,
+				}),
+				Matcher: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate_CustomMatch{
+					CustomMatch: extension("envoy.matching.matchers.ip", ranges),
+				},
 			},
-		}},
-		OnNoMatch: f.list(all, nil),
+		},
 	}
 }
 

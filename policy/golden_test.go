@@ -84,10 +84,10 @@ func dump(m *policy.Model) []byte {
 	var out bytes.Buffer
 	for _, g := range m.Gateways {
 		for _, l := range g.Listeners {
-			fmt.Fprintf(&out, "gateway %s listener %s %s:%d %s perHost=%t\n", g.Name, l.Name, l.Address, l.Port, l.Protocol, l.PerHost)
+			fmt.Fprintf(&out, "gateway %s listener %s %s:%d %s perHost=%t%s\n", g.Name, l.Name, l.Address, l.Port, l.Protocol, l.PerHost, listenerText(l))
 		}
 		for _, r := range g.Routes {
-			fmt.Fprintf(&out, "gateway %s route %s %v %s\n", g.Name, r.Name, r.Hostnames, matchText(r.Match))
+			fmt.Fprintf(&out, "gateway %s route %s %v %s\n", g.Name, r.Name, r.Hostnames, routeText(r))
 			for _, b := range r.Backends {
 				fmt.Fprintf(&out, "  backend %s %d\n", b.Service.Name, b.Weight)
 			}
@@ -97,10 +97,10 @@ func dump(m *policy.Model) []byte {
 	for _, s := range m.Services {
 		fmt.Fprintf(&out, "service %s", s.Name)
 		for _, e := range s.Endpoints {
-			fmt.Fprintf(&out, " %s|%d", e.Host, e.Port)
+			fmt.Fprintf(&out, " %s", endpointText(e))
 		}
 		if s.DNS != nil {
-			fmt.Fprintf(&out, " dns %s|%d", s.DNS.Host, s.DNS.Port)
+			fmt.Fprintf(&out, " dns %s logical=%t refresh=%s", endpointText(s.DNS.Endpoint), s.DNS.Logical, s.DNS.Refresh)
 		}
 		fmt.Fprintln(&out)
 		dumpSettings(&out, s.Settings)
@@ -113,7 +113,42 @@ func dump(m *policy.Model) []byte {
 		fmt.Fprintf(&out, "consumer %s\n", c.Name)
 		dumpSettings(&out, c.Settings)
 	}
+	for _, s := range m.Secrets {
+		fmt.Fprintf(&out, "secret %s  # %s\n", s.ID(), s.Pos)
+	}
 	return out.Bytes()
+}
+
+func listenerText(l *policy.Listener) string {
+	s := ""
+	if l.RedirectPort > 0 {
+		s += fmt.Sprintf(" redirect=%d", l.RedirectPort)
+	}
+	for _, c := range l.Certificates {
+		s += fmt.Sprintf(" certificate %q=%s", c.Hostname, c.Secret)
+	}
+	return s
+}
+
+func endpointText(e policy.Endpoint) string {
+	s := fmt.Sprintf("%s|%d", e.Host, e.Port)
+	if e.Weight != 1 || e.Zone != "" || e.Priority > 0 {
+		s += fmt.Sprintf("(weight=%d zone=%q priority=%d %s)", e.Weight, e.Zone, e.Priority, e.Pos)
+	}
+	return s
+}
+
+func routeText(r *policy.BoundRoute) string {
+	s := matchText(r.Match)
+	if r.Layer4 {
+		s = "connections"
+	}
+	for _, l := range r.Gateway.Listeners {
+		if len(r.Gateway.Listeners) > 1 && r.On(l) {
+			s += " on " + l.Name
+		}
+	}
+	return s
 }
 
 func dumpSettings(out *bytes.Buffer, settings policy.Settings) {
@@ -124,9 +159,18 @@ func dumpSettings(out *bytes.Buffer, settings policy.Settings) {
 }
 
 func matchText(m policy.Match) string {
-	s := [...]string{"prefix", "exact", "regex"}[m.Path.Kind] + " " + m.Path.Value
+	s := [...]string{"prefix", "exact", "regex", "template"}[m.Path.Kind] + " " + m.Path.Value
+	if m.Path.IgnoreCase {
+		s += " in any case"
+	}
+	if m.GRPC {
+		s += " gRPC"
+	}
 	if len(m.Methods) > 0 {
 		s += " " + strings.Join(m.Methods, "|")
+	}
+	for _, prefix := range m.Source {
+		s += " from " + prefix.String()
 	}
 	for i, list := range [][]policy.ValueMatch{m.Headers, m.Query} {
 		for _, v := range list {

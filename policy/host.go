@@ -58,6 +58,14 @@ func badHostname(name string) string {
 	return badHost(strings.TrimPrefix(name, "*."))
 }
 
+// badServerName says why no client could ask for name in its TLS hello, or "". It is in lower case, and not *.
+func badServerName(name string) string {
+	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
+		return "clients ask for names only, never for an IP address"
+	}
+	return badHostname(name)
+}
+
 // badHost says what is wrong with a name of labels, or "".
 func badHost(name string) string {
 	const most = 253

@@ -10,7 +10,7 @@ import (
 // testLanguage has one small kind of each sort.
 func testLanguage() *policy.Language {
 	return policy.New(
-		policy.Define[timeouts]("timeouts", policy.Layers, "# timeouts\nHow long things may take."),
+		policy.Define[timeouts]("timeouts", policy.Layers, "# timeouts\nHow long things may take.").Layer4(),
 		policy.Define[cors]("cors", policy.InDefaults|policy.InRoute, "Which origins may call."),
 		policy.Define[limit]("rateLimit", policy.Layers, "How much is let through.").Stack(),
 		policy.Define[plan]("plan", policy.Layers, "Whether a plan is needed."),

@@ -3,60 +3,19 @@ package policy
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 )
 
 type matchDoc struct {
-	Path    *pathDoc            `policy:"path" doc:"a path prefix on segment borders, or {exact: …}, {regex: …}; default /"`
+	Path    *pathDoc            `policy:"path" doc:"a path prefix on segment borders, or {exact: …}, {regex: …}, {template: …}; with ignoreCase: true in whatever case; default /"`
 	Methods []method            `policy:"methods" doc:"any of these methods; default all" schema:"some"`
 	Headers map[string]valueDoc `policy:"headers" doc:"all of these headers: a text for the exact value, {regex: …} or {present: true}"`
 	Query   map[string]valueDoc `policy:"query" doc:"all of these query parameters, written as headers are"`
-}
-
-// pathDoc is a path to match as written: a prefix, or a map that says which kind it is.
-type pathDoc PathMatch
-
-var pathKeys = map[string]PathKind{"prefix": PathPrefix, "exact": PathExact, "regex": PathRegex}
-
-// DecodePolicy reads a path to match.
-func (p *pathDoc) DecodePolicy(d *Decode, n *Node) {
-	kind, value := PathPrefix, n
-	if n.Kind == Map {
-		if len(n.Keys) != 1 {
-			d.Errorf(n, "want one of prefix, exact and regex, got %d keys", len(n.Keys))
-			return
-		}
-		k, ok := pathKeys[n.Keys[0].Text]
-		if !ok {
-			d.unknown(n.Keys[0], []string{"exact", "prefix", "regex"})
-			return
-		}
-		kind, value = k, n.Items[0]
-	}
-	if value.Kind != Scalar {
-		d.Errorf(value, "want a path such as /v1/orders, got %s", value.shape())
-		return
-	}
-	text := value.Text
-	if kind == PathRegex {
-		if err := CheckRegex(text); err != nil {
-			d.Errorf(value, "%v", err)
-		}
-	} else if why, hint := badPath(text); why != "" {
-		d.Errorf(value, "%s", why).Hint = hint
-	}
-	if kind == PathPrefix && len(text) > 1 {
-		text = strings.TrimSuffix(text, "/")
-	}
-	*p = pathDoc{Kind: kind, Value: text}
-}
-
-// PolicySchema describes a path to match.
-func (*pathDoc) PolicySchema(s *Schemas) map[string]any {
-	path := map[string]any{"type": "string", "pattern": "^/[^?#]*$"}
-	return map[string]any{"oneOf": []any{path, OnlyKey("prefix", path), OnlyKey("exact", path), OnlyKey("regex", s.Of(new(Regex)))}}
+	Source  []sourceRange       `policy:"source" doc:"any of these addresses of clients, or ranges of them: 10.0.0.0/8" schema:"some"`
+	GRPC    *grpcDoc            `policy:"grpc" doc:"a gRPC service, or one method of it, instead of a path and methods"`
 }
 
 // badPath says why no request that Envoy has normalised could have such a path, and what to do.
@@ -71,7 +30,7 @@ func badPath(path string) (why, hint string) {
 	case strings.Contains(path, `\`):
 		return fmt.Sprintf(`the path %s has a backslash: Envoy makes / of it before it matches`, quote(path)), "write /"
 	case strings.Contains(path, "*"):
-		hint = "a prefix covers all that is below it; for patterns write {regex: …}"
+		hint = "a prefix covers all that is below it; for patterns write {template: …} or {regex: …}"
 		return fmt.Sprintf("the * in the path %s would be taken as it stands", quote(path)), hint
 	}
 	for segment := range strings.SplitSeq(path, "/") {
@@ -188,6 +147,10 @@ func (l *loader) decodeMatch(doc *matchDoc, n *Node) Match {
 	if doc.Path != nil {
 		m.Path = PathMatch(*doc.Path)
 	}
+	if doc.GRPC != nil {
+		l.grpcMatch(&m, doc, n)
+	}
+	m.Source = l.sources(doc.Source, n.Get("source"))
 	seen := make(map[method]bool, len(doc.Methods))
 	for i, one := range doc.Methods {
 		if seen[one] {
@@ -208,6 +171,39 @@ func (l *loader) decodeMatch(doc *matchDoc, n *Node) Match {
 	}
 	slices.SortFunc(m.Query, byName)
 	return m
+}
+
+// grpcMatch puts a gRPC service or method into the path and method that it is called by.
+func (l *loader) grpcMatch(m *Match, doc *matchDoc, n *Node) {
+	for _, key := range []string{"path", "methods"} {
+		if n.Get(key) != nil {
+			l.report(n, key, false, "match.grpc stands for the path and the method: %s can't stand beside it", key).Hintf("remove one of the two")
+		}
+	}
+	m.GRPC, m.Path, doc.Methods = true, PathMatch{Kind: PathPrefix, Value: "/" + doc.GRPC.Service}, []method{"POST"}
+	if doc.GRPC.Method != "" {
+		m.Path = PathMatch{Kind: PathExact, Value: m.Path.Value + "/" + doc.GRPC.Method}
+	}
+}
+
+func (l *loader) sources(ranges []sourceRange, n *Node) []netip.Prefix {
+	if n != nil && n.Kind == List && len(n.Items) == 0 {
+		l.report(n, "", false, "name at least one address").Hintf("leave source out for any")
+	}
+	var all []netip.Prefix
+	seen := make(map[sourceRange]bool, len(ranges))
+	for i, r := range ranges {
+		switch prefix := netip.Prefix(r); {
+		case !prefix.IsValid(): // told while it was decoded
+		case seen[r]:
+			l.report(n, fmt.Sprintf("[%d]", i), false, "the range %s stands here twice", prefix)
+		default:
+			seen[r] = true
+			all = append(all, prefix)
+		}
+	}
+	slices.SortFunc(all, netip.Prefix.Compare)
+	return all
 }
 
 func (l *loader) headerMatches(doc map[string]valueDoc, n *Node) []ValueMatch {

@@ -112,6 +112,11 @@ func (r *Route) On(l *Listener) bool {
 	return l.HTTP() && l.RedirectPort == 0
 }
 
+// Meets tells whether the two routes of a gateway stand on a listener together.
+func (r *BoundRoute) Meets(o *BoundRoute) bool {
+	return slices.ContainsFunc(r.Gateway.Listeners, func(l *Listener) bool { return r.On(l) && o.On(l) })
+}
+
 // Backend is one of the services that a route sends to.
 type Backend struct {
 	Service *Service

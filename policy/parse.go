@@ -46,6 +46,11 @@ func parse(file string, content []byte) *parsed {
 }
 
 func (p *parser) documents(content []byte) {
+	p.load(content, p.document)
+}
+
+// load gives each document of a file to take, until that says false.
+func (p *parser) load(content []byte, take func(*yaml.Node) bool) {
 	defer func() {
 		if r := recover(); r != nil { // the YAML parser panics on what it holds impossible
 			p.lose(0, 0, "this file can't be parsed: %s", cut(fmt.Sprint(r)))
@@ -71,7 +76,7 @@ func (p *parser) documents(content []byte) {
 			p.lose(doc.Line, doc.Column, "more than %d documents in one file", maxDocuments)
 			return
 		}
-		if !p.document(&doc) {
+		if !take(&doc) {
 			return
 		}
 	}
@@ -82,8 +87,7 @@ func (p *parser) document(doc *yaml.Node) bool {
 	if len(doc.Content) == 0 {
 		return true
 	}
-	if p.nodes += count(doc, 0); p.nodes > maxNodes {
-		p.lose(0, 0, "more than %d values in one file", maxNodes).Hint = "split the file"
+	if !p.few(doc) {
 		return false
 	}
 	for _, section := range doc.Content[0].Content {
@@ -102,6 +106,15 @@ func (p *parser) document(doc *yaml.Node) bool {
 		return true
 	}
 	p.out.roots = append(p.out.roots, root)
+	return true
+}
+
+// few tells whether a file does not have too many values.
+func (p *parser) few(doc *yaml.Node) bool {
+	if p.nodes += count(doc, 0); p.nodes > maxNodes {
+		p.lose(0, 0, "more than %d values in one file", maxNodes).Hint = "split the file"
+		return false
+	}
 	return true
 }
 

@@ -7,68 +7,105 @@ import (
 	"strings"
 )
 
-// byPrecedence orders the routes of a gateway as Gateway API does, the first match wins: exact path, longest prefix,
-// longest regex; then whether methods are asked for, the number of headers, of query parameters; then the name. Which
-// hostname owns a request is settled before, by its virtual host.
+// byPrecedence orders the routes of a gateway, the first match wins: exact path, longest prefix, longest regex or
+// template, and last the prefix / that covers everything; then paths whose case counts, whether methods are asked for,
+// the number of headers (source and gRPC count as one each), of query parameters; then the name. But for the prefix / it
+// is Gateway API's order. Which hostname owns a request is settled before, by its virtual host.
 func byPrecedence(a, b *BoundRoute) int {
 	x, y := &a.Match, &b.Match
 	return cmp.Or(
-		cmp.Compare(pathRank[x.Path.Kind], pathRank[y.Path.Kind]),
+		cmp.Compare(x.Path.rank(), y.Path.rank()),
 		cmp.Compare(len(y.Path.Value), len(x.Path.Value)),
+		cmp.Compare(count01(x.Path.IgnoreCase), count01(y.Path.IgnoreCase)),
 		cmp.Compare(min(len(y.Methods), 1), min(len(x.Methods), 1)),
-		cmp.Compare(len(y.Headers), len(x.Headers)),
+		cmp.Compare(y.likeHeaders(), x.likeHeaders()),
 		cmp.Compare(len(y.Query), len(x.Query)),
 		cmp.Compare(a.Name, b.Name),
 	)
 }
 
-var pathRank = [...]int{PathExact: 0, PathPrefix: 1, PathRegex: 2, PathTemplate: 2}
+func (p PathMatch) rank() int {
+	switch {
+	case p.Kind == PathExact:
+		return 0
+	case p.Kind == PathPrefix && p.Value != "/":
+		return 1
+	case p.Kind == PathPrefix:
+		return 3
+	default:
+		return 2
+	}
+}
 
-// conflicts reports routes of one gateway that ask for exactly the same requests; vague ones are left out.
-func (l *loader) conflicts(g *Gateway, vague map[string]bool) {
-	type request struct{ hostname, conditions string }
-	first := make(map[request]*BoundRoute, len(g.Routes))
-	for _, r := range g.Routes {
+// likeHeaders counts the conditions on what is sent beside method, path and query, or known of the sender.
+func (m *Match) likeHeaders() int {
+	return len(m.Headers) + min(len(m.Source), 1) + count01(m.GRPC)
+}
+
+func count01(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// conflicts reports routes of one gateway that ask for exactly the same requests, or connections, of a listener; vague
+// ones are left out.
+func (l *loader) conflicts(g *gatewayLayers, vague map[string]bool) {
+	first := make(map[request]*BoundRoute, len(g.gateway.Routes))
+	for _, r := range g.gateway.Routes {
 		if vague[r.Name] {
 			continue
 		}
 		conditions := r.Match.canonical()
+		look, put := g.spots(r)
+	hostnames:
 		for _, h := range r.Hostnames {
-			key := request{h, conditions}
-			other := first[key]
-			if other == nil {
-				first[key] = r
-				continue
+			for _, spot := range look {
+				if other := first[request{h, conditions, spot}]; other != nil {
+					l.conflict(r, other, h)
+					break hostnames
+				}
 			}
-			p := l.reportKey(l.raw["routes"][r.Name].key, "matches the same requests as the route %s at %s, for %s",
-				quote(other.Name), other.Pos, h)
-			p.also(other.Pos).Hintf("give one of them another hostname, path, method, header or query condition, or name other gateways")
-			break
+			for _, spot := range put {
+				key := request{h, conditions, spot}
+				first[key] = cmp.Or(first[key], r)
+			}
 		}
 	}
 }
 
-// shadowed warns of routes by regex that never answer: on each of their hostnames a prefix / without further conditions
-// goes before them. Vague ones are left out.
-func (l *loader) shadowed(g *Gateway, vague map[string]bool) {
-	all := make(map[string]*BoundRoute) // the route that takes whatever is left of a hostname
-	for _, r := range g.Routes {
-		m := &r.Match
-		if !vague[r.Name] && m.Path.Kind == PathPrefix && m.Path.Value == "/" && len(m.Methods)+len(m.Headers)+len(m.Query) == 0 {
-			for _, h := range r.Hostnames {
-				all[h] = r
-			}
+// request is what a route asks for, as text, and where.
+type request struct{ hostname, conditions, spot string }
+
+// The spots of a route that stand for several listeners: no listener has such a name.
+const (
+	everywhere = "*" // of a route that names no listener
+	plainly    = "+" // of one that names a listener which those have too
+)
+
+// spots are where a route has to look for others that meet it, and where others find it.
+func (g *gatewayLayers) spots(r *BoundRoute) (look, put []string) {
+	if len(r.Listeners) == 0 {
+		return []string{everywhere, plainly}, []string{everywhere}
+	}
+	put = slices.Clone(r.Listeners)
+	look = slices.Clone(r.Listeners)
+	for _, name := range r.Listeners {
+		if at := g.listeners[name]; at != nil && (&Route{}).On(at.listener) {
+			return append(look, everywhere), append(put, plainly)
 		}
 	}
-	for _, r := range g.Routes {
-		alive := func(h string) bool { return all[h] == nil }
-		if vague[r.Name] || r.Match.Path.Kind != PathRegex || len(r.Hostnames) == 0 || slices.ContainsFunc(r.Hostnames, alive) {
-			continue
-		}
-		other := all[r.Hostnames[0]]
-		l.report(l.raw["routes"][r.Name].value, "match.path", true, "never matches: the prefix / of the route %s goes before every regex",
-			quote(other.Name)).Hintf("write a prefix here, or {regex: \"/.*\"} as the path of %s", other.Name)
+	return look, put
+}
+
+func (l *loader) conflict(r, other *BoundRoute, hostname string) {
+	what, hint := "matches the same requests as", "give one of them another hostname, path, method, header or query condition, or name other gateways or listeners"
+	if r.Layer4 {
+		what, hint = "takes the same connections as", "give one of them other hostnames, or another listener"
 	}
+	l.reportKey(l.raw["routes"][r.Name].key, "%s the route %s at %s, for %s", what, quote(other.Name), other.Pos, hostname).
+		also(other.Pos).Hintf("%s", hint)
 }
 
 // canonical is the same for two sets of conditions that hold for the same requests by their text.
@@ -81,7 +118,11 @@ func (m *Match) canonical() string {
 			s.WriteString(p)
 		}
 	}
-	put(strconv.Itoa(int(m.Path.Kind)), m.Path.Value)
+	path := m.Path.Value
+	if m.Path.IgnoreCase {
+		path = strings.ToLower(path)
+	}
+	put(strconv.Itoa(int(m.Path.Kind)), path, strconv.FormatBool(m.Path.IgnoreCase), strconv.FormatBool(m.GRPC))
 	put(m.Methods...)
 	for i, list := range [][]ValueMatch{m.Headers, m.Query} {
 		put("#" + strconv.Itoa(i))
@@ -91,6 +132,10 @@ func (m *Match) canonical() string {
 				put(strconv.FormatBool(*v.Present))
 			}
 		}
+	}
+	put("#source")
+	for _, prefix := range m.Source {
+		put(prefix.String())
 	}
 	return s.String()
 }

@@ -19,7 +19,7 @@ const (
 )
 
 // referable are the endings of files that policy files may refer to.
-var referable = []string{".json", ".pem", ".crt", ".txt"}
+var referable = []string{".json", ".pem", ".crt", ".txt", ".endpoints"}
 
 // ReadFiles reads the policy directory. Dotfiles, editors' temporary files and files of other kinds are left out;
 // links are followed as long as they stay inside. What can't be read is a problem at its file. When the directory as

@@ -187,7 +187,11 @@ func (l *loader) fileAt(n *Node, rel, full string) ([]byte, *Problem) {
 	content, ok := l.files[full]
 	if !ok {
 		p := l.report(n, rel, false, "there is no file %s in the policy directory", quote(full))
-		if p.Hint == "" {
+		switch {
+		case p.Hint != "":
+		case !slices.Contains(referable, path.Ext(full)):
+			p.Hintf("files that policy refers to end in %s", strings.Join(referable, ", "))
+		default:
 			p.Hint = l.guess(full, l.others())
 		}
 		return nil, p

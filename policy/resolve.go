@@ -17,16 +17,61 @@ func (l *loader) resolve() {
 		for _, name := range r.route.Gateways {
 			if g := l.gateways[name]; g != nil {
 				l.resolveRoute(g, r)
+				l.served(g, r)
 			}
 		}
 	}
 	for _, g := range l.model.Gateways {
 		slices.SortStableFunc(g.Routes, byPrecedence)
-		l.conflicts(g, vague)
-		l.shadowed(g, vague)
+		l.conflicts(l.gateways[g.Name], vague)
+		l.idle(l.gateways[g.Name], vague)
 	}
 	for _, c := range l.checks {
 		c.set.Setting.Check(c)
+	}
+}
+
+// served reports a route that no listener of a gateway would serve.
+func (l *loader) served(g *gatewayLayers, r *routeLayer) {
+	on := func(at *Listener) bool { return r.route.On(at) }
+	if g.vague || len(r.route.Listeners) > 0 || r.adrift || slices.ContainsFunc(g.gateway.Listeners, on) {
+		return
+	}
+	var redirecting, layer4 []string
+	for _, at := range g.gateway.Listeners {
+		if at.HTTP() {
+			redirecting = append(redirecting, at.Name)
+		} else {
+			layer4 = append(layer4, at.Name)
+		}
+	}
+	p := l.report(r.raw.value, "", false, "the gateway %s has no listener that would serve it", quote(g.gateway.Name)).suspect(g.raw.key.Pos.File)
+	if len(redirecting) > 0 {
+		p.Hintf("those of HTTP redirect; to have it there nevertheless write listeners: [%s]", cut(strings.Join(redirecting, ", ")))
+	} else {
+		p.Hintf("those of TCP and TLS have to be named: write listeners: [%s]", cut(strings.Join(layer4, ", ")))
+	}
+}
+
+// idle warns of listeners that would close each connection, for want of a route.
+func (l *loader) idle(g *gatewayLayers, vague map[string]bool) {
+	if g.vague || l.unreadable {
+		return
+	}
+	busy := make(map[string]bool)
+	for _, r := range g.gateway.Routes {
+		if vague[r.Name] {
+			return
+		}
+		for _, name := range r.Listeners {
+			busy[name] = true
+		}
+	}
+	for _, at := range g.gateway.Listeners {
+		if !at.HTTP() && !busy[at.Name] {
+			l.report(g.listeners[at.Name].node, "", true, "no route names this listener of %s: it closes every connection", at.Protocol).
+				Hintf("write a route with listeners: [%s]", at.Name)
+		}
 	}
 }
 
@@ -61,12 +106,13 @@ func (l *loader) resolveRoute(g *gatewayLayers, r *routeLayer) {
 	}
 }
 
-// kinds are those that any layer of the route writes and a route can have, by key.
+// kinds are those that any layer of the route writes and a route can have, by key. A route of TCP or TLS listeners has
+// none of those that are about requests.
 func (b *binding) kinds() []*Kind {
 	var kinds []*Kind
 	add := func(y *layer) {
 		for _, w := range y.sets {
-			if w.kind.Places&InRoute != 0 {
+			if w.kind.Places&InRoute != 0 && (w.kind.TCP || !b.route.route.Layer4) {
 				kinds = append(kinds, w.kind)
 			}
 		}
@@ -279,6 +325,10 @@ func (l *loader) needsBackend(b *binding) {
 	if slices.ContainsFunc(r.raw.value.Keys, misspelt) {
 		return // told as an unknown key
 	}
-	l.report(r.raw.value, "", false, "the route sends requests nowhere").suspect(b.gateway.raw.key.Pos.File).
+	what := "requests"
+	if r.route.Layer4 {
+		what = "connections"
+	}
+	l.report(r.raw.value, "", false, "the route sends %s nowhere", what).suspect(b.gateway.raw.key.Pos.File).
 		Hintf("name a service: backends: {orders: 1}")
 }

@@ -15,13 +15,15 @@ type routeLayer struct {
 	layer  layer
 	broken bool // something about its backends was told already
 	vague  bool // something about it was told already: it may match what it seems to or not
+	adrift bool // its listeners are not known: it was told already, or stands in a file that can't be read
 }
 
 type routeDoc struct {
-	Hostnames []hostname        `policy:"hostnames,required" doc:"the hosts that the route answers for; \"*\" for any" schema:"some"`
+	Hostnames []hostname        `policy:"hostnames" doc:"the hosts that the route answers for, or the names that clients of TLS ask for (SNI); \"*\" for any; needed but for listeners of TCP" schema:"some"`
 	Match     *matchDoc         `policy:"match" doc:"conditions on the request; all have to hold"`
 	Backends  map[string]uint32 `policy:"backends" doc:"the services that the route sends to, by name, with their weights" schema:"backends"`
 	Gateways  []*Node           `policy:"gateways" doc:"the gateways that serve the route; needed when there are several" schema:"names"`
+	Listeners []*Node           `policy:"listeners" doc:"the listeners that serve the route; default all of HTTP and HTTPS that do not redirect" schema:"names"`
 }
 
 // maxBackends is how many services one route may be divided over: its settings are merged and compared for each.
@@ -37,13 +39,21 @@ func (l *loader) decodeRoute(r *routeLayer) {
 		r.broken = true
 		return
 	}
+	l.bindings(r.route, doc.Gateways, n)
+	speaks := l.listeners(r, doc.Listeners, n.Get("listeners"))
 	l.hostnames(r.route, doc.Hostnames, n.Get("hostnames"))
+	l.backends(r, doc.Backends, n.Get("backends"))
+	if r.route.Layer4 {
+		l.layer4(r, speaks)
+		return
+	}
+	if n.Get("hostnames") == nil && !r.adrift {
+		l.report(n, "hostnames", false, "is required, but missing").Hintf(`hostnames: the hosts that the route answers for; "*" for any`)
+	}
 	if doc.Match == nil {
 		doc.Match = &matchDoc{}
 	}
 	r.route.Match = l.decodeMatch(doc.Match, n.Get("match"))
-	l.backends(r, doc.Backends, n.Get("backends"))
-	l.bindings(r.route, doc.Gateways, n)
 }
 
 func (l *loader) hostnames(r *Route, names []hostname, n *Node) {
@@ -103,51 +113,5 @@ func (l *loader) backends(r *routeLayer, weights map[string]uint32, n *Node) {
 	case sum == 0 && len(n.Keys) > 0 && !r.broken:
 		l.report(n, "", false, "the weights add up to 0: no request would be sent").Hintf("give at least one backend a weight above 0")
 		r.broken = true
-	}
-}
-
-// bindings finds the gateways of a route.
-func (l *loader) bindings(r *Route, names []*Node, n *Node) {
-	if written := n.Get("gateways"); written != nil {
-		if written.Kind == List && len(written.Items) == 0 {
-			l.report(written, "", false, "name at least one gateway").Hintf("leave gateways out when there is only one")
-		}
-		for _, name := range names {
-			l.bind(r, name)
-		}
-		slices.Sort(r.Gateways)
-		return
-	}
-	switch len(l.model.Gateways) {
-	case 0:
-		if !l.unreadable {
-			p := l.report(n, "", false, "there is no gateway to serve this route").
-				Hintf("add a gateway: gateways: {edge: {listeners: {http: {port: 80}}}}")
-			p.Missing, p.stage = &Target{Section: "gateways"}, resolving
-		}
-	case 1:
-		r.Gateways = []string{l.model.Gateways[0].Name}
-	default:
-		p := l.report(n, "gateways", false, "is required: there are several gateways")
-		p.stage = resolving
-		all := make([]string, len(l.model.Gateways))
-		for i, g := range l.model.Gateways {
-			all[i] = g.Name
-			p.suspect(g.Pos.File)
-		}
-		p.Hint = hint("", all)
-	}
-}
-
-func (l *loader) bind(r *Route, name *Node) {
-	switch {
-	case name.Kind != Scalar:
-		l.report(name, "", false, "want the name of a gateway, got %s", name.shape())
-	case !l.has("gateways", name.Text):
-		l.missing(name, "", "gateways", name.Text)
-	case slices.Contains(r.Gateways, name.Text):
-		l.report(name, "", false, "the gateway %s stands here twice", quote(name.Text))
-	default:
-		r.Gateways = append(r.Gateways, name.Text)
 	}
 }

@@ -54,7 +54,8 @@ func (s *Schemas) sections() map[string]any {
 	s.entry("gateway", reflect.TypeFor[gatewayDoc](), InGateway)
 	s.entry("listener", reflect.TypeFor[listenerDoc](), InListener)
 	s.entry("defaults", reflect.TypeFor[defaultsDoc](), InDefaults)
-	s.entry("route", reflect.TypeFor[routeDoc](), InRoute)
+	route := s.entry("route", reflect.TypeFor[routeDoc](), InRoute)
+	route["anyOf"] = []any{map[string]any{"required": []string{"hostnames"}}, map[string]any{"required": []string{"listeners"}}}
 	s.entry("consumer", reflect.TypeFor[struct{}](), InConsumer)
 	entries := make(map[string]any)
 	for _, section := range sections {

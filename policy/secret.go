@@ -86,6 +86,8 @@ func isSecret(name, value []byte) bool {
 	switch string(name) {
 	case "key", "pass", "pwd", "authorization", "proxyauthorization":
 		return !harmless(value)
+	case "secret":
+		return !harmless(value) && !refers(value)
 	case "k", "d", "p", "q", "dp", "dq", "qi":
 		value = bytes.Trim(value, " \t\"'")
 		return len(value) >= 16 && bytes.IndexFunc(value[:16], notBase64) < 0
@@ -100,15 +102,26 @@ func isSecret(name, value []byte) bool {
 
 // harmless tells whether a value is one that says nothing: allowCredentials: true.
 func harmless(value []byte) bool {
-	value = bytes.TrimLeft(value, " \t\"'")
-	if end := bytes.IndexAny(value, " \t\"',}#\r\n"); end >= 0 {
-		value = value[:end]
-	}
-	switch string(value) {
+	switch string(firstWord(value)) {
 	case "true", "false", "off", "null":
 		return true
 	}
 	return false
+}
+
+// refers tells whether a value is the name of a secret beyond doubt, such as tls/example: a password would not be two
+// parts in lower case.
+func refers(value []byte) bool {
+	word := firstWord(value)
+	return bytes.IndexByte(word, '/') > 0 && len(word) <= 48 && isSecretName(string(word))
+}
+
+func firstWord(value []byte) []byte {
+	value = bytes.TrimLeft(value, " \t\"'")
+	if end := bytes.IndexAny(value, " \t\"',}#\r\n"); end >= 0 {
+		value = value[:end]
+	}
+	return value
 }
 
 func notBase64(r rune) bool {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // serviceLayer is a service on its way.
@@ -15,33 +16,8 @@ type serviceLayer struct {
 }
 
 type serviceDoc struct {
-	Endpoints []endpoint `policy:"endpoints" doc:"the addresses of the service: ip:port, an IPv6 address in brackets" schema:"some"`
-	DNS       *hostPort  `policy:"dns" doc:"host:port instead of endpoints: a name that Envoy resolves"`
-}
-
-// endpoint is an address as written: ip:port.
-type endpoint Endpoint
-
-// DecodePolicy reads ip:port.
-func (e *endpoint) DecodePolicy(d *Decode, n *Node) {
-	host, port, ok := splitHostPort(d, n, "10.0.0.1:8080")
-	if !ok {
-		return
-	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil || ip.Zone() != "" {
-		p := d.Errorf(n, "want an IP address before the port, got %s", quote(host))
-		if badHost(host) == "" {
-			p.Hintf("a host name is written as dns: %s", cut(n.Text))
-		}
-		return
-	}
-	*e = endpoint{Host: ip.String(), Port: port, Pos: n.Pos}
-}
-
-// PolicySchema describes ip:port.
-func (*endpoint) PolicySchema(*Schemas) map[string]any {
-	return map[string]any{"type": "string", "pattern": `^(\[[0-9a-fA-F:.]+\]|[0-9.]+):[0-9]+$`, "description": "ip:port"}
+	Endpoints *endpointsDoc `policy:"endpoints" doc:"the addresses of the service: ip:port, an IPv6 address in brackets, or {address: ip:port, weight: 2, zone: a, priority: 1}; or {file: orders.endpoints} that lists them"`
+	DNS       *dnsDoc       `policy:"dns" doc:"host:port instead of endpoints: a name that Envoy resolves; or {name: host:port, type: logical, refresh: 5s}"`
 }
 
 // hostPort is a host name and a port as written: host:port.
@@ -62,7 +38,7 @@ func (h *hostPort) DecodePolicy(d *Decode, n *Node) {
 		d.Errorf(n, "%s is no host name: %s", quote(host), why)
 		return
 	}
-	*h = hostPort{Host: host, Port: port, Pos: n.Pos}
+	*h = hostPort{Host: host, Port: port, Weight: 1, Pos: n.Pos}
 }
 
 // PolicySchema describes host:port.
@@ -96,6 +72,51 @@ func splitHostPort(d *Decode, n *Node, example string) (string, uint32, bool) {
 	return host, uint32(number), true
 }
 
+// dnsDoc is a name to resolve as written: host:port, or a map.
+type dnsDoc DNS
+
+type dnsType string
+
+// Values are the ways to use what a name resolves to.
+func (dnsType) Values() []string { return []string{"strict", "logical"} }
+
+// Bounds of the time between two looks at a name.
+const (
+	leastRefresh = 100 * time.Millisecond
+	mostRefresh  = 24 * time.Hour
+)
+
+// DecodePolicy reads a name to resolve.
+func (s *dnsDoc) DecodePolicy(d *Decode, n *Node) {
+	if n.Kind != Map {
+		d.Decode(n, (*hostPort)(&s.Endpoint))
+		return
+	}
+	var doc struct {
+		Name    *hostPort `policy:"name,required"`
+		Type    dnsType   `policy:"type"`
+		Refresh *Duration `policy:"refresh"`
+	}
+	if !d.Decode(n, &doc) {
+		return
+	}
+	s.Endpoint, s.Logical = Endpoint(*doc.Name), doc.Type == "logical"
+	if doc.Refresh != nil {
+		s.Refresh = time.Duration(*doc.Refresh)
+		if s.Refresh < leastRefresh || s.Refresh > mostRefresh {
+			d.Errorf(n.Get("refresh"), "want a time span from %s to 24h, got %s", leastRefresh, doc.Refresh)
+		}
+	}
+}
+
+// PolicySchema describes a name to resolve.
+func (*dnsDoc) PolicySchema(s *Schemas) map[string]any {
+	form := OnlyKey("name", s.Of(new(hostPort)))
+	properties := form["properties"].(map[string]any)
+	properties["type"], properties["refresh"] = s.Of(new(dnsType)), s.Of(new(Duration))
+	return map[string]any{"oneOf": []any{s.Of(new(hostPort)), form}}
+}
+
 func (l *loader) decodeService(s *serviceLayer) {
 	var doc serviceDoc
 	n := s.raw.value
@@ -107,22 +128,11 @@ func (l *loader) decodeService(s *serviceLayer) {
 		l.report(n, "", false, "a service needs endpoints, or dns").Hintf(`write endpoints: ["10.0.0.1:8080"], or dns: orders.internal:8080`)
 	case endpoints != nil && dns != nil:
 		l.report(dns, "", false, "a service has endpoints or dns, not both").Hintf("remove one of the two")
-	case endpoints != nil && endpoints.Kind == List && len(endpoints.Items) == 0:
-		l.report(endpoints, "", false, "name at least one endpoint").Hintf(`write ["10.0.0.1:8080"]`)
 	}
-	seen := make(map[string]bool, len(doc.Endpoints))
-	for _, e := range doc.Endpoints {
-		if e.Port == 0 {
-			continue
-		}
-		address := net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port)))
-		if seen[address] {
-			l.add(&Problem{Pos: e.Pos, Path: join(n.Path(), "endpoints"), Message: "the endpoint " + address + " stands here twice"})
-		}
-		seen[address] = true
-		s.service.Endpoints = append(s.service.Endpoints, Endpoint(e))
+	if doc.Endpoints != nil {
+		s.service.Endpoints = l.endpoints(doc.Endpoints, n.Get("endpoints"))
 	}
 	if doc.DNS != nil {
-		s.service.DNS = &DNS{Endpoint: Endpoint(*doc.DNS)}
+		s.service.DNS = (*DNS)(doc.DNS)
 	}
 }

@@ -1,0 +1,254 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// pathDoc is a path to match as written: a prefix, or a map that says which kind it is.
+type pathDoc PathMatch
+
+var pathKinds = map[string]PathKind{"prefix": PathPrefix, "exact": PathExact, "regex": PathRegex, "template": PathTemplate}
+
+// DecodePolicy reads a path to match.
+func (p *pathDoc) DecodePolicy(d *Decode, n *Node) {
+	if n.Kind != Map {
+		p.read(d, n, PathPrefix)
+		return
+	}
+	var ignore *Node
+	kinds := 0
+	for i, key := range n.Keys {
+		kind, ok := pathKinds[key.Text]
+		switch {
+		case key.Text == "ignoreCase":
+			ignore = n.Items[i]
+			d.Decode(ignore, &p.IgnoreCase)
+		case !ok:
+			d.unknown(key, []string{"exact", "ignoreCase", "prefix", "regex", "template"})
+			kinds++
+		default:
+			p.read(d, n.Items[i], kind)
+			kinds++
+		}
+	}
+	if kinds != 1 {
+		d.Errorf(n, "want one of prefix, exact, regex and template, got %d of them", kinds)
+		return
+	}
+	switch {
+	case !p.IgnoreCase:
+	case p.Kind == PathRegex:
+		d.Errorf(ignore, "a regular expression says by itself that case does not count").Hintf("begin it with (?i)")
+	case p.Kind == PathTemplate:
+		d.Errorf(ignore, "in a template case always counts").Hintf("write a regex that begins with (?i)")
+	default:
+		p.IgnoreCase = strings.ToLower(p.Value) != strings.ToUpper(p.Value) // where there is no letter, it says nothing
+	}
+}
+
+// read takes one path.
+func (p *pathDoc) read(d *Decode, n *Node, kind PathKind) {
+	if n.Kind != Scalar {
+		d.Errorf(n, "want a path such as /v1/orders, got %s", n.shape())
+		return
+	}
+	text := n.Text
+	switch kind {
+	case PathRegex:
+		if err := CheckRegex(text); err != nil {
+			d.Errorf(n, "%v", err)
+		}
+	case PathTemplate:
+		if why, hint := badTemplate(text); why != "" {
+			d.Errorf(n, "%s", why).Hint = hint
+		}
+	default:
+		if why, hint := badPath(text); why != "" {
+			d.Errorf(n, "%s", why).Hint = hint
+		}
+	}
+	if kind == PathPrefix && len(text) > 1 {
+		text = strings.TrimSuffix(text, "/")
+	}
+	p.Kind, p.Value = kind, text
+}
+
+// PolicySchema describes a path to match.
+func (*pathDoc) PolicySchema(s *Schemas) map[string]any {
+	path := map[string]any{"type": "string", "pattern": "^/[^?#]*$"}
+	cased := func(key string) map[string]any {
+		form := OnlyKey(key, path)
+		form["properties"].(map[string]any)["ignoreCase"] = map[string]any{"type": "boolean"}
+		return form
+	}
+	template := map[string]any{
+		"type": "string", "maxLength": maxTemplate, "pattern": "^/[^?#]*$",
+		"description": "a path with variables: /users/{id}/files/{rest=**}",
+	}
+	return map[string]any{"oneOf": []any{path, cased("prefix"), cased("exact"), OnlyKey("regex", s.Of(new(Regex))), OnlyKey("template", template)}}
+}
+
+// Bounds of a template, of which Envoy makes a regular expression.
+const (
+	maxTemplate  = 1024
+	maxVariables = 5
+	maxVariable  = 16 // characters of a name
+)
+
+var (
+	variableName = regexp.MustCompile("^[a-zA-Z][a-zA-Z0-9_]*$")
+	templateText = regexp.MustCompile("^[a-zA-Z0-9._~%!$&'()+,;:@=/-]*$") // what Envoy takes beside variables
+)
+
+// Stand-ins for what a template takes of a path, while it is checked.
+const (
+	oneSegment = "\x01" // of * and of {name}
+	allLeft    = "\x02" // of ** and of {name=**}
+)
+
+var stars = strings.NewReplacer("**", allLeft, "*", oneSegment)
+
+// badTemplate says why Envoy would not take a template, or why no request has a path like it, and what to do.
+func badTemplate(template string) (why, hint string) {
+	switch {
+	case len(template) > maxTemplate:
+		return fmt.Sprintf("the template is %d bytes long; want at most %d", len(template), maxTemplate), "write a prefix"
+	case !strings.HasPrefix(template, "/") || strings.ContainsAny(template, oneSegment+allLeft):
+		return badPath(template)
+	}
+	var names []string
+	plain, rest := "", template
+	for {
+		before, after, open := strings.Cut(rest, "{")
+		plain += stars.Replace(before)
+		if !open {
+			break
+		}
+		inner, behind, closed := strings.Cut(after, "}")
+		if !closed {
+			return fmt.Sprintf("the template %s has a { without its }", quote(template)), "write a variable as {name}"
+		}
+		name, pattern, has := strings.Cut(inner, "=")
+		if !has {
+			pattern = "*"
+		}
+		if why, hint := badVariable(name, pattern, names); why != "" {
+			return why, hint
+		}
+		names = append(names, name)
+		plain, rest = plain+stars.Replace(pattern), behind
+	}
+	if len(names) > maxVariables {
+		return fmt.Sprintf("the template has %d variables; Envoy takes %d", len(names), maxVariables), "write * for those whose values are not needed"
+	}
+	return badSegments(template, plain)
+}
+
+func badVariable(name, pattern string, others []string) (why, hint string) {
+	switch {
+	case !variableName.MatchString(name) || len(name) > maxVariable:
+		return fmt.Sprintf("%s can't be the name of a variable", quote(name)), fmt.Sprintf("a name is up to %d letters, digits and _, and begins with a letter", maxVariable)
+	case slices.Contains(others, name):
+		return fmt.Sprintf("the variable %s stands in the template twice", quote(name)), "give one of the two another name"
+	case pattern == "":
+		return fmt.Sprintf("the variable %s matches nothing", quote(name)), fmt.Sprintf("write {%s}, or {%[1]s=**} for all that is left", name)
+	}
+	return "", ""
+}
+
+// badSegments is badTemplate for a template with the stand-ins.
+func badSegments(template, plain string) (why, hint string) {
+	segments := strings.Split(plain[1:], "/")
+	for i, segment := range segments {
+		several := strings.Count(segment, oneSegment)+strings.Count(segment, allLeft) > 1
+		switch {
+		case several:
+			return fmt.Sprintf("the template %s has several variables or * between two slashes", quote(template)), "Envoy takes one there; for other patterns write {regex: …}"
+		case strings.Contains(segment, allLeft) && i < len(segments)-1:
+			return fmt.Sprintf("the template %s goes on after **, which takes all that is left", quote(template)), "write * for one segment"
+		case strings.Contains(segment, "}"):
+			return fmt.Sprintf("the template %s has a } without its {", quote(template)), "write a variable as {name}"
+		}
+	}
+	path := strings.NewReplacer(oneSegment, "x", allLeft, "x").Replace(plain)
+	if why, hint := badPath(path); why != "" {
+		return strings.ReplaceAll(why, quote(path), quote(template)), hint
+	}
+	if !templateText.MatchString(path) {
+		return fmt.Sprintf("the template %s has characters that Envoy takes in no template", quote(template)), "write a regex"
+	}
+	return "", ""
+}
+
+// grpcDoc is a gRPC service or method as written.
+type grpcDoc struct {
+	Service string `policy:"service,required" doc:"its full name, such as orders.v1.Orders"`
+	Method  string `policy:"method"`
+}
+
+const (
+	grpcService = "^[a-zA-Z_][a-zA-Z0-9_]*([.][a-zA-Z_][a-zA-Z0-9_]*)*$"
+	grpcMethod  = "^[a-zA-Z_][a-zA-Z0-9_]*$"
+)
+
+var (
+	isGRPCService = regexp.MustCompile(grpcService).MatchString
+	isGRPCMethod  = regexp.MustCompile(grpcMethod).MatchString
+)
+
+// DecodePolicy reads a gRPC service or method.
+func (g *grpcDoc) DecodePolicy(d *Decode, n *Node) {
+	if !d.Decode(n, g) {
+		return
+	}
+	if !isGRPCService(g.Service) {
+		p := d.Errorf(n.Get("service"), "%s can't be a gRPC service", quote(g.Service))
+		p.Hintf("write its full name, as orders.v1.Orders; a method goes under method")
+	}
+	if method := n.Get("method"); method != nil && !isGRPCMethod(g.Method) {
+		d.Errorf(method, "%s can't be a method of gRPC", quote(g.Method)).Hintf("write its name, as GetOrder")
+	}
+}
+
+// PolicySchema describes a gRPC service or method.
+func (*grpcDoc) PolicySchema(*Schemas) map[string]any {
+	out := OnlyKey("service", map[string]any{"type": "string", "pattern": grpcService, "description": "with its package: orders.v1.Orders"})
+	out["properties"].(map[string]any)["method"] = map[string]any{"type": "string", "pattern": grpcMethod, "description": "default all of the service"}
+	return out
+}
+
+// sourceRange is a range of addresses as written: 10.0.0.0/8, or one address.
+type sourceRange netip.Prefix
+
+// DecodePolicy reads a range of addresses.
+func (r *sourceRange) DecodePolicy(d *Decode, n *Node) {
+	if n.Kind != Scalar {
+		d.Errorf(n, "want an address or a range such as 10.0.0.0/8, got %s", n.shape())
+		return
+	}
+	if ip, err := netip.ParseAddr(n.Text); err == nil && ip.Zone() == "" {
+		ip = ip.Unmap()
+		*r = sourceRange(netip.PrefixFrom(ip, ip.BitLen()))
+		return
+	}
+	prefix, err := netip.ParsePrefix(n.Text)
+	switch {
+	case err != nil:
+		d.Errorf(n, "want an address or a range such as 10.0.0.0/8, got %s", n.shape())
+	case prefix.Addr().Is4In6():
+		d.Errorf(n, "the range %s is one of IPv4 written as IPv6", quote(n.Text)).Hintf("write it as 10.0.0.0/8")
+	case prefix.Masked() != prefix:
+		d.Errorf(n, "the address of the range %s goes beyond its %d bits", quote(n.Text), prefix.Bits()).Hintf("write %s", prefix.Masked())
+	default:
+		*r = sourceRange(prefix)
+	}
+}
+
+// PolicySchema describes a range of addresses.
+func (*sourceRange) PolicySchema(*Schemas) map[string]any {
+	return map[string]any{"type": "string", "pattern": `^[0-9a-fA-F:.]+(/[0-9]+)?$`, "description": "an address, or a range such as 10.0.0.0/8"}
+}
