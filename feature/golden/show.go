@@ -7,9 +7,11 @@ import (
 	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"github.com/legation/legation/envoy"
 	"google.golang.org/protobuf/proto"
 )
@@ -18,7 +20,9 @@ import (
 //
 //	route:GATEWAY/LISTENER/HOSTNAME/ROUTE   the route, and those that a feature puts before it
 //	cluster:GATEWAY/SERVICE                 the cluster of a service
+//	endpoints:GATEWAY/SERVICE               the list of its endpoints
 //	http:GATEWAY/LISTENER                   the connection manager
+//	tcp:GATEWAY/LISTENER                    the TCP proxy of the first filter chain
 //	filters:GATEWAY/LISTENER                the filters in their order, those that stand disabled in brackets
 //
 // Words after it are the fields to keep, such as route.retry_policy; a route's metadata is left out in any case.
@@ -51,6 +55,10 @@ func find(list []envoy.Resource, kind string, steps []string) ([]any, error) {
 			if kind == "cluster" && r.Name == steps[0] {
 				return []any{m}, nil
 			}
+		case *endpointv3.ClusterLoadAssignment:
+			if kind == "endpoints" && r.Name == steps[0] {
+				return []any{m}, nil
+			}
 		case *routev3.RouteConfiguration:
 			if kind == "route" && len(steps) == 3 && r.Name == steps[0] {
 				return routes(m, steps[1], steps[2]), nil
@@ -58,6 +66,9 @@ func find(list []envoy.Resource, kind string, steps []string) ([]any, error) {
 		case *listenerv3.Listener:
 			if (kind == "http" || kind == "filters") && r.Name == steps[0] {
 				return manager(m, kind)
+			}
+			if kind == "tcp" && r.Name == steps[0] {
+				return proxy(m)
 			}
 		}
 	}
@@ -76,6 +87,15 @@ func routes(table *routev3.RouteConfiguration, host, name string) []any {
 		}
 	}
 	return found
+}
+
+func proxy(l *listenerv3.Listener) ([]any, error) {
+	filters := l.FilterChains[0].Filters
+	m := new(tcpproxyv3.TcpProxy)
+	if err := filters[len(filters)-1].GetTypedConfig().UnmarshalTo(m); err != nil {
+		return nil, err
+	}
+	return []any{m}, nil
 }
 
 func manager(l *listenerv3.Listener, kind string) ([]any, error) {

@@ -68,3 +68,49 @@ func TestStreamEndsWhateverGoesOn(t *testing.T) {
 		t.Errorf("a request that never ends: status %d, want 408", got)
 	}
 }
+
+const connection = `
+gateways: {edge: {listeners: {raw: {port: 10000, protocol: TCP}}}}
+services: {backend: {endpoints: [%q]}}
+routes: {raw: {listeners: [raw], backends: {backend: 1}, timeouts: %s}}
+`
+
+// The backend begins an answer that ends with the connection, and is silent from then on, or is not.
+func TestConnectionEnds(t *testing.T) {
+	for path, bounds := range map[string]string{"/silent": "{idle: 100ms}", "/busy": "{stream: 100ms, idle: 1m}"} {
+		backend := golden.Backend(t, func(w http.ResponseWriter, r *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nbegun")
+			if r.URL.Path == "/busy" {
+				go keepWriting(conn)
+			}
+			io.Copy(io.Discard, conn)
+		})
+		envoy := golden.Serve(t, fmt.Sprintf(connection, backend, bounds), timeouts.Kind)
+		ended := make(chan string)
+		go func() { ended <- envoy.Ask(t, "GET", "any.test", path).Body }()
+		select {
+		case got := <-ended:
+			if !strings.HasPrefix(got, "begun") {
+				t.Errorf("%s: body %q, want what the backend said", bounds, got)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s: after 20 s the connection stands", bounds)
+		}
+	}
+}
+
+func keepWriting(w io.Writer) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := io.WriteString(w, "."); err != nil {
+			return
+		}
+		<-tick.C
+	}
+}
