@@ -7,6 +7,10 @@ import (
 	"testing"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	commonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
+	roundrobinv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
@@ -14,6 +18,8 @@ import (
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // serveADS serves a gateway's resources to the node edge, by a control plane that is not ours.
@@ -70,6 +76,48 @@ func TestServedForm(t *testing.T) {
 		expectNamed(t, addresses[name], "a.test.test", "below")
 		expectNamed(t, addresses[name], "other.test", "")
 	}
+}
+
+// TestEnvoyKnowsItsZone serves an endpoint in one zone and a dead one in another to Envoys that prefer their own.
+func TestEnvoyKnowsItsZone(t *testing.T) {
+	well, dead := upstream(t), policy.Endpoint{Host: "127.0.0.1", Port: 1, Zone: "b"}
+	well.Zone = "a"
+	s := service("web", well, dead)
+	s.Settings = policy.Settings{set(toyKind, &toy{cluster: preferZone()})}
+	list := translate(t, modelOf([]*policy.Listener{httpListener("http")}, route("app", "app.test", "/", to(s))))
+	xds := serveADS(t, list)
+	for zone, want := range map[string]func(failed int) bool{
+		"a": func(failed int) bool { return failed == 0 },
+		"b": func(failed int) bool { return failed == 20 },
+		"":  func(failed int) bool { return failed == 10 },
+	} {
+		address := connected(t, envoy.BootstrapOptions{Group: "edge", XDS: xds, Zone: zone})["http"]
+		failed := 0
+		for range 20 {
+			if get(t, address, "app.test", "/").code != 200 {
+				failed++
+			}
+		}
+		if !want(failed) {
+			t.Errorf("zone %q: %d of 20 requests went to zone b", zone, failed)
+		}
+	}
+}
+
+// preferZone keeps requests in the Envoy's zone as long as that has a healthy endpoint.
+func preferZone() *clusterv3.Cluster {
+	zones := &commonv3.LocalityLbConfig_ZoneAwareLbConfig{
+		MinClusterSize: wrapperspb.UInt64(1),
+		ForceLocalZone: &commonv3.LocalityLbConfig_ZoneAwareLbConfig_ForceLocalZone{},
+	}
+	balancer, _ := anypb.New(&roundrobinv3.RoundRobin{LocalityLbConfig: &commonv3.LocalityLbConfig{
+		LocalityConfigSpecifier: &commonv3.LocalityLbConfig_ZoneAwareLbConfig_{ZoneAwareLbConfig: zones},
+	}})
+	return &clusterv3.Cluster{LoadBalancingPolicy: &clusterv3.LoadBalancingPolicy{
+		Policies: []*clusterv3.LoadBalancingPolicy_Policy{{
+			TypedExtensionConfig: &corev3.TypedExtensionConfig{Name: "round_robin", TypedConfig: balancer},
+		}},
+	}}
 }
 
 // TestMutualTLS has both sides show a certificate, and check the other's.

@@ -107,7 +107,7 @@ func ServeIn(t *testing.T, zone, text string, kinds ...*policy.Kind) *Envoy {
 	return e
 }
 
-// write writes Envoy's configuration, and returns the name of the first listener.
+// write writes the configuration of an Envoy in a zone, and returns the name of the first listener.
 func (c content) write(t *testing.T, path, zone string, kinds []*policy.Kind) string {
 	t.Helper()
 	model, problems := c.load(kinds)
@@ -259,6 +259,3 @@ func (e *Envoy) Stop() string {
 	e.stop()
 	return e.stdout.String()
 }
-
-// Address is where Envoy listens, for tests that speak to it themselves.
-func (e *Envoy) Address() string { return strings.TrimPrefix(e.url, "http://") }

@@ -3,14 +3,10 @@ package loadbalancer_test
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"strconv"
 	"sync/atomic"
 	"testing"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/feature/golden"
@@ -92,41 +88,14 @@ func TestNewEndpointGetsLessAtFirst(t *testing.T) {
 	}
 }
 
-// also is a key for tests: more endpoints of a service, in a zone or of a priority.
-var also = policy.Define[place]("also", policy.InService, "")
-
-type place struct {
-	Zone      string   `policy:"zone"`
-	Priority  uint32   `policy:"priority"`
-	Addresses []string `policy:"addresses"`
-}
-
-func (*place) Check(*policy.Check) {}
-
-func (p *place) Endpoints(envoy.ServiceContext) *endpointv3.ClusterLoadAssignment {
-	locality := &endpointv3.LocalityLbEndpoints{Locality: &corev3.Locality{Zone: p.Zone}, Priority: p.Priority}
-	for _, address := range p.Addresses {
-		host, text, _ := net.SplitHostPort(address)
-		port, _ := strconv.Atoi(text)
-		locality.LbEndpoints = append(locality.LbEndpoints, &endpointv3.LbEndpoint{
-			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
-				Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-					Address: host, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
-				}}},
-			}},
-		})
-	}
-	return &endpointv3.ClusterLoadAssignment{Endpoints: []*endpointv3.LocalityLbEndpoints{locality}}
-}
-
 const zones = `
 gateways: {edge: {listeners: {http: {port: 10000}}}}
 services:
-  off: {endpoints: [%[1]q, %[2]q], also: {zone: b, addresses: [%[3]q]}}
-  on: {endpoints: [%[1]q, %[2]q], also: {zone: b, addresses: [%[3]q]}, loadBalancer: {leastRequest: {}, zoneAware: true}}
-  share: {endpoints: [%[1]q, %[2]q], also: {zone: b, addresses: [%[3]q]}, loadBalancer: {zoneAware: {share: 50%%}}}
-  few: {endpoints: [%[1]q, %[2]q], also: {zone: b, addresses: [%[3]q]}, loadBalancer: {random: {}, zoneAware: {minEndpoints: 2}}}
-  dead: {endpoints: [%[1]q, %[2]q], also: {zone: b, addresses: [%[4]q]}, loadBalancer: {zoneAware: true}, healthCheck: {path: /, interval: 100ms}}
+  off: {endpoints: [%[1]q, {address: %[2]q, zone: a}, {address: %[3]q, zone: b}]}
+  on: {endpoints: [%[1]q, {address: %[2]q, zone: a}, {address: %[3]q, zone: b}], loadBalancer: {leastRequest: {}, zoneAware: true}}
+  share: {endpoints: [%[1]q, {address: %[2]q, zone: a}, {address: %[3]q, zone: b}], loadBalancer: {zoneAware: {share: 50%%}}}
+  few: {endpoints: [%[1]q, {address: %[2]q, zone: a}, {address: %[3]q, zone: b}], loadBalancer: {random: {}, zoneAware: {minEndpoints: 2}}}
+  dead: {endpoints: [%[1]q, {address: %[2]q, zone: a}, {address: %[4]q, zone: b}], loadBalancer: {zoneAware: true}, healthCheck: {path: /, interval: 100ms}}
 routes:
   off: {hostnames: [off.test], backends: {off: 1}}
   on: {hostnames: [on.test], backends: {on: 1}}
@@ -138,7 +107,7 @@ routes:
 func TestZoneOfTheEnvoyIsAskedFirst(t *testing.T) {
 	addresses := append(named(t, "far", "far", "near"), golden.Dead(t))
 	policies := fmt.Sprintf(zones, addresses...)
-	here := golden.ServeIn(t, "b", policies, loadbalancer.Kind, healthcheck.Kind, also)
+	here := golden.ServeIn(t, "b", policies, loadbalancer.Kind, healthcheck.Kind)
 	for host, bounds := range map[string][2]int{
 		"off.test": {20, 60}, "on.test": {120, 120}, "share.test": {61, 99}, "few.test": {20, 60},
 	} {
@@ -150,7 +119,7 @@ func TestZoneOfTheEnvoyIsAskedFirst(t *testing.T) {
 		return here.Ask(t, "GET", "dead.test", "/").Status == 200
 	})
 	for _, zone := range []string{"", "c"} {
-		elsewhere := golden.ServeIn(t, zone, policies, loadbalancer.Kind, healthcheck.Kind, also)
+		elsewhere := golden.ServeIn(t, zone, policies, loadbalancer.Kind, healthcheck.Kind)
 		if near := asked(t, elsewhere, 120, "on.test")["near"]; near < 20 || near > 60 {
 			t.Errorf("an Envoy of zone %q sent %d of 120 requests to zone b, want a third", zone, near)
 		}
@@ -161,13 +130,11 @@ const shifting = `
 gateways: {edge: {listeners: {http: {port: 10000}}}}
 services:
   default:
-    endpoints: [%[1]q, %[2]q]
-    also: {priority: 1, addresses: [%[3]q]}
+    endpoints: [%[1]q, %[2]q, {address: %[3]q, priority: 1}]
     healthCheck: {path: /, interval: 100ms, unhealthyThreshold: 1}
     loadBalancer: {panicThreshold: 0%%}
   plenty:
-    endpoints: [%[1]q, %[2]q]
-    also: {priority: 1, addresses: [%[3]q]}
+    endpoints: [%[1]q, %[2]q, {address: %[3]q, priority: 1}]
     healthCheck: {path: /, interval: 100ms, unhealthyThreshold: 1}
     loadBalancer: {panicThreshold: 0%%, overprovisioning: 200%%}
 routes:
@@ -178,7 +145,7 @@ routes:
 // Half of the first priority is well: 50% × 140% leaves 30% to the second one, 50% × 200% nothing.
 func TestLoadShiftsToTheNextPriority(t *testing.T) {
 	addresses := []any{named(t, "first")[0], golden.Dead(t), named(t, "second")[0]}
-	envoy := golden.Serve(t, fmt.Sprintf(shifting, addresses...), loadbalancer.Kind, healthcheck.Kind, also)
+	envoy := golden.Serve(t, fmt.Sprintf(shifting, addresses...), loadbalancer.Kind, healthcheck.Kind)
 	for host, bounds := range map[string][2]int{"default.test": {30, 90}, "plenty.test": {0, 0}} {
 		eventually(t, "the dead endpoint is left out", func() bool {
 			seen := asked(t, envoy, 20, host)

@@ -144,10 +144,16 @@ func (s *Setting) Check(c *policy.Check) {
 
 // service is the one that a setting stands in.
 func service(c *policy.Check) *policy.Service {
-	services := c.Model().Services
-	i := slices.IndexFunc(services, func(s *policy.Service) bool { return &s.Entry == c.Entry() })
-	return services[i]
+	return policy.Once(c, func() services {
+		all := make(services)
+		for _, s := range c.Model().Services {
+			all[&s.Entry] = s
+		}
+		return all
+	})[c.Entry()]
 }
+
+type services map[*policy.Entry]*policy.Service
 
 func priorities(s *policy.Service) int {
 	seen := make(map[uint32]bool)

@@ -197,3 +197,42 @@ func TestLoadedEndpointIsAskedLess(t *testing.T) {
 		return asked(t, envoy, 100, "a.test")["idle"] >= 85
 	})
 }
+
+const raw = `
+gateways: {edge: {listeners: {raw: {port: 10000, protocol: TCP}}}}
+services: {orders: {endpoints: [%q, %q, %q], loadBalancer: {maglev: {by: [{header: x-user}, ip]}}}}
+routes: {raw: {listeners: [raw], backends: {orders: 1}}}
+`
+
+// A connection of TCP has an address, but no header.
+func TestConnectionsOfOneClientGoToOneEndpoint(t *testing.T) {
+	envoy := golden.Serve(t, fmt.Sprintf(raw, named(t, "a", "b", "c")...), loadbalancer.Kind)
+	seen := map[string]bool{}
+	for range 20 {
+		seen[envoy.Raw(t, "GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n").Body] = true
+	}
+	if len(seen) != 1 {
+		t.Errorf("20 connections of one client went to %v", seen)
+	}
+}
+
+const weighted = `
+gateways: {edge: {listeners: {http: {port: 10000}}}}
+services:
+  turns: {endpoints: [%[1]q, {address: %[2]q, weight: 9}]}
+  least: {endpoints: [%[1]q, {address: %[2]q, weight: 9}], loadBalancer: leastRequest}
+  random: {endpoints: [%[1]q, {address: %[2]q, weight: 9}], loadBalancer: random}
+routes:
+  turns: {hostnames: [turns.test], backends: {turns: 1}}
+  least: {hostnames: [least.test], backends: {least: 1}}
+  random: {hostnames: [random.test], backends: {random: 1}}
+`
+
+func TestWeights(t *testing.T) {
+	envoy := golden.Serve(t, fmt.Sprintf(weighted, named(t, "light", "heavy")...), loadbalancer.Kind)
+	for host, bounds := range map[string][2]int{"turns.test": {170, 190}, "least.test": {170, 190}, "random.test": {60, 140}} {
+		if heavy := asked(t, envoy, 200, host)["heavy"]; heavy < bounds[0] || heavy > bounds[1] {
+			t.Errorf("%s: %d of 200 requests went to the endpoint of weight 9, want %d to %d", host, heavy, bounds[0], bounds[1])
+		}
+	}
+}

@@ -230,3 +230,23 @@ func TestBackendSaysHowLongToWait(t *testing.T) {
 		t.Errorf("a pause above max: status %d, want 200 after a pause of backoff", got)
 	}
 }
+
+const priorities = `
+gateways: {edge: {listeners: {http: {port: 10000}}}}
+services: {orders: {endpoints: [%q, {address: %q, priority: 1}]}}
+routes:
+  same: {hostnames: [same.test], backends: {orders: 1}, retry: {retryOn: [503], backoff: {base: 1ms}}}
+  other: {hostnames: [other.test], backends: {orders: 1}, retry: {retryOn: [503], otherPriority: true, backoff: {base: 1ms}}}
+`
+
+func TestRetryGoesToAnotherPriority(t *testing.T) {
+	failing := golden.Backend(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
+	envoy := golden.Serve(t, fmt.Sprintf(priorities, failing, golden.Backend(t, golden.Echo)), retry.Kind)
+	for host, want := range map[string]int{"same.test": 503, "other.test": 200} {
+		for range 10 {
+			if got := envoy.Ask(t, "GET", host, "/").Status; got != want {
+				t.Errorf("%s: status %d, want %d", host, got, want)
+			}
+		}
+	}
+}
