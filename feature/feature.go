@@ -7,6 +7,7 @@ import (
 	"github.com/legation/legation/feature/access"
 	"github.com/legation/legation/feature/accesslog"
 	"github.com/legation/legation/feature/auth"
+	"github.com/legation/legation/feature/compression"
 	"github.com/legation/legation/feature/cors"
 	"github.com/legation/legation/feature/headers"
 	"github.com/legation/legation/feature/healthcheck"
@@ -30,6 +31,7 @@ func All() []*policy.Kind {
 		access.Kind,
 		accesslog.Kind,
 		auth.Kind,
+		compression.Kind,
 		cors.Kind,
 		headers.Kind,
 		healthcheck.Kind,
