@@ -19,6 +19,7 @@ import (
 	"github.com/legation/legation/feature/retry"
 	"github.com/legation/legation/feature/rewrite"
 	"github.com/legation/legation/feature/sample"
+	"github.com/legation/legation/feature/sessionpersistence"
 	"github.com/legation/legation/feature/timeouts"
 	"github.com/legation/legation/feature/upgrades"
 	"github.com/legation/legation/policy"
@@ -44,6 +45,7 @@ func All() []*policy.Kind {
 		retry.Kind,
 		rewrite.Kind,
 		sample.Kind,
+		sessionpersistence.Kind,
 		timeouts.Kind,
 		upgrades.Kind,
 	}
