@@ -10,6 +10,8 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	upstreamcodecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -116,8 +118,15 @@ func baseUpstream() *httpv3.HttpProtocolOptions {
 	}
 }
 
-// fillUpstream makes it HTTP/1.1 where no setting says what to speak.
+// fillUpstream makes it HTTP/1.1 where no setting says what to speak, and ends the chain of the filters that settings
+// have put there.
 func fillUpstream(o *httpv3.HttpProtocolOptions) *httpv3.HttpProtocolOptions {
+	if len(o.HttpFilters) > 0 {
+		o.HttpFilters = append(o.HttpFilters, &hcmv3.HttpFilter{
+			Name:       "legation.codec",
+			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(&upstreamcodecv3.UpstreamCodec{})},
+		})
+	}
 	if o.UpstreamProtocolOptions == nil {
 		o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
 			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{

@@ -133,7 +133,7 @@ type ClusterContributor interface {
 }
 
 // UpstreamContributor is a setting of a service that changes how Envoy speaks HTTP to it; what it returns is merged into
-// ours. Without an explicit_http_config or the like it is HTTP/1.1.
+// ours. Without an explicit_http_config or the like it is HTTP/1.1; http_filters need no codec at their end.
 type UpstreamContributor interface {
 	Upstream(c ServiceContext) *httpv3.HttpProtocolOptions
 }

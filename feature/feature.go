@@ -8,12 +8,17 @@ import (
 	"github.com/legation/legation/feature/accesslog"
 	"github.com/legation/legation/feature/auth"
 	"github.com/legation/legation/feature/compression"
+	"github.com/legation/legation/feature/circuitbreakers"
+	"github.com/legation/legation/feature/connections"
 	"github.com/legation/legation/feature/cors"
 	"github.com/legation/legation/feature/headers"
 	"github.com/legation/legation/feature/healthcheck"
 	"github.com/legation/legation/feature/jwt"
 	"github.com/legation/legation/feature/loadbalancer"
+	"github.com/legation/legation/feature/outlierdetection"
+	"github.com/legation/legation/feature/overload"
 	"github.com/legation/legation/feature/paths"
+	"github.com/legation/legation/feature/protocol"
 	"github.com/legation/legation/feature/ratelimit"
 	"github.com/legation/legation/feature/requestbody"
 	"github.com/legation/legation/feature/retry"
@@ -33,13 +38,18 @@ func All() []*policy.Kind {
 		accesslog.Kind,
 		auth.Kind,
 		compression.Kind,
+		circuitbreakers.Kind,
+		connections.Kind,
 		cors.Kind,
 		headers.Kind,
 		healthcheck.Kind,
 		jwt.ConsumerKind,
 		jwt.Kind,
 		loadbalancer.Kind,
+		outlierdetection.Kind,
+		overload.Kind,
 		paths.Kind,
+		protocol.Kind,
 		ratelimit.Kind,
 		requestbody.Kind,
 		retry.Kind,
