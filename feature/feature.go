@@ -7,6 +7,7 @@ import (
 	"github.com/legation/legation/feature/access"
 	"github.com/legation/legation/feature/accesslog"
 	"github.com/legation/legation/feature/auth"
+	"github.com/legation/legation/feature/compression"
 	"github.com/legation/legation/feature/circuitbreakers"
 	"github.com/legation/legation/feature/connections"
 	"github.com/legation/legation/feature/cors"
@@ -28,6 +29,7 @@ import (
 	"github.com/legation/legation/feature/retry"
 	"github.com/legation/legation/feature/rewrite"
 	"github.com/legation/legation/feature/sample"
+	"github.com/legation/legation/feature/sessionpersistence"
 	"github.com/legation/legation/feature/timeouts"
 	"github.com/legation/legation/feature/tracing"
 	"github.com/legation/legation/feature/upgrades"
@@ -42,6 +44,7 @@ func All() []*policy.Kind {
 		accesslog.Kind,
 		accesslog.RouteKind,
 		auth.Kind,
+		compression.Kind,
 		circuitbreakers.Kind,
 		connections.Kind,
 		cors.Kind,
@@ -64,6 +67,7 @@ func All() []*policy.Kind {
 		retry.Kind,
 		rewrite.Kind,
 		sample.Kind,
+		sessionpersistence.Kind,
 		timeouts.Kind,
 		upgrades.Kind,
 		tracing.Kind,
