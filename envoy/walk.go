@@ -98,7 +98,14 @@ func redactFields(m proto.Message) bool {
 	return changed
 }
 
+// ruleOfAuth is where a route names its rule to the companion. Envoy's API takes it for sensitive; ours is a hash of the
+// policy, and what people look for.
+const ruleOfAuth = "envoy.extensions.filters.http.ext_authz.v3.CheckSettings.context_extensions"
+
 func sensitive(f protoreflect.FieldDescriptor) bool {
+	if f.FullName() == ruleOfAuth {
+		return false
+	}
 	o, ok := f.Options().(*descriptorpb.FieldOptions)
 	return ok && o != nil && proto.GetExtension(o, annotations.E_Sensitive).(bool)
 }
