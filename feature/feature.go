@@ -44,8 +44,8 @@ func All() []*policy.Kind {
 		accesslog.Kind,
 		accesslog.RouteKind,
 		auth.Kind,
-		compression.Kind,
 		circuitbreakers.Kind,
+		compression.Kind,
 		connections.Kind,
 		cors.Kind,
 		directresponse.Kind,
@@ -69,9 +69,9 @@ func All() []*policy.Kind {
 		sample.Kind,
 		sessionpersistence.Kind,
 		timeouts.Kind,
-		upgrades.Kind,
 		tracing.Kind,
 		tracing.RouteKind,
+		upgrades.Kind,
 	}
 }
 

@@ -148,7 +148,7 @@ func TestEventsGoOutAtOnce(t *testing.T) {
 			case <-r.Context().Done():
 			}
 		})), compression.Kind)
-		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+edge.Address()+"/events", nil)
+		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+edge.Address(t, "http")+"/events", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
