@@ -1,18 +1,23 @@
 package loadbalancer_test
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/feature/golden"
-	"github.com/legation/legation/feature/healthcheck"
 	"github.com/legation/legation/feature/loadbalancer"
 	"github.com/legation/legation/policy"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // behind is a key for tests: one trusted proxy stands before the listener.
@@ -24,6 +29,31 @@ func (*hop) Check(*policy.Check) {}
 
 func (*hop) HTTP(envoy.ListenerContext) *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{XffNumTrustedHops: 1}
+}
+
+// checked is a key for tests, as much of healthCheck as they write.
+var checked = policy.Define[check]("healthCheck", policy.InService, "")
+
+type check struct {
+	Path               string          `policy:"path"`
+	Interval           policy.Duration `policy:"interval"`
+	UnhealthyThreshold uint32          `policy:"unhealthyThreshold"`
+	HealthyThreshold   uint32          `policy:"healthyThreshold"`
+}
+
+func (*check) Check(*policy.Check) {}
+
+func (k *check) Cluster(c envoy.ServiceContext) *clusterv3.Cluster {
+	return &clusterv3.Cluster{HealthChecks: []*corev3.HealthCheck{{
+		Interval:           durationpb.New(time.Duration(k.Interval)),
+		NoTrafficInterval:  durationpb.New(time.Duration(k.Interval)),
+		Timeout:            durationpb.New(time.Duration(k.Interval)),
+		UnhealthyThreshold: wrapperspb.UInt32(cmp.Or(k.UnhealthyThreshold, 1)),
+		HealthyThreshold:   wrapperspb.UInt32(cmp.Or(k.HealthyThreshold, 1)),
+		HealthChecker: &corev3.HealthCheck_HttpHealthCheck_{
+			HttpHealthCheck: &corev3.HealthCheck_HttpHealthCheck{Path: k.Path, Host: c.Service.Name},
+		},
+	}}}
 }
 
 const sick = `
@@ -50,7 +80,7 @@ func TestSickEndpointsAreAskedBelowThePanicThreshold(t *testing.T) {
 			io.WriteString(w, name)
 		}))
 	}
-	envoy := golden.Serve(t, fmt.Sprintf(sick, addresses...), loadbalancer.Kind, healthcheck.Kind)
+	envoy := golden.Serve(t, fmt.Sprintf(sick, addresses...), loadbalancer.Kind, checked)
 	eventually(t, "only the well one is asked", func() bool { return asked(t, envoy, 30, "never.test")["well"] == 30 })
 	if seen := asked(t, envoy, 30, "default.test"); seen["sick"] == 0 {
 		t.Errorf("one of three endpoints is well, below the default threshold, and requests went to %v", seen)
@@ -81,7 +111,7 @@ func TestNewEndpointGetsLessAtFirst(t *testing.T) {
 		io.WriteString(w, "new")
 	})
 	old := named(t, "old")[0]
-	envoy := golden.Serve(t, fmt.Sprintf(recovering, old, fresh), loadbalancer.Kind, healthcheck.Kind)
+	envoy := golden.Serve(t, fmt.Sprintf(recovering, old, fresh), loadbalancer.Kind, checked)
 	eventually(t, "the new endpoint is asked", func() bool { return asked(t, envoy, 20, "a.test")["new"] > 0 })
 	if seen := asked(t, envoy, 100, "a.test"); seen["new"] == 0 || seen["new"] > 30 {
 		t.Errorf("of 100 requests %d went to the new endpoint, want some 9", seen["new"])
@@ -107,7 +137,7 @@ routes:
 func TestZoneOfTheEnvoyIsAskedFirst(t *testing.T) {
 	addresses := append(named(t, "far", "far", "near"), golden.Dead(t))
 	policies := fmt.Sprintf(zones, addresses...)
-	here := golden.ServeIn(t, "b", policies, loadbalancer.Kind, healthcheck.Kind)
+	here := golden.ServeIn(t, "b", policies, loadbalancer.Kind, checked)
 	for host, bounds := range map[string][2]int{
 		"off.test": {20, 60}, "on.test": {120, 120}, "share.test": {61, 99}, "few.test": {20, 60},
 	} {
@@ -119,7 +149,7 @@ func TestZoneOfTheEnvoyIsAskedFirst(t *testing.T) {
 		return here.Ask(t, "GET", "dead.test", "/").Status == 200
 	})
 	for _, zone := range []string{"", "c"} {
-		elsewhere := golden.ServeIn(t, zone, policies, loadbalancer.Kind, healthcheck.Kind)
+		elsewhere := golden.ServeIn(t, zone, policies, loadbalancer.Kind, checked)
 		if near := asked(t, elsewhere, 120, "on.test")["near"]; near < 20 || near > 60 {
 			t.Errorf("an Envoy of zone %q sent %d of 120 requests to zone b, want a third", zone, near)
 		}
@@ -145,7 +175,7 @@ routes:
 // Half of the first priority is well: 50% × 140% leaves 30% to the second one, 50% × 200% nothing.
 func TestLoadShiftsToTheNextPriority(t *testing.T) {
 	addresses := []any{named(t, "first")[0], golden.Dead(t), named(t, "second")[0]}
-	envoy := golden.Serve(t, fmt.Sprintf(shifting, addresses...), loadbalancer.Kind, healthcheck.Kind)
+	envoy := golden.Serve(t, fmt.Sprintf(shifting, addresses...), loadbalancer.Kind, checked)
 	for host, bounds := range map[string][2]int{"default.test": {30, 90}, "plenty.test": {0, 0}} {
 		eventually(t, "the dead endpoint is left out", func() bool {
 			seen := asked(t, envoy, 20, host)
