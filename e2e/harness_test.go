@@ -320,6 +320,10 @@ var client = &http.Client{
 
 // request asks once; headers are pairs, and Host sets the host.
 func request(method, url string, headers ...string) (reply, error) {
+	return requestBy(client, method, url, headers...)
+}
+
+func requestBy(c *http.Client, method, url string, headers ...string) (reply, error) {
 	r, err := http.NewRequest(method, url, nil)
 	if err != nil {
 		return reply{}, err
@@ -331,7 +335,7 @@ func request(method, url string, headers ...string) (reply, error) {
 			r.Header.Add(headers[i], headers[i+1])
 		}
 	}
-	a, err := client.Do(r)
+	a, err := c.Do(r)
 	if err != nil {
 		return reply{}, err
 	}
@@ -441,6 +445,11 @@ func upstream(t testing.TB, name string) (address string) {
 // were answered as wanted, and what went wrong with the others.
 func load(t *testing.T, url string, want int, headers ...string) (stop func() (good int, bad []string)) {
 	t.Helper()
+	return loadBy(t, client, url, want, headers...)
+}
+
+func loadBy(t *testing.T, c *http.Client, url string, want int, headers ...string) (stop func() (good int, bad []string)) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var (
 		mu   sync.Mutex // guards good and bad
@@ -451,7 +460,7 @@ func load(t *testing.T, url string, want int, headers ...string) (stop func() (g
 	for range 4 {
 		done.Go(func() {
 			for ctx.Err() == nil {
-				a, err := request("GET", url, headers...)
+				a, err := requestBy(c, "GET", url, headers...)
 				mu.Lock()
 				switch {
 				case err != nil:
