@@ -7,10 +7,11 @@ import (
 	"github.com/legation/legation/feature/access"
 	"github.com/legation/legation/feature/accesslog"
 	"github.com/legation/legation/feature/auth"
-	"github.com/legation/legation/feature/compression"
 	"github.com/legation/legation/feature/circuitbreakers"
+	"github.com/legation/legation/feature/compression"
 	"github.com/legation/legation/feature/connections"
 	"github.com/legation/legation/feature/cors"
+	"github.com/legation/legation/feature/grpcweb"
 	"github.com/legation/legation/feature/headers"
 	"github.com/legation/legation/feature/healthcheck"
 	"github.com/legation/legation/feature/jwt"
@@ -37,10 +38,11 @@ func All() []*policy.Kind {
 		access.Kind,
 		accesslog.Kind,
 		auth.Kind,
-		compression.Kind,
 		circuitbreakers.Kind,
+		compression.Kind,
 		connections.Kind,
 		cors.Kind,
+		grpcweb.Kind,
 		headers.Kind,
 		healthcheck.Kind,
 		jwt.ConsumerKind,
