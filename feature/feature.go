@@ -13,6 +13,7 @@ import (
 	"github.com/legation/legation/feature/cors"
 	"github.com/legation/legation/feature/directresponse"
 	"github.com/legation/legation/feature/fault"
+	"github.com/legation/legation/feature/grpcweb"
 	"github.com/legation/legation/feature/headers"
 	"github.com/legation/legation/feature/healthcheck"
 	"github.com/legation/legation/feature/jwt"
@@ -50,6 +51,7 @@ func All() []*policy.Kind {
 		cors.Kind,
 		directresponse.Kind,
 		fault.Kind,
+		grpcweb.Kind,
 		headers.Kind,
 		healthcheck.Kind,
 		jwt.ConsumerKind,

@@ -173,9 +173,15 @@ func TestThroughEnvoy(t *testing.T) {
 
 func loadLive(t *testing.T, port int, upstream string) *policy.Model {
 	t.Helper()
+	return loadText(t, livePolicy, port, upstream)
+}
+
+// loadText reads a policy whose keys are those of the quickstart.
+func loadText(t *testing.T, text string, port int, upstream string) *policy.Model {
+	t.Helper()
 	keys, problems := policy.ReadFiles(os.DirFS("../examples/quickstart"))
-	text := strings.NewReplacer("PORT", strconv.Itoa(port), "UPSTREAM", upstream, "ISSUER", examples.Issuer,
-		"AUDIENCE", examples.Audience).Replace(livePolicy)
+	text = strings.NewReplacer("PORT", strconv.Itoa(port), "UPSTREAM", upstream, "ISSUER", examples.Issuer,
+		"AUDIENCE", examples.Audience).Replace(text)
 	m, found := feature.Language().Load(policy.Files{"policy.yaml": []byte(text), "keys.json": keys["test-keys.json"]})
 	for _, p := range slices.Concat(problems, found) {
 		t.Error(p)

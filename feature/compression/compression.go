@@ -86,7 +86,7 @@ func (*Setting) PolicySchema(s *policy.Schemas) map[string]any {
 	return map[string]any{"anyOf": []any{map[string]any{"const": true}, s.Of(new(form))}}
 }
 
-// maxMinLength is what fits into Envoy's field.
+// maxMinLength is what fits into Envoy's field; 0 would be 30 there.
 const maxMinLength = 1<<32 - 1
 
 const events ContentType = "text/event-stream"
@@ -99,8 +99,8 @@ func (s *Setting) Check(c *policy.Check) {
 	if s.ContentTypes != nil && len(s.ContentTypes) == 0 {
 		c.Errorf("contentTypes", "name at least one").Hintf("write `compression: off` for none")
 	}
-	if s.MinLength != nil && *s.MinLength > maxMinLength {
-		c.Errorf("minLength", "want less than 4GiB")
+	if s.MinLength != nil && (*s.MinLength == 0 || *s.MinLength > maxMinLength) {
+		c.Errorf("minLength", "want from 1B to less than 4GiB").Hintf("short answers get longer: leave it out for 1KiB")
 	}
 	if i := slices.Index(s.ContentTypes, events); i >= 0 && slices.Contains(s.Algorithms, zstd) {
 		c.Errorf(fmt.Sprintf("contentTypes[%d]", i), "with zstd events would wait for many others, or for the end").

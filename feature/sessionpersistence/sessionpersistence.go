@@ -109,7 +109,7 @@ func (s *Setting) Check(c *policy.Check) {
 	case len(r.Backends) > 1:
 		c.Errorf("", "the route has several backends, and Envoy chooses among them anew for each request: sessions would jump").
 			Hintf("write sessionPersistence: off for the route, or a route for each backend, told apart by match.headers")
-	case len(r.Backends) == 0:
+	case len(r.Backends) == 0 && c.Set().Layer.Place != policy.InDefaults:
 		c.Warnf("", "sessionPersistence does nothing here: the route has no backend")
 	case s.Strict && r.Settings.Has("retry"):
 		c.Warnf("strict", "a retry goes to another endpoint all the same").Hintf("write retry: off for the route")

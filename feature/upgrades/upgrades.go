@@ -68,8 +68,37 @@ func (s *Setting) Check(c *policy.Check) {
 		}
 		seen[name] = true
 	}
-	if r := c.Route(); r != nil && len(r.Backends) == 0 {
+	if r := c.Route(); r != nil {
+		checkBackends(c, r)
+	}
+}
+
+// httpVersion is the setting of a service that says which HTTP it speaks.
+type httpVersion interface {
+	AlwaysHTTP2() bool
+	Negotiated() bool
+}
+
+// checkBackends wants services that speak HTTP/1.1: HTTP/2 knows no upgrades, and what stands in their place there
+// (extended CONNECT) Envoy does not ask of a service. Routes that have the setting from the gateway's defaults may lead
+// elsewhere.
+func checkBackends(c *policy.Check, r *policy.BoundRoute) {
+	if c.Set().Layer.Place == policy.InDefaults {
+		return
+	}
+	if len(r.Backends) == 0 {
 		c.Warnf("", "upgrades does nothing here: the route has no backend to speak to")
+	}
+	for _, b := range r.Backends {
+		v, ok := policy.Find[httpVersion](b.Service.Settings)
+		switch {
+		case ok && v.AlwaysHTTP2():
+			c.Errorf("", "upgrades need HTTP/1.1, and the service %s speaks HTTP/2", b.Service.Name).
+				Hintf("write protocol: http1 for the service, if it can, or take a service of its own")
+		case ok && v.Negotiated():
+			c.Warnf("", "upgrades need HTTP/1.1, and the service %s may agree on HTTP/2", b.Service.Name).
+				Hintf("write protocol: http1 for the service")
+		}
 	}
 }
 
