@@ -90,7 +90,7 @@ func call(t *testing.T, edge *golden.Envoy, host, method, mode, service string) 
 	if mode == textMode {
 		body = []byte(base64.StdEncoding.EncodeToString(body))
 	}
-	req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+edge.Address()+"/grpc.health.v1.Health/"+method, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+edge.Address(t, "http")+"/grpc.health.v1.Health/"+method, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
