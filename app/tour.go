@@ -101,8 +101,7 @@ func curl(l *policy.Listener, r *policy.BoundRoute) (line string, ok bool) {
 		Scheme: "http", Host: net.JoinHostPort(host, strconv.Itoa(int(l.Port))),
 		Path: cmp.Or(r.Match.Path.Value, "/"), RawQuery: values.Encode(),
 	}
-	plain := r.Match.Path.Kind == policy.PathPrefix || r.Match.Path.Kind == policy.PathExact
-	ok = ok && found && plain && r.On(l) && l.Protocol == policy.HTTP && len(r.Match.Source) == 0 && !r.Match.GRPC
+	ok = ok && found && r.Match.Path.Kind != policy.PathRegex
 	return fmt.Sprintf("curl -i%s%s %s", method(r.Match.Methods), header, shell(u.String())), ok
 }
 
