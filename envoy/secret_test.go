@@ -10,6 +10,7 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/google/go-cmp/cmp"
@@ -192,6 +193,10 @@ func TestRedact(t *testing.T) {
 	file := &tlsv3.TlsCertificate{
 		PrivateKey: &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: "a.key"}},
 		Password:   &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: []byte("open")}},
+	}
+	asks := &authzv3.CheckSettings{ContextExtensions: map[string]string{"key": "abc"}}
+	if got := envoy.Redact(asks).(*authzv3.CheckSettings).ContextExtensions["key"]; got != "[redacted]" {
+		t.Errorf("a map holds %q", got)
 	}
 	got := envoy.Redact(file).(*tlsv3.TlsCertificate)
 	if got.PrivateKey.GetFilename() != "a.key" || got.Password.GetInlineString() != "[redacted]" {
