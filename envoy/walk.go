@@ -84,11 +84,6 @@ func redactFields(m proto.Message) bool {
 		switch {
 		case f.Kind() == protoreflect.StringKind && f.Cardinality() != protoreflect.Repeated:
 			r.Set(f, protoreflect.ValueOfString(redacted))
-		case f.IsMap() && f.MapValue().Kind() == protoreflect.StringKind:
-			v.Map().Range(func(k protoreflect.MapKey, _ protoreflect.Value) bool {
-				v.Map().Set(k, protoreflect.ValueOfString(redacted))
-				return true
-			})
 		case f.Message() == nil || f.IsMap():
 			r.Clear(f)
 		case f.IsList():
