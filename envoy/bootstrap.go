@@ -33,6 +33,7 @@ type BootstrapOptions struct {
 	XDS       string // host:port of the control plane, several separated by commas; default 127.0.0.1:18000
 	Companion string // the same for the companion; default 127.0.0.1:18001
 	Admin     string // where Envoy's admin interface listens; default 127.0.0.1:19000
+	Zone      string // where this Envoy stands, to be told from the zones of endpoints; becomes node.locality.zone
 	// Files on Envoy's host, PEM, for mutual TLS to both; all or none.
 	TLSCert, TLSKey, TLSCA string
 	// Secrets is a directory on Envoy's host: the static form names the files in it instead of holding their contents.
@@ -59,11 +60,15 @@ func Bootstrap(o BootstrapOptions) *bootstrapv3.Bootstrap {
 
 // base is what every bootstrap of ours has.
 func base(o BootstrapOptions) *bootstrapv3.Bootstrap {
+	node := &corev3.Node{
+		Id:      cmp.Or(o.Node, o.Group, "legation"),
+		Cluster: cmp.Or(o.Group, "legation"),
+	}
+	if o.Zone != "" {
+		node.Locality = &corev3.Locality{Zone: o.Zone}
+	}
 	return &bootstrapv3.Bootstrap{
-		Node: &corev3.Node{
-			Id:      cmp.Or(o.Node, o.Group, "legation"),
-			Cluster: cmp.Or(o.Group, "legation"),
-		},
+		Node:            node,
 		Admin:           &bootstrapv3.Admin{Address: address(cmp.Or(o.Admin, "127.0.0.1:19000"))},
 		OverloadManager: overloadManager(o),
 	}
