@@ -3,6 +3,7 @@ package envoy_test
 import (
 	"context"
 	"net"
+	"strconv"
 	"testing"
 	"time"
 
@@ -18,18 +19,15 @@ import (
 // serveADS serves a gateway's resources to the node edge, by a control plane that is not ours.
 func serveADS(t *testing.T, list []envoy.Resource, o ...grpc.ServerOption) string {
 	t.Helper()
-	byType := make(map[string][]types.Resource)
-	for _, r := range list {
-		byType[r.Type] = append(byType[r.Type], r.Message)
-	}
-	snapshot, err := cache.NewSnapshot("1", byType)
-	if err != nil {
-		t.Fatal(err)
-	}
+	address, publish := newADS(t, o...)
+	publish(list)
+	return address
+}
+
+// newADS is serveADS for resources that change: those that are published last are served.
+func newADS(t *testing.T, o ...grpc.ServerOption) (address string, publish func([]envoy.Resource)) {
+	t.Helper()
 	snapshots := cache.NewSnapshotCache(false, cache.IDHash{}, nil)
-	if err := snapshots.SetSnapshot(t.Context(), "edge", snapshot); err != nil {
-		t.Fatal(err)
-	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +36,22 @@ func serveADS(t *testing.T, list []envoy.Resource, o ...grpc.ServerOption) strin
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(server, serverv3.NewServer(t.Context(), snapshots, nil))
 	go server.Serve(l)
 	t.Cleanup(server.Stop)
-	return l.Addr().String()
+	version := 0
+	return l.Addr().String(), func(list []envoy.Resource) {
+		t.Helper()
+		version++
+		byType := make(map[string][]types.Resource)
+		for _, r := range list {
+			byType[r.Type] = append(byType[r.Type], r.Message)
+		}
+		snapshot, err := cache.NewSnapshot(strconv.Itoa(version), byType)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := snapshots.SetSnapshot(t.Context(), "edge", snapshot); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestServedForm lets the real Envoy fetch everything over the bootstrap's delta ADS: both kinds of route tables.
@@ -70,6 +83,24 @@ func TestMutualTLS(t *testing.T) {
 // connected starts an Envoy that connects, and returns its listeners' addresses.
 func connected(t *testing.T, o envoy.BootstrapOptions) map[string]string {
 	t.Helper()
+	return listenersAt(connect(t, o).Admin())
+}
+
+// connect starts an Envoy that connects, and returns once it serves.
+func connect(t *testing.T, o envoy.BootstrapOptions) *envoy.Process {
+	t.Helper()
+	p := start(t, o)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := p.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// start is connect that does not wait.
+func start(t *testing.T, o envoy.BootstrapOptions) *envoy.Process {
+	t.Helper()
 	o.Admin = "127.0.0.1:0"
 	p, err := envoy.Start(t.Context(), envoy.ProcessOptions{
 		Binary: realEnvoy(t), Dir: t.TempDir(), Bootstrap: envoy.Bootstrap(o), Concurrency: 1, Log: testLog{t},
@@ -78,12 +109,7 @@ func connected(t *testing.T, o envoy.BootstrapOptions) map[string]string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.Stop(context.Background()) })
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	if err := p.Ready(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return listenersAt(p.Admin())
+	return p
 }
 
 // testLog writes what Envoy prints into the test's log.

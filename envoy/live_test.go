@@ -37,6 +37,7 @@ func upstream(t *testing.T) policy.Endpoint {
 		for _, name := range []string{"Server", "X-Powered-By", "X-Envoy-Degraded", "X-Envoy-Immediate-Health-Check-Fail"} {
 			w.Header().Set(name, "leaked")
 		}
+		w.Header().Set("X-Served-By", l.Addr().String())
 		json.NewEncoder(w).Encode(received{r.RequestURI, r.Host, r.Header})
 	})}
 	go server.Serve(l)

@@ -7,10 +7,13 @@ import (
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	rbacfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
@@ -23,13 +26,35 @@ type toy struct {
 	route   envoy.RouteParts
 	cluster *clusterv3.Cluster
 	strip   []string
+
+	listener   *listenerv3.Listener
+	connection []*listenerv3.Filter
+	tls        *tlsv3.DownstreamTlsContext
+	tcp        *tcpproxyv3.TcpProxy
+	perGateway func(*policy.Gateway) *clusterv3.Cluster
+	uses       []string
 }
 
 func (*toy) Check(*policy.Check)                                       {}
 func (t *toy) HTTP(envoy.ListenerContext) *hcmv3.HttpConnectionManager { return t.http }
 func (t *toy) Route(envoy.RouteContext) envoy.RouteParts               { return t.route }
-func (t *toy) Cluster(envoy.ServiceContext) *clusterv3.Cluster         { return t.cluster }
 func (t *toy) StripHeaders() []string                                  { return t.strip }
+
+func (t *toy) Listener(envoy.ListenerContext) *listenerv3.Listener { return t.listener }
+
+func (t *toy) Connection(envoy.ListenerContext) []*listenerv3.Filter           { return t.connection }
+func (t *toy) DownstreamTLS(envoy.ListenerContext) *tlsv3.DownstreamTlsContext { return t.tls }
+func (t *toy) TCP(envoy.TCPContext) *tcpproxyv3.TcpProxy                       { return t.tcp }
+func (t *toy) UsesServices() []string                                          { return t.uses }
+func (t *toy) DiffersByGateway() bool                                          { return t.perGateway != nil }
+
+// Cluster is what the test chose for all gateways, or for this one.
+func (t *toy) Cluster(c envoy.ServiceContext) *clusterv3.Cluster {
+	if t.perGateway != nil {
+		return t.perGateway(c.Gateway)
+	}
+	return t.cluster
+}
 
 var toyKind = policy.Define[toy]("toy", policy.InGateway|policy.InListener|policy.InService|policy.Layers, "")
 

@@ -134,11 +134,6 @@ func TestScopedRoutesAreWhole(t *testing.T) {
 		scope := func(name, to string) Resource {
 			return must(NewResource(name, &routev3.ScopedRouteConfiguration{Name: name, RouteConfigurationName: to}, "", ""))
 		}
-		secret := func(name, of string) Resource {
-			return must(NewResource(name, &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_GenericSecret{GenericSecret: &tlsv3.GenericSecret{
-				Secret: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: of}},
-			}}}, "", ""))
-		}
 		p.Publish(snapshot(t, "1", scope("a", "r"), scope("b", "r"), secret("x", "1"), secret("y", "1")))
 		s := p.envoy(t, SotW, "s")
 		s.ask(srds)
@@ -154,6 +149,50 @@ func TestScopedRoutesAreWhole(t *testing.T) {
 				t.Errorf("%s: versions shown: %v, which of secrets are hashes of what they hold", status.Type, shown)
 			}
 		}
+	})
+}
+
+func secret(name, of string) Resource {
+	return must(NewResource(name, &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_GenericSecret{GenericSecret: &tlsv3.GenericSecret{
+		Secret: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: of}},
+	}}}, "", ""))
+}
+
+// A certificate that is renewed waits for nothing, and goes alone; one that is asked for is answered while clusters warm,
+// which may need it to become warm. One that nothing refers to any more goes when nothing can use it.
+func TestSecretsWaitForNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := start(t, Options{StageTimeout: time.Hour})
+		p.Publish(snapshot(t, "1", cluster("a", "1"), listener("l", "1"), secret("x", "1")))
+		d := p.envoy(t, Delta, "d")
+		d.ask(cds)
+		d.ask(lds)
+		d.ask(sds, "x")
+		d.got()
+		p.Publish(snapshot(t, "2", cluster("a", "1"), listener("l", "1"), secret("x", "2")))
+		want(t, d.got(), "secret +x")
+
+		d.set(func() { d.mute = true })
+		third := p.Publish(snapshot(t, "3", cluster("a", "2"), listener("l", "2"), secret("x", "3"), secret("y", "1")))
+		want(t, d.got(), "cluster +a", "secret +x")
+		d.ask(sds, "y")
+		want(t, d.got())
+		d.ackNonce(sds, "6") // 1 to 3 were the first answers, 4 the renewed secret, 5 and 6 cluster and secret
+		want(t, d.got(), "secret +y")
+		d.ackNonce(sds, "7")
+		want(t, d.got())
+		d.ackNonce(cds, "5")
+		want(t, d.got(), "listener +l")
+		d.set(func() { d.mute = false })
+		d.ackNonce(lds, "8")
+		<-third.Done()
+		time.Sleep(2 * time.Second)
+		want(t, d.got())
+
+		p.Publish(snapshot(t, "4", cluster("a", "2"), listener("l", "3"), secret("y", "1")))
+		want(t, d.got(), "listener +l")
+		time.Sleep(2 * time.Second)
+		want(t, d.got(), "secret -x")
 	})
 }
 

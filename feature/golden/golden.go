@@ -18,8 +18,9 @@ import (
 
 var update = flag.Bool("update", false, "write what the tests got into their golden files")
 
-// Run tests each *.txtar of the folder as a test of its own. The files in it are a policy, but two:
+// Run tests each *.txtar of the folder as a test of its own. The files in it are a policy, but three:
 //
+//   - secrets lists the secrets that there are ([NewSecrets]); without it their names alone are checked;
 //   - show lists what of the result is looked at, one selector a line ([show]);
 //   - want holds what that is, or the problems of a policy that is not good. -update writes it.
 //
@@ -41,8 +42,8 @@ func run(t *testing.T, file string, kinds []*policy.Kind) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, selectors, want := split(archive)
-	got := result(t, files, selectors, kinds)
+	c := split(t, archive)
+	got, want := c.result(t, kinds), c.want
 	if *update && got != want {
 		replaceWant(archive, got)
 		if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
@@ -55,19 +56,39 @@ func run(t *testing.T, file string, kinds []*policy.Kind) {
 	}
 }
 
-func split(archive *txtar.Archive) (files policy.Files, selectors []string, want string) {
-	files = policy.Files{}
+// content is what the files of an archive are for.
+type content struct {
+	files     policy.Files
+	secrets   *Secrets // nil without any
+	selectors []string
+	want      string
+}
+
+func split(t *testing.T, archive *txtar.Archive) content {
+	t.Helper()
+	c := content{files: policy.Files{}}
 	for _, f := range archive.Files {
 		switch f.Name {
+		case "secrets":
+			c.secrets = NewSecrets(t, string(f.Data))
 		case "show":
-			selectors = strings.Split(strings.TrimSpace(string(f.Data)), "\n")
+			c.selectors = strings.Split(strings.TrimSpace(string(f.Data)), "\n")
 		case "want":
-			want = string(f.Data)
+			c.want = string(f.Data)
 		default:
-			files[f.Name] = f.Data
+			c.files[f.Name] = f.Data
 		}
 	}
-	return files, selectors, want
+	return c
+}
+
+// load reads the policy.
+func (c content) load(kinds []*policy.Kind) (*policy.Model, policy.Problems) {
+	language := policy.New(kinds...)
+	if c.secrets != nil {
+		language = language.WithSecrets(c.secrets)
+	}
+	return language.Load(c.files)
 }
 
 func replaceWant(archive *txtar.Archive, got string) {
@@ -81,10 +102,11 @@ func replaceWant(archive *txtar.Archive, got string) {
 }
 
 // result is the problems, warnings too, and what the selectors show of a good policy.
-func result(t *testing.T, files policy.Files, selectors []string, kinds []*policy.Kind) string {
-	model, problems := policy.New(kinds...).Load(files)
+func (c content) result(t *testing.T, kinds []*policy.Kind) string {
+	t.Helper()
+	model, problems := c.load(kinds)
 	var out bytes.Buffer
-	if err := problems.Write(&out, files, false); err != nil {
+	if err := problems.Write(&out, c.files, false); err != nil {
 		t.Fatal(err)
 	}
 	if model == nil {
@@ -94,7 +116,7 @@ func result(t *testing.T, files policy.Files, selectors []string, kinds []*polic
 	if err != nil {
 		return out.String() + err.Error() + "\n"
 	}
-	for _, selector := range selectors {
+	for _, selector := range c.selectors {
 		shown, err := show(resources, selector)
 		if err != nil {
 			t.Fatalf("show %s: %v", selector, err)

@@ -21,6 +21,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
+	"golang.org/x/tools/txtar"
 )
 
 var found = sync.OnceValues(func() (string, error) {
@@ -63,13 +64,18 @@ func Binary(t testing.TB) string {
 
 // Envoy is a real Envoy that serves a policy, for the tests that ask one.
 type Envoy struct {
-	url    string
-	stop   func()
-	stdout bytes.Buffer // whole once stop has returned
+	Secrets *Secrets // those of the policy; nil without any
+
+	admin     string
+	addresses map[string]string // by listener
+	first     string            // the listener that [Envoy.Ask] asks
+	stop      func()
+	stdout    bytes.Buffer // whole once stop has returned
 }
 
-// Serve runs an Envoy on the gateway edge of a policy, which has one listener; the test is skipped where there is no
-// Envoy. The listener's port is any free one, whatever the policy says.
+// Serve runs an Envoy on the gateway edge of a policy; the test is skipped where there is no Envoy. Its listeners' ports
+// are any free ones, whatever the policy says. The text is that of a policy file; others, and the file secrets, may follow
+// as in a txtar ("-- secrets --").
 func Serve(t *testing.T, text string, kinds ...*policy.Kind) *Envoy {
 	t.Helper()
 	return ServeIn(t, "", text, kinds...)
@@ -79,10 +85,12 @@ func Serve(t *testing.T, text string, kinds ...*policy.Kind) *Envoy {
 func ServeIn(t *testing.T, zone, text string, kinds ...*policy.Kind) *Envoy {
 	t.Helper()
 	binary := Binary(t)
+	archive := txtar.Parse([]byte(text))
+	archive.Files = append(archive.Files, txtar.File{Name: "policy.yaml", Data: archive.Comment})
+	c := split(t, archive)
 	config := filepath.Join(t.TempDir(), "envoy.json")
-	writeConfig(t, config, zone, text, kinds)
+	e := &Envoy{Secrets: c.secrets, first: c.write(t, config, zone, kinds)}
 	admin := config + ".admin"
-	e := new(Envoy)
 	cmd := exec.Command(binary, "-c", config, "--use-dynamic-base-id", "--concurrency", "1", "-l", "error", "--admin-address-path", admin)
 	cmd.Stdout, cmd.Stderr = &e.stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
@@ -95,13 +103,14 @@ func ServeIn(t *testing.T, zone, text string, kinds ...*policy.Kind) *Envoy {
 		<-exited
 	}
 	t.Cleanup(e.stop)
-	e.url = "http://" + listening(t, admin, exited)
+	e.listening(t, admin, exited)
 	return e
 }
 
-func writeConfig(t *testing.T, path, zone, text string, kinds []*policy.Kind) {
+// write writes Envoy's configuration, and returns the name of the first listener.
+func (c content) write(t *testing.T, path, zone string, kinds []*policy.Kind) string {
 	t.Helper()
-	model, problems := policy.New(kinds...).Load(policy.Files{"policy.yaml": []byte(text)})
+	model, problems := c.load(kinds)
 	if err := problems.Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -121,6 +130,7 @@ func writeConfig(t *testing.T, path, zone, text string, kinds []*policy.Kind) {
 	if err := os.WriteFile(path, config, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return bootstrap.StaticResources.Listeners[0].Name
 }
 
 func anyPort(b *bootstrapv3.Bootstrap) {
@@ -130,16 +140,21 @@ func anyPort(b *bootstrapv3.Bootstrap) {
 	}
 }
 
-// listening waits until Envoy does, and gives the address.
-func listening(t *testing.T, adminFile string, exited <-chan struct{}) string {
+// listening waits until Envoy does, and notes its addresses.
+func (e *Envoy) listening(t *testing.T, adminFile string, exited <-chan struct{}) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.After(30 * time.Second)
 	for {
 		if admin, err := os.ReadFile(adminFile); err == nil && get(string(admin), "/ready") == "LIVE\n" {
-			_, address, _ := strings.Cut(strings.TrimSpace(get(string(admin), "/listeners")), "::")
-			return address
+			e.admin, e.addresses = string(admin), make(map[string]string)
+			for line := range strings.Lines(get(e.admin, "/listeners")) {
+				if name, address, ok := strings.Cut(strings.TrimSpace(line), "::"); ok {
+					e.addresses[name] = address
+				}
+			}
+			return
 		}
 		select {
 		case <-tick.C:
@@ -149,6 +164,22 @@ func listening(t *testing.T, adminFile string, exited <-chan struct{}) string {
 			t.Fatal("envoy does not listen")
 		}
 	}
+}
+
+// Address is where a listener listens.
+func (e *Envoy) Address(t testing.TB, listener string) string {
+	t.Helper()
+	address, ok := e.addresses[listener]
+	if !ok {
+		t.Fatalf("there is no listener %s", listener)
+	}
+	return address
+}
+
+// Admin asks Envoy's admin interface, such as for /stats?filter=ssl.
+func (e *Envoy) Admin(t testing.TB, path string) string {
+	t.Helper()
+	return get(e.admin, path)
 }
 
 func get(address, path string) string {
@@ -168,10 +199,21 @@ type Answer struct {
 	Body   string
 }
 
-// Ask sends a request for a host, with headers given as name, value, name, value.
+// Ask sends a request for a host, with headers given as name, value, name, value. It asks the first listener by name.
 func (e *Envoy) Ask(t *testing.T, method, host, path string, headers ...string) Answer {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, e.url+path, nil)
+	return e.AskAt(t, e.first, method, host, path, headers...)
+}
+
+// AskAt is [Envoy.Ask] at one of several listeners.
+func (e *Envoy) AskAt(t *testing.T, listener, method, host, path string, headers ...string) Answer {
+	t.Helper()
+	return ask(t, http.DefaultTransport, "http://"+e.Address(t, listener), method, host, path, headers)
+}
+
+func ask(t *testing.T, through http.RoundTripper, url, method, host, path string, headers []string) Answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +221,7 @@ func (e *Envoy) Ask(t *testing.T, method, host, path string, headers ...string) 
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Add(headers[i], headers[i+1])
 	}
-	resp, err := http.DefaultTransport.RoundTrip(req)
+	resp, err := through.RoundTrip(req)
 	if err != nil {
 		t.Fatal(fmt.Errorf("%s %s%s: %w", method, host, path, err))
 	}
@@ -194,7 +236,7 @@ func (e *Envoy) Ask(t *testing.T, method, host, path string, headers ...string) 
 // Raw sends the bytes of a request as they are, which no HTTP client would do.
 func (e *Envoy) Raw(t *testing.T, request string) Answer {
 	t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(e.url, "http://"))
+	conn, err := net.Dial("tcp", e.Address(t, e.first))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,6 +259,3 @@ func (e *Envoy) Stop() string {
 	e.stop()
 	return e.stdout.String()
 }
-
-// Address is where Envoy listens, for tests that speak to it themselves.
-func (e *Envoy) Address() string { return strings.TrimPrefix(e.url, "http://") }

@@ -110,7 +110,7 @@ func TestLimitIsExactHoweverTheBodyComes(t *testing.T) {
 		} {
 			for _, length := range []int{0, 1, tt.max, tt.max + 1, 16 << 10, 100_000, 3 << 20} {
 				for _, told := range []bool{false, true} {
-					url := "http://" + edge.Address() + tt.path
+					url := "http://" + edge.Address(t, "http") + tt.path
 					status, body := upload(t, c, url, length, told)
 					wantStatus, wantBody := 200, fmt.Sprint(length)
 					if length > tt.max {
@@ -137,7 +137,7 @@ func TestBufferedBodiesCanBeSentAgain(t *testing.T) {
 	})
 	edge := golden.Serve(t, fmt.Sprintf(live, backend), requestbody.Kind, againKind)
 	for path, want := range map[string]int{"/buffered/large": 200, "/any": 503} {
-		if status, _ := upload(t, http.DefaultClient, "http://"+edge.Address()+path, 100_000, true); status != want {
+		if status, _ := upload(t, http.DefaultClient, "http://"+edge.Address(t, "http")+path, 100_000, true); status != want {
 			t.Errorf("%s: got %d, want %d", path, status, want)
 		}
 		for len(tries) > 0 {

@@ -67,7 +67,7 @@ func handshake(t *testing.T, edge *golden.Envoy, path, upgrade, behind string) (
 
 func dial(t *testing.T, edge *golden.Envoy) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("tcp", edge.Address())
+	conn, err := net.Dial("tcp", edge.Address(t, "http"))
 	if err != nil {
 		t.Fatal(err)
 	}
