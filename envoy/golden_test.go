@@ -18,8 +18,8 @@ import (
 var update = flag.Bool("update", false, "write what came out into the golden files")
 
 // TestGolden holds what Envoy is served for a policy: testdata/*.txtar has policy files (*.yaml) and, by the kind of
-// resource, what comes out of them: listeners.json, routes.json, scopes.json, clusters.json, endpoints.json; only
-// those that are there are compared. errors.txt is there instead when Envoy can't be told the policy. The real Envoy
+// resource, what comes out of them: listeners.json, routes.json, scopes.json, clusters.json, endpoints.json and
+// secrets.json, which are without their contents; only those that are there are compared. errors.txt is there instead when Envoy can't be told the policy. The real Envoy
 // has to take the static form of each.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -86,7 +86,7 @@ func rendered(t *testing.T, resources map[string][]envoy.Resource, kind string) 
 	types := map[string]string{
 		"listeners": "config.listener.v3.Listener", "routes": "config.route.v3.RouteConfiguration",
 		"scopes": "config.route.v3.ScopedRouteConfiguration", "clusters": "config.cluster.v3.Cluster",
-		"endpoints": "config.endpoint.v3.ClusterLoadAssignment",
+		"endpoints": "config.endpoint.v3.ClusterLoadAssignment", "secrets": "tls.v3.Secret",
 	}
 	type one struct {
 		Pos     string          `json:"pos"`

@@ -72,9 +72,10 @@ func within(inner, outer netip.Prefix) bool {
 
 // bySource chooses the list of routes by the client's address, those without a source being in every list.
 func (t *translation) bySource(sources []network, all []made, f frame) *matcherv3.Matcher {
-	// The first that holds is taken: smaller networks come before those that they lie in.
+	// The first that holds is taken. A network within another is in the conditions of both, and so comes first.
 	slices.SortFunc(sources, func(a, b network) int {
-		return cmp.Or(cmp.Compare(b.Bits(), a.Bits()), slices.Compare(a.routes, b.routes), a.Addr().Compare(b.Addr()))
+		return cmp.Or(cmp.Compare(len(b.routes), len(a.routes)), slices.Compare(a.routes, b.routes), a.Addr().Compare(b.Addr()),
+			cmp.Compare(a.Bits(), b.Bits()))
 	})
 	choice := new(matcherv3.Matcher_MatcherList)
 	for len(sources) > 0 {
