@@ -63,7 +63,7 @@ type FilterContributor interface {
 }
 
 // HTTPContributor is a setting of a gateway or a listener that changes the connection manager; what it returns is
-// merged into ours.
+// merged into ours. Its early header mutations come after the removal of what clients must not send.
 type HTTPContributor interface {
 	HTTP(c ListenerContext) *hcmv3.HttpConnectionManager
 }

@@ -116,7 +116,8 @@ func (t *translation) connectionManager(c ListenerContext, filters []Filter) *hc
 		manager.RouteSpecifier = keys.scopedRoutes()
 		early.Mutations = append(early.Mutations, keys.mutations()...)
 	}
-	manager.EarlyHeaderMutationExtensions = append(manager.EarlyHeaderMutationExtensions, earlyExtension(early))
+	// What clients send is removed first, then settings add theirs.
+	manager.EarlyHeaderMutationExtensions = slices.Insert(manager.EarlyHeaderMutationExtensions, 0, earlyExtension(early))
 	for _, f := range filters {
 		manager.HttpFilters = append(manager.HttpFilters, httpFilter(f))
 	}
