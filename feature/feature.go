@@ -28,6 +28,7 @@ import (
 	"github.com/legation/legation/feature/rewrite"
 	"github.com/legation/legation/feature/sample"
 	"github.com/legation/legation/feature/timeouts"
+	"github.com/legation/legation/feature/tls"
 	"github.com/legation/legation/feature/upgrades"
 	"github.com/legation/legation/policy"
 	companionlimit "github.com/legation/legation/ratelimit"
@@ -62,6 +63,8 @@ func All() []*policy.Kind {
 		rewrite.Kind,
 		sample.Kind,
 		timeouts.Kind,
+		tls.ListenerKind,
+		tls.ServiceKind,
 		upgrades.Kind,
 	}
 }
