@@ -29,6 +29,7 @@ import (
 	"github.com/legation/legation/feature/sample"
 	"github.com/legation/legation/feature/timeouts"
 	"github.com/legation/legation/feature/tls"
+	"github.com/legation/legation/feature/trustedhops"
 	"github.com/legation/legation/feature/upgrades"
 	"github.com/legation/legation/policy"
 	companionlimit "github.com/legation/legation/ratelimit"
@@ -65,6 +66,7 @@ func All() []*policy.Kind {
 		timeouts.Kind,
 		tls.ListenerKind,
 		tls.ServiceKind,
+		trustedhops.Kind,
 		upgrades.Kind,
 	}
 }
