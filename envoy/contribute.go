@@ -74,6 +74,12 @@ type ListenerContributor interface {
 	Listener(c ListenerContext) *listenerv3.Listener
 }
 
+// ChainContributor is a setting of a gateway or a listener that bounds which connections are taken; what it returns is
+// merged into the match of every filter chain. Those that no chain matches are closed, before any TLS.
+type ChainContributor interface {
+	FilterChainMatch(c ListenerContext) *listenerv3.FilterChainMatch
+}
+
 // ConnectionContributor is a setting of a gateway or a listener with network filters, which stand in every filter chain
 // before the connection manager or the TCP proxy.
 type ConnectionContributor interface {
