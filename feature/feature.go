@@ -21,6 +21,7 @@ import (
 	"github.com/legation/legation/feature/overload"
 	"github.com/legation/legation/feature/paths"
 	"github.com/legation/legation/feature/protocol"
+	"github.com/legation/legation/feature/proxyprotocol"
 	"github.com/legation/legation/feature/ratelimit"
 	"github.com/legation/legation/feature/redirect"
 	"github.com/legation/legation/feature/requestbody"
@@ -57,6 +58,7 @@ func All() []*policy.Kind {
 		overload.Kind,
 		paths.Kind,
 		protocol.Kind,
+		proxyprotocol.Kind,
 		ratelimit.Kind,
 		redirect.Kind,
 		requestbody.Kind,
