@@ -63,7 +63,7 @@ type FilterContributor interface {
 }
 
 // HTTPContributor is a setting of a gateway or a listener that changes the connection manager; what it returns is
-// merged into ours.
+// merged into ours. Its early header mutations come after the removal of what clients must not send.
 type HTTPContributor interface {
 	HTTP(c ListenerContext) *hcmv3.HttpConnectionManager
 }
@@ -72,6 +72,12 @@ type HTTPContributor interface {
 // it returns is merged into ours, listener filters appended.
 type ListenerContributor interface {
 	Listener(c ListenerContext) *listenerv3.Listener
+}
+
+// ChainContributor is a setting of a gateway or a listener that bounds which connections are taken; what it returns is
+// merged into the match of every filter chain. Those that no chain matches are closed, before any TLS.
+type ChainContributor interface {
+	FilterChainMatch(c ListenerContext) *listenerv3.FilterChainMatch
 }
 
 // ConnectionContributor is a setting of a gateway or a listener with network filters, which stand in every filter chain

@@ -23,6 +23,7 @@ import (
 	"github.com/legation/legation/feature/overload"
 	"github.com/legation/legation/feature/paths"
 	"github.com/legation/legation/feature/protocol"
+	"github.com/legation/legation/feature/proxyprotocol"
 	"github.com/legation/legation/feature/query"
 	"github.com/legation/legation/feature/ratelimit"
 	"github.com/legation/legation/feature/redirect"
@@ -32,7 +33,9 @@ import (
 	"github.com/legation/legation/feature/sample"
 	"github.com/legation/legation/feature/sessionpersistence"
 	"github.com/legation/legation/feature/timeouts"
+	"github.com/legation/legation/feature/tls"
 	"github.com/legation/legation/feature/tracing"
+	"github.com/legation/legation/feature/trustedhops"
 	"github.com/legation/legation/feature/upgrades"
 	"github.com/legation/legation/policy"
 	companionlimit "github.com/legation/legation/ratelimit"
@@ -63,6 +66,7 @@ func All() []*policy.Kind {
 		paths.Kind,
 		protocol.Kind,
 		query.Kind,
+		proxyprotocol.Kind,
 		ratelimit.Kind,
 		redirect.Kind,
 		requestbody.Kind,
@@ -73,6 +77,9 @@ func All() []*policy.Kind {
 		timeouts.Kind,
 		tracing.Kind,
 		tracing.RouteKind,
+		tls.ListenerKind,
+		tls.ServiceKind,
+		trustedhops.Kind,
 		upgrades.Kind,
 	}
 }

@@ -31,11 +31,15 @@ func NewAuthority(t testing.TB, name string) *Authority {
 	template.IsCA, template.BasicConstraintsValid = true, true
 	template.KeyUsage = x509.KeyUsageCertSign
 	key := newKey(t)
-	return &Authority{sign(t, template, template, key, key), key}
+	cert, err := x509.ParseCertificate(sign(t, template, template, key, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Authority{cert, key}
 }
 
 // PEM is the authority's own certificate.
-func (a *Authority) PEM() []byte { return certificatePEM(a.cert) }
+func (a *Authority) PEM() []byte { return certificatePEM(a.cert.Raw) }
 
 // Pool trusts the authority, and nobody else.
 func (a *Authority) Pool() *x509.CertPool {
@@ -49,6 +53,12 @@ type Certificate struct{ Chain, Key []byte }
 
 // Issue signs a certificate for servers and clients of some names: host names, IP addresses, or URIs such as spiffe://.
 func (a *Authority) Issue(t testing.TB, names ...string) Certificate {
+	t.Helper()
+	return a.IssueOdd(t, func(*x509.Certificate) {}, names...)
+}
+
+// IssueOdd is Issue for a certificate that is changed before it is signed: an expired one, one for servers only.
+func (a *Authority) IssueOdd(t testing.TB, change func(*x509.Certificate), names ...string) Certificate {
 	t.Helper()
 	template := template(t, names[0])
 	for _, name := range names {
@@ -66,6 +76,7 @@ func (a *Authority) Issue(t testing.TB, names ...string) Certificate {
 		}
 	}
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	change(template)
 	key := newKey(t)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -109,19 +120,15 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-func sign(t testing.TB, template, parent *x509.Certificate, key, by *ecdsa.PrivateKey) *x509.Certificate {
+func sign(t testing.TB, template, parent *x509.Certificate, key, by *ecdsa.PrivateKey) []byte {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, by)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
+	return der
 }
 
-func certificatePEM(c *x509.Certificate) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+func certificatePEM(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
