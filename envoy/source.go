@@ -60,10 +60,30 @@ func sourcesOf(all []made) []network {
 
 // plain is a network as Envoy compares it: without what lies beyond its bits, and of IPv4 where it stands for that.
 func plain(p netip.Prefix) netip.Prefix {
-	if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
-		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+	if a := p.Addr(); a.Is4In6() && p.Bits() >= mappedBits {
+		p = netip.PrefixFrom(a.Unmap(), p.Bits()-mappedBits)
 	}
 	return p.Masked()
+}
+
+// mappedBits is the bits that all IPv4-mapped addresses of IPv6 begin with: ::ffff:10.1.2.3.
+const mappedBits = 96
+
+// written is the ways in which the addresses of a plain network reach Envoy. A proxy in front of it that listens on IPv6
+// for both may write the mapped form of an IPv4 client, which Envoy takes for another address.
+func written(p netip.Prefix) []netip.Prefix {
+	if p.Addr().Is6() {
+		return []netip.Prefix{p}
+	}
+	return []netip.Prefix{p, netip.PrefixFrom(netip.AddrFrom16(p.Addr().As16()), p.Bits()+mappedBits)}
+}
+
+// turn is 1 for a network of IPv6 that has the mapped addresses, 0 for others.
+func (n network) turn() int {
+	if n.Addr().Is6() && n.Contains(netip.AddrFrom16(netip.IPv4Unspecified().As16())) {
+		return 1
+	}
+	return 0
 }
 
 func within(inner, outer netip.Prefix) bool {
@@ -72,10 +92,11 @@ func within(inner, outer netip.Prefix) bool {
 
 // bySource chooses the list of routes by the client's address, those without a source being in every list.
 func (t *translation) bySource(sources []network, all []made, f frame) *matcherv3.Matcher {
-	// The first that holds is taken. A network within another is in the conditions of both, and so comes first.
+	// The first that holds is taken. A network within another is in the conditions of both, and so comes first; one of IPv6
+	// that has the mapped addresses comes last, since these are clients of IPv4.
 	slices.SortFunc(sources, func(a, b network) int {
-		return cmp.Or(cmp.Compare(len(b.routes), len(a.routes)), slices.Compare(a.routes, b.routes), a.Addr().Compare(b.Addr()),
-			cmp.Compare(a.Bits(), b.Bits()))
+		return cmp.Or(cmp.Compare(a.turn(), b.turn()), cmp.Compare(len(b.routes), len(a.routes)),
+			slices.Compare(a.routes, b.routes), a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 	})
 	choice := new(matcherv3.Matcher_MatcherList)
 	for len(sources) > 0 {
@@ -104,10 +125,12 @@ func (t *translation) bySource(sources []network, all []made, f frame) *matcherv
 func clientIn(networks []network) *matcherv3.Matcher_MatcherList_Predicate {
 	ranges := &ipv3.Ip{StatPrefix: "source"}
 	for _, n := range networks {
-		ranges.CidrRanges = append(ranges.CidrRanges, &corev3.CidrRange{
-			AddressPrefix: n.Addr().String(),
-			PrefixLen:     wrapperspb.UInt32(uint32(n.Bits())),
-		})
+		for _, p := range written(n.Prefix) {
+			ranges.CidrRanges = append(ranges.CidrRanges, &corev3.CidrRange{
+				AddressPrefix: p.Addr().String(),
+				PrefixLen:     wrapperspb.UInt32(uint32(p.Bits())),
+			})
+		}
 	}
 	return &matcherv3.Matcher_MatcherList_Predicate{
 		MatchType: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{

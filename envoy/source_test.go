@@ -44,6 +44,9 @@ func TestSource(t *testing.T) {
 		named("outer", "app.test", "/", from("10.0.0.0/9", "2001:db8::/31", "::ffff:192.168.0.0/112")),
 		named("home", "app.test", "/home", from("127.0.0.0/8", "::1/128")),
 		named("other", "other.test", "/", from("0.0.0.0/0")),
+		named("four", "both.test", "/", from("10.0.0.0/8")),
+		named("six", "both.test", "/", from("::/0")),
+		named("six-too", "both.test", "/six", from("::/0")),
 		named("rest", "app.test", "/"),
 	)
 	addresses := live(t, m)
@@ -53,6 +56,8 @@ func TestSource(t *testing.T) {
 		"2001:db8::1": "one", "2001:DB8:0:0::0001": "one", "2001:db8::2": "outer", "2001:db8:7fff:ffff::1": "outer",
 		"2001:db8:8000::": "inner", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff": "inner", "2001:db9:8000::1": "outer",
 		"2001:dba::1": "rest", "::1": "rest",
+		// So a proxy may write a client of IPv4.
+		"::ffff:10.1.2.3": "one", "::ffff:a01:202": "inner", "::ffff:10.128.0.0": "rest", "::ffff:192.168.7.7": "outer",
 	} {
 		for _, listener := range []string{"behind", "scoped"} {
 			header := "x-forwarded-for: 10.1.2.3, " + client // what stands before was not added by the trusted proxy
@@ -67,11 +72,16 @@ func TestSource(t *testing.T) {
 			}
 		}
 		want := 404
-		if netip.MustParseAddr(client).Is4() {
+		if netip.MustParseAddr(client).Unmap().Is4() {
 			want = 200
 		}
 		if got := get(t, addresses["behind"], "other.test", "/", "x-forwarded-for: "+client); got.code != want {
 			t.Errorf("other.test: %s: %d, want %d", client, got.code, want)
+		}
+	}
+	for client, want := range map[string]string{"10.1.2.3": "four", "::ffff:10.1.2.3": "four", "2001:db8::1": "six"} {
+		if got := get(t, addresses["behind"], "both.test", "/", "x-forwarded-for: "+client); got.body != want {
+			t.Errorf("both.test: %s got %q, want %q", client, got.body, want)
 		}
 	}
 	for path, want := range map[string]string{"/home": "home", "/": "rest"} {

@@ -44,8 +44,9 @@ const (
 // tricky is the paths that two readers may take for two paths. The query is left alone; Envoy has normalised the path
 // before. RE2 may make at most 100 instructions of each, else Envoy refuses it.
 var tricky = []string{
-	// Parameters (;), backslashes, encoded percent signs and slashes, broken escapes, anything but visible ASCII.
-	`[^?]*(;|\\|%25|%2[fF]|%3[bB]|%5[cC]|%([^0-9a-fA-F]|$|[0-9a-fA-F]([^0-9a-fA-F]|$))|[^\x21-\x7e]).*`,
+	// Parameters (;), brackets, which Envoy's templates don't match, backslashes, encoded percent signs and slashes, broken
+	// escapes, anything but visible ASCII.
+	`[^?]*([;[\\\]]|%25|%2[fF]|%3[bB]|%5[cC]|%([^0-9a-fA-F]|$|[0-9a-fA-F]([^0-9a-fA-F]|$))|[^\x21-\x7e]).*`,
 	// Encoded controls (NUL, line ends …), overlong UTF-8 of two to four bytes, and what no UTF-8 has.
 	`[^?]*%([01][0-9a-fA-F]|7[fF]|[cC][01]|[eE]0%[89]|[fF]0%8|[fF][5-9a-fA-F]).*`,
 	// Segments that end in a dot or a space: some servers drop it.
