@@ -15,6 +15,7 @@ import (
 	"github.com/legation/legation/feature/headers"
 	"github.com/legation/legation/feature/healthcheck"
 	"github.com/legation/legation/feature/jwt"
+	"github.com/legation/legation/feature/limits"
 	"github.com/legation/legation/feature/loadbalancer"
 	"github.com/legation/legation/feature/mirror"
 	"github.com/legation/legation/feature/outlierdetection"
@@ -52,6 +53,7 @@ func All() []*policy.Kind {
 		healthcheck.Kind,
 		jwt.ConsumerKind,
 		jwt.Kind,
+		limits.Kind,
 		loadbalancer.Kind,
 		mirror.Kind,
 		outlierdetection.Kind,
