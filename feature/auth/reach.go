@@ -1,7 +1,10 @@
 package auth
 
 import (
+	"cmp"
 	"fmt"
+	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -16,7 +19,7 @@ const (
 )
 
 // warnReach warns where a caller gets around the auth of a route by what is not a secret: by leaving out a condition,
-// or by a path that another route lets through unread.
+// by a path that another route lets through unread, or that another route takes first.
 func (s *Setting) warnReach(c *policy.Check) {
 	r := c.Route()
 	if r == nil || s.None {
@@ -24,23 +27,28 @@ func (s *Setting) warnReach(c *policy.Check) {
 	}
 	all := policy.Once(c, func() *index { return newIndex(c.Model()) })
 	for _, host := range r.Hostnames {
-		all.around(r, host, func(o *policy.BoundRoute) bool {
+		stopped := false // by a route that takes all that is left
+		all.around(r, host, func(o *policy.BoundRoute) {
 			if open(o) && lenient(o) {
 				warn(c, o, "the route %q takes paths that the backend may read as those of the route %q, and has no auth", o.Name, r.Name).
 					Hintf("take paths: lenient from %q, or write auth there too", o.Name)
 			}
-			return true
-		})
-		if conditions(r) == 0 {
-			continue
-		}
-		all.around(r, host, func(o *policy.BoundRoute) bool {
-			left := leftOut(r, o)
-			if left != "" && open(o) {
-				warn(c, o, "%s, what is meant for the route %q reaches the route %q, which has no auth", left, r.Name, o.Name).
-					Hintf("write auth in %q too, or conditions that leave the others out, such as methods: [GET, HEAD]", o.Name)
+			left, takes := leftOut(r, o)
+			switch {
+			case stopped || !takes:
+			case first(o, r):
+				stopped = true
+				if open(o) {
+					warn(c, o, "the route %q is asked before the route %q, takes its paths too, and has no auth", o.Name, r.Name).
+						Hintf("a prefix goes before a template and a regex: write auth in %q too, or a prefix here", o.Name)
+				}
+			case left != "":
+				stopped = true
+				if open(o) {
+					warn(c, o, "%s, what is meant for the route %q reaches the route %q, which has no auth", left, r.Name, o.Name).
+						Hintf("write auth in %q too, or conditions that leave the others out, such as methods: [GET, HEAD]", o.Name)
+				}
 			}
-			return left == ""
 		})
 	}
 }
@@ -70,10 +78,13 @@ func lenient(r *policy.BoundRoute) bool {
 
 // index finds the routes that a request for one route may reach too.
 type index struct {
-	routes map[spot][]*policy.BoundRoute // in order of precedence
-	pairs  int
+	routes   map[spot][]*policy.BoundRoute // in order of precedence, as all here
+	patterns map[spot][]*policy.BoundRoute // by template or regex, at the spot of their host
+	compiled map[policy.PathMatch]*regexp.Regexp
+	pairs    int
 }
 
+// spot is where routes stand that may take the same paths; the case of a path does not count.
 type spot struct {
 	gateway *policy.Gateway
 	host    string
@@ -81,78 +92,198 @@ type spot struct {
 }
 
 func newIndex(m *policy.Model) *index {
-	all := &index{routes: map[spot][]*policy.BoundRoute{}}
+	all := &index{
+		routes:   map[spot][]*policy.BoundRoute{},
+		patterns: map[spot][]*policy.BoundRoute{},
+		compiled: map[policy.PathMatch]*regexp.Regexp{},
+	}
 	for _, g := range m.Gateways {
 		for _, r := range g.Routes {
+			if r.Layer4 {
+				continue
+			}
 			for _, host := range r.Hostnames {
-				at := spot{g, host, r.Match.Path}
+				at := spot{g, host, folded(r.Match.Path)}
 				all.routes[at] = append(all.routes[at], r)
+				if isPattern(r.Match.Path) {
+					at.path = policy.PathMatch{}
+					all.patterns[at] = append(all.patterns[at], r)
+				}
 			}
 		}
 	}
 	return all
 }
 
-// around yields the routes of a host whose path is that of r or above it, the most specific first, until yield says no.
-func (x *index) around(r *policy.BoundRoute, host string, yield func(*policy.BoundRoute) bool) {
-	for _, path := range above(r.Match.Path) {
-		beside := x.routes[spot{r.Gateway, host, path}]
+// isPattern tells whether a path is matched by more than comparing it with a text.
+func isPattern(p policy.PathMatch) bool {
+	return p.Kind == policy.PathRegex || p.Kind == policy.PathTemplate
+}
+
+// folded is a path without its case, where it can be had without.
+func folded(p policy.PathMatch) policy.PathMatch {
+	if !isPattern(p) {
+		p.Value = strings.ToLower(p.Value)
+	}
+	p.IgnoreCase = false
+	return p
+}
+
+// around yields the other routes of a host that stand on a listener with r and take paths of it, from those that are
+// asked first to the prefix / that takes whatever is left.
+func (x *index) around(r *policy.BoundRoute, host string, yield func(*policy.BoundRoute)) {
+	at := func(routes map[spot][]*policy.BoundRoute, path policy.PathMatch, takes func(o policy.PathMatch) bool) {
+		beside := routes[spot{r.Gateway, host, path}]
 		for _, o := range beside[max(0, len(beside)-maxBeside):] {
-			if x.pairs++; x.pairs > maxPairs || o != r && !yield(o) {
+			if x.pairs++; x.pairs > maxPairs {
 				return
+			}
+			if o != r && r.Meets(o) && takes(o.Match.Path) {
+				yield(o)
 			}
 		}
 	}
+	path := r.Match.Path
+	sameCase := func(o policy.PathMatch) bool {
+		return o.IgnoreCase || path.IgnoreCase || isPattern(path) || strings.HasPrefix(path.Value, o.Value)
+	}
+	for _, p := range above(path) {
+		at(x.routes, folded(p), sameCase)
+	}
+	if path == root {
+		return
+	}
+	if one, ok := sample(path); ok {
+		at(x.patterns, policy.PathMatch{}, func(o policy.PathMatch) bool { return o != path && x.pattern(o).MatchString(one) })
+	}
+	at(x.routes, root, sameCase)
 }
 
-// above are the path itself and the prefixes that cover it.
+// root is the prefix that takes every path.
+var root = policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}
+
+// above are the path itself and the prefixes that cover it, but for /.
 func above(p policy.PathMatch) []policy.PathMatch {
 	paths := []policy.PathMatch{p}
-	if p.Kind == policy.PathRegex {
-		return paths
-	}
-	value := p.Value
-	if p.Kind == policy.PathExact {
+	value := stem(p)
+	if p.Kind != policy.PathPrefix && value != "/" && value != "" {
 		paths = append(paths, policy.PathMatch{Kind: policy.PathPrefix, Value: value})
 	}
-	for len(paths) < maxLevels && value != "/" && value != "" {
-		value = value[:strings.LastIndexByte(value, '/')]
-		if value != "" {
-			paths = append(paths, policy.PathMatch{Kind: policy.PathPrefix, Value: value})
+	for len(paths) < maxLevels {
+		value = value[:max(0, strings.LastIndexByte(value, '/'))]
+		if value == "" {
+			break
+		}
+		paths = append(paths, policy.PathMatch{Kind: policy.PathPrefix, Value: value})
+	}
+	return paths
+}
+
+// stem is the longest path that all paths of a match are, or stand below.
+func stem(p policy.PathMatch) string {
+	text, whole := p.Value, true
+	switch p.Kind {
+	case policy.PathRegex:
+		re, err := regexp.Compile(p.Value)
+		if err != nil {
+			return ""
+		}
+		text, whole = re.LiteralPrefix()
+	case policy.PathTemplate:
+		if i := strings.IndexAny(text, "{*"); i >= 0 {
+			text, whole = text[:i], false
 		}
 	}
-	if p.Value == "/" && p.Kind == policy.PathPrefix {
-		return paths
+	if !whole {
+		text = text[:max(0, strings.LastIndexByte(text, '/'))]
 	}
-	return append(paths, policy.PathMatch{Kind: policy.PathPrefix, Value: "/"})
+	return text
 }
 
-func conditions(r *policy.BoundRoute) int {
-	return len(r.Match.Methods) + len(r.Match.Headers) + len(r.Match.Query)
+// sample is one path that a match takes; none is known of a regex.
+func sample(p policy.PathMatch) (path string, ok bool) {
+	if p.Kind == policy.PathTemplate {
+		return strings.NewReplacer("**", "x", "*", "x").Replace(unnamed(p.Value)), true
+	}
+	return p.Value, p.Kind != policy.PathRegex
 }
 
-// leftOut says what a request has to leave out so that o matches it and r does not; "" when o asks for something else,
-// or for as much as r.
-func leftOut(r, o *policy.BoundRoute) string {
+var variable = regexp.MustCompile(`\{\w+=?([^}]*)\}`)
+
+// unnamed is a template without the names of its variables.
+func unnamed(template string) string {
+	return variable.ReplaceAllStringFunc(template, func(v string) string {
+		return cmp.Or(variable.FindStringSubmatch(v)[1], "*")
+	})
+}
+
+// pattern is the regular expression of a regex or a template.
+func (x *index) pattern(p policy.PathMatch) *regexp.Regexp {
+	if re := x.compiled[p]; re != nil {
+		return re
+	}
+	expr := p.Value
+	if p.Kind == policy.PathTemplate {
+		expr = templateExpr(p.Value)
+	}
+	re, err := regexp.Compile("^(?:" + expr + ")$")
+	if err != nil { // of an expression that was refused
+		re = regexp.MustCompile(`^\b$`)
+	}
+	x.compiled[p] = re
+	return re
+}
+
+// templateExpr is what Envoy makes of a template: its parts take only characters that need no escape in a path.
+func templateExpr(template string) string {
+	const char = `[a-zA-Z0-9._~%!$&'()+,;:@=*-]`
+	return strings.NewReplacer(`\*\*`, "(?:"+char+"|/)*", `\*`, char+"+").Replace(regexp.QuoteMeta(unnamed(template)))
+}
+
+// first tells whether o is asked before r for the paths of r, whatever their conditions.
+func first(o, r *policy.BoundRoute) bool {
+	return isPattern(r.Match.Path) && !isPattern(o.Match.Path) && o.Match.Path != root
+}
+
+// leftOut says what a request for r has to leave out, or be else, so that o takes it and r does not. It is "" where o
+// asks for as much as r; o takes none of them where it asks for something else.
+func leftOut(r, o *policy.BoundRoute) (ways string, takes bool) {
 	a, b := &r.Match, &o.Match
-	if !within(b.Headers, a.Headers) || !within(b.Query, a.Query) || len(b.Methods) > 0 && !covers(b.Methods, a.Methods) {
-		return ""
+	if !within(b.Headers, a.Headers) || !within(b.Query, a.Query) || len(b.Methods) > 0 && !covers(b.Methods, a.Methods) ||
+		len(b.Source) > 0 && !contains(b.Source, a.Source) {
+		return "", false
 	}
-	var ways []string
+	var all []string
 	if len(a.Methods) > 0 && len(b.Methods) != len(a.Methods) {
-		ways = append(ways, "with another method")
+		all = append(all, "with another method")
 	}
 	for _, v := range a.Headers {
 		if !within([]policy.ValueMatch{v}, b.Headers) {
-			ways = append(ways, fmt.Sprintf("without the header %q", v.Name))
+			all = append(all, fmt.Sprintf("without the header %q", v.Name))
 		}
 	}
 	for _, v := range a.Query {
 		if !within([]policy.ValueMatch{v}, b.Query) {
-			ways = append(ways, fmt.Sprintf("without the query parameter %q", v.Name))
+			all = append(all, fmt.Sprintf("without the query parameter %q", v.Name))
 		}
 	}
-	return strings.Join(ways, " or ")
+	if len(a.Source) > 0 && !contains(a.Source, b.Source) {
+		all = append(all, "from another address")
+	}
+	if b.Path.IgnoreCase && !a.Path.IgnoreCase && !isPattern(a.Path) {
+		all = append(all, "in other letter case")
+	}
+	if a.Path.Kind == policy.PathTemplate && strings.ContainsAny(a.Path.Value, "{*") && b.Path.Kind != policy.PathTemplate {
+		all = append(all, `with a character such as | in the path, which no template takes`)
+	}
+	return strings.Join(all, " or "), true
+}
+
+// contains tells whether every address of some, of which none stands for any, is in one of the ranges.
+func contains(ranges, some []netip.Prefix) bool {
+	return len(some) > 0 && !slices.ContainsFunc(some, func(p netip.Prefix) bool {
+		return !slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Bits() <= p.Bits() && r.Contains(p.Addr()) })
+	})
 }
 
 // covers tells whether all of some are among methods.
