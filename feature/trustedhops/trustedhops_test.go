@@ -64,6 +64,7 @@ func TestClientsAddress(t *testing.T) {
 			headers := []string{
 				"X-Forwarded-Proto", "https", "X-Envoy-External-Address", "10.9.9.9", "X-Real-IP", "10.9.9.9", "Forwarded", "for=10.9.9.9",
 				"True-Client-IP", "10.9.9.9", "X-Forwarded-Host", "evil.test",
+				"X-Forwarded-Client-Cert", "URI=spiffe://mesh/admin", "X-Legation-Peer", "spiffe://mesh/admin",
 			}
 			for _, line := range r.forwarded {
 				headers = append(headers, "X-Forwarded-For", line)
@@ -76,7 +77,7 @@ func TestClientsAddress(t *testing.T) {
 			if diff := cmp.Diff(want, is); diff != "" {
 				t.Errorf("%s: %q (-want +got):\n%s", listener, r.forwarded, diff)
 			}
-			for _, name := range []string{"X-Real-Ip", "Forwarded", "True-Client-Ip", "X-Forwarded-Host"} {
+			for _, name := range []string{"X-Real-Ip", "Forwarded", "True-Client-Ip", "X-Forwarded-Host", "X-Forwarded-Client-Cert", "X-Legation-Peer"} {
 				if got.Header.Get(name) != "" {
 					t.Errorf("%s: the backend got %s", listener, name)
 				}
