@@ -17,6 +17,7 @@ import (
 	"github.com/legation/legation/feature/headers"
 	"github.com/legation/legation/feature/healthcheck"
 	"github.com/legation/legation/feature/jwt"
+	"github.com/legation/legation/feature/limits"
 	"github.com/legation/legation/feature/loadbalancer"
 	"github.com/legation/legation/feature/mirror"
 	"github.com/legation/legation/feature/outlierdetection"
@@ -59,6 +60,7 @@ func All() []*policy.Kind {
 		healthcheck.Kind,
 		jwt.ConsumerKind,
 		jwt.Kind,
+		limits.Kind,
 		loadbalancer.Kind,
 		mirror.Kind,
 		outlierdetection.Kind,

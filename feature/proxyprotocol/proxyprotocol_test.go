@@ -13,14 +13,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/legation/legation/feature/access"
 	"github.com/legation/legation/feature/golden"
 	"github.com/legation/legation/feature/proxyprotocol"
-	"github.com/legation/legation/feature/trustedhops"
 	"github.com/legation/legation/policy"
 )
 
-var kinds = []*policy.Kind{proxyprotocol.Kind, access.Kind, trustedhops.Kind}
+var kinds = []*policy.Kind{proxyprotocol.Kind}
 
 func TestGolden(t *testing.T) { golden.Run(t, "testdata", kinds...) }
 
@@ -35,12 +33,11 @@ gateways:
       elsewhere: {port: 5, proxyProtocol: {from: [192.0.2.0/24, "2001:db8::/32"], optional: true}}
       bytes: {port: 6, protocol: TCP, proxyProtocol: {from: [127.0.0.1]}}
       strange: {port: 7, protocol: TCP, proxyProtocol: {from: [192.0.2.0/24]}}
-      hops: {port: 8, proxyProtocol: required, trustedHops: 1}
-      none: {port: 9}
-services: {echo: {endpoints: [%q]}}
+      none: {port: 8}
+services: {echo: {endpoints: [%q]}, teapot: {endpoints: [%q]}}
 routes:
   any: {hostnames: [a.test], backends: {echo: 1}}
-  inside: {hostnames: [a.test], match: {path: /inside}, access: {allow: [10.0.0.0/8, "2001:db8::/32"]}, backends: {echo: 1}}
+  inside: {hostnames: [a.test], match: {path: /inside, source: [10.0.0.0/8, "2001:db8::/32"]}, backends: {teapot: 1}}
   bytes: {listeners: [bytes, strange], backends: {echo: 1}}
 -- secrets --
 tls/a certificate a.test
@@ -106,40 +103,40 @@ func exchange(t *testing.T, e *golden.Envoy, listener, header string, config *tl
 
 // TestHeaders holds whose address counts, and who is not let in.
 func TestHeaders(t *testing.T) {
-	e := golden.Serve(t, fmt.Sprintf(live, golden.Backend(t, golden.Echo)), kinds...)
+	teapot := golden.Backend(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(418) })
+	e := golden.Serve(t, fmt.Sprintf(live, golden.Backend(t, golden.Echo), teapot), kinds...)
 	secure := e.TLS(t, "a.test")
 	secure.NextProtos = []string{"http/1.1"}
 	const unspoiled = "itself" // the peer: the test, or the address that Envoy writes in place of loopback
 	rows := []struct {
 		what, listener, header string
 		config                 *tls.Config
-		status                 int // 0: closed
+		status                 int // 418 for clients of 10.0.0.0/8 and 2001:db8::/32; 0: closed
 		client                 string
 	}{
-		{"version 1", "plain", fromInside, nil, 200, "10.1.1.1"},
-		{"version 1, IPv6", "plain", "PROXY TCP6 2001:db8::1 2001:db8:1::1 50000 443\r\n", nil, 200, "2001:db8::1"},
-		{"version 1, outside", "plain", "PROXY TCP4 192.0.2.9 203.0.113.1 50000 443\r\n", nil, 403, "192.0.2.9"},
-		{"version 1, no client", "plain", "PROXY UNKNOWN\r\n", nil, 403, unspoiled},
-		{"version 2", "plain", v2("10.1.1.1:50000"), nil, 200, "10.1.1.1"},
-		{"version 2, IPv6", "plain", v2("[2001:db8::1]:50000"), nil, 200, "2001:db8::1"},
-		{"version 2, no client", "plain", local, nil, 403, unspoiled},
+		{"version 1", "plain", fromInside, nil, 418, "10.1.1.1"},
+		{"version 1, IPv6", "plain", "PROXY TCP6 2001:db8::1 2001:db8:1::1 50000 443\r\n", nil, 418, "2001:db8::1"},
+		{"version 1, outside", "plain", "PROXY TCP4 192.0.2.9 203.0.113.1 50000 443\r\n", nil, 200, "192.0.2.9"},
+		{"version 1, no client", "plain", "PROXY UNKNOWN\r\n", nil, 200, unspoiled},
+		{"version 2", "plain", v2("10.1.1.1:50000"), nil, 418, "10.1.1.1"},
+		{"version 2, IPv6", "plain", v2("[2001:db8::1]:50000"), nil, 418, "2001:db8::1"},
+		{"version 2, no client", "plain", local, nil, 200, unspoiled},
 		{"no header", "plain", "", nil, 0, ""},
 		{"garbage", "plain", "PROXY TCP4 nobody nowhere 1 2\r\n", nil, 0, ""},
 		{"a cut off name", "plain", "PROX", nil, 0, ""},
 		{"version 3", "plain", signature + "\x31\x11\x00\x00", nil, 0, ""},
 		{"a line without an end", "plain", "PROXY TCP4 " + strings.Repeat("1", 200), nil, 0, ""},
 		{"two headers", "plain", fromInside + fromInside, nil, 0, ""},
-		{"in front of TLS", "tls", fromInside, secure, 200, "10.1.1.1"},
-		{"version 2 in front of TLS", "tls", v2("192.0.2.9:50000"), secure, 403, "192.0.2.9"},
+		{"in front of TLS", "tls", fromInside, secure, 418, "10.1.1.1"},
+		{"version 2 in front of TLS", "tls", v2("192.0.2.9:50000"), secure, 200, "192.0.2.9"},
 		{"TLS without a header", "tls", "", secure, 0, ""},
 		{"TLS from a stranger", "named", fromInside, secure, 0, ""},
 		{"a stranger who claims to be a proxy", "named", "PROXY TCP4 192.0.2.9 203.0.113.1 50000 443\r\n", secure, 0, ""},
-		{"a proxy with a header", "optional", fromInside, nil, 200, "10.1.1.1"},
-		{"a proxy without one", "optional", "", nil, 403, unspoiled},
+		{"a proxy with a header", "optional", fromInside, nil, 418, "10.1.1.1"},
+		{"a proxy without one", "optional", "", nil, 200, unspoiled},
 		{"a stranger with a header", "elsewhere", fromInside, nil, 0, ""},
 		{"a stranger without one", "elsewhere", "", nil, 0, ""},
-		{"before proxies of HTTP", "hops", "PROXY TCP4 192.0.2.9 203.0.113.1 50000 443\r\n", nil, 200, "10.2.2.2,192.0.2.9"},
-		{"nobody asks for a header", "none", "", nil, 403, unspoiled},
+		{"nobody asks for a header", "none", "", nil, 200, unspoiled},
 	}
 	for _, r := range rows {
 		status, client := exchange(t, e, r.listener, r.header, r.config)
@@ -176,7 +173,7 @@ func TestConnectionsOfTCP(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	e := golden.Serve(t, fmt.Sprintf(live, l.Addr().String()), kinds...)
+	e := golden.Serve(t, fmt.Sprintf(live, l.Addr().String(), l.Addr().String()), kinds...)
 	for _, r := range []struct{ listener, header, want string }{
 		{"bytes", fromInside, "220 ready"},
 		{"bytes", "HELO a.test\r\n", ""},

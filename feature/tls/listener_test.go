@@ -197,6 +197,30 @@ func TestRoutesByPeer(t *testing.T) {
 	}
 }
 
+const revoking = `
+gateways:
+  edge:
+    listeners:
+      https: {port: 1, protocol: HTTPS, certificates: [{secret: tls/a}], tls: {clientCertificates: {ca: {file: ca.pem}}}}
+services: {echo: {endpoints: [%q]}}
+routes: {any: {hostnames: [a.test], backends: {echo: 1}}}
+-- secrets --
+tls/a certificate a.test
+-- ca.pem --
+%s`
+
+func TestRevokedCertificates(t *testing.T) {
+	ca := golden.NewAuthority(t, "ca")
+	good, bad := ca.Issue(t, "spiffe://mesh/good"), ca.Issue(t, "spiffe://mesh/bad")
+	e := golden.Serve(t, fmt.Sprintf(revoking, golden.Backend(t, golden.Echo), string(ca.PEM())+string(ca.Revoke(t, bad))), kinds...)
+	if got, err := ask(t, e, "https", showing(t, e.TLS(t, "a.test"), good), "/"); err != nil || got.Status != 200 {
+		t.Errorf("a good certificate: got %d, %v, want 200", got.Status, err)
+	}
+	if got, err := ask(t, e, "https", showing(t, e.TLS(t, "a.test"), bad), "/"); err == nil {
+		t.Errorf("a revoked certificate: got %d, want it refused", got.Status)
+	}
+}
+
 // TestSessionsAreNotTakenUpAgain holds that every connection shows its certificate anew.
 func TestSessionsAreNotTakenUpAgain(t *testing.T) {
 	e := serveClients(t)

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/legation/legation/feature/golden"
 )
@@ -20,14 +19,13 @@ import (
 type backend struct {
 	*httptest.Server
 	mu       sync.Mutex
-	versions []uint16    // of TLS, of each request
-	checked  chan string // who has asked for /healthz
+	versions []uint16 // of TLS, of each request
 }
 
 // newBackend has an address; it answers once it is given a certificate.
 func newBackend(t *testing.T) *backend {
 	t.Helper()
-	b := &backend{checked: make(chan string, 1)}
+	b := new(backend)
 	b.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		peer := "nobody"
 		if len(r.TLS.PeerCertificates) > 0 {
@@ -36,12 +34,6 @@ func newBackend(t *testing.T) *backend {
 		b.mu.Lock()
 		b.versions = append(b.versions, r.TLS.Version)
 		b.mu.Unlock()
-		if r.URL.Path == "/healthz" {
-			select {
-			case b.checked <- peer:
-			default:
-			}
-		}
 		fmt.Fprintf(w, "%s %s from %s for %q", r.Proto, r.URL.Path, peer, r.TLS.ServerName)
 	}))
 	b.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -64,8 +56,7 @@ gateways: {edge: {listeners: {http: {port: 1}, bytes: {port: 2, protocol: TCP}}}
 services:
   good: {endpoints: [GOOD], tls: {hostname: api.internal, ca: {secret: mesh/ca}}}
   file: {endpoints: [FILE], tls: {hostname: API.internal, ca: {file: certs/ca.pem}}}
-  h2: {endpoints: [GOOD], protocol: http2, tls: {hostname: api.internal, ca: {secret: mesh/ca}, minVersion: "1.3"}}
-  auto: {endpoints: [GOOD], protocol: auto, tls: {hostname: api.internal, ca: {secret: mesh/ca}}}
+  newest: {endpoints: [GOOD], tls: {hostname: api.internal, ca: {secret: mesh/ca}, minVersion: "1.3"}}
   below: {endpoints: [GOOD], tls: {hostname: x.wild.internal, ca: {secret: mesh/ca}}}
   deeper: {endpoints: [GOOD], tls: {hostname: x.y.wild.internal, ca: {secret: mesh/ca}}}
   name: {endpoints: [GOOD], tls: {hostname: other.internal, ca: {secret: mesh/ca}}}
@@ -82,11 +73,9 @@ services:
   too-old: {endpoints: [OLD], tls: {hostname: api.internal, ca: {secret: mesh/ca}, minVersion: "1.3"}}
   plain: {endpoints: [PLAIN], tls: {hostname: api.internal, ca: {secret: mesh/ca}}}
   forgotten: {endpoints: [GOOD]}
-  checked: {endpoints: [MUTUAL], tls: {hostname: api.internal, ca: {secret: mesh/ca}, certificate: {secret: mesh/edge}}, healthCheck: {path: /healthz, interval: 100ms}}
 routes:
   bytes: {listeners: [bytes], backends: {good: 1}}
   forgotten: {hostnames: [forgotten.test], backends: {forgotten: 1}}
-  checked: {hostnames: [checked.test], backends: {checked: 1}}
 `
 
 const upstreamSecrets = `
@@ -106,8 +95,7 @@ func TestServices(t *testing.T) {
 	rows := []struct{ service, want string }{ // "" for 503
 		{"good", `HTTP/1.1 / from nobody for "api.internal"`},
 		{"file", `HTTP/1.1 / from nobody for "api.internal"`},
-		{"h2", `HTTP/2.0 / from nobody for "api.internal"`},
-		{"auto", `HTTP/2.0 / from nobody for "api.internal"`},
+		{"newest", `HTTP/1.1 / from nobody for "api.internal"`},
 		{"below", `HTTP/1.1 / from nobody for "x.wild.internal"`},
 		{"deeper", ""},
 		{"name", ""},
@@ -147,14 +135,6 @@ func TestServices(t *testing.T) {
 	}
 	if got := e.AskAt(t, "http", "GET", "forgotten.test", "/"); got.Status == 200 {
 		t.Errorf("plain text to a server of TLS: got %d %q", got.Status, got.Body)
-	}
-	select {
-	case peer := <-mutual.checked:
-		if peer != "edge.internal" {
-			t.Errorf("the health check came from %s, want edge.internal", peer)
-		}
-	case <-time.After(20 * time.Second):
-		t.Error("no health check came over TLS")
 	}
 	if got := good.versions[0]; got != tls.VersionTLS13 {
 		t.Errorf("the service was spoken to in version %x, want TLS 1.3", got)

@@ -9,14 +9,11 @@ import (
 	"testing"
 
 	"github.com/legation/legation/feature/golden"
-	"github.com/legation/legation/feature/healthcheck"
-	"github.com/legation/legation/feature/protocol"
-	"github.com/legation/legation/feature/ratelimit"
 	feature "github.com/legation/legation/feature/tls"
 	"github.com/legation/legation/policy"
 )
 
-var kinds = []*policy.Kind{feature.ListenerKind, feature.ServiceKind, protocol.Kind, healthcheck.Kind, ratelimit.Kind}
+var kinds = []*policy.Kind{feature.ListenerKind, feature.ServiceKind}
 
 func TestGolden(t *testing.T) { golden.Run(t, "testdata", kinds...) }
 

@@ -1,4 +1,4 @@
-package tls_test
+package feature_test
 
 import (
 	"crypto/tls"
@@ -7,14 +7,12 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/legation/legation/feature"
 	"github.com/legation/legation/feature/golden"
-	"github.com/legation/legation/feature/ratelimit"
 	"github.com/legation/legation/policy"
-	companion "github.com/legation/legation/ratelimit"
-	"google.golang.org/grpc"
 )
 
-const limited = `
+const peerPolicy = `
 gateways:
   edge:
     listeners:
@@ -25,21 +23,26 @@ routes:
   each: {hostnames: [a.test], rateLimit: {rate: 2/day, by: {header: x-legation-peer}}, backends: {echo: 1}}
 `
 
-// TestLimitsByPeer counts by the certificate, whatever a client says of itself.
-func TestLimitsByPeer(t *testing.T) {
-	secrets := golden.NewSecrets(t, "tls/a certificate a.test\nmesh/ca authority\nmesh/one certificate spiffe://mesh/one by mesh/ca\nmesh/two certificate spiffe://mesh/two by mesh/ca")
+const peerSecrets = `
+tls/a certificate a.test
+mesh/ca authority
+mesh/one certificate spiffe://mesh/one by mesh/ca
+mesh/two certificate spiffe://mesh/two by mesh/ca
+`
+
+// TestLimitsByCertificate counts by who a client is, whatever it says of itself.
+func TestLimitsByCertificate(t *testing.T) {
+	secrets := golden.NewSecrets(t, peerSecrets)
 	port := golden.FreePort(t)
-	text := fmt.Sprintf(limited, port, golden.Backend(t, golden.Echo))
-	m, problems := policy.New(kinds...).WithSecrets(secrets).Load(policy.Files{"policy.yaml": []byte(text)})
+	text := fmt.Sprintf(peerPolicy, port, golden.Backend(t, golden.Echo))
+	m, problems := feature.Language().WithSecrets(secrets).Load(policy.Files{"policy.yaml": []byte(text)})
 	if err := problems.Err(); err != nil {
 		t.Fatal(err)
 	}
-	limits := companion.New(companion.Options{})
-	t.Cleanup(func() { limits.Close() })
-	limits.Load(ratelimit.Limits(m))
-	golden.Start(t, m, kinds, serveLimits(t, limits))
+	_, address := companions(t, m)
+	golden.Start(t, m, feature.All(), address)
 
-	client := func(certificate string) *http.Client {
+	caller := func(certificate string) *http.Client {
 		config := &tls.Config{
 			ServerName: "a.test", RootCAs: secrets.Authority(t, "").Pool(), NextProtos: []string{"h2"},
 			Certificates: []tls.Certificate{secrets.Certificate(t, certificate).TLS(t)},
@@ -51,11 +54,11 @@ func TestLimitsByPeer(t *testing.T) {
 		return &http.Client{Transport: transport}
 	}
 	get := func(c *http.Client, path, pretend string) int {
-		req, err := http.NewRequestWithContext(t.Context(), "GET", "https://a.test"+path, nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://a.test"+path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Header.Set("x-legation-peer", pretend)
+		req.Header.Set("X-Legation-Peer", pretend)
 		resp, err := c.Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -63,16 +66,8 @@ func TestLimitsByPeer(t *testing.T) {
 		resp.Body.Close()
 		return resp.StatusCode
 	}
-	one, two := client("mesh/one"), client("mesh/two")
-	ready := false
-	for range 200 { // until Envoy has reached the companion
-		if ready = get(one, "/ready", "") == 200; ready {
-			break
-		}
-	}
-	if !ready {
-		t.Fatal("the companion does not answer")
-	}
+	one, two := caller("mesh/one"), caller("mesh/two")
+	waitUntilCounted(t, func() bool { return get(one, "/ready", "") == http.StatusOK })
 	for i, want := range []int{200, 200, 429, 429} {
 		pretend := fmt.Sprintf("spiffe://mesh/%d", i)
 		if got := get(one, "/", pretend); got != want {
@@ -84,15 +79,13 @@ func TestLimitsByPeer(t *testing.T) {
 	}
 }
 
-func serveLimits(t *testing.T, limits *companion.Service) string {
+// waitUntilCounted asks until Envoy has reached the companion.
+func waitUntilCounted(t *testing.T, counted func() bool) {
 	t.Helper()
-	server := grpc.NewServer(companion.AnyText(), grpc.MaxRecvMsgSize(1<<20))
-	limits.Register(server)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 200 {
+		if counted() {
+			return
+		}
 	}
-	go server.Serve(l)
-	t.Cleanup(server.Stop)
-	return l.Addr().String()
+	t.Fatal("the companion does not answer")
 }
