@@ -127,6 +127,10 @@ func (s inliner) manager(m *hcmv3.HttpConnectionManager) error {
 		inline.RouteConfigurationName = ""
 		list.ScopedRouteConfigurations = append(list.ScopedRouteConfigurations, inline)
 	}
+	if len(list.ScopedRouteConfigurations) == 0 { // Envoy takes no empty list
+		m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{Name: scoped.Name}}
+		return nil
+	}
 	scoped.RdsConfigSource = nil
 	scoped.ConfigSpecifier = &hcmv3.ScopedRoutes_ScopedRouteConfigurationsList{ScopedRouteConfigurationsList: list}
 	return nil

@@ -54,13 +54,16 @@ func Validate(ctx context.Context, envoyPath string, b *bootstrapv3.Bootstrap) e
 // logPrefix is "[2026-11-21 12:00:00.000][123][critical][main] [source/server/server.cc:456] ".
 var logPrefix = regexp.MustCompile(`^\[[^\]]*\](\[[^\]]*\])+ (\[source/[^\]]*\] )?`)
 
-// words is what Envoy said, without times, threads and our temporary file; each sentence once.
+// dump is a message that Envoy shows whole, hundreds of lines, before or behind what is wrong with it.
+var dump = regexp.MustCompile(`(?ms)goo\.gle/debug\w*.*?(^: |\z)`)
+
+// words is what Envoy said, without times, threads, dumps and our temporary file; each sentence once.
 func words(said, path string, refused *exec.ExitError) string {
 	var lines []string
 	seen := make(map[string]bool)
-	for line := range strings.Lines(said) {
+	for line := range strings.Lines(dump.ReplaceAllString(said, "")) {
 		line = logPrefix.ReplaceAllString(strings.TrimSpace(line), "")
-		line = strings.TrimPrefix(line, "error initializing configuration '"+path+"': ")
+		line = strings.TrimSuffix(strings.TrimPrefix(line, "error initializing configuration '"+path+"': "), ":")
 		if line == "" || seen[line] {
 			continue
 		}

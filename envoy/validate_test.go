@@ -9,6 +9,8 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/legation/legation/envoy"
+	"github.com/legation/legation/policy"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 func brokenSocket() *corev3.TransportSocket { return &corev3.TransportSocket{Name: "no.such.socket"} }
@@ -25,6 +27,29 @@ func TestValidateTellsEnvoysWords(t *testing.T) {
 		t.Errorf("a bad bootstrap: %v", err)
 	}
 	t.Log(err)
+	b = emptyBootstrap("edge")
+	b.StaticResources.Clusters[0].ConnectTimeout = durationpb.New(0) // of a message that Envoy then shows whole
+	if err = envoy.Validate(t.Context(), binary, b); err == nil || strings.Contains(err.Error(), "goo.gle/") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("a bad cluster: %v, want what is wrong alone", err)
+	}
+	t.Log(err)
+}
+
+// A listener with tables per host that has no host yet is good, and served; Envoy takes no empty list of them.
+func TestNoHostsYet(t *testing.T) {
+	l := httpListener("http")
+	l.PerHost = true
+	resources, err := envoy.Translate(modelOf([]*policy.Listener{l}), testKinds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := envoy.Static(resources["edge"], envoy.BootstrapOptions{Group: "edge"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := envoy.Validate(t.Context(), realEnvoy(t), b); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestBootstrapIsTaken(t *testing.T) {

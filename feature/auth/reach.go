@@ -50,6 +50,10 @@ func (s *Setting) warnReach(c *policy.Check) {
 				}
 			}
 		})
+		all.silent(r, host, func(o *policy.BoundRoute) {
+			warn(c, o, "the route %q takes some of the requests of the route %q, and says nothing of auth: anyone may call it", o.Name, r.Name).
+				Hintf("write auth in %q too, or auth: none to have it so", o.Name)
+		})
 	}
 }
 
@@ -80,6 +84,8 @@ func lenient(r *policy.BoundRoute) bool {
 type index struct {
 	routes   map[spot][]*policy.BoundRoute // in order of precedence, as all here
 	patterns map[spot][]*policy.BoundRoute // by template or regex, at the spot of their host
+	below    map[spot][]*policy.BoundRoute // without a word of auth, at or below a path that some route protects
+	order    map[*policy.BoundRoute]int
 	compiled map[policy.PathMatch]*regexp.Regexp
 	pairs    int
 }
@@ -95,16 +101,21 @@ func newIndex(m *policy.Model) *index {
 	all := &index{
 		routes:   map[spot][]*policy.BoundRoute{},
 		patterns: map[spot][]*policy.BoundRoute{},
+		below:    map[spot][]*policy.BoundRoute{},
+		order:    map[*policy.BoundRoute]int{},
 		compiled: map[policy.PathMatch]*regexp.Regexp{},
 	}
+	protected := map[spot]bool{}
 	for _, g := range m.Gateways {
-		for _, r := range g.Routes {
+		for i, r := range g.Routes {
 			if r.Layer4 {
 				continue
 			}
+			all.order[r] = i
 			for _, host := range r.Hostnames {
 				at := spot{g, host, folded(r.Match.Path)}
 				all.routes[at] = append(all.routes[at], r)
+				protected[at] = protected[at] || !open(r)
 				if isPattern(r.Match.Path) {
 					at.path = policy.PathMatch{}
 					all.patterns[at] = append(all.patterns[at], r)
@@ -112,7 +123,54 @@ func newIndex(m *policy.Model) *index {
 			}
 		}
 	}
+	for r := range all.order {
+		if open(r) && !r.Settings.Has(Kind.Key) {
+			all.putBelow(r, protected)
+		}
+	}
+	for _, routes := range all.below {
+		slices.SortFunc(routes, func(a, b *policy.BoundRoute) int { return cmp.Compare(all.order[a], all.order[b]) })
+	}
 	return all
+}
+
+// putBelow notes a route that says nothing of auth under the protected paths that cover its own.
+func (x *index) putBelow(r *policy.BoundRoute, protected map[spot]bool) {
+	covering := append(above(r.Match.Path), root)
+	for _, host := range r.Hostnames {
+		for i, path := range covering {
+			at := spot{r.Gateway, host, folded(path)}
+			if protected[at] && !slices.Contains(covering[:i], path) {
+				x.below[at] = append(x.below[at], r)
+			}
+		}
+	}
+}
+
+// silent yields the routes of a host that answer some of r's requests, and say nothing of auth. Who divides one path by
+// methods sees both at once, and means it.
+func (x *index) silent(r *policy.BoundRoute, host string, yield func(*policy.BoundRoute)) {
+	beside := x.below[spot{r.Gateway, host, folded(r.Match.Path)}]
+	for _, o := range beside[:min(len(beside), maxBeside)] {
+		if x.pairs++; x.pairs > maxPairs {
+			return
+		}
+		divided := o.Match.Path == r.Match.Path && len(o.Match.Methods) > 0
+		if x.order[o] < x.order[r] && r.Meets(o) && cased(r.Match.Path, o.Match.Path) && !apart(o, r) && !divided {
+			yield(o)
+		}
+	}
+}
+
+// cased tells whether the case of their letters lets the path of outer cover some of inner's, as it does without it.
+func cased(outer, inner policy.PathMatch) bool {
+	return outer.IgnoreCase || inner.IgnoreCase || isPattern(inner) || isPattern(outer) || strings.HasPrefix(inner.Value, outer.Value)
+}
+
+// apart tells whether no request has a method of both routes.
+func apart(a, b *policy.BoundRoute) bool {
+	x, y := a.Match.Methods, b.Match.Methods
+	return len(x) > 0 && len(y) > 0 && !slices.ContainsFunc(x, func(m string) bool { return slices.Contains(y, m) })
 }
 
 // isPattern tells whether a path is matched by more than comparing it with a text.
@@ -144,9 +202,7 @@ func (x *index) around(r *policy.BoundRoute, host string, yield func(*policy.Bou
 		}
 	}
 	path := r.Match.Path
-	sameCase := func(o policy.PathMatch) bool {
-		return o.IgnoreCase || path.IgnoreCase || isPattern(path) || strings.HasPrefix(path.Value, o.Value)
-	}
+	sameCase := func(o policy.PathMatch) bool { return cased(o, path) }
 	for _, p := range above(path) {
 		at(x.routes, folded(p), sameCase)
 	}
