@@ -1,8 +1,10 @@
 package xds
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -78,7 +80,8 @@ func TestEachStageWaitsForTheAcknowledgement(t *testing.T) {
 
 func TestStageTimeoutGoesOnWithoutTheAcknowledgement(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		p := start(t, Options{StageTimeout: 5 * time.Second})
+		log := &bytes.Buffer{}
+		p := start(t, Options{StageTimeout: 5 * time.Second, Log: slog.New(slog.NewTextHandler(log, nil))})
 		p.Publish(usual(t, "1"))
 		d := p.envoy(t, Delta, "d")
 		d.askUsual()
@@ -90,6 +93,9 @@ func TestStageTimeoutGoesOnWithoutTheAcknowledgement(t *testing.T) {
 		<-pub.Done()
 		if got := pub.Outcome().Groups["edge"]; got != (Tally{Connected: 1, Late: 1}) || time.Since(began) != 5*time.Second {
 			t.Errorf("outcome %+v after %v, want one late after 5 s", got, time.Since(began))
+		}
+		if told := log.String(); !strings.Contains(told, `msg="envoy does not acknowledge its configuration" node=d group=edge type=cluster for=5s`) {
+			t.Errorf("the log tells nothing of it:\n%s", told)
 		}
 		want(t, d.got(), "route +r")
 		time.Sleep(5 * time.Second)
