@@ -94,6 +94,7 @@ func TestStageTimeoutGoesOnWithoutTheAcknowledgement(t *testing.T) {
 		if got := pub.Outcome().Groups["edge"]; got != (Tally{Connected: 1, Late: 1}) || time.Since(began) != 5*time.Second {
 			t.Errorf("outcome %+v after %v, want one late after 5 s", got, time.Since(began))
 		}
+		synctest.Wait()
 		if told := log.String(); !strings.Contains(told, `msg="envoy does not acknowledge its configuration" node=d group=edge type=cluster for=5s`) {
 			t.Errorf("the log tells nothing of it:\n%s", told)
 		}
