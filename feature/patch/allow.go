@@ -25,8 +25,8 @@ type field struct {
 	needs    bool          // the field is a detail of what that key makes
 	least    uint64        // bounds of a number; 0 for none
 	most     uint64        //
-	shortest time.Duration // bounds of a time span; 0 for none
-	longest  time.Duration //
+	shortest time.Duration // bounds of a time span
+	longest  time.Duration // 0: a year
 }
 
 // refusal is why a field, and all that is below it, may not be written, and what to do.

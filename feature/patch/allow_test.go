@@ -67,7 +67,6 @@ var named = []string{
 	"envoy.config.route.v3.RouteAction.cluster_not_found_response_code",
 	"envoy.config.cluster.v3.Cluster.track_cluster_stats",
 	"envoy.type.v3.HttpStatus.code",
-	"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.ProxyStatusConfig.set_recommended_response_code",
 }
 
 // TestNothingAllowedReachesElsewhere walks everything that a patch may hold: there must be no packed message, no other

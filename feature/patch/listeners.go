@@ -22,6 +22,9 @@ const (
 	chains   = "it says which filters connections go through"
 )
 
+// mostSilence is Linux's bound of TCP's probes, in seconds; an Envoy that can't set them does not listen.
+const mostSilence = 1<<15 - 1
+
 // ofListeners is what may be written in a listener. Whoever owns it owns auth as well; what is refused would give up what
 // docs/security.md promises, by mistake more likely than not.
 var ofListeners = []*message{ofPorts, ofManagers, ofProxies}
@@ -38,7 +41,9 @@ var ofPorts = &message{
 		{path: "per_connection_buffer_high_watermark_timeout"},
 		{path: "per_connection_buffer_limit_bytes", least: 4 << 10, most: 1 << 20},
 		{path: "tcp_backlog_size", most: 1<<31 - 1},
-		{path: "tcp_keepalive"},
+		{path: "tcp_keepalive.keepalive_interval", least: 1, most: mostSilence},
+		{path: "tcp_keepalive.keepalive_probes", least: 1, most: 127},
+		{path: "tcp_keepalive.keepalive_time", least: 1, most: mostSilence},
 	},
 	refused: []refusal{
 		{"name", "routes know the listener by it", ""},
@@ -84,7 +89,11 @@ var ofManagers = &message{
 		{path: "drain_timeout_jitter"},
 		{path: "http1_safe_max_connection_duration"},
 		{path: "http2_protocol_options.max_concurrent_streams", least: 1, most: 1000},
-		{path: "proxy_status_config"},
+		{path: "proxy_status_config.literal_proxy_name"},
+		{path: "proxy_status_config.remove_connection_termination_details"},
+		{path: "proxy_status_config.remove_details"},
+		{path: "proxy_status_config.remove_response_flags"},
+		{path: "proxy_status_config.use_node_id"},
 		{path: "record_route_resolution_stats"},
 		{path: "request_headers_timeout", shortest: 100 * time.Millisecond, longest: time.Minute},
 		{path: "request_timeout", shortest: time.Second, longest: time.Hour},
@@ -120,6 +129,7 @@ var ofManagers = &message{
 		{"preserve_external_request_id", "clients could choose what requests are traced and sampled by", ""},
 		{"request_id_extension", "clients could choose what requests are traced and sampled by", "write tracing"},
 		{"local_reply_config", "a refusal could look like an answer", ""},
+		{"proxy_status_config.set_recommended_response_code", "auth and limits answer with statuses of their own", ""},
 		{"upgrade_configs", "behind an upgrade no request is looked at any more", "write upgrades: [websocket] in the route"},
 		{"server_name", "nobody needs to know what runs here", ""},
 		{"server_header_transformation", "nobody needs to know what runs here", ""},

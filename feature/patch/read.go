@@ -1,6 +1,7 @@
 package patch
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -103,7 +104,7 @@ func (r *reader) message(n *policy.Node, into protoreflect.Message, path, at str
 	}
 	seen := make(map[protoreflect.FieldNumber]bool)
 	for i, key := range n.Keys {
-		if key.Text == typeKey && path == "" {
+		if key.Text == typeKey && path == "" && r.of.whole() {
 			continue // of a filter: it has told the message
 		}
 		f := fieldOf(d, key.Text)
@@ -199,14 +200,18 @@ func (r *reader) value(n *policy.Node, f protoreflect.FieldDescriptor, fresh pro
 	return fresh, true
 }
 
+// year is longer than anybody wants to wait, and shorter than what Envoy counts in.
+const year = 365 * 24 * time.Hour
+
 func (r *reader) span(n *policy.Node, path string) (v protoreflect.Value, ok bool) {
 	var span policy.Duration
 	if !r.decode(n, &span) {
 		return v, false
 	}
 	bounds := r.of.allowedAt(path)
-	if got := time.Duration(span); bounds.longest > 0 && (got < bounds.shortest || got > bounds.longest) {
-		r.fail(n, "want a time span from %s to %s, got %s", bounds.shortest, bounds.longest, span)
+	longest := cmp.Or(bounds.longest, year)
+	if got := time.Duration(span); got < bounds.shortest || got > longest {
+		r.fail(n, "want a time span from %s to %s, got %s", bounds.shortest, longest, span)
 		return v, false
 	}
 	return protoreflect.ValueOfMessage(durationpb.New(time.Duration(span)).ProtoReflect()), true
