@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	concurrencyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/adaptive_concurrency/v3"
 	admissionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/admission_control/v3"
@@ -76,7 +77,9 @@ var ofFilters = []*message{
 		{path: "rate_limited_as_resource_exhausted"},
 		{path: "stat_prefix"},
 		{path: "status"},
-		{path: "token_bucket"},
+		{path: "token_bucket.fill_interval", shortest: 50 * time.Millisecond, longest: 24 * time.Hour}, // Envoy's own least
+		{path: "token_bucket.max_tokens"},
+		{path: "token_bucket.tokens_per_fill"},
 	}},
 }
 

@@ -49,7 +49,7 @@ gateways:
               typedConfig:
                 "@type": type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit
                 statPrefix: added
-                tokenBucket: {maxTokens: 2, fillInterval: 3600s}
+                tokenBucket: {maxTokens: 2, fillInterval: 24h}
                 filterEnabled: {defaultValue: {numerator: 100}}
                 filterEnforced: {defaultValue: {numerator: 100}}
             - name: cdn
