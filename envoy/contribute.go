@@ -14,7 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// Phase is where in the chain a filter stands. Filters of one phase stand in order of their names.
+// Phase is where in the chain a filter stands. Filters of one phase stand by their Order, then by their names.
 type Phase uint8
 
 // The phases, in the order that a request goes through them. The router comes after all.
@@ -31,6 +31,7 @@ const (
 type Filter struct {
 	Name    string // unique in the chain, "legation.cors"
 	Phase   Phase
+	Order   int // within the phase; 0 but where it counts
 	Config  proto.Message
 	Enabled bool // acts on all routes that do not switch it off; else only on those that configure it
 }

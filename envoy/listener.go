@@ -52,6 +52,7 @@ func (t *translation) listener(c ListenerContext, filters []Filter, used service
 		// After those of the settings: one of them may take away what a proxy has put before the TLS.
 		out.ListenerFilters = append(out.ListenerFilters, tlsInspector())
 	}
+	t.patch(out, l.Settings)
 	return out
 }
 
@@ -139,6 +140,7 @@ func (t *translation) connectionManager(c ListenerContext, filters []Filter) *hc
 		manager.HttpFilters = append(manager.HttpFilters, httpFilter(f))
 	}
 	manager.HttpFilters = append(manager.HttpFilters, router())
+	t.patch(manager, c.Listener.Settings)
 	return manager
 }
 
@@ -153,7 +155,7 @@ func (t *translation) chain(c ListenerContext) []Filter {
 		all = append(all, z.setting.Filters(c)...)
 	}
 	slices.SortFunc(all, func(a, b Filter) int {
-		return cmp.Or(cmp.Compare(a.Phase, b.Phase), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.Phase, b.Phase), cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name))
 	})
 	for i, f := range all {
 		if slices.ContainsFunc(all[:i], func(g Filter) bool { return f.Name == g.Name }) {

@@ -22,6 +22,7 @@ import (
 	"github.com/legation/legation/feature/mirror"
 	"github.com/legation/legation/feature/outlierdetection"
 	"github.com/legation/legation/feature/overload"
+	"github.com/legation/legation/feature/patch"
 	"github.com/legation/legation/feature/paths"
 	"github.com/legation/legation/feature/protocol"
 	"github.com/legation/legation/feature/proxyprotocol"
@@ -54,6 +55,9 @@ func All() []*policy.Kind {
 		connections.Kind,
 		cors.Kind,
 		directresponse.Kind,
+		patch.ListenerKind,
+		patch.RouteKind,
+		patch.ServiceKind,
 		fault.Kind,
 		grpcweb.Kind,
 		headers.Kind,
