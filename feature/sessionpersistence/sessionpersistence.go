@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 )
 
@@ -102,6 +103,8 @@ func (s *Setting) Check(c *policy.Check) {
 		c.Errorf("", "where is the session kept? want a cookie or a header").Hintf("write sessionPersistence: {cookie: session}")
 	case s.Cookie != nil && s.Header != "":
 		c.Errorf("header", "a session is kept in a cookie or in a header, not in both").Hintf("leave one of them out")
+	case s.Header != "":
+		s.checkHeader(c)
 	}
 	r := c.Route()
 	switch {
@@ -113,5 +116,20 @@ func (s *Setting) Check(c *policy.Check) {
 		c.Warnf("", "sessionPersistence does nothing here: the route has no backend")
 	case s.Strict && r.Settings.Has("retry"):
 		c.Warnf("strict", "a retry goes to another endpoint all the same").Hintf("write retry: off for the route")
+	}
+}
+
+// checkHeader refuses a header that an entry of auth sets: a client's is removed before any route is looked for, and what
+// auth then writes is no endpoint.
+func (s *Setting) checkHeader(c *policy.Check) {
+	for _, entry := range c.Model().Auth {
+		for set, stripper := range policy.Each[envoy.Stripper](entry.Settings) {
+			if slices.Contains(stripper.StripHeaders(), string(s.Header)) {
+				p := c.Errorf("header", "the auth entry %q sets %s, so that a client's never gets as far as the session", entry.Name, s.Header).
+					Hintf("take a name of your own, such as x-session")
+				p.Also = append(p.Also, set.Pos())
+				return
+			}
+		}
 	}
 }

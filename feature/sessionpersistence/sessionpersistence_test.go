@@ -24,7 +24,15 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-func TestGolden(t *testing.T) { golden.Run(t, "testdata", sessionpersistence.Kind, retryKind) }
+func TestGolden(t *testing.T) { golden.Run(t, "testdata", sessionpersistence.Kind, retryKind, tokenKind) }
+
+// token stands for a way to tell who calls: it sets the header of its name.
+type token string
+
+var tokenKind = policy.Define[token]("token", policy.InAuth, "")
+
+func (*token) Check(*policy.Check)      {}
+func (h *token) StripHeaders() []string { return []string{string(*h)} }
 
 // retry stands for the key of that name: one where the endpoint can't be connected to, at another endpoint.
 type retry bool
