@@ -1,6 +1,7 @@
 package feature_test
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -47,8 +48,8 @@ func TestLimitsByCertificate(t *testing.T) {
 			ServerName: "a.test", RootCAs: secrets.Authority(t, "").Pool(), NextProtos: []string{"h2"},
 			Certificates: []tls.Certificate{secrets.Certificate(t, certificate).TLS(t)},
 		}
-		transport := &http.Transport{DialTLS: func(string, string) (net.Conn, error) {
-			return tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), config)
+		transport := &http.Transport{DialTLSContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&tls.Dialer{Config: config}).DialContext(ctx, network, fmt.Sprintf("127.0.0.1:%d", port))
 		}, ForceAttemptHTTP2: true}
 		t.Cleanup(transport.CloseIdleConnections)
 		return &http.Client{Transport: transport}

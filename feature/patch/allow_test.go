@@ -177,7 +177,7 @@ func TestFiltersAreKnownToTheProcess(t *testing.T) {
 		if !strings.HasPrefix(string(name), extensions) {
 			t.Errorf("%s is no filter of HTTP", name)
 		}
-		if _, ok := m.zero.(proto.Message).(checked); !ok {
+		if _, ok := m.zero.(checked); !ok {
 			t.Errorf("%s has no rules", name)
 		}
 	}

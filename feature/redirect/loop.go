@@ -64,7 +64,7 @@ func covers(pattern, host string) bool {
 
 // staysOnPath tells whether the path after the redirect is the route's again, and no route's that goes before it.
 func (s *Setting) staysOnPath(r *policy.BoundRoute, host string) bool {
-	path := r.Match.Path.Value
+	var path string
 	switch {
 	case s.Path != "":
 		path = s.Path

@@ -24,7 +24,9 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-func TestGolden(t *testing.T) { golden.Run(t, "testdata", sessionpersistence.Kind, retryKind, tokenKind) }
+func TestGolden(t *testing.T) {
+	golden.Run(t, "testdata", sessionpersistence.Kind, retryKind, tokenKind)
+}
 
 // token stands for a way to tell who calls: it sets the header of its name.
 type token string

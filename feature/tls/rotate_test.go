@@ -129,8 +129,8 @@ func TestRotation(t *testing.T) {
 	old := secrets.Authority(t, "mesh/clients").Issue(t, "spiffe://mesh/old")
 	get := func(c golden.Certificate) string {
 		config := showing(t, &tls.Config{ServerName: "a.test", RootCAs: secrets.Authority(t, "").Pool()}, c)
-		transport := &http.Transport{DialTLS: func(string, string) (net.Conn, error) {
-			return tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), config)
+		transport := &http.Transport{DialTLSContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&tls.Dialer{Config: config}).DialContext(ctx, network, fmt.Sprintf("127.0.0.1:%d", port))
 		}, DisableKeepAlives: true}
 		resp, err := (&http.Client{Transport: transport}).Get("https://a.test/")
 		if err != nil {
