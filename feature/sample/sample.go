@@ -13,7 +13,7 @@ import (
 var doc string
 
 // Kind is the key sample.
-var Kind = policy.Define[Sample]("sample", policy.InService, doc)
+var Kind = policy.Define[Sample]("sample", policy.InService, doc).ForApp()
 
 // Sample is what stands under sample: true or false.
 type Sample bool
