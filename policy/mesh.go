@@ -72,6 +72,7 @@ func (l *loader) peers(names []*Node, n *Node) []string {
 		l.report(written, "", false, "name at least one gateway or sidecar").Hintf("leave inbound out for an app that nobody may call")
 	}
 	var peers []string
+	seen := make(map[string]bool, len(names))
 	for _, name := range names {
 		switch {
 		case name.Kind != Scalar:
@@ -82,10 +83,11 @@ func (l *loader) peers(names []*Node, n *Node) []string {
 				p.Hint = l.guess(name.Text, slices.Concat(l.namesOf("gateways"), l.namesOf("sidecars")))
 			}
 			l.absent(p, "gateways", name.Text)
-		case slices.Contains(peers, name.Text):
+		case seen[name.Text]:
 			l.report(name, "", false, "%s stands here twice", quote(name.Text))
 		default:
 			peers = append(peers, name.Text)
+			seen[name.Text] = true
 		}
 	}
 	slices.Sort(peers)

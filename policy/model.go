@@ -56,7 +56,7 @@ type Listener struct {
 	RedirectPort uint32
 	// Trusted listeners are those of sidecars: callers may say who somebody is and where a request has come from.
 	Trusted bool
-	// Peers are the gateways and sidecars that may connect, each with a certificate of its name. Only the inbound
+	// Peers are the gateways and sidecars that may connect, each with a certificate of its name; sorted. Only the inbound
 	// listener of a sidecar has any.
 	Peers []string
 }
@@ -96,7 +96,10 @@ func (s *Service) Takes(g *Gateway) bool {
 	if s.Sidecar == nil {
 		return true
 	}
-	return slices.ContainsFunc(s.Sidecar.Listeners, func(l *Listener) bool { return slices.Contains(l.Peers, g.Name) })
+	return slices.ContainsFunc(s.Sidecar.Listeners, func(l *Listener) bool {
+		_, found := slices.BinarySearch(l.Peers, g.Name)
+		return found
+	})
 }
 
 // Endpoint is one address of a service.
