@@ -116,7 +116,7 @@ func (l *loader) sidecarHalves(s *sidecarLayers, doc sidecarDoc) {
 	if doc.Outbound != nil {
 		l.outbound(s, doc.Outbound, n.Get(outboundName))
 	}
-	if doc.App == nil {
+	if doc.App == nil || doc.App.Port == 0 {
 		return
 	}
 	for _, at := range s.gateway.Listeners {
