@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/legation/legation/app"
 	"github.com/legation/legation/envoy/certtest"
 )
 
@@ -50,7 +51,7 @@ func newMesh(t *testing.T, last string) *mesh {
 		ca: certtest.NewAuthority(t, "mesh"), secrets: t.TempDir(), edge: fmt.Sprintf("http://localhost:%d/orders", n[0]),
 		orders: local(n[1]), outside: local(n[2]), payments: local(n[3]),
 	}
-	apps := []string{appOfOrders(t, m.outside), upstream(t, "payments")}
+	apps := []string{appOfOrders(t, m.outside), serveApp(t, app.Echo{Name: "payments"})}
 	if strings.Contains(last, sampled) {
 		free := ports(t, 2)
 		apps = []string{local(free[0]), local(free[1])}
@@ -98,11 +99,7 @@ func appOfOrders(t *testing.T, sidecar string) (address string) {
 	t.Helper()
 	through := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: sidecar})}
 	t.Cleanup(through.CloseIdleConnections)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return serveApp(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		call, err := http.NewRequestWithContext(r.Context(), http.MethodGet, "http://payments/for"+r.URL.Path, nil)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -122,7 +119,19 @@ func appOfOrders(t *testing.T, sidecar string) (address string) {
 		w.Header().Set("X-Orders-For", r.Header.Get("X-Forwarded-For"))
 		w.WriteHeader(answer.StatusCode)
 		_, _ = io.Copy(w, answer.Body)
-	})}
+	}))
+}
+
+// serveApp answers in HTTP/1.1 and in HTTP/2 with prior knowledge.
+func serveApp(t *testing.T, handler http.Handler) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute, Protocols: new(http.Protocols)}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(func() { _ = s.Close() })
 	return l.Addr().String()
@@ -132,31 +141,47 @@ func appOfOrders(t *testing.T, sidecar string) (address string) {
 // nobody but the edge.
 func TestMesh(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t, "")
-	m.start(t)
-	alice := []string{"Authorization", "Bearer " + token(t, "alice")}
-	eventually(t, "the whole way", func() error {
-		_, err := get(m.edge, strings.TrimPrefix(alice[1], "Bearer "))
-		return err
-	})
-	if a := mustRequest(t, "GET", m.edge, "X-User", "mallory"); a.status != http.StatusUnauthorized {
+	for name, last := range map[string]string{"HTTP1": "", "HTTP2": ", protocol: http2"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMesh(t, last)
+			write(t, filepath.Join(m.dir, "open.yaml"), "routes: {open: {hostnames: [localhost], match: {path: /open}, backends: {orders: 1}}}\n")
+			m.start(t)
+			eventually(t, "the whole way", func() error { _, err := get(m.edge, token(t, "alice")); return err })
+			m.handsOn(t)
+		})
+	}
+}
+
+// handsOn sends requests of which nothing is to be believed but the token.
+func (m *mesh) handsOn(t *testing.T) {
+	t.Helper()
+	forged := []string{"X-User", "mallory", "X-Forwarded-For", "6.6.6.6", "X-Forwarded-Proto", "https", "X-Request-Id", "mine"}
+	if a := mustRequest(t, "GET", m.edge, forged...); a.status != http.StatusUnauthorized {
 		t.Errorf("without a token: got %d, want 401", a.status)
 	}
-	forged := append(alice, "X-User", "mallory", "X-Forwarded-For", "6.6.6.6", "X-Request-Id", "mine", "X-Legation-Client", "6.6.6.6")
-	a := mustRequest(t, "GET", m.edge+"/7", forged...)
-	var got heard
-	if err := json.Unmarshal([]byte(a.body), &got); err != nil || a.status != http.StatusOK {
-		t.Fatalf("got %d %s (%v), want 200", a.status, a.body, err)
-	}
-	if got.Service != "payments" || got.Path != "/for/orders/7" {
-		t.Errorf("got the answer of %s for %s, want that of payments for /for/orders/7", got.Service, got.Path)
-	}
-	for name, want := range map[string]string{
-		"x-user": "alice", "x-forwarded-proto": "http", "x-forwarded-for": a.header.Get("X-Orders-For"), "x-request-id": a.header.Get("X-Orders-Id"),
-		"x-envoy-max-retries": "",
+	for _, row := range []struct {
+		url, user string
+		headers   []string
+	}{
+		{strings.Replace(m.edge, "/orders", "/open/7", 1), "", forged},
+		{m.edge + "/7", "alice", append(forged, "Authorization", "Bearer "+token(t, "alice"))},
 	} {
-		if got.Headers[name] != want || strings.Contains(want, "6.6.6.6") || want == "mine" {
-			t.Errorf("payments got %s: %q, want %q as orders did, and nothing of mallory", name, got.Headers[name], want)
+		a := mustRequest(t, "GET", row.url, row.headers...)
+		var got heard
+		if err := json.Unmarshal([]byte(a.body), &got); err != nil || a.status != http.StatusOK {
+			t.Fatalf("%s: got %d %s (%v), want 200", row.url, a.status, a.body, err)
+		}
+		if got.Service != "payments" || !strings.HasPrefix(got.Path, "/for/o") {
+			t.Errorf("got the answer of %s for %s, want that of payments for what orders asked", got.Service, got.Path)
+		}
+		for name, want := range map[string]string{
+			"x-user": row.user, "x-forwarded-proto": "http", "x-forwarded-for": a.header.Get("X-Orders-For"),
+			"x-request-id": a.header.Get("X-Orders-Id"), "x-envoy-max-retries": "",
+		} {
+			if got.Headers[name] != want || strings.Contains(want, "6.6.6.6") || want == "mine" {
+				t.Errorf("%s: payments got %s: %q, want %q as orders did, and nothing of mallory", row.url, name, got.Headers[name], want)
+			}
 		}
 	}
 	// The app may call nobody else.
@@ -298,9 +323,14 @@ func TestMeshRotation(t *testing.T) {
 			}
 			return nil
 		})
+		for range 30 { // by themselves enough for new connections everywhere
+			if _, err := get(m.edge, bearer); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 	good, bad := stop()
-	if len(bad) > 0 || good < 100 {
+	if len(bad) > 0 || good == 0 {
 		t.Errorf("%d requests were answered, and %d not, such as %q", good, len(bad), slices.Compact(bad)[:min(3, len(bad))])
 	}
 	t.Logf("%d requests while the certificates of three Envoys were renewed three times", good)
