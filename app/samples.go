@@ -45,15 +45,19 @@ func (s *samples) sync(ctx context.Context, m *policy.Model) error {
 	return errors.Join(errs...)
 }
 
-// sampled is the samples that a policy asks for, and where.
+// sampled is the samples that a policy asks for, and where: those of a service that has a sidecar are its app.
 func sampled(m *policy.Model) iter.Seq2[Echo, policy.Pos] {
 	return func(yield func(Echo, policy.Pos) bool) {
 		for _, service := range m.Services {
-			if set, ok := policy.Find[*sample.Sample](service.Settings); !ok || !set.Enabled() {
+			if set, ok := policy.Find[*sample.Sample](service.Settings); !ok || !set.Enabled() || service.Sidecar != nil {
 				continue
 			}
+			name := service.Name
+			if service.AppOf != nil {
+				name = service.AppOf.Name
+			}
 			for _, e := range service.Endpoints {
-				if !yield(Echo{Name: service.Name, Address: net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port)))}, e.Pos) {
+				if !yield(Echo{Name: name, Address: net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port)))}, e.Pos) {
 					return
 				}
 			}

@@ -108,3 +108,18 @@ func TestSamplePortTaken(t *testing.T) {
 		t.Errorf("the other sample: answered by %q", got)
 	}
 }
+
+// The sample of a service that has a sidecar is its app: at the endpoints the sidecar listens.
+func TestSampleOfASidecarIsTheApp(t *testing.T) {
+	t.Parallel()
+	m := model(t, sampling("orders=15106")+`sidecars:
+  orders: {app: "127.0.0.1:9001", certificate: mesh/orders, ca: {secret: mesh/ca}, inbound: {port: 15106, peers: [orders]}}
+`)
+	var got []Echo
+	for echo := range sampled(m) {
+		got = append(got, echo)
+	}
+	if want := (Echo{Name: "orders", Address: "127.0.0.1:9001"}); len(got) != 1 || got[0] != want {
+		t.Errorf("got %v, want %v alone", got, want)
+	}
+}

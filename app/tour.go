@@ -31,19 +31,27 @@ func (p *process) tour(m *policy.Model, children []child) {
 		if i < 0 {
 			continue // gone meanwhile
 		}
-		fmt.Fprintf(b, "\nready: gateway %s, its Envoy's admin at http://%s\n", g.Name, children[i].admin)
+		what := "gateway"
+		if g.Sidecar {
+			what = "sidecar"
+		}
+		fmt.Fprintf(b, "\nready: %s %s, its Envoy's admin at http://%s\n", what, g.Name, children[i].admin)
 		for _, l := range g.Listeners {
 			fmt.Fprintf(b, "  listener %s: %s://%s\n", l.Name, strings.ToLower(string(l.Protocol)), at(l))
 		}
 		if len(g.Listeners) == 0 || len(g.Routes) == 0 {
 			continue
 		}
+		all := slices.DeleteFunc(byEase(g.Routes), ofPeers)
+		if len(all) == 0 {
+			continue
+		}
 		b.WriteString("\nTry:\n")
-		shown := first(showable(byEase(g.Routes)), toured)
+		shown := first(showable(slices.Clone(all)), toured)
 		for _, r := range shown {
 			tourRoute(b, m, r)
 		}
-		if more := len(g.Routes) - len(shown); more > 0 {
+		if more := len(all) - len(shown); more > 0 {
 			fmt.Fprintf(b, "  … and %d more routes\n", more)
 		}
 	}
@@ -75,6 +83,11 @@ func tourRoute(b *strings.Builder, m *policy.Model, r *policy.BoundRoute) {
 		fmt.Fprintf(b, "  for i in $(seq %d); do %s; done\n      %s: 429 with Retry-After past %d %s%s\n",
 			atOnce(limit)+1, silent, r.Name, atOnce(limit), window(limit), per(limit))
 	}
+}
+
+// ofPeers tells whether a route is only for the peers of a sidecar, who have certificates.
+func ofPeers(r *policy.BoundRoute) bool {
+	return slices.ContainsFunc(r.Gateway.Listeners, func(l *policy.Listener) bool { return len(l.Peers) > 0 && r.On(l) })
 }
 
 // showable leaves out the routes of which the policy tells no request that meets their conditions.

@@ -51,10 +51,11 @@ func (p clusterPair) assignment() *endpointv3.ClusterLoadAssignment {
 	return cmp.Or(p.endpoints, p.cluster.LoadAssignment)
 }
 
-// cluster makes the cluster of a service once for all gateways, or for this one where its settings ask for that.
+// cluster makes the cluster of a service once for all gateways, or for this one where its settings ask for that or it has
+// a sidecar, which each gateway shows its own certificate to.
 func (t *translation) cluster(gw *policy.Gateway, s *policy.Service) clusterPair {
 	c := ServiceContext{Model: t.model, Service: s}
-	if differs(s) {
+	if s.Sidecar != nil || differs(s) {
 		c.Gateway = gw
 	} else if p, ok := t.clusters[s.Name]; ok {
 		return p
@@ -76,6 +77,9 @@ func (t *translation) cluster(gw *policy.Gateway, s *policy.Service) clusterPair
 		if m := k.Upstream(c); m != nil {
 			overlay(upstream, m)
 		}
+	}
+	if s.Sidecar != nil {
+		t.secure(c, p.cluster, upstream)
 	}
 	fillUpstream(upstream)
 	t.patch(upstream, s.Settings)

@@ -50,11 +50,11 @@ type RouteContext struct {
 }
 
 // ServiceContext is what a service's contributors see. A cluster is made once for all gateways unless one of its
-// settings is a [PerGateway]: then once for each.
+// settings is a [PerGateway] or the service has a sidecar: then once for each.
 type ServiceContext struct {
 	Model   *policy.Model
 	Service *policy.Service
-	Gateway *policy.Gateway // nil but for a service that has a [PerGateway] setting
+	Gateway *policy.Gateway // nil but for a service whose cluster is made for each gateway
 }
 
 // FilterContributor is a kind of setting with filters of its own. It is asked once for each listener, on the zero

@@ -17,7 +17,7 @@ var forever = durationpb.New(0)
 // connectionManager is the HTTP half of a listener, before settings, filters and the headers that it removes. Where it
 // differs from Envoy's defaults, those let a request through that a backend may read as another one than auth has seen.
 func connectionManager(l *policy.Listener) *hcmv3.HttpConnectionManager {
-	return &hcmv3.HttpConnectionManager{
+	manager := &hcmv3.HttpConnectionManager{
 		StatPrefix:                l.Name,
 		RouteSpecifier:            rds(l.Name),
 		CommonHttpProtocolOptions: commonHTTP(),
@@ -47,6 +47,13 @@ func connectionManager(l *policy.Listener) *hcmv3.HttpConnectionManager {
 		RequestTimeout:        durationpb.New(5 * time.Minute),
 		StreamIdleTimeout:     durationpb.New(5 * time.Minute),
 	}
+	if l.Trusted {
+		// Who the client is has been settled where it came in: the last address of x-forwarded-for, and the peer where
+		// there is none. Nothing is added to it, and the request ID is kept.
+		manager.UseRemoteAddress = wrapperspb.Bool(false)
+		manager.ForwardClientCertDetails = hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY
+	}
+	return manager
 }
 
 func commonHTTP() *corev3.HttpProtocolOptions {

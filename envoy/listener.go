@@ -129,6 +129,9 @@ func (t *translation) connectionManager(c ListenerContext, filters []Filter) *hc
 		}
 	}
 	early := earlyMutations(t.strip, manager.XffNumTrustedHops > 0)
+	if c.Listener.Trusted {
+		early = trustedMutations()
+	}
 	if scoped(c.Listener) {
 		keys := scopeKeysOf(c.Gateway, c.Listener)
 		manager.RouteSpecifier = keys.scopedRoutes()
@@ -148,7 +151,7 @@ func (t *translation) connectionManager(c ListenerContext, filters []Filter) *hc
 // are a fault of the features.
 func (t *translation) chain(c ListenerContext) []Filter {
 	all := []Filter{gate()}
-	if c.Listener.Protocol == policy.HTTPS {
+	if c.Listener.Protocol == policy.HTTPS && len(c.Listener.Peers) == 0 { // peers ask for the service, whatever host they pass on
 		all = append(all, sniGuard())
 	}
 	for _, z := range t.filters {

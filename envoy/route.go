@@ -41,7 +41,10 @@ func (t *translation) route(r *policy.BoundRoute) []*routev3.Route {
 		return nil
 	}
 	if a := main.GetRoute(); a != nil {
-		fillTimeout(a, r.Match.GRPC)
+		fillTimeout(a, r.Match.GRPC || toApp(r))
+		if toApp(r) && a.IdleTimeout == nil {
+			a.IdleTimeout = durationpb.New(0)
+		}
 	}
 	t.patch(main, r.Settings)
 	filters := t.filterConfigs(r, parts)
@@ -64,12 +67,18 @@ func (t *translation) route(r *policy.BoundRoute) []*routev3.Route {
 	return all
 }
 
+// toApp tells whether a route leads from a sidecar to its app: how long a request may take is settled by the peer who sends
+// it, which ends it.
+func toApp(r *policy.BoundRoute) bool {
+	return len(r.Backends) == 1 && r.Backends[0].Service.AppOf != nil
+}
+
 // fillTimeout bounds a request where no setting does. Calls of gRPC have the deadline that the client sends, if any: they
 // may be streams without an end.
-func fillTimeout(a *routev3.RouteAction, grpc bool) {
+func fillTimeout(a *routev3.RouteAction, unbounded bool) {
 	switch {
 	case a.Timeout != nil:
-	case grpc:
+	case unbounded:
 		a.Timeout = durationpb.New(0)
 		if a.MaxStreamDuration == nil {
 			a.MaxStreamDuration = new(routev3.RouteAction_MaxStreamDuration)

@@ -5,32 +5,26 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // SystemAuthorities is where Envoy's host keeps the certificates that it trusts.
 const SystemAuthorities = "/etc/ssl/certs/ca-certificates.crt"
 
-// aWhile bounds the wait for what a cluster needs: one that waits for ever would hold up all that comes after it. Without
-// its secret it opens no connections.
-var aWhile = durationpb.New(5 * time.Second)
-
 // Certificate refers to a certificate and its key: [policy.Secret.Name] of one of the model's. A listener does not open,
 // or the one before it goes on serving, until its certificates are there.
 func (c ListenerContext) Certificate(name string) *tlsv3.SdsSecretConfig {
-	return sds((&policy.Secret{Kind: policy.CertificateSecret, Name: name}).ID(), forever)
+	return sds((&policy.Secret{Kind: policy.CertificateSecret, Name: name}).ID())
 }
 
 // Authority refers to certificates to trust; nil for those of the system, which Envoy reads itself.
 func (c ListenerContext) Authority(a policy.Authority) *tlsv3.SdsSecretConfig {
-	return authority(a, forever)
+	return authority(a)
 }
 
 // Trust has the other side show a certificate that an authority has signed and that the rules hold for; nil is no
@@ -39,14 +33,14 @@ func (c ListenerContext) Trust(a policy.Authority, rules *tlsv3.CertificateValid
 	return trust(c.Authority(a), rules)
 }
 
-// Certificate is what a service is shown: see [ListenerContext.Certificate].
+// Certificate is what a service is shown: see [ListenerContext.Certificate]. Its cluster, like a listener, waits for it.
 func (c ServiceContext) Certificate(name string) *tlsv3.SdsSecretConfig {
-	return sds((&policy.Secret{Kind: policy.CertificateSecret, Name: name}).ID(), aWhile)
+	return sds((&policy.Secret{Kind: policy.CertificateSecret, Name: name}).ID())
 }
 
 // Authority is [ListenerContext.Authority] for the certificate of a service.
 func (c ServiceContext) Authority(a policy.Authority) *tlsv3.SdsSecretConfig {
-	return authority(a, aWhile)
+	return authority(a)
 }
 
 // Trust is [ListenerContext.Trust] for the certificate of a service.
@@ -54,15 +48,17 @@ func (c ServiceContext) Trust(a policy.Authority, rules *tlsv3.CertificateValida
 	return trust(c.Authority(a), rules)
 }
 
-func authority(a policy.Authority, wait *durationpb.Duration) *tlsv3.SdsSecretConfig {
+func authority(a policy.Authority) *tlsv3.SdsSecretConfig {
 	if a.ID() == "" {
 		return nil
 	}
-	return sds(a.ID(), wait)
+	return sds(a.ID())
 }
 
-func sds(id string, wait *durationpb.Duration) *tlsv3.SdsSecretConfig {
-	return &tlsv3.SdsSecretConfig{Name: id, SdsConfig: ads(wait)}
+// sds asks for a secret in one and the same way for all listeners and clusters. Had one of them another bound of the
+// wait, Envoy would subscribe to the secret twice over the one stream, and the second would never get it.
+func sds(id string) *tlsv3.SdsSecretConfig {
+	return &tlsv3.SdsSecretConfig{Name: id, SdsConfig: ads(forever)}
 }
 
 func trust(served *tlsv3.SdsSecretConfig, rules *tlsv3.CertificateValidationContext) *tlsv3.CommonTlsContext {

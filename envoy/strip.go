@@ -131,6 +131,12 @@ func earlyMutations(strip []string, trusted bool) *earlyv3.HeaderMutation {
 	return early
 }
 
+// trustedMutations is what is removed on the listeners of sidecars: what steers Envoy itself. All the rest was taken from
+// strangers where they came in, and says who somebody is and where a request comes from.
+func trustedMutations() *earlyv3.HeaderMutation {
+	return &earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{removePrefix("x-envoy-")}}
+}
+
 func earlyExtension(early *earlyv3.HeaderMutation) *corev3.TypedExtensionConfig {
 	return &corev3.TypedExtensionConfig{
 		Name:        "envoy.http.early_header_mutation.header_mutation",

@@ -112,6 +112,9 @@ func (t *translation) downstreamTLS(c ListenerContext, secrets []string, alpn ..
 			overlay(context, m)
 		}
 	}
+	if len(c.Listener.Peers) > 0 { // after the settings: none of them lets anybody else in
+		overlay(context, peersTLS(c))
+	}
 	fillTLS(context.CommonTlsContext, alpn)
 	if err := context.ValidateAll(); err != nil {
 		t.problem(c.Listener.Pos, c.path(), "Envoy would refuse this: "+err.Error(), "")

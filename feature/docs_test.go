@@ -56,6 +56,15 @@ var places = []struct {
 	{policy.InConsumer, "consumer", "consumers.NAME", "consumer", "a consumer"},
 }
 
+// parts are further entries, of what the keys of places stand in.
+var parts = []struct {
+	place                    policy.Place
+	schema, heading, summary string
+}{
+	{policy.InGateway, "sidecar", "sidecars.NAME", "an Envoy beside an app; NAME is the service that the app is"},
+	{policy.InRoute, "inbound", "sidecars.NAME.inbound", "the calls that a sidecar takes for its app, as a route"},
+}
+
 // object is a part of the JSON Schema.
 type object = map[string]any
 
@@ -72,7 +81,7 @@ const introduction = `<!-- Made of the schema and of feature/*/doc.md by feature
 # Every key of the policy language
 
 [language.md](language.md) tells how sections, layers and files work together; here is what each key takes. A file holds
-some of the sections ` + "`gateways`, `services`, `routes`, `auth` and `consumers`" + `; NAME stands for a name of your own: up to 63
+some of the sections ` + "`gateways`, `sidecars`, `services`, `routes`, `auth` and `consumers`" + `; NAME stands for a name of your own: up to 63
 of a-z, 0-9, - and ., beginning and ending with a letter or digit.
 
 `
@@ -85,13 +94,19 @@ func reference(schema object) string {
 	for _, p := range places {
 		fmt.Fprintf(b, "| [`%s`](#%s) | %s |\n", p.heading, slug(p.heading), summaries[p.place])
 	}
+	for _, p := range parts {
+		fmt.Fprintf(b, "| [`%s`](#%s) | %s |\n", p.heading, slug(p.heading), p.summary)
+	}
 	b.WriteString("\n| key | stands in | what it does |\n| --- | --- | --- |\n")
 	for _, k := range feature.All() {
 		summary, _, _ := strings.Cut(k.Doc, "\n")
 		fmt.Fprintf(b, "| [`%s`](#%s) | %s | %s |\n", k.Key, slug(title(k)), joined(k.Places, ", ", ", "), strings.TrimSuffix(said(k, summary), "."))
 	}
 	for _, p := range places {
-		entry(b, schema, p.schema, p.heading)
+		entry(b, schema, p.schema, p.heading, p.place)
+	}
+	for _, p := range parts {
+		entry(b, schema, p.schema, p.heading, p.place)
 	}
 	for _, k := range feature.All() {
 		fmt.Fprintf(b, "\n## %s\n\n%s\n", title(k), strings.TrimSpace(k.Doc))
@@ -141,16 +156,14 @@ func list(names []string, comma, last string) string {
 }
 
 // entry writes the fields that an entry has of its own, and the keys that may stand in it.
-func entry(b *strings.Builder, schema object, name, heading string) {
+func entry(b *strings.Builder, schema object, name, heading string, place policy.Place) {
 	defined := dig(schema, "$defs", name)
 	var keys []string
 	own := maps.Clone(dig(defined, "properties"))
 	for _, k := range feature.All() {
-		for _, p := range places {
-			if p.schema == name && k.Places&p.place != 0 {
-				keys = append(keys, fmt.Sprintf("[`%s`](#%s)", k.Key, slug(title(k))))
-				delete(own, k.Key)
-			}
+		if k.Places&place != 0 {
+			keys = append(keys, fmt.Sprintf("[`%s`](#%s)", k.Key, slug(title(k))))
+			delete(own, k.Key)
 		}
 	}
 	fmt.Fprintf(b, "\n## %s\n\n", heading)
@@ -162,7 +175,7 @@ func entry(b *strings.Builder, schema object, name, heading string) {
 	}
 	for _, field := range slices.Sorted(maps.Keys(own)) {
 		to, _ := dig(own, field)["$ref"].(string)
-		if inner := dig(schema, "$defs", strings.TrimPrefix(to, "#/$defs/")); to != "" && field != "defaults" {
+		if inner := dig(schema, "$defs", strings.TrimPrefix(to, "#/$defs/")); to != "" && field != "defaults" && field != "inbound" {
 			fmt.Fprintf(b, "\n### %s.%s\n\n", heading, field)
 			table(b, schema, dig(inner, "properties"), inner["required"])
 		}
@@ -430,7 +443,7 @@ func alternatives(text string) []string {
 // wrapped makes a policy file of a block.
 func wrapped(text string) string {
 	var top map[string]any
-	sections := []string{"gateways", "services", "routes", "auth", "consumers"}
+	sections := []string{"gateways", "sidecars", "services", "routes", "auth", "consumers"}
 	whole := yaml.Unmarshal([]byte(text), &top) == nil
 	for key, value := range top {
 		_, entries := value.(map[string]any)
@@ -525,6 +538,7 @@ func TestReadmeShowsAProblemAsItIs(t *testing.T) {
 var foreignFlags = map[string]string{
 	"--file-flush-interval-msec": "envoy",
 	"--disable-hot-restart":      "envoy",
+	"--cert":                     "curl",
 	"--now":                      "systemctl",
 	"--system":                   "useradd",
 	"--shell":                    "useradd",

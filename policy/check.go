@@ -3,6 +3,7 @@ package policy
 import (
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // Check is what a setting's Check method gets: where the setting stands, and where to report.
@@ -42,6 +43,12 @@ func (c *Check) Entry() *Entry { return c.entry }
 
 // Route is the route whose merged setting this is; nil for a setting as written.
 func (c *Check) Route() *BoundRoute { return c.route }
+
+// Trusted tells whether the setting stands in the inbound of a sidecar, where peers are trusted to have asked who calls:
+// requests come with the headers that auth sets.
+func (c *Check) Trusted() bool {
+	return c.place == InRoute && strings.HasSuffix(c.entry.Name, "/"+inboundName) // nobody else's name has a slash
+}
 
 // Model is the policy so far: all entries are there with their names; settings may still be unchecked.
 func (c *Check) Model() *Model { return c.load.model }

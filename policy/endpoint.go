@@ -129,13 +129,17 @@ func (e *endpoint) address(d *Decode, n *Node) {
 
 // PolicySchema describes an endpoint.
 func (*endpoint) PolicySchema(s *Schemas) map[string]any {
-	text := map[string]any{"type": "string", "pattern": `^(\[[0-9a-fA-F:.]+\]|[0-9.]+):[0-9]+$`, "description": "ip:port"}
+	text := addressSchema()
 	form := OnlyKey("address", text)
 	properties := form["properties"].(map[string]any)
 	properties["weight"] = map[string]any{"type": "integer", "minimum": 1, "maximum": maxWeight, "description": "its share among those of its zone; default 1"}
 	properties["zone"] = map[string]any{"type": "string", "minLength": 1, "maxLength": maxZone, "pattern": "^[a-zA-Z0-9._-]+$"}
 	properties["priority"] = map[string]any{"type": "integer", "minimum": 0, "maximum": maxPriority, "description": "0, the default, is asked first"}
 	return map[string]any{"oneOf": []any{text, form}}
+}
+
+func addressSchema() map[string]any {
+	return map[string]any{"type": "string", "pattern": `^(\[[0-9a-fA-F:.]+\]|[0-9.]+):[0-9]+$`, "description": "ip:port"}
 }
 
 // endpoints checks the endpoints of a service against each other. They stand below n, or in a file of their own.

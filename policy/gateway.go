@@ -20,8 +20,9 @@ type listenerLayer struct {
 }
 
 type gatewayDoc struct {
-	Listeners *Node `policy:"listeners,required" doc:"the ports that Envoy listens on, by name" schema:"listeners"`
-	Defaults  *Node `policy:"defaults" doc:"settings of every route of this gateway; nearer ones win" schema:"defaults"`
+	Listeners *Node    `policy:"listeners,required" doc:"the ports that Envoy listens on, by name" schema:"listeners"`
+	Mesh      *meshDoc `policy:"mesh" doc:"what the gateway shows to the sidecars of services, and whom it believes"`
+	Defaults  *Node    `policy:"defaults" doc:"settings of every route of this gateway; nearer ones win" schema:"defaults"`
 }
 
 type defaultsDoc struct {
@@ -36,6 +37,9 @@ func (l *loader) decodeGateway(g *gatewayLayers) {
 		l.decodeListeners(g, doc.Listeners)
 	}
 	g.vague = l.errs != before || len(g.gateway.Listeners) == 0
+	if doc.Mesh != nil {
+		g.gateway.Mesh = l.mesh(g.gateway.Name, *doc.Mesh, g.raw.value.Get("mesh"))
+	}
 	if doc.Defaults == nil {
 		return
 	}

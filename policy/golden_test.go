@@ -83,6 +83,9 @@ func outcome(t *testing.T, files policy.Files) []txtar.File {
 func dump(m *policy.Model) []byte {
 	var out bytes.Buffer
 	for _, g := range m.Gateways {
+		if g.Mesh != nil {
+			fmt.Fprintf(&out, "gateway %s sidecar=%t mesh %s by %s\n", g.Name, g.Sidecar, g.Mesh.Certificate, g.Mesh.CA.ID())
+		}
 		for _, l := range g.Listeners {
 			fmt.Fprintf(&out, "gateway %s listener %s %s:%d %s perHost=%t%s\n", g.Name, l.Name, l.Address, l.Port, l.Protocol, l.PerHost, listenerText(l))
 		}
@@ -101,6 +104,12 @@ func dump(m *policy.Model) []byte {
 		}
 		if s.DNS != nil {
 			fmt.Fprintf(&out, " dns %s logical=%t refresh=%s", endpointText(s.DNS.Endpoint), s.DNS.Logical, s.DNS.Refresh)
+		}
+		if s.Sidecar != nil {
+			fmt.Fprintf(&out, " sidecar %s", s.Sidecar.Name)
+		}
+		if s.AppOf != nil {
+			fmt.Fprintf(&out, " app of %s", s.AppOf.Name)
 		}
 		fmt.Fprintln(&out)
 		dumpSettings(&out, s.Settings)
@@ -126,6 +135,9 @@ func listenerText(l *policy.Listener) string {
 	}
 	for _, c := range l.Certificates {
 		s += fmt.Sprintf(" certificate %q=%s", c.Hostname, c.Secret)
+	}
+	if l.Trusted {
+		s += fmt.Sprintf(" trusted peers=%v", l.Peers)
 	}
 	return s
 }

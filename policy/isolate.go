@@ -127,13 +127,16 @@ func (s *isolation) definers(target *Target) []string {
 
 func (s *isolation) defines(name string, target *Target) bool {
 	for _, root := range s.known.parse(s.last, []string{name})[0].roots {
-		section := root.Get(target.Section)
-		if section == nil || section.Kind != Map {
-			continue
-		}
-		if target.Name == "" && len(section.Keys) > 0 || section.Get(target.Name) != nil {
+		if target.in(root.Get(target.Section)) || target.Section == "gateways" && target.in(root.Get("sidecars")) {
 			return true
 		}
 	}
 	return false
+}
+
+func (t *Target) in(section *Node) bool {
+	if section == nil || section.Kind != Map {
+		return false
+	}
+	return t.Name == "" && len(section.Keys) > 0 || section.Get(t.Name) != nil
 }

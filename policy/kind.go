@@ -42,6 +42,9 @@ type Kind struct {
 	// Switched keys have a setting for the word off as well, which a nearer layer may replace, because without any
 	// setting the route has what its gateway says.
 	Switched bool
+	// App tells that what a service says under the key holds for the app behind its sidecar, too, and not only for those
+	// who call the service.
+	App bool
 	// Doc is the feature's own documentation, Markdown; its first line is the summary.
 	Doc string
 
@@ -76,6 +79,12 @@ func (k *Kind) Layer4() *Kind {
 // Switch marks the kind as one whose off is a setting that its type decodes, and returns it.
 func (k *Kind) Switch() *Kind {
 	k.Switched = true
+	return k
+}
+
+// ForApp marks the kind as one of services that holds for the app behind a sidecar, too, and returns it.
+func (k *Kind) ForApp() *Kind {
+	k.App = true
 	return k
 }
 

@@ -17,6 +17,7 @@ func testLanguage() *policy.Language {
 		policy.Define[access]("auth", policy.InDefaults|policy.InRoute, "Who may call."),
 		policy.Define[redirect]("redirect", policy.InRoute, "Answers with another address."),
 		policy.Define[balancer]("loadBalancer", policy.InService, "How an endpoint is picked."),
+		policy.Define[codec]("codec", policy.InService, "What is spoken to a service.").ForApp(),
 		policy.Define[jwt]("jwt", policy.InAuth, "Signed tokens."),
 		policy.Define[refersToSecrets]("vaulted", policy.InAuth, "All that is kept as secrets."),
 		policy.Define[apiKey]("apiKey", policy.InAuth, "Keys in a header."),
@@ -66,6 +67,12 @@ func (s *limit) Check(c *policy.Check) {
 	}
 }
 func (s *limit) Replaces() bool { return s.Replace }
+
+// codec holds for apps behind sidecars, too.
+type codec string
+
+func (codec) Values() []string     { return []string{"h1", "h2"} }
+func (*codec) Check(*policy.Check) {}
 
 // plan is a scalar.
 type plan string

@@ -156,14 +156,19 @@ func (l *loader) decodeListener(key, n *Node) (*Listener, httpsRedirect) {
 	l.layer(&listener.Entry, n, &doc, InListener)
 	listener.Address, listener.Protocol = string(doc.Address), Protocol(doc.Protocol)
 	listener.Port, listener.PerHost = uint32(doc.Port), doc.RouteTables == "perHost"
-	if port := n.Get("port"); port != nil && port.Text == "0" {
-		l.report(port, "", false, "want a port from 1 to 65535, got 0")
-	}
+	l.checkPort(n)
 	l.decodeCertificates(listener, doc.Certificates, n)
 	if l.errs == before {
 		l.checkProtocol(listener, doc, n)
 	}
 	return listener, doc.HTTPSRedirect
+}
+
+// checkPort refuses the one number that no port has.
+func (l *loader) checkPort(n *Node) {
+	if port := n.Get("port"); port != nil && port.Text == "0" {
+		l.report(port, "", false, "want a port from 1 to 65535, got 0")
+	}
 }
 
 // checkProtocol refuses what makes no sense with what a listener speaks.

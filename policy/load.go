@@ -85,7 +85,7 @@ func (l *Language) load(files Files, known trees, kept map[string]*Secret) (*Mod
 }
 
 // sections in the order that a reader wants them.
-var sections = []string{"gateways", "services", "routes", "auth", "consumers"}
+var sections = []string{"gateways", "sidecars", "services", "routes", "auth", "consumers"}
 
 // rawEntry is one entry before it is decoded.
 type rawEntry struct{ key, value *Node }
@@ -270,6 +270,7 @@ func (l *loader) decodeEntries() {
 	for _, r := range l.routes {
 		l.decodeRoute(r)
 	}
+	l.decodeSidecars()
 	for _, c := range l.checks {
 		c.set.Setting.Check(c)
 	}

@@ -9,7 +9,8 @@ import (
 )
 
 // Model is a whole policy, decoded, checked and resolved. It is immutable. Every list is sorted by name, but routes
-// below a gateway, which stand in order of precedence.
+// below a gateway, which stand in order of precedence. What the section sidecars expands to stands among the gateways,
+// services and routes, under names that nobody can write: they have a slash.
 type Model struct {
 	Revision  string // content hash of the files
 	Gateways  []*Gateway
@@ -30,9 +31,17 @@ type Entry struct {
 // Gateway is a node group: the Envoys whose node.cluster is its name.
 type Gateway struct {
 	Entry
+	Sidecar   bool  // an entry of the section sidecars
+	Mesh      *Mesh // nil for a gateway that can't call services with a sidecar
 	Listeners []*Listener
 	Defaults  Settings      // as written; merged into Routes
 	Routes    []*BoundRoute // in order of precedence within a hostname
+}
+
+// Mesh is how a gateway or a sidecar proves to sidecars who it is, and whom it believes.
+type Mesh struct {
+	Certificate string    // the secret; it names the gateway or sidecar
+	CA          Authority // that signs the certificates of all of them
 }
 
 // Listener is one port of a gateway.
@@ -46,6 +55,11 @@ type Listener struct {
 	// RedirectPort is the port of https:// that a listener of HTTP sends clients to, but for the routes that name the
 	// listener; 0 for none.
 	RedirectPort uint32
+	// Trusted listeners are those of sidecars: callers may say who somebody is and where a request has come from.
+	Trusted bool
+	// Peers are the gateways and sidecars that may connect, each with a certificate of its name; sorted. Only the inbound
+	// listener of a sidecar has any.
+	Peers []string
 }
 
 // Protocol is what a listener speaks.
@@ -73,7 +87,20 @@ type Certificate struct {
 type Service struct {
 	Entry
 	Endpoints []Endpoint
-	DNS       *DNS // a host name that Envoy resolves
+	DNS       *DNS     // a host name that Envoy resolves
+	Sidecar   *Gateway // the sidecar that takes its calls; nil without one
+	AppOf     *Service // of an app behind a sidecar, the service that it is; else nil
+}
+
+// Takes tells whether the service may be called from a gateway or a sidecar.
+func (s *Service) Takes(g *Gateway) bool {
+	if s.Sidecar == nil {
+		return true
+	}
+	return slices.ContainsFunc(s.Sidecar.Listeners, func(l *Listener) bool {
+		_, found := slices.BinarySearch(l.Peers, g.Name)
+		return found
+	})
 }
 
 // Endpoint is one address of a service.

@@ -46,6 +46,16 @@ func (n *Node) Get(key string) *Node {
 	return nil
 }
 
+// keyOf returns the key of a map under which Get finds something, or nil.
+func (n *Node) keyOf(key string) *Node {
+	for _, k := range n.Keys {
+		if k.Text == key {
+			return k
+		}
+	}
+	return nil
+}
+
 // Path is the way to the node from the top of its file: routes.orders.cors.allowOrigins[0].
 func (n *Node) Path() string {
 	if n == nil || n.up == nil {

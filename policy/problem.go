@@ -47,8 +47,8 @@ type Problem struct {
 
 // Target names an entry of a section.
 type Target struct {
-	Section string `json:"section"`
-	Name    string `json:"name"` // "" for any
+	Section string `json:"section"` // gateways where a sidecar would do as well
+	Name    string `json:"name"`    // "" for any
 }
 
 // Error gives the problem on one line: "edge.yaml:8:5: routes.orders.cors.allowOrigins: name at least ...".

@@ -101,6 +101,7 @@ func (l *loader) resolveRoute(g *gatewayLayers, r *routeLayer) {
 	}
 	g.gateway.Routes = append(g.gateway.Routes, b.bound)
 	l.needsBackend(b)
+	l.inMesh(b)
 	for _, set := range b.bound.Settings {
 		l.checks = append(l.checks, &Check{set: set, place: InRoute, route: b.bound, entry: &r.route.Entry, load: l, culprits: b.files(set.Kind)})
 	}

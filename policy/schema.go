@@ -39,6 +39,7 @@ func (l *Language) Schema() []byte {
 
 var sectionDocs = map[string]string{
 	"gateways":  "the gateways by name: Envoys and what they listen on",
+	"sidecars":  "the sidecars by the name of the service that each stands beside",
 	"services":  "the services by name: what routes send requests to",
 	"routes":    "the routes by name",
 	"auth":      "the ways to tell who calls, by name",
@@ -56,6 +57,10 @@ func (s *Schemas) sections() map[string]any {
 	s.entry("defaults", reflect.TypeFor[defaultsDoc](), InDefaults)
 	route := s.entry("route", reflect.TypeFor[routeDoc](), InRoute)
 	route["anyOf"] = []any{map[string]any{"required": []string{"hostnames"}}, map[string]any{"required": []string{"listeners"}}}
+	sidecar := s.entry("sidecar", reflect.TypeFor[sidecarDoc](), InGateway)
+	sidecar["anyOf"] = []any{map[string]any{"required": []string{"inbound"}}, map[string]any{"required": []string{"outbound"}}}
+	sidecar["dependentRequired"] = map[string][]string{"inbound": {"app"}, "app": {"inbound"}}
+	s.entry("inbound", reflect.TypeFor[inboundDoc](), InRoute)
 	s.entry("consumer", reflect.TypeFor[struct{}](), InConsumer)
 	entries := make(map[string]any)
 	for _, section := range sections {
@@ -238,8 +243,8 @@ func (s *Schemas) override(name string, schema map[string]any) map[string]any {
 		out := named(ref("listener"), "object")
 		out["minProperties"] = 1
 		return out
-	case "defaults":
-		return ref("defaults")
+	case "defaults", "inbound":
+		return ref(name)
 	case "locked":
 		return map[string]any{"type": "array", "items": map[string]any{"enum": s.lang.keysOf(InService | InRoute)}}
 	case "names":

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 
 	"github.com/legation/legation/control"
 	"github.com/legation/legation/envoy"
@@ -121,12 +122,40 @@ func checked(c *cobra.Command, p loaded, asJSON bool) error {
 		return errBad
 	case !asJSON:
 		m := p.compiled.Model
-		fmt.Fprintf(out, "ok: %d %s, %d %s, %d %s, revision %s\n", len(m.Gateways), plural(len(m.Gateways), "gateway", "gateways"),
-			len(m.Routes), plural(len(m.Routes), "route", "routes"), len(m.Services), plural(len(m.Services), "service", "services"), m.Revision)
+		fmt.Fprintf(out, "ok: %s, revision %s\n", counts(m), m.Revision)
 		notes(out, m)
 		noteUnknown(out, p.unknown)
 	}
 	return nil
+}
+
+// counts tells how much stands in a policy. Of sidecars it counts the entries, not what they expand to.
+func counts(m *policy.Model) string {
+	n := map[string]int{}
+	for _, g := range m.Gateways {
+		if g.Sidecar {
+			n["sidecar"]++
+		} else {
+			n["gateway"]++
+		}
+	}
+	for _, r := range m.Routes {
+		if !strings.Contains(r.Name, "/") {
+			n["route"]++
+		}
+	}
+	for _, s := range m.Services {
+		if !strings.Contains(s.Name, "/") {
+			n["service"]++
+		}
+	}
+	var parts []string
+	for _, what := range []string{"gateway", "sidecar", "route", "service"} {
+		if what != "sidecar" || n[what] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n[what], plural(n[what], what, what+"s")))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // notes tells what an operator should know before this goes live.

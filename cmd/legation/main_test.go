@@ -61,6 +61,7 @@ func TestExitStatus(t *testing.T) {
 		{[]string{"--version"}, 0, "legation version"},
 		{[]string{"version"}, 0, "Envoy API"},
 		{[]string{"check", dir}, 0, "ok: 1 gateway, 1 route, 1 service, revision "},
+		{[]string{"check", "../../examples/mesh"}, 0, "ok: 1 gateway, 2 sidecars, 1 route, 2 services, revision "},
 		{[]string{"check", two}, 0, "ok: 2 gateways, 1 route, 1 service"},
 		{[]string{"render", dir}, 0, `"edge"`},
 		{[]string{"render", two, "--group", "other"}, 0, `"other"`},

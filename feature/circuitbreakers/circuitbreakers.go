@@ -16,7 +16,7 @@ import (
 var doc string
 
 // Kind is the key circuitBreakers.
-var Kind = policy.Define[Setting]("circuitBreakers", policy.InService, doc)
+var Kind = policy.Define[Setting]("circuitBreakers", policy.InService, doc).ForApp()
 
 // Setting is what stands under circuitBreakers. Each Envoy counts for itself.
 type Setting struct {

@@ -20,7 +20,7 @@ import (
 var doc string
 
 // Kind is the key connections.
-var Kind = policy.Define[Setting]("connections", policy.InService, doc)
+var Kind = policy.Define[Setting]("connections", policy.InService, doc).ForApp()
 
 // Setting is what stands under connections.
 type Setting struct {

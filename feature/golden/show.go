@@ -26,19 +26,27 @@ import (
 //	listener:GATEWAY/LISTENER               the listener, of its filters and TLS the names only
 //	http:GATEWAY/LISTENER                   the connection manager
 //	filters:GATEWAY/LISTENER                the filters in their order, those that stand disabled in brackets
-//	tls:GATEWAY/LISTENER/CHAIN              how TLS ends for a filter chain; the chain's name may have slashes
+//	tls:GATEWAY/LISTENER/CHAIN              how TLS ends for a filter chain
 //	tcp:GATEWAY/LISTENER/CHAIN              the TCP proxy of a filter chain
 //	secrets:GATEWAY                         the names of the secrets that are served
 //
-// Words after it are the fields to keep, such as route.retry_policy; a route's metadata is left out in any case.
+// Names of routes, services and chains may have slashes. Words after it are the fields to keep, such as
+// route.retry_policy; a route's metadata is left out in any case.
 func show(resources map[string][]envoy.Resource, selector string) (string, error) {
 	words := strings.Fields(selector)
 	if len(words) == 0 {
 		return "", fmt.Errorf("want a selector")
 	}
 	kind, path, _ := strings.Cut(words[0], ":")
-	steps := strings.Split(path, "/")
-	messages, err := find(resources[steps[0]], kind, steps[1:])
+	gateway, rest, _ := strings.Cut(path, "/")
+	steps := 2 // the last may have slashes itself
+	switch kind {
+	case "route":
+		steps = 3
+	case "cluster", "endpoints":
+		steps = 1
+	}
+	messages, err := find(resources[gateway], kind, strings.SplitN(rest, "/", steps))
 	if err != nil {
 		return "", err
 	}

@@ -18,7 +18,7 @@ import (
 var doc string
 
 // Kind is the key paths.
-var Kind = policy.Define[Setting]("paths", policy.Layers, doc)
+var Kind = policy.Define[Setting]("paths", policy.Layers, doc).ForApp()
 
 // Setting is what stands under paths: strict, the default, or lenient.
 type Setting string

@@ -18,7 +18,7 @@ import (
 var doc string
 
 // Kind is the key protocol.
-var Kind = policy.Define[Setting]("protocol", policy.InService, doc)
+var Kind = policy.Define[Setting]("protocol", policy.InService, doc).ForApp()
 
 // Setting is what stands under protocol.
 type Setting string

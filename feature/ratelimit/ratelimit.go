@@ -183,8 +183,11 @@ func (s *Setting) checkLimit(c *policy.Check, i int) {
 }
 
 // checkHeaders refuses to count by headers that are removed from requests because auth sets them: when limits are
-// counted they are not there.
+// counted they are not there. On the inbound listener of a sidecar a peer has set them, unless it asks itself.
 func (s *Setting) checkHeaders(c *policy.Check, i int) {
+	if asks, ok := policy.Find[caller](c.Entry().Settings); c.Trusted() && !(ok && asks.KnowsCaller()) {
+		return
+	}
 	for _, by := range s.Limits[i].By {
 		if by.Kind != ratelimit.Header {
 			continue

@@ -13,7 +13,7 @@ import (
 var doc string
 
 // Kind is the key sample.
-var Kind = policy.Define[Sample]("sample", policy.InService, doc)
+var Kind = policy.Define[Sample]("sample", policy.InService, doc).ForApp()
 
 // Sample is what stands under sample: true or false.
 type Sample bool
@@ -39,12 +39,16 @@ func (s *Sample) Check(c *policy.Check) {
 	}
 }
 
-// entry is the service that the setting stands in.
+// entry is the service that the setting stands in; the app behind its sidecar where it has one.
 func entry(c *policy.Check) *policy.Service {
+	var found *policy.Service
 	for _, s := range c.Model().Services {
-		if s.Name == c.Entry().Name {
+		switch {
+		case s.AppOf != nil && s.AppOf.Name == c.Entry().Name:
 			return s
+		case s.Name == c.Entry().Name:
+			found = s
 		}
 	}
-	return nil
+	return found
 }

@@ -15,7 +15,7 @@ import (
 var doc string
 
 // Kind is the key upgrades.
-var Kind = policy.Define[Setting]("upgrades", policy.Layers, doc)
+var Kind = policy.Define[Setting]("upgrades", policy.Layers, doc).ForApp()
 
 // Setting is what stands under upgrades: what clients may upgrade to.
 type Setting []Protocol

@@ -1,0 +1,90 @@
+package envoy
+
+import (
+	"regexp"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"github.com/legation/legation/policy"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// This file is the mutual TLS between sidecars, and from gateways to them. Both sides show a certificate that names them,
+// and take only one that names the other. It is renewed over SDS, while connections live on.
+
+// peersTLS lets the peers of a sidecar in, and nobody else.
+func peersTLS(c ListenerContext) *tlsv3.DownstreamTlsContext {
+	common := c.Trust(c.Gateway.Mesh.CA, named(c.Listener.Peers))
+	common.TlsParams = onlyTLS13()
+	return &tlsv3.DownstreamTlsContext{
+		CommonTlsContext:         common,
+		RequireClientCertificate: wrapperspb.Bool(true),
+		// A session that is taken up again is not asked for its certificate, whatever has become of it.
+		SessionTicketKeysType: &tlsv3.DownstreamTlsContext_DisableStatelessSessionResumption{
+			DisableStatelessSessionResumption: true,
+		},
+		DisableStatefulSessionResumption: true,
+	}
+}
+
+// secure has a gateway or a sidecar call a service by its sidecar. What stands in the way is told at the service: routes
+// were checked before, but settings may send to services, too.
+func (t *translation) secure(c ServiceContext, cluster *clusterv3.Cluster, upstream *httpv3.HttpProtocolOptions) {
+	s, gw := c.Service, c.Gateway
+	wrong := func(message, hint string) { t.problem(s.Pos, "services."+s.Name, message, hint, gw.Pos) }
+	switch {
+	case cluster.TransportSocket != nil:
+		wrong("the service has a sidecar, whose mutual TLS leaves no room for other TLS", "remove tls from the service")
+		return
+	case gw.Mesh == nil:
+		wrong("the service has a sidecar, and the gateway "+gw.Name+", which sends to it, no certificate to show",
+			"write mesh: {certificate: mesh/"+gw.Name+", ca: {secret: mesh/ca}} in gateways."+gw.Name)
+		return
+	case !s.Takes(gw):
+		wrong("the service takes no calls from "+gw.Name+", which sends to it", "add "+gw.Name+" to sidecars."+s.Name+".inbound.peers")
+		return
+	}
+	common := c.Trust(gw.Mesh.CA, named([]string{s.Sidecar.Name}))
+	common.TlsParams = onlyTLS13()
+	common.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{c.Certificate(gw.Mesh.Certificate)}
+	common.AlpnProtocols = alpnOf(upstream)
+	cluster.TransportSocket = tlsSocket(&tlsv3.UpstreamTlsContext{
+		CommonTlsContext: common,
+		Sni:              s.Name,
+		MaxSessionKeys:   wrapperspb.UInt32(0), // the other side takes none up again
+	})
+}
+
+// named asks for a certificate with one of these names. They are compared as text: for exact DNS names Envoy would take
+// a wildcard, which stands for any other gateway or sidecar as well.
+func named(names []string) *tlsv3.CertificateValidationContext {
+	rules := new(tlsv3.CertificateValidationContext)
+	match := func(kind tlsv3.SubjectAltNameMatcher_SanType, regex string) {
+		rules.MatchTypedSubjectAltNames = append(rules.MatchTypedSubjectAltNames, &tlsv3.SubjectAltNameMatcher{
+			SanType: kind,
+			Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: safeRegex(regex)}},
+		})
+	}
+	for _, name := range names {
+		match(tlsv3.SubjectAltNameMatcher_DNS, regexp.QuoteMeta(name))
+		match(tlsv3.SubjectAltNameMatcher_URI, policy.MeshURI(name))
+	}
+	return rules
+}
+
+func onlyTLS13() *tlsv3.TlsParameters {
+	return &tlsv3.TlsParameters{
+		TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+		TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+	}
+}
+
+// alpnOf is the one protocol that a service is spoken to in.
+func alpnOf(upstream *httpv3.HttpProtocolOptions) []string {
+	if upstream.GetExplicitHttpConfig().GetHttp2ProtocolOptions() != nil {
+		return []string{"h2"}
+	}
+	return []string{"http/1.1"}
+}
