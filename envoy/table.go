@@ -69,8 +69,8 @@ func (t *translation) hosts(tab table, l *policy.Listener, f frame) []host {
 			continue
 		}
 		h := host{&routev3.VirtualHost{Name: name, Domains: []string{name}}, all[0].Pos}
-		if sources := sourcesOf(all); len(sources) > 0 {
-			h.Matcher = t.bySource(sources, all, f)
+		if sources := t.sourcesOf(all); len(sources) > 0 {
+			h.Matcher = bySource(sources, all, f)
 		} else {
 			h.Routes = f.around(all)
 		}
