@@ -16,7 +16,7 @@ import (
 
 // peersTLS lets the peers of a sidecar in, and nobody else.
 func peersTLS(c ListenerContext) *tlsv3.DownstreamTlsContext {
-	common := c.Trust(c.Gateway.Mesh.CA, named(c.Listener.Peers))
+	common := Trust(c.Gateway.Mesh.CA, named(c.Listener.Peers))
 	common.TlsParams = onlyTLS13()
 	return &tlsv3.DownstreamTlsContext{
 		CommonTlsContext:         common,
@@ -45,9 +45,9 @@ func (t *translation) secure(gw *policy.Gateway, s *policy.Service, cluster *clu
 		wrong("the service takes no calls from "+gw.Name+", which sends to it", "add "+gw.Name+" to sidecars."+s.Name+".inbound.peers")
 		return
 	}
-	common := trust(authority(gw.Mesh.CA), named([]string{s.Sidecar.Name}))
+	common := Trust(gw.Mesh.CA, named([]string{s.Sidecar.Name}))
 	common.TlsParams = onlyTLS13()
-	common.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{ServiceContext{}.Certificate(gw.Mesh.Certificate)}
+	common.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{Certificate(gw.Mesh.Certificate)}
 	common.AlpnProtocols = alpnOf(upstream)
 	cluster.TransportSocket = tlsSocket(&tlsv3.UpstreamTlsContext{
 		CommonTlsContext: common,

@@ -105,7 +105,7 @@ func (t *translation) downstreamTLS(c ListenerContext, secrets []string, alpn ..
 	context := &tlsv3.DownstreamTlsContext{CommonTlsContext: &tlsv3.CommonTlsContext{TlsParams: &tlsv3.TlsParameters{}}}
 	for _, name := range secrets {
 		common := context.CommonTlsContext
-		common.TlsCertificateSdsSecretConfigs = append(common.TlsCertificateSdsSecretConfigs, c.Certificate(name))
+		common.TlsCertificateSdsSecretConfigs = append(common.TlsCertificateSdsSecretConfigs, Certificate(name))
 	}
 	for s := range contributions[TLSContributor](c) {
 		if m := s.DownstreamTLS(c); m != nil {
