@@ -157,14 +157,7 @@ func (used services) ofConnections(p *tcpproxyv3.TcpProxy) {
 
 // ofSettings notes the services that the settings of a gateway, its listeners and its routes send to by themselves.
 func (used services) ofSettings(gw *policy.Gateway) {
-	all := []policy.Settings{gw.Settings}
-	for _, l := range gw.Listeners {
-		all = append(all, l.Settings)
-	}
-	for _, r := range gw.Routes {
-		all = append(all, r.Settings)
-	}
-	for _, settings := range all {
+	for _, settings := range settingsOf(gw) {
 		for _, s := range policy.Each[ServiceUser](settings) {
 			for _, name := range s.UsesServices() {
 				used[name] = true
