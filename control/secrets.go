@@ -25,26 +25,6 @@ type Secrets struct {
 // maxSecret is the size of the largest file or variable, in bytes: a bundle of all public authorities has 200 KiB.
 const maxSecret = 1 << 20
 
-// The endings of files with certificates and with their keys.
-const (
-	certificateEnd = ".crt"
-	keyEnd         = ".key"
-)
-
-// SecretNames is what a source is asked for on behalf of a secret: nothing for certificates that lie beside the policy.
-func SecretNames(s *policy.Secret) []string {
-	switch {
-	case s.Kind == policy.CertificateSecret:
-		return []string{s.Name + certificateEnd, s.Name + keyEnd}
-	case s.Kind == policy.AuthoritySecret && strings.Contains(s.Name, ":"):
-		return nil
-	case s.Kind == policy.AuthoritySecret:
-		return []string{s.Name + certificateEnd}
-	default:
-		return []string{s.Name}
-	}
-}
-
 // Read begins a reading of the secrets.
 func (s Secrets) Read() *Reading {
 	return &Reading{from: s, known: make(map[string]content), names: make(map[string]string)}
@@ -157,7 +137,7 @@ func usable(info fs.FileInfo, path string) error {
 		return errors.New("it is not a regular file")
 	}
 	mode, forbidden, cure := info.Mode().Perm(), fs.FileMode(0o077), "600"
-	if strings.HasSuffix(path, certificateEnd) { // no secret by itself
+	if strings.HasSuffix(path, ".crt") { // no secret by itself
 		forbidden, cure = 0o022, "644"
 	}
 	if mode&forbidden != 0 {

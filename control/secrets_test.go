@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/legation/legation/policy"
 )
 
 // planted stands in every secret of these tests, and may stand nowhere else.
@@ -197,23 +196,6 @@ func TestReadingStays(t *testing.T) {
 		}
 		if got := r.Still(); got != row.still {
 			t.Errorf("%s: still as it was: got %v, want %v", row.about, got, row.still)
-		}
-	}
-}
-
-func TestSecretNames(t *testing.T) {
-	t.Parallel()
-	for _, row := range []struct {
-		secret policy.Secret
-		want   string
-	}{
-		{policy.Secret{Kind: policy.CertificateSecret, Name: "tls/a"}, "tls/a.crt tls/a.key"},
-		{policy.Secret{Kind: policy.AuthoritySecret, Name: "tls/ca"}, "tls/ca.crt"},
-		{policy.Secret{Kind: policy.AuthoritySecret, Name: strings.TrimPrefix(policy.Authority{File: "tls/ca.crt"}.ID(), "authority/")}, ""},
-		{policy.Secret{Kind: policy.OpaqueSecret, Name: "word"}, "word"},
-	} {
-		if got := strings.Join(SecretNames(&row.secret), " "); got != row.want {
-			t.Errorf("%s: got %q, want %q", row.secret.ID(), got, row.want)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -108,12 +107,16 @@ func contents(text []byte, name string) *corev3.DataSource {
 // inDirectory is a secret that names the files below a directory instead of holding what they do. Authorities that stand
 // beside the policy are no secrets, and stay.
 func inDirectory(s *tlsv3.Secret, dir string) *tlsv3.Secret {
-	if name, ok := strings.CutPrefix(s.Name, "certificate/"); ok {
-		path := filepath.Join(dir, filepath.FromSlash(name))
-		return certificateSecret(s.Name, file(path+".crt"), file(path+".key"))
+	var there []*corev3.DataSource
+	for _, name := range policy.SecretOf(s.Name).Files() {
+		there = append(there, file(filepath.Join(dir, filepath.FromSlash(name))))
 	}
-	if name, ok := strings.CutPrefix(s.Name, "authority/"); ok && !strings.Contains(name, ":") {
-		return authoritySecret(s.Name, file(filepath.Join(dir, filepath.FromSlash(name)+".crt")))
+	switch len(there) {
+	case 0:
+		return s
+	case 1:
+		return authoritySecret(s.Name, there[0])
+	default:
+		return certificateSecret(s.Name, there[0], there[1])
 	}
-	return s
 }

@@ -44,6 +44,33 @@ func (s *Secret) ID() string {
 	}
 }
 
+// SecretOf is the secret of an ID, without its contents.
+func SecretOf(id string) *Secret {
+	kind, name, _ := strings.Cut(id, "/")
+	switch kind {
+	case "certificate":
+		return &Secret{Kind: CertificateSecret, Name: name}
+	case "authority":
+		return &Secret{Kind: AuthoritySecret, Name: name}
+	default:
+		return &Secret{Kind: OpaqueSecret, Name: name}
+	}
+}
+
+// Files is the names that a [SecretSource] is asked for: none for authorities that lie beside the policy.
+func (s *Secret) Files() []string {
+	switch {
+	case s.Kind == CertificateSecret:
+		return []string{s.Name + ".crt", s.Name + ".key"}
+	case s.Kind == OpaqueSecret:
+		return []string{s.Name}
+	case strings.HasPrefix(s.Name, fileSecret):
+		return nil
+	default:
+		return []string{s.Name + ".crt"}
+	}
+}
+
 // Secret gives one of [Model.Secrets] by its [Secret.ID], nil where no setting refers to it.
 func (m *Model) Secret(id string) *Secret {
 	i, found := slices.BinarySearchFunc(m.Secrets, id, func(s *Secret, id string) int { return strings.Compare(s.ID(), id) })

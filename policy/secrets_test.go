@@ -228,3 +228,17 @@ func TestSecretsThatGoBad(t *testing.T) {
 		t.Error("what refers to bad secrets is served, though nobody has good ones")
 	}
 }
+
+func TestFilesOfSecrets(t *testing.T) {
+	for id, want := range map[string]string{
+		"certificate/tls/a": "tls/a.crt tls/a.key",
+		"authority/tls/ca":  "tls/ca.crt",
+		"secret/word":       "word",
+		(policy.Authority{File: "tls/ca.crt"}).ID(): "",
+	} {
+		s := policy.SecretOf(id)
+		if got := strings.Join(s.Files(), " "); got != want || s.ID() != id {
+			t.Errorf("%s: got %q of %s, want %q", id, got, s.ID(), want)
+		}
+	}
+}

@@ -38,7 +38,7 @@ func loadModel(files policy.Files, secretsDir string) (m *policy.Model, problems
 func lookedFor(secrets []*policy.Secret) (ids []string, inEnvironment bool) {
 	inEnvironment = true
 	for _, s := range secrets {
-		names := control.SecretNames(s)
+		names := s.Files()
 		for _, name := range names {
 			_, ok := os.LookupEnv(policy.SecretVariable(name))
 			inEnvironment = inEnvironment && ok
