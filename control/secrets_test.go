@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
 )
 
 // planted stands in every secret of these tests, and may stand nowhere else.
