@@ -112,19 +112,29 @@ func (e *endpoint) DecodePolicy(d *Decode, n *Node) {
 
 // address reads ip:port.
 func (e *endpoint) address(d *Decode, n *Node) {
-	host, port, ok := splitHostPort(d, n, "10.0.0.1:8080")
+	at, ok := ipPort(d, n, "10.0.0.1:8080", func(host string, _ uint32) string {
+		if badHost(host) != "" {
+			return ""
+		}
+		return "a host name is written as dns: " + cut(n.Text)
+	})
+	if ok {
+		*e = endpoint(at)
+	}
+}
+
+// ipPort reads ip:port. The hint is what to write in place of a host.
+func ipPort(d *Decode, n *Node, example string, hint func(host string, port uint32) string) (Endpoint, bool) {
+	host, port, ok := splitHostPort(d, n, example)
 	if !ok {
-		return
+		return Endpoint{}, false
 	}
 	ip, err := netip.ParseAddr(host)
 	if err != nil || ip.Zone() != "" {
-		p := d.Errorf(n, "want an IP address before the port, got %s", quote(host))
-		if badHost(host) == "" {
-			p.Hintf("a host name is written as dns: %s", cut(n.Text))
-		}
-		return
+		d.Errorf(n, "want an IP address before the port, got %s", quote(host)).Hint = hint(host, port)
+		return Endpoint{}, false
 	}
-	*e = endpoint{Host: ip.String(), Port: port, Weight: 1, Pos: n.Pos}
+	return Endpoint{Host: ip.String(), Port: port, Weight: 1, Pos: n.Pos}, true
 }
 
 // PolicySchema describes an endpoint.

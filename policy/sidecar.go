@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -43,16 +44,12 @@ type appAddress Endpoint
 
 // DecodePolicy reads ip:port.
 func (a *appAddress) DecodePolicy(d *Decode, n *Node) {
-	host, port, ok := splitHostPort(d, n, "127.0.0.1:8080")
-	if !ok {
-		return
+	at, ok := ipPort(d, n, "127.0.0.1:8080", func(_ string, port uint32) string {
+		return fmt.Sprintf("write 127.0.0.1:%d for an app beside its sidecar", port)
+	})
+	if ok {
+		*a = appAddress(at)
 	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil || ip.Zone() != "" {
-		d.Errorf(n, "want an IP address before the port, got %s", quote(host)).Hintf("write 127.0.0.1:%d for an app beside its sidecar", port)
-		return
-	}
-	*a = appAddress{Host: ip.String(), Port: port, Weight: 1, Pos: n.Pos}
 }
 
 // PolicySchema describes ip:port.
