@@ -85,7 +85,7 @@ var hostile = map[string]string{
 	"hostnames":        "routes: {r: {hostnames: [" + repeat(80_000, "h%d,") + "]}}",
 	"same hostname":    "routes: {r: {hostnames: [" + strings.Repeat("h,", 80_000) + "]}}",
 	"names":            "services:\n" + repeat(15_000, "  service-number-%d: {dns: 'a:1'}\n") + "routes: {r: {hostnames: ['*'], backends: {" + repeat(15_000, "servicenumber-%d: 1,") + "}}}",
-	"regexes":          "routes:\n" + repeat(900, "  r%d: {match: {path: {regex: '"+strings.Repeat("(a{1,999})", 99)+"'}}}\n"),
+	"regexes":          "routes:\n" + repeat(300, "  r%d: {match: {path: {regex: '"+strings.Repeat("(a{1,999})", 99)+"'}}}\n"),
 	"classes":          "routes:\n" + repeat(900, "  r%d: {match: {path: {regex: '(?i)["+strings.Repeat(`\pL`, 4)+strings.Repeat("Ā-ſ", 100)+"]'}}}\n"),
 	"ascii classes":    "routes:\n" + repeat(900, "  r%d: {match: {path: {regex: '(?i)["+strings.Repeat(`\pL`, 4)+strings.Repeat(`\W`, 50)+"]'}}}\n"),
 	"same requests":    "gateways: {e: {listeners: {h: {port: 1}}}}\nservices: {a: {dns: 'a:80'}}\nroutes:\n" + repeat(9_000, "  r%d: {hostnames: ['*'], backends: {a: 1}}\n"),
@@ -93,8 +93,8 @@ var hostile = map[string]string{
 	"endpoints":        "services: {a: {endpoints: [" + repeat(40_000, "'10.0.0.1:%d',") + "]}}",
 	"endpoint maps":    "services: {a: {endpoints: [" + repeat(9_000, "{address: '10.0.0.1:%d', weight: 1, zone: a},") + "]}}",
 	"their listeners":  "gateways: {a: {listeners: {" + repeat(5_000, "l%d: {port: 80},") + "}}}\n---\nroutes: {r: {hostnames: [" + repeat(30_000, "h%d,") + "], listeners: [" + repeat(5_000, "l%d,") + "]}}",
-	"sources":          "routes: {r: {hostnames: ['*'], match: {source: [" + repeat(40_000, "10.0.0.1,") + "]}}}",
-	"templates":        "routes:\n" + repeat(9_000, "  r%d: {match: {path: {template: '"+strings.Repeat("/{a}", 20)+"'}}}\n"),
+	"sources":          "routes: {r: {hostnames: ['*'], match: {source: [" + strings.Repeat("10.0.0.1,", 40_000) + "]}}}",
+	"templates":        "routes:\n" + repeat(3_000, "  r%d: {match: {path: {template: '"+strings.Repeat("/{a}", 20)+"'}}}\n"),
 	"listeners":        "gateways: {a: {listeners: {" + repeat(20_000, "l%d: {port: 80},") + "}}}",
 }
 
