@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -16,60 +16,6 @@ type matchDoc struct {
 	Query   map[string]valueDoc `policy:"query" doc:"all of these query parameters, written as headers are"`
 	Source  []sourceRange       `policy:"source" doc:"any of these addresses of clients, or ranges of them: 10.0.0.0/8" schema:"some"`
 	GRPC    *grpcDoc            `policy:"grpc" doc:"a gRPC service, or one method of it, instead of a path and methods"`
-}
-
-// badPath says why no request that Envoy has normalised could have such a path, and what to do.
-func badPath(path string) (why, hint string) {
-	switch {
-	case !strings.HasPrefix(path, "/"):
-		return fmt.Sprintf("a path begins with /, got %s", quote(path)), "write /" + cut(path)
-	case strings.ContainsAny(path, "?#"):
-		return "a path has no query and no fragment", "conditions on the query go under match.query"
-	case strings.Contains(path, "//"):
-		return fmt.Sprintf("the path %s has two slashes in a row: Envoy makes one of them before it matches", quote(path)), "write one"
-	case strings.Contains(path, `\`):
-		return fmt.Sprintf(`the path %s has a backslash: Envoy makes / of it before it matches`, quote(path)), "write /"
-	case strings.Contains(path, "*"):
-		hint = "a prefix covers all that is below it; for patterns write {template: …} or {regex: …}"
-		return fmt.Sprintf("the * in the path %s would be taken as it stands", quote(path)), hint
-	}
-	for segment := range strings.SplitSeq(path, "/") {
-		if segment == "." || segment == ".." {
-			return fmt.Sprintf("the path %s has dot segments: Envoy resolves them before it matches", quote(path)), "write the path that they lead to"
-		}
-	}
-	for i := range len(path) {
-		if c := path[i]; c <= ' ' || c >= 0x7f {
-			return fmt.Sprintf("the path %s has characters that a request has to escape", quote(path)), "write them as %XX"
-		}
-	}
-	return badEscape(path)
-}
-
-// badEscape is badPath for %XX: Envoy decodes what need not be escaped, and refuses what means another path to some.
-func badEscape(path string) (why, hint string) {
-	for i := range len(path) {
-		if path[i] != '%' {
-			continue
-		}
-		if i+2 >= len(path) {
-			return fmt.Sprintf("the path %s has a %% without two hexadecimal digits", quote(path)), "write %25 for the character itself"
-		}
-		c, err := strconv.ParseUint(path[i+1:i+3], 16, 8)
-		switch {
-		case err != nil:
-			return fmt.Sprintf("the path %s has a %% without two hexadecimal digits", quote(path)), "write %25 for the character itself"
-		case c == '/' || c == '\\' || c == 0:
-			return fmt.Sprintf("the path %s can't be matched: requests with %s are answered 400", quote(path), path[i:i+3]), "leave it out"
-		case c < 0x80 && (isAlphanumeric(byte(c)) || strings.IndexByte("-._~", byte(c)) >= 0):
-			return fmt.Sprintf("the path %s has %s: Envoy decodes it before it matches", quote(path), path[i:i+3]), "write " + string(rune(c))
-		}
-	}
-	return "", ""
-}
-
-func isAlphanumeric(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
 }
 
 type method string
@@ -139,6 +85,75 @@ func (v *valueDoc) DecodePolicy(d *Decode, n *Node) {
 func (*valueDoc) PolicySchema(s *Schemas) map[string]any {
 	text := map[string]any{"type": []string{"string", "number", "boolean"}}
 	return map[string]any{"oneOf": []any{text, OnlyKey("exact", text), OnlyKey("regex", s.Of(new(Regex))), OnlyKey("present", map[string]any{"type": "boolean"})}}
+}
+
+// grpcDoc is a gRPC service or method as written.
+type grpcDoc struct {
+	Service string `policy:"service,required" doc:"its full name, such as orders.v1.Orders"`
+	Method  string `policy:"method"`
+}
+
+const (
+	grpcService = "^[a-zA-Z_][a-zA-Z0-9_]*([.][a-zA-Z_][a-zA-Z0-9_]*)*$"
+	grpcMethod  = "^[a-zA-Z_][a-zA-Z0-9_]*$"
+)
+
+var (
+	isGRPCService = regexp.MustCompile(grpcService).MatchString
+	isGRPCMethod  = regexp.MustCompile(grpcMethod).MatchString
+)
+
+// DecodePolicy reads a gRPC service or method.
+func (g *grpcDoc) DecodePolicy(d *Decode, n *Node) {
+	if !d.Decode(n, g) {
+		return
+	}
+	if !isGRPCService(g.Service) {
+		p := d.Errorf(n.Get("service"), "%s can't be a gRPC service", quote(g.Service))
+		p.Hintf("write its full name, as orders.v1.Orders; a method goes under method")
+	}
+	if method := n.Get("method"); method != nil && !isGRPCMethod(g.Method) {
+		d.Errorf(method, "%s can't be a method of gRPC", quote(g.Method)).Hintf("write its name, as GetOrder")
+	}
+}
+
+// PolicySchema describes a gRPC service or method.
+func (*grpcDoc) PolicySchema(*Schemas) map[string]any {
+	out := OnlyKey("service", map[string]any{"type": "string", "pattern": grpcService, "description": "with its package: orders.v1.Orders"})
+	out["properties"].(map[string]any)["method"] = map[string]any{"type": "string", "pattern": grpcMethod, "description": "default all of the service"}
+	return out
+}
+
+// sourceRange is a range of addresses as written: 10.0.0.0/8, or one address.
+type sourceRange netip.Prefix
+
+// DecodePolicy reads a range of addresses.
+func (r *sourceRange) DecodePolicy(d *Decode, n *Node) {
+	if n.Kind != Scalar {
+		d.Errorf(n, "want an address or a range such as 10.0.0.0/8, got %s", n.shape())
+		return
+	}
+	if ip, err := netip.ParseAddr(n.Text); err == nil && ip.Zone() == "" {
+		ip = ip.Unmap()
+		*r = sourceRange(netip.PrefixFrom(ip, ip.BitLen()))
+		return
+	}
+	prefix, err := netip.ParsePrefix(n.Text)
+	switch {
+	case err != nil:
+		d.Errorf(n, "want an address or a range such as 10.0.0.0/8, got %s", n.shape())
+	case prefix.Addr().Is4In6():
+		d.Errorf(n, "the range %s is one of IPv4 written as IPv6", quote(n.Text)).Hintf("write it as 10.0.0.0/8")
+	case prefix.Masked() != prefix:
+		d.Errorf(n, "the address of the range %s goes beyond its %d bits", quote(n.Text), prefix.Bits()).Hintf("write %s", prefix.Masked())
+	default:
+		*r = sourceRange(prefix)
+	}
+}
+
+// PolicySchema describes a range of addresses.
+func (*sourceRange) PolicySchema(*Schemas) map[string]any {
+	return map[string]any{"type": "string", "pattern": `^[0-9a-fA-F:.]+(/[0-9]+)?$`, "description": "an address, or a range such as 10.0.0.0/8"}
 }
 
 // decodeMatch makes the conditions of a route from what stands under match.
