@@ -270,7 +270,7 @@ func (d *Decode) structure(n *Node, v reflect.Value, extra func(key, value *Node
 		case extra != nil:
 			extra(key, n.Items[i])
 		default:
-			d.unknown(key, fields.names)
+			d.Unknown(key, fields.names)
 		}
 	}
 	if d.layer {
@@ -286,10 +286,8 @@ func (d *Decode) structure(n *Node, v reflect.Value, extra func(key, value *Node
 	}
 }
 
-// Unknown reports a key that is none of names, for types that read their keys themselves.
-func (d *Decode) Unknown(key *Node, names []string) { d.unknown(key, names) }
-
-func (d *Decode) unknown(key *Node, names []string) {
+// Unknown reports a key that is none of names; types that read their keys themselves call it, too.
+func (d *Decode) Unknown(key *Node, names []string) {
 	p := d.load.reportKey(key, "unknown key %s", quote(key.Text))
 	if p.Hint == "" {
 		p.Hint = d.load.guess(key.Text, names)

@@ -63,7 +63,7 @@ func (l *loader) layer(e *Entry, n *Node, into any, place Place) layer {
 func (l *loader) misplaced(d *Decode, key *Node, place Place, names []string) {
 	elsewhere := l.lang.places(key.Text)
 	if elsewhere == 0 {
-		d.unknown(key, append(slices.Clone(names), l.lang.keysOf(place)...))
+		d.Unknown(key, append(slices.Clone(names), l.lang.keysOf(place)...))
 		return
 	}
 	l.reportKey(key, "%s can't stand here", quote(key.Text)).Hintf("it stands %s", elsewhere.where())

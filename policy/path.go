@@ -28,7 +28,7 @@ func (p *pathDoc) DecodePolicy(d *Decode, n *Node) {
 			ignore = n.Items[i]
 			d.Decode(ignore, &p.IgnoreCase)
 		case !ok:
-			d.unknown(key, []string{"exact", "ignoreCase", "prefix", "regex", "template"})
+			d.Unknown(key, []string{"exact", "ignoreCase", "prefix", "regex", "template"})
 			kinds++
 		default:
 			p.read(d, n.Items[i], kind)
