@@ -210,7 +210,10 @@ func (p *plane) args(verb string, more ...string) []string {
 
 func newPlane(t testing.TB, dir string) *plane {
 	t.Helper()
-	n := ports(t, 4)
+	n := ports(t, 5)
+	for n[4] != n[3]+1 { // legation run gives the Envoy of a second gateway the next one
+		n = append(n[:3], n[4], ports(t, 1)[0])
+	}
 	return &plane{dir: dir, data: t.TempDir(), xds: local(n[0]), companion: local(n[1]), admin: local(n[2]), envoyAdmin: local(n[3])}
 }
 

@@ -69,13 +69,17 @@ func (t *translation) cluster(gw *policy.Gateway, s *policy.Service) clusterPair
 		}
 	}
 	fillCluster(p.cluster)
+	t.patch(p.cluster, s.Settings)
+	t.patchDNS(p.cluster, s.Settings)
 	upstream := baseUpstream()
 	for _, k := range policy.Each[UpstreamContributor](s.Settings) {
 		if m := k.Upstream(c); m != nil {
 			overlay(upstream, m)
 		}
 	}
-	p.cluster.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pack(fillUpstream(upstream))}
+	fillUpstream(upstream)
+	t.patch(upstream, s.Settings)
+	p.cluster.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pack(upstream)}
 	for _, k := range policy.Each[EndpointContributor](s.Settings) {
 		if m := k.Endpoints(c); m != nil {
 			overlay(p.assignment(), m)
@@ -144,7 +148,7 @@ func baseUpstream() *httpv3.HttpProtocolOptions {
 
 // fillUpstream makes it HTTP/1.1 where no setting says what to speak, and ends the chain of the filters that settings
 // have put there.
-func fillUpstream(o *httpv3.HttpProtocolOptions) *httpv3.HttpProtocolOptions {
+func fillUpstream(o *httpv3.HttpProtocolOptions) {
 	if len(o.HttpFilters) > 0 {
 		o.HttpFilters = append(o.HttpFilters, &hcmv3.HttpFilter{
 			Name:       "legation.codec",
@@ -160,7 +164,6 @@ func fillUpstream(o *httpv3.HttpProtocolOptions) *httpv3.HttpProtocolOptions {
 			},
 		}
 	}
-	return o
 }
 
 // fillCircuitBreakers keeps one slow backend from taking all of Envoy's memory and sockets. Envoy's 1,024 of each is

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// Phase is where in the chain a filter stands. Filters of one phase stand in order of their names.
+// Phase is where in the chain a filter stands. Filters of one phase stand by their Order, then by their names.
 type Phase uint8
 
 // The phases, in the order that a request goes through them. The router comes after all.
@@ -31,6 +31,7 @@ const (
 type Filter struct {
 	Name    string // unique in the chain, "legation.cors"
 	Phase   Phase
+	Order   int // within the phase; 0 but where it counts
 	Config  proto.Message
 	Enabled bool // acts on all routes that do not switch it off; else only on those that configure it
 }
@@ -63,7 +64,7 @@ type FilterContributor interface {
 }
 
 // HTTPContributor is a setting of a gateway or a listener that changes the connection manager; what it returns is
-// merged into ours.
+// merged into ours. Its early header mutations come after the removal of what clients must not send.
 type HTTPContributor interface {
 	HTTP(c ListenerContext) *hcmv3.HttpConnectionManager
 }
@@ -72,6 +73,12 @@ type HTTPContributor interface {
 // it returns is merged into ours, listener filters appended.
 type ListenerContributor interface {
 	Listener(c ListenerContext) *listenerv3.Listener
+}
+
+// ChainContributor is a setting of a gateway or a listener that bounds which connections are taken; what it returns is
+// merged into the match of every filter chain. Those that no chain matches are closed, before any TLS.
+type ChainContributor interface {
+	FilterChainMatch(c ListenerContext) *listenerv3.FilterChainMatch
 }
 
 // ConnectionContributor is a setting of a gateway or a listener with network filters, which stand in every filter chain

@@ -69,6 +69,7 @@ func TestSpoofedHeaders(t *testing.T) {
 		"x-forwarded-uri", "x-forwarded-path", "x-forwarded-method", "x-forwarded-prefix", "x-forwarded-user", "x-forwarded-email",
 		"x-forwarded", "x-original-uri", "x-original-method", "x-http-path-override", "x-host", "front-end-https", "proxy",
 		"true-client-ip", "x-client-ip", "x-cluster-client-ip", "cf-connecting-ip", "remote-user", "x-remote-user",
+		"X-Legation-Peer", "x-legation-scope",
 	}
 	var send []string
 	for _, n := range names {

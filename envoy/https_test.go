@@ -2,6 +2,7 @@ package envoy_test
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -55,7 +56,9 @@ func client(t *testing.T, address, serverName string, ca *certtest.Authority, ch
 		f(config)
 	}
 	transport := &http.Transport{
-		DialTLS:           func(string, string) (net.Conn, error) { return tls.Dial("tcp", address, config) },
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", address)
+		},
 		ForceAttemptHTTP2: true,
 	}
 	t.Cleanup(transport.CloseIdleConnections)

@@ -47,11 +47,29 @@ func (t *translation) listener(c ListenerContext, filters []Filter, used service
 	default:
 		out.FilterChains = []*listenerv3.FilterChain{{Filters: append(network, t.httpFilter(c, filters))}}
 	}
+	bound(out.FilterChains, c)
 	if l.Protocol == policy.TLS || l.Protocol == policy.HTTPS {
 		// After those of the settings: one of them may take away what a proxy has put before the TLS.
 		out.ListenerFilters = append(out.ListenerFilters, tlsInspector())
 	}
+	t.patch(out, l.Settings)
 	return out
+}
+
+// bound adds to the chains' matches what the settings say.
+func bound(chains []*listenerv3.FilterChain, c ListenerContext) {
+	for s := range contributions[ChainContributor](c) {
+		match := s.FilterChainMatch(c)
+		if match == nil {
+			continue
+		}
+		for _, chain := range chains {
+			if chain.FilterChainMatch == nil {
+				chain.FilterChainMatch = new(listenerv3.FilterChainMatch)
+			}
+			overlay(chain.FilterChainMatch, match)
+		}
+	}
 }
 
 // contributions yields the settings that are a T of the gateway and then of the listener, so that the nearer one has the
@@ -116,11 +134,13 @@ func (t *translation) connectionManager(c ListenerContext, filters []Filter) *hc
 		manager.RouteSpecifier = keys.scopedRoutes()
 		early.Mutations = append(early.Mutations, keys.mutations()...)
 	}
-	manager.EarlyHeaderMutationExtensions = append(manager.EarlyHeaderMutationExtensions, earlyExtension(early))
+	// What clients send is removed first, then settings add theirs.
+	manager.EarlyHeaderMutationExtensions = slices.Insert(manager.EarlyHeaderMutationExtensions, 0, earlyExtension(early))
 	for _, f := range filters {
 		manager.HttpFilters = append(manager.HttpFilters, httpFilter(f))
 	}
 	manager.HttpFilters = append(manager.HttpFilters, router())
+	t.patch(manager, c.Listener.Settings)
 	return manager
 }
 
@@ -135,7 +155,7 @@ func (t *translation) chain(c ListenerContext) []Filter {
 		all = append(all, z.setting.Filters(c)...)
 	}
 	slices.SortFunc(all, func(a, b Filter) int {
-		return cmp.Or(cmp.Compare(a.Phase, b.Phase), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.Phase, b.Phase), cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name))
 	})
 	for i, f := range all {
 		if slices.ContainsFunc(all[:i], func(g Filter) bool { return f.Name == g.Name }) {

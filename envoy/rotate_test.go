@@ -74,26 +74,28 @@ func changed(before, after []envoy.Resource) string {
 	return strings.Join(names, " ")
 }
 
-// askAllTheTime asks over new connections until it is stopped, ten times at least, and reports what fails.
+// askAllTheTime asks over new connections until it is stopped, and reports what fails. It has begun once it returns, and
+// asks once more before it stops.
 func askAllTheTime(t *testing.T, address string, ca *certtest.Authority) (stop func()) {
 	t.Helper()
 	c := client(t, address, "one.test", ca, func(c *tls.Config) { c.NextProtos = nil })
 	c.Transport.(*http.Transport).DisableKeepAlives = true
-	done := make(chan struct{})
+	done, begun := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for asked := 1; ; asked++ {
+		for asked, last := 0, false; !last; asked++ {
 			select {
 			case <-done:
-				if asked > 10 {
-					return
-				}
+				last = true
 			default:
 			}
 			resp, err := c.Get("https://one.test/")
+			if asked == 0 {
+				close(begun)
+			}
 			if err != nil {
 				t.Errorf("request %d: %v", asked, err)
-				return
+				continue
 			}
 			resp.Body.Close()
 			if resp.StatusCode != http.StatusOK {
@@ -101,6 +103,7 @@ func askAllTheTime(t *testing.T, address string, ca *certtest.Authority) (stop f
 			}
 		}
 	})
+	<-begun
 	return func() {
 		close(done)
 		wg.Wait()

@@ -43,6 +43,7 @@ func (t *translation) route(r *policy.BoundRoute) []*routev3.Route {
 	if a := main.GetRoute(); a != nil {
 		fillTimeout(a, r.Match.GRPC)
 	}
+	t.patch(main, r.Settings)
 	filters := t.filterConfigs(r, parts)
 	main.Name = r.Name
 	main.TypedPerFilterConfig = withFilters(main.TypedPerFilterConfig, filters)

@@ -2,7 +2,9 @@ package envoy_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/google/go-cmp/cmp"
@@ -18,6 +21,7 @@ import (
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // mutual is a setting that has both sides show certificates: clients at a listener, and a service.
@@ -29,7 +33,9 @@ type mutual struct {
 func (*mutual) Check(*policy.Check) {}
 
 func (m *mutual) DownstreamTLS(c envoy.ListenerContext) *tlsv3.DownstreamTlsContext {
-	return &tlsv3.DownstreamTlsContext{CommonTlsContext: c.Trust(m.authority, nil)}
+	return &tlsv3.DownstreamTlsContext{
+		CommonTlsContext: c.Trust(m.authority, nil), RequireClientCertificate: wrapperspb.Bool(true),
+	}
 }
 
 func (m *mutual) Cluster(c envoy.ServiceContext) *clusterv3.Cluster {
@@ -193,8 +199,40 @@ func TestRedact(t *testing.T) {
 		PrivateKey: &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: "a.key"}},
 		Password:   &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: []byte("open")}},
 	}
+	asks := &authzv3.CheckSettings{ContextExtensions: map[string]string{"rule": "abc"}}
+	if got := envoy.Redact(asks).(*authzv3.CheckSettings).ContextExtensions["rule"]; got != "abc" {
+		t.Errorf("the rule of a route is shown as %q, want it as it is", got)
+	}
 	got := envoy.Redact(file).(*tlsv3.TlsCertificate)
 	if got.PrivateKey.GetFilename() != "a.key" || got.Password.GetInlineString() != "[redacted]" {
 		t.Errorf("got %v", got)
+	}
+}
+
+// TestClientsShowCertificates asks the real Envoy for a listener whose TLS a setting adds to.
+func TestClientsShowCertificates(t *testing.T) {
+	servers, clients := certtest.NewAuthority(t, "servers"), certtest.NewAuthority(t, "clients")
+	l := httpsListener("https", "one.test")
+	l.Settings = policy.Settings{{Kind: mutualKind, Setting: &mutual{authority: policy.Authority{Secret: "mesh/ca"}}, Node: &policy.Node{}}}
+	m := withCertificates(t, modelOf([]*policy.Listener{l}, named("one", "one.test", "/")), servers)
+	addSecret(m, &policy.Secret{Kind: policy.AuthoritySecret, Name: "mesh/ca", Value: clients.PEM()})
+	address := live(t, m)["https"]
+	showing := func(c certtest.Certificate) func(*tls.Config) {
+		pair := c.TLS(t)
+		return func(config *tls.Config) {
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+		}
+	}
+	if got, _ := ask(t, client(t, address, "one.test", servers, showing(clients.Issue(t, "somebody"))), "one.test"); got.code != 200 {
+		t.Errorf("with a certificate: %d", got.code)
+	}
+	for what, c := range map[string]*http.Client{
+		"no certificate":                 client(t, address, "one.test", servers),
+		"a certificate of somebody else": client(t, address, "one.test", servers, showing(servers.Issue(t, "somebody"))),
+	} {
+		if resp, err := c.Get("https://one.test/"); err == nil {
+			resp.Body.Close()
+			t.Errorf("%s: %s", what, resp.Status)
+		}
 	}
 }

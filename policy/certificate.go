@@ -16,9 +16,12 @@ const leastRSA = 2048
 // certificate takes a chain and its key into the secret when they are fit for Envoy.
 func (h *held) certificate(chain, key []byte) *flaw {
 	crt, keyFile := h.secret.Name+".crt", h.secret.Name+".key"
-	certs, wrong := certificates(crt, chain)
+	certs, lists, wrong := certificates(crt, chain)
 	if wrong != nil {
 		return wrong
+	}
+	if len(lists) > 0 {
+		return flawf("%s holds a revocation list, which belongs beside authorities", crt)
 	}
 	block, wrong := onlyKey(keyFile, key)
 	if wrong != nil {
@@ -57,38 +60,48 @@ func weak(file string, c *x509.Certificate) *flaw {
 	return nil
 }
 
-// authorities reads certificates to trust.
+// revocations is the type of the PEM blocks that list certificates which are no longer good.
+const revocations = "X509 CRL"
+
+// authorities reads certificates to trust, and the lists of those that they have revoked.
 func authorities(file string, content []byte) ([]byte, *flaw) {
-	certs, wrong := certificates(file, content)
+	certs, lists, wrong := certificates(file, content)
 	if wrong != nil {
 		return nil, wrong
 	}
-	return encode(certs), nil
+	for i, list := range lists {
+		if _, err := x509.ParseRevocationList(list.Bytes); err != nil {
+			return nil, flawf("revocation list %d of %s can't be read: %s", i+1, file, strings.TrimPrefix(err.Error(), "x509: "))
+		}
+	}
+	return encode(append(certs, lists...)), nil
 }
 
-// certificates reads a file of certificates, of which there is at least one.
-func certificates(file string, content []byte) ([]*pem.Block, *flaw) {
+// certificates reads a file of certificates, of which there is at least one, and revocation lists.
+func certificates(file string, content []byte) (certs, lists []*pem.Block, wrong *flaw) {
 	blocks, wrong := pemBlocks(file, content)
 	if wrong != nil {
-		return nil, wrong
+		return nil, nil, wrong
 	}
-	var certs []*pem.Block
 	for _, b := range blocks {
 		switch {
+		case b.Type == revocations:
+			lists = append(lists, &pem.Block{Type: b.Type, Bytes: b.Bytes})
+			continue
 		case strings.HasSuffix(b.Type, "PRIVATE KEY"):
-			return nil, &flaw{file + " holds a private key: it would be shown as certificates are", "leave only certificates in it"}
+			return nil, nil, &flaw{file + " holds a private key: it would be shown as certificates are", "leave only certificates in it"}
 		case b.Type != "CERTIFICATE":
-			return nil, flawf("%s holds something else than certificates (%s)", file, cut(b.Type))
+			return nil, nil, flawf("%s holds something else than certificates (%s)", file, cut(b.Type))
 		}
 		if _, err := x509.ParseCertificate(b.Bytes); err != nil {
-			return nil, flawf("certificate %d of %s can't be read: %s", len(certs)+1, file, strings.TrimPrefix(err.Error(), "x509: "))
+			return nil, nil, flawf("certificate %d of %s can't be read: %s", len(certs)+1, file, strings.TrimPrefix(err.Error(), "x509: "))
 		}
 		certs = append(certs, &pem.Block{Type: b.Type, Bytes: b.Bytes})
 	}
 	if len(certs) == 0 {
-		return nil, flawf("%s holds no certificate", file)
+		return nil, nil, flawf("%s holds no certificate", file)
 	}
-	return certs, nil
+	return certs, lists, nil
 }
 
 // onlyKey reads a file with one private key.

@@ -286,6 +286,9 @@ func (d *Decode) structure(n *Node, v reflect.Value, extra func(key, value *Node
 	}
 }
 
+// Unknown reports a key that is none of names, for types that read their keys themselves.
+func (d *Decode) Unknown(key *Node, names []string) { d.unknown(key, names) }
+
 func (d *Decode) unknown(key *Node, names []string) {
 	p := d.load.reportKey(key, "unknown key %s", quote(key.Text))
 	if p.Hint == "" {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -81,7 +82,7 @@ func (d *Decode) lines(file string, content []byte) []*Node {
 	var all []*Node
 	number := 0
 	for line := range bytes.Lines(content) {
-		if number++; len(all) > maxEndpoints {
+		if number++; len(all) > maxEndpoints || d.load.full(file) {
 			break
 		}
 		if n := d.line(Pos{File: file, Line: number, Col: 1}, string(line)); n != nil {
@@ -91,37 +92,50 @@ func (d *Decode) lines(file string, content []byte) []*Node {
 	return all
 }
 
+// maxWords is how many words of a line are read: more than an endpoint can have.
+const maxWords = 8
+
 // line reads "10.0.0.1:8080 weight=2 zone=a priority=1"; nil for an empty one.
 func (d *Decode) line(at Pos, line string) *Node {
 	const blank = " \t\r\n"
 	var n *Node
-	for rest := line; ; {
-		rest = strings.TrimLeft(rest, blank)
+	for words := 0; ; words++ {
+		rest := strings.TrimLeft(line, blank)
+		at.Col += len(line) - len(rest)
 		if rest == "" || rest[0] == '#' {
+			return n
+		}
+		if words == maxWords {
+			d.add(&Problem{Pos: at, Message: "want an address and what is to be said of it, got more than " + strconv.Itoa(maxWords) + " words"})
 			return n
 		}
 		word := rest
 		if end := strings.IndexAny(rest, blank); end >= 0 {
 			word = rest[:end]
 		}
-		at.Col = 1 + utf8.RuneCountInString(line[:len(line)-len(rest)])
-		rest = rest[len(word):]
 		if n == nil {
 			n = &Node{Kind: Map, Pos: at}
 			n.set("address", word, at, at)
-			continue
+		} else {
+			d.attribute(n, at, word)
 		}
-		key, value, ok := strings.Cut(word, "=")
+		at.Col += utf8.RuneCountInString(word)
+		line = rest[len(word):]
+	}
+}
+
+// attribute adds what stands after the address.
+func (d *Decode) attribute(n *Node, at Pos, word string) {
+	key, value, ok := strings.Cut(word, "=")
+	switch {
+	case !ok:
+		d.add(&Problem{Pos: at, Message: "want key=value after the address, got " + quote(word), Hint: "as weight=2, zone=eu-1a or priority=1"})
+	case n.Get(key) != nil:
+		d.add(&Problem{Pos: at, Message: "the key " + quote(key) + " stands here twice", Hint: "keep one of the two"})
+	default:
 		valueAt := at
 		valueAt.Col += utf8.RuneCountInString(key) + 1
-		switch {
-		case !ok:
-			d.add(&Problem{Pos: at, Message: "want key=value after the address, got " + quote(word), Hint: "as weight=2, zone=eu-1a or priority=1"})
-		case n.Get(key) != nil:
-			d.add(&Problem{Pos: at, Message: "the key " + quote(key) + " stands here twice", Hint: "keep one of the two"})
-		default:
-			n.set(key, value, at, valueAt)
-		}
+		n.set(key, value, at, valueAt)
 	}
 }
 

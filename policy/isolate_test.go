@@ -19,16 +19,20 @@ func files(pairs ...string) policy.Files {
 }
 
 const (
-	platform = "gateways: {edge: {listeners: {http: {port: 80}}}}\nservices: {shared: {dns: 'shared:80'}}\n"
-	teamA    = "routes: {a: {hostnames: [a], backends: {shared: 1}}}\n"
-	teamA2   = "routes: {a: {hostnames: [a2], backends: {shared: 1}}}\n"
-	teamB    = "services: {b: {dns: 'b:80'}}\nroutes: {b: {hostnames: [b], backends: {b: 1}}}\n"
-	teamB2   = "services: {b: {dns: 'b:81'}, b2: {dns: 'b2:80'}}\nroutes: {b: {hostnames: [b], backends: {b: 1}}}\n"
-	onB      = "routes: {c: {hostnames: [c], backends: {b: 1}}}\n"
-	onB2     = "routes: {c: {hostnames: [c2], backends: {b: 1, b2: 1}}}\n"
-	broken   = "routes: {a: [\n"
-	keyed    = "auth: {idp: {jwt: {issuer: x, jwks: {file: keys.json}}}}\n"
-	keyed2   = "auth: {idp: {jwt: {issuer: y, jwks: {file: keys.json}}}}\n"
+	platform    = "gateways: {edge: {listeners: {http: {port: 80}}}}\nservices: {shared: {dns: 'shared:80'}}\n"
+	teamA       = "routes: {a: {hostnames: [a], backends: {shared: 1}}}\n"
+	teamA2      = "routes: {a: {hostnames: [a2], backends: {shared: 1}}}\n"
+	teamB       = "services: {b: {dns: 'b:80'}}\nroutes: {b: {hostnames: [b], backends: {b: 1}}}\n"
+	teamB2      = "services: {b: {dns: 'b:81'}, b2: {dns: 'b2:80'}}\nroutes: {b: {hostnames: [b], backends: {b: 1}}}\n"
+	onB         = "routes: {c: {hostnames: [c], backends: {b: 1}}}\n"
+	onB2        = "routes: {c: {hostnames: [c2], backends: {b: 1, b2: 1}}}\n"
+	broken      = "routes: {a: [\n"
+	keyed       = "auth: {idp: {jwt: {issuer: x, jwks: {file: keys.json}}}}\n"
+	listed      = platform + "---\nservices:\n  s: {endpoints: {file: s.endpoints}}\n"
+	named       = "gateways: {edge: {listeners: {http: {port: 80}, web: {port: 81}}}}\nservices: {shared: {dns: 'shared:80'}}\n"
+	onListener  = "routes: {a: {hostnames: [a], listeners: [web], backends: {shared: 1}}}\n"
+	redirecting = "gateways: {edge: {listeners: {http: {port: 80, httpsRedirect: true}}}}\nservices: {shared: {dns: 'shared:80'}}\n"
+	keyed2      = "auth: {idp: {jwt: {issuer: y, jwks: {file: keys.json}}}}\n"
 )
 
 // TestIsolate tells for each candidate what is served of it.
@@ -86,6 +90,31 @@ func TestIsolate(t *testing.T) {
 			files("p.yaml", platform, "k.yaml", keyed), files("p.yaml", platform, "k.yaml", keyed, "keys.json", "{}"), 1,
 		},
 		{"an empty directory changes nothing", good, nil, good, 1},
+		{
+			"a bad file of endpoints stays as it was, those who refer to it change", files("p.yaml", listed, "s.endpoints", "10.0.0.1:80\n"),
+			files("p.yaml", listed+"  t: {dns: 't:80'}\n", "s.endpoints", "10.0.0.1:80\noops\n"),
+			files("p.yaml", listed+"  t: {dns: 't:80'}\n", "s.endpoints", "10.0.0.1:80\n"), 1,
+		},
+		{
+			"an emptied file of endpoints stays as it was", files("p.yaml", listed, "s.endpoints", "10.0.0.1:80\n"),
+			files("p.yaml", listed, "s.endpoints", "# none\n"), files("p.yaml", listed, "s.endpoints", "10.0.0.1:80\n"), 1,
+		},
+		{
+			"endpoints that do not go together stay as they were", files("p.yaml", listed, "s.endpoints", "10.0.0.1:80\n"),
+			files("p.yaml", listed, "s.endpoints", "10.0.0.1:80 priority=1\n"), files("p.yaml", listed, "s.endpoints", "10.0.0.1:80\n"), 1,
+		},
+		{
+			"a deleted file of endpoints comes back", files("p.yaml", listed, "s.endpoints", "10.0.0.1:80\n"),
+			files("p.yaml", listed), files("p.yaml", listed, "s.endpoints", "10.0.0.1:80\n"), 1,
+		},
+		{
+			"a listener that a route needs comes back", files("p.yaml", named, "a.yaml", onListener),
+			files("p.yaml", platform, "a.yaml", onListener), files("p.yaml", named, "a.yaml", onListener), 1,
+		},
+		{
+			"the last listener that served a route comes back", files("p.yaml", platform, "a.yaml", teamA),
+			files("p.yaml", redirecting, "a.yaml", teamA), files("p.yaml", platform, "a.yaml", teamA), 1,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, model, problems := testLanguage().Isolate(tt.candidate, tt.last)

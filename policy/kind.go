@@ -1,6 +1,9 @@
 package policy
 
-import "reflect"
+import (
+	"iter"
+	"reflect"
+)
 
 // Place says in which entries a key may stand; places are or-ed.
 type Place uint16
@@ -81,6 +84,12 @@ type Replacer interface{ Replaces() bool }
 
 // Answerer is a setting that may answer requests itself, so that its route needs no backend.
 type Answerer interface{ Answers() bool }
+
+// Reacher is a setting that says something about the matter of other keys, too. Where a gateway locks one of these, that is
+// refused as well. Reaches yields the keys, each with a path below the setting.
+type Reacher interface {
+	Reaches() iter.Seq2[string, string]
+}
 
 // Decoder is a type that reads itself from a node because it has more than one written form. Fields of structs
 // below it are read with d.Decode.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"iter"
 	"reflect"
 	"slices"
 	"strings"
@@ -18,6 +19,14 @@ type written struct {
 	node    *Node
 	setting Setting
 	ok      bool
+}
+
+// reaches is the other keys that the setting has something to say about, each with where it does.
+func (w *written) reaches() iter.Seq2[string, string] {
+	if r, ok := w.setting.(Reacher); ok && w.ok {
+		return r.Reaches()
+	}
+	return func(func(string, string) bool) {}
 }
 
 func (y *layer) get(k *Kind) *written {

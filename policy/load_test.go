@@ -172,6 +172,33 @@ func TestLoadRefusesTooMuch(t *testing.T) {
 	}
 }
 
+// TestWarningsRefuseNothing: however many warnings a file has, it is taken, and its errors are told.
+func TestWarningsRefuseNothing(t *testing.T) {
+	l := policy.New(policy.Define[worry]("worry", policy.InService, ""))
+	text := &strings.Builder{}
+	text.WriteString("gateways: {edge: {listeners: {http: {port: 80}}}}\nroutes: {r: {hostnames: ['*'], backends: {s0: 1}}}\nservices:\n")
+	for i := range 300 {
+		fmt.Fprintf(text, "  s%d: {dns: 's:80', worry: true}\n", i)
+	}
+	m, problems := l.Load(files("a.yaml", text.String()))
+	if m == nil || problems.HasErrors() {
+		t.Errorf("300 warnings: got model %v, %v", m, problems.Err())
+	}
+	last := policy.Problem{Pos: policy.Pos{File: "a.yaml"}, Warning: true, Message: "more than 200 warnings: the rest is not shown"}
+	if len(problems) != 201 || problems[0].Error() != last.Error() {
+		t.Errorf("got %d problems, of which the first is %v, want 201 and %v", len(problems), problems[0], &last)
+	}
+	_, problems = l.Load(files("a.yaml", text.String()+"  z: {}\n"))
+	if err := problems.Err(); err == nil || !strings.Contains(err.Error(), "services.z: a service needs endpoints") {
+		t.Errorf("an error behind 300 warnings: got %v", err)
+	}
+}
+
+// worry always warns.
+type worry bool
+
+func (*worry) Check(c *policy.Check) { c.Warnf("", "really?") }
+
 // TestOneKeyInTwoPlaces: kinds may share a key where they can't meet, and are not taken for each other.
 func TestOneKeyInTwoPlaces(t *testing.T) {
 	l := policy.New(policy.Define[timeouts]("x", policy.InService, ""), policy.Define[plan]("x", policy.InDefaults|policy.InRoute, ""))

@@ -4,6 +4,7 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -114,7 +115,17 @@ func (r *Route) On(l *Listener) bool {
 
 // Meets tells whether the two routes of a gateway stand on a listener together.
 func (r *BoundRoute) Meets(o *BoundRoute) bool {
-	return slices.ContainsFunc(r.Gateway.Listeners, func(l *Listener) bool { return r.On(l) && o.On(l) })
+	if len(r.Listeners) == 0 {
+		r, o = o, r
+	}
+	if len(r.Listeners) == 0 {
+		return true
+	}
+	byName := func(l *Listener, name string) int { return strings.Compare(l.Name, name) }
+	return slices.ContainsFunc(r.Listeners, func(name string) bool {
+		i, found := slices.BinarySearchFunc(r.Gateway.Listeners, name, byName)
+		return found && o.On(r.Gateway.Listeners[i])
+	})
 }
 
 // Backend is one of the services that a route sends to.

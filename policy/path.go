@@ -104,77 +104,29 @@ var (
 	templateText = regexp.MustCompile("^[a-zA-Z0-9._~%!$&'()+,;:@=/-]*$") // what Envoy takes beside variables
 )
 
-// Stand-ins for what a template takes of a path, while it is checked.
-const (
-	oneSegment = "\x01" // of * and of {name}
-	allLeft    = "\x02" // of ** and of {name=**}
-)
-
-var stars = strings.NewReplacer("**", allLeft, "*", oneSegment)
-
 // badTemplate says why Envoy would not take a template, or why no request has a path like it, and what to do.
 func badTemplate(template string) (why, hint string) {
 	switch {
 	case len(template) > maxTemplate:
 		return fmt.Sprintf("the template is %d bytes long; want at most %d", len(template), maxTemplate), "write a prefix"
-	case !strings.HasPrefix(template, "/") || strings.ContainsAny(template, oneSegment+allLeft):
+	case !strings.HasPrefix(template, "/"):
 		return badPath(template)
 	}
-	var names []string
-	plain, rest := "", template
-	for {
-		before, after, open := strings.Cut(rest, "{")
-		plain += stars.Replace(before)
-		if !open {
-			break
-		}
-		inner, behind, closed := strings.Cut(after, "}")
-		if !closed {
-			return fmt.Sprintf("the template %s has a { without its }", quote(template)), "write a variable as {name}"
-		}
-		name, pattern, has := strings.Cut(inner, "=")
-		if !has {
-			pattern = "*"
-		}
-		if why, hint := badVariable(name, pattern, names); why != "" {
+	t := &templateCheck{template: template}
+	path := ""
+	for rest, more := template[1:], true; more; {
+		end := segmentEnd(rest)
+		var segment string
+		segment, rest, more = rest[:end], rest[min(end+1, len(rest)):], end < len(rest)
+		plain, why, hint := t.segment(segment, !more)
+		if why != "" {
 			return why, hint
 		}
-		names = append(names, name)
-		plain, rest = plain+stars.Replace(pattern), behind
+		path += "/" + plain
 	}
-	if len(names) > maxVariables {
-		return fmt.Sprintf("the template has %d variables; Envoy takes %d", len(names), maxVariables), "write * for those whose values are not needed"
+	if len(t.names) > maxVariables {
+		return fmt.Sprintf("the template has %d variables; Envoy takes %d", len(t.names), maxVariables), "write * for those whose values are not needed"
 	}
-	return badSegments(template, plain)
-}
-
-func badVariable(name, pattern string, others []string) (why, hint string) {
-	switch {
-	case !variableName.MatchString(name) || len(name) > maxVariable:
-		return fmt.Sprintf("%s can't be the name of a variable", quote(name)), fmt.Sprintf("a name is up to %d letters, digits and _, and begins with a letter", maxVariable)
-	case slices.Contains(others, name):
-		return fmt.Sprintf("the variable %s stands in the template twice", quote(name)), "give one of the two another name"
-	case pattern == "":
-		return fmt.Sprintf("the variable %s matches nothing", quote(name)), fmt.Sprintf("write {%s}, or {%[1]s=**} for all that is left", name)
-	}
-	return "", ""
-}
-
-// badSegments is badTemplate for a template with the stand-ins.
-func badSegments(template, plain string) (why, hint string) {
-	segments := strings.Split(plain[1:], "/")
-	for i, segment := range segments {
-		several := strings.Count(segment, oneSegment)+strings.Count(segment, allLeft) > 1
-		switch {
-		case several:
-			return fmt.Sprintf("the template %s has several variables or * between two slashes", quote(template)), "Envoy takes one there; for other patterns write {regex: …}"
-		case strings.Contains(segment, allLeft) && i < len(segments)-1:
-			return fmt.Sprintf("the template %s goes on after **, which takes all that is left", quote(template)), "write * for one segment"
-		case strings.Contains(segment, "}"):
-			return fmt.Sprintf("the template %s has a } without its {", quote(template)), "write a variable as {name}"
-		}
-	}
-	path := strings.NewReplacer(oneSegment, "x", allLeft, "x").Replace(plain)
 	if why, hint := badPath(path); why != "" {
 		return strings.ReplaceAll(why, quote(path), quote(template)), hint
 	}
@@ -182,6 +134,98 @@ func badSegments(template, plain string) (why, hint string) {
 		return fmt.Sprintf("the template %s has characters that Envoy takes in no template", quote(template)), "write a regex"
 	}
 	return "", ""
+}
+
+// segmentEnd is where the next slash stands that is not within a variable.
+func segmentEnd(s string) int {
+	depth := 0
+	for i := range len(s) {
+		switch s[i] {
+		case '{':
+			depth++
+		case '}':
+			depth--
+		case '/':
+			if depth <= 0 {
+				return i
+			}
+		}
+	}
+	return len(s)
+}
+
+// templateCheck is the check of one template.
+type templateCheck struct {
+	template string
+	names    []string
+}
+
+// segment checks what stands between two slashes, and gives a text that it matches.
+func (t *templateCheck) segment(s string, last bool) (plain, why, hint string) {
+	before, after, variable := strings.Cut(s, "{")
+	if !variable {
+		if strings.Contains(s, "}") {
+			return "", t.says("has a } without its {"), "write a variable as {name}"
+		}
+		return t.stars(s, last)
+	}
+	inner, behind, closed := strings.Cut(after, "}")
+	text, _, _ := strings.Cut(behind, "{")
+	name, pattern, has := strings.Cut(inner, "=")
+	switch {
+	case !closed || strings.Contains(inner, "{"):
+		return "", t.says("has a { without its }"), "write a variable as {name}"
+	case strings.Contains(before+text, "}"):
+		return "", t.says("has a } without its {"), "write a variable as {name}"
+	case strings.ContainsAny(before+behind, "{*"):
+		return "", t.says("has several variables or * between two slashes"), "Envoy takes one there; for other patterns write {regex: …}"
+	case !variableName.MatchString(name) || len(name) > maxVariable:
+		return "", fmt.Sprintf("%s can't be the name of a variable", quote(name)), fmt.Sprintf("a name is up to %d letters, digits and _, and begins with a letter", maxVariable)
+	case slices.Contains(t.names, name):
+		return "", fmt.Sprintf("the variable %s stands in the template twice", quote(name)), "give one of the two another name"
+	case has && pattern == "":
+		return "", fmt.Sprintf("the variable %s matches nothing", quote(name)), fmt.Sprintf("write {%s}, or {%[1]s=**} for all that is left", name)
+	}
+	t.names = append(t.names, name)
+	if !has || pattern == "*" {
+		return before + "x" + behind, "", ""
+	}
+	if before+behind != "" {
+		return "", fmt.Sprintf("the variable %s can't say what it takes with a text around it", quote(name)), fmt.Sprintf("write {%s} there, or a regex", name)
+	}
+	parts := strings.Split(pattern, "/")
+	for i, part := range parts {
+		if part != "*" && part != "**" && strings.Contains(part, "*") {
+			return "", fmt.Sprintf("the variable %s has a * beside a text", quote(name)), "write whole parts: {file=images/*}"
+		}
+		if parts[i], why, hint = t.stars(part, last && i == len(parts)-1); why != "" {
+			return "", why, hint
+		}
+	}
+	return strings.Join(parts, "/"), "", ""
+}
+
+// stars checks a segment without a variable.
+func (t *templateCheck) stars(s string, last bool) (plain, why, hint string) {
+	star := "*"
+	if strings.Contains(s, "**") {
+		star = "**"
+	}
+	plain = strings.Replace(s, star, "x", 1)
+	switch {
+	case plain == s || s == "*":
+	case strings.Contains(plain, "*"):
+		return "", t.says("has several variables or * between two slashes"), "Envoy takes one there; for other patterns write {regex: …}"
+	case !last && star == "**":
+		return "", t.says("goes on after **, which takes all that is left"), "write * for one segment"
+	case !last:
+		return "", t.says("has a * beside a text before the last slash"), "name it: {name} may have a text around it anywhere"
+	}
+	return plain, "", ""
+}
+
+func (t *templateCheck) says(what string) string {
+	return "the template " + quote(t.template) + " " + what
 }
 
 // grpcDoc is a gRPC service or method as written.

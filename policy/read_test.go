@@ -63,12 +63,12 @@ func read(t *testing.T, dir string) (policy.Files, []string) {
 
 func TestReadFiles(t *testing.T) {
 	dir := tree(t, map[string]string{
-		"a.yaml": "a", "b.yml": "b", "teams/c.yaml": "c", "teams/keys.json": "{}", "ca.pem": "p", "ca.crt": "q", "list.txt": "t",
+		"a.yaml": "a", "b.yml": "b", "teams/c.yaml": "c", "teams/keys.json": "{}", "ca.pem": "p", "ca.crt": "q", "list.txt": "t", "s.endpoints": "e",
 		"README.md": "x", ".hidden.yaml": "x", ".git/d.yaml": "x", "e.yaml~": "x", "#f.yaml#": "x", ".#g.yaml": "x", "h.yaml.swp": "x",
 		"i.yaml.tmp": "x", "j.YAML": "x", "big.json": strings.Repeat("x", 1<<20+1),
 	})
 	got, problems := read(t, dir)
-	want := files("a.yaml", "a", "b.yml", "b", "teams/c.yaml", "c", "teams/keys.json", "{}", "ca.pem", "p", "ca.crt", "q", "list.txt", "t")
+	want := files("a.yaml", "a", "b.yml", "b", "teams/c.yaml", "c", "teams/keys.json", "{}", "ca.pem", "p", "ca.crt", "q", "list.txt", "t", "s.endpoints", "e")
 	if diff := cmp.Diff(show(want), show(got)); diff != "" || len(problems) > 0 {
 		t.Errorf("(-want +got):\n%s\n%v", diff, problems)
 	}

@@ -31,9 +31,15 @@ type reporter struct {
 	stage    stage
 	problems Problems
 	seen     map[told]*Problem
-	perFile  map[string]int
+	perFile  map[tally]int
 	errs     int // told so far, repeated ones too
 	guesses  int
+}
+
+// tally is what is counted of a file: its errors, and apart from them its warnings, which hold nothing up however many.
+type tally struct {
+	file    string
+	warning bool
 }
 
 type told struct {
@@ -43,7 +49,7 @@ type told struct {
 
 // report tells of a problem at rel below n, or at its nearest written parent.
 func (r *reporter) report(n *Node, rel string, warning bool, format string, args ...any) *Problem {
-	if r.full(n.Pos.File) {
+	if r.perFile[tally{n.Pos.File, warning}] > maxFileProblems {
 		return r.untold(warning)
 	}
 	at, left := n.find(rel)
@@ -76,15 +82,13 @@ func (r *reporter) add(p *Problem) *Problem {
 		return first
 	}
 	p.stage = r.stage
-	r.perFile[p.Pos.File]++
-	switch n := r.perFile[p.Pos.File]; {
+	of := tally{p.Pos.File, p.Warning}
+	r.perFile[of]++
+	switch n := r.perFile[of]; {
 	case n > maxFileProblems+1:
 		return p
 	case n == maxFileProblems+1:
-		r.problems = append(r.problems, &Problem{
-			Pos: Pos{File: p.Pos.File}, stage: r.stage,
-			Message: fmt.Sprintf("more than %d problems: the rest is not shown", maxFileProblems),
-		})
+		r.problems = append(r.problems, of.rest(r.stage))
 		return p
 	}
 	r.seen[key] = p
@@ -92,8 +96,20 @@ func (r *reporter) add(p *Problem) *Problem {
 	return p
 }
 
-// full tells whether nothing more is told of a file: what is left of it need not be looked at.
-func (r *reporter) full(file string) bool { return r.perFile[file] > maxFileProblems }
+// rest stands for what is not told.
+func (t tally) rest(s stage) *Problem {
+	what := "problems"
+	if t.warning {
+		what = "warnings"
+	}
+	return &Problem{
+		Pos: Pos{File: t.file}, stage: s, Warning: t.warning,
+		Message: fmt.Sprintf("more than %d %s: the rest is not shown", maxFileProblems, what),
+	}
+}
+
+// full tells whether no more errors are told of a file: what is left of it need not be looked at.
+func (r *reporter) full(file string) bool { return r.perFile[tally{file, false}] > maxFileProblems }
 
 func (r *reporter) done() Problems {
 	r.problems.sort()

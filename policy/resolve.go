@@ -147,19 +147,27 @@ func (l *loader) lockedKeys(b *binding) {
 	}
 	refuse := func(y *layer) {
 		for _, w := range y.sets {
-			lock := b.gateway.locked[w.kind.Key]
-			if lock == nil {
+			if lock := b.gateway.locked[w.kind.Key]; lock != nil {
+				l.refuseLocked(b, y.node, w.kind.Key, "this key", lock)
 				continue
 			}
-			l.report(y.node, w.kind.Key, false, "the defaults of gateway %s lock this key (%s)", quote(b.gateway.gateway.Name), lock.Pos).
-				suspect(lock.Pos.File, b.route.raw.key.Pos.File).
-				Hintf("remove it here, or take it out of locked there")
+			for key, path := range w.reaches() {
+				if lock := b.gateway.locked[key]; lock != nil {
+					l.refuseLocked(b, w.node, path, key+", which this is about", lock)
+				}
+			}
 		}
 	}
 	for _, s := range b.services {
 		refuse(&s.layer)
 	}
 	refuse(&b.route.layer)
+}
+
+func (l *loader) refuseLocked(b *binding, n *Node, rel, what string, lock *Node) {
+	l.report(n, rel, false, "the defaults of gateway %s lock %s (%s)", quote(b.gateway.gateway.Name), what, lock.Pos).
+		suspect(lock.Pos.File, b.route.raw.key.Pos.File).
+		Hintf("remove it here, or take it out of locked there")
 }
 
 // mergeKind gives the route the merged setting of a kind.

@@ -109,7 +109,10 @@ func TestSecrets(t *testing.T) {
 		{"no key in the key", vault{"tls/a.key": block("PRIVATE KEY", []byte("INLINE"))}, []string{"the key tls/a.key can't be read: want an RSA or ECDSA key in PKCS #8, PKCS #1 or SEC 1"}},
 		{"too few bits", vault{"tls/a.crt": cert("weak"), "tls/a.key": key("weak")}, []string{"the RSA key of tls/a.crt has 1024 bits: Envoy takes none below 2048"}},
 		{"a curve that Envoy lacks", vault{"tls/a.crt": cert("p224"), "tls/a.key": key("p224")}, []string{"the key of tls/a.crt is on the curve P-224: Envoy takes P-256, P-384 and P-521"}},
-		{"an authority of something else", vault{"ca.crt": block("X509 CRL", []byte{1})}, []string{"ca.crt holds something else than certificates (X509 CRL)"}},
+		{"an authority of something else", vault{"ca.crt": block("PUBLIC KEY", []byte{1})}, []string{"ca.crt holds something else than certificates (PUBLIC KEY)"}},
+		{"only a list of the revoked", vault{"ca.crt": block("X509 CRL", []byte{1})}, []string{"ca.crt holds no certificate"}},
+		{"a broken list of the revoked", vault{"ca.crt": cert("a.test") + block("X509 CRL", []byte{1})}, []string{"revocation list 1 of ca.crt can't be read: malformed crl"}},
+		{"a list in the certificate's file", vault{"tls/a.crt": cert("a.test") + block("X509 CRL", []byte{1})}, []string{"tls/a.crt holds a revocation list, which belongs beside authorities"}},
 		{"an authority that is no certificate", vault{"ca.crt": block("CERTIFICATE", []byte{1})}, []string{"certificate 1 of ca.crt can't be read: malformed certificate"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

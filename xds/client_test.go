@@ -52,7 +52,7 @@ type plane struct {
 
 func start(t testing.TB, o Options) *plane {
 	t.Helper()
-	if testing.Verbose() {
+	if testing.Verbose() && o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	p := &plane{Server: New(o), listener: bufconn.Listen(1 << 16)}

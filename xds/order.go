@@ -45,6 +45,7 @@ func (st *stream) step() {
 	stand := st.stand(now)
 	if stand == Working && now.Sub(st.progress) >= st.server.o.StageTimeout {
 		st.late = true
+		st.remark(now)
 		st.queue()
 		stand = Late
 	}
@@ -59,6 +60,16 @@ func (st *stream) step() {
 		st.server.current.Load().arrive(st, st.target, stand)
 	}
 	st.arm(now, stand)
+}
+
+// remark tells of what the Envoy has not answered in time. The change goes on without it.
+func (st *stream) remark(now time.Time) {
+	for _, t := range st.types {
+		if t.inflight != nil {
+			st.server.o.Log.Warn("envoy does not acknowledge its configuration", "node", st.node.GetId(), "group", st.group.name,
+				"type", t.kind.short, "for", now.Sub(t.at).Round(time.Second))
+		}
+	}
 }
 
 // aim turns the stream to a new target.

@@ -3,8 +3,10 @@ package xds
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,9 +78,28 @@ func TestEachStageWaitsForTheAcknowledgement(t *testing.T) {
 	})
 }
 
+// diary is a log that is read while it is written.
+type diary struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+func (d *diary) Write(p []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.text.Write(p)
+}
+
+func (d *diary) String() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.text.String()
+}
+
 func TestStageTimeoutGoesOnWithoutTheAcknowledgement(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		p := start(t, Options{StageTimeout: 5 * time.Second})
+		log := &diary{}
+		p := start(t, Options{StageTimeout: 5 * time.Second, Log: slog.New(slog.NewTextHandler(log, nil))})
 		p.Publish(usual(t, "1"))
 		d := p.envoy(t, Delta, "d")
 		d.askUsual()
@@ -90,6 +111,9 @@ func TestStageTimeoutGoesOnWithoutTheAcknowledgement(t *testing.T) {
 		<-pub.Done()
 		if got := pub.Outcome().Groups["edge"]; got != (Tally{Connected: 1, Late: 1}) || time.Since(began) != 5*time.Second {
 			t.Errorf("outcome %+v after %v, want one late after 5 s", got, time.Since(began))
+		}
+		if told := log.String(); !strings.Contains(told, `msg="envoy does not acknowledge its configuration" node=d group=edge type=cluster for=5s`) {
+			t.Errorf("the log tells nothing of it:\n%s", told)
 		}
 		want(t, d.got(), "route +r")
 		time.Sleep(5 * time.Second)

@@ -51,6 +51,7 @@ func bootstrapFlags(f *pflag.FlagSet) {
 	f.String("xds", app.DefaultXDS, "where legation serves xDS")
 	f.String("companion", app.DefaultCompanion, "where legation's auth and rate limit services answer")
 	f.String("envoy-admin-address", app.DefaultEnvoyAdmin, "where Envoy's own admin answers")
+	f.String("zone", "", "the zone that this Envoy stands in, for services that prefer their own (loadBalancer.zoneAware)")
 	f.String("max-heap", "1GiB", "memory that Envoy may take (512MiB, 2GiB): four fifths of its container's")
 	f.String("tls-cert", "", "Envoy's certificate (PEM, path on Envoy's host)")
 	f.String("tls-key", "", "its key (PEM, path on Envoy's host)")
@@ -68,7 +69,7 @@ func bootstrapOptions(c *cobra.Command) (envoy.BootstrapOptions, error) {
 	}
 	o := envoy.BootstrapOptions{
 		Node: cmp.Or(get("node"), get("group")+"-"+host), XDS: get("xds"), Companion: get("companion"),
-		Admin: get("envoy-admin-address"), TLSCert: get("tls-cert"), TLSKey: get("tls-key"), TLSCA: get("tls-ca"),
+		Admin: get("envoy-admin-address"), Zone: get("zone"), TLSCert: get("tls-cert"), TLSKey: get("tls-key"), TLSCA: get("tls-ca"),
 	}
 	if some := o.TLSCert + o.TLSKey + o.TLSCA; some != "" && (o.TLSCert == "" || o.TLSKey == "" || o.TLSCA == "") {
 		return o, usage{fmt.Errorf("mutual TLS takes all of --tls-cert, --tls-key and --tls-ca")}

@@ -82,6 +82,13 @@ func TestMaxHeap(t *testing.T) {
 	}
 }
 
+func TestZone(t *testing.T) {
+	t.Parallel()
+	if text, _, _ := bootstrapOf(t, "--group", "edge", "--zone", "eu-1a"); !strings.Contains(text, `"zone": "eu-1a"`) {
+		t.Errorf("--zone eu-1a is not in %s", text)
+	}
+}
+
 // The settings of a process on this machine are not those of an Envoy elsewhere.
 func TestBootstrapTakesNoSettings(t *testing.T) {
 	t.Setenv("LEGATION_TLS_CERT", "process.crt")

@@ -18,7 +18,7 @@ var choices = map[string][]string{
 // plain is the flags whose values nothing completes: addresses, names and numbers. All others take files.
 var plain = []string{
 	"xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout", "server",
-	"group", "node", "max-heap", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
+	"group", "node", "zone", "max-heap", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
 }
 
 // complete tells the shell what may stand in a verb's command line.

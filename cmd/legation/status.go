@@ -204,12 +204,26 @@ func showNodes(w io.Writer, nodes []xds.NodeStatus) error {
 	}
 	for _, n := range nodes {
 		for _, one := range n.Types {
-			if one.State == xds.NACK {
+			switch {
+			case one.State == xds.NACK:
 				showNACK(w, n, one)
+			case one.State == xds.Sent && one.Time != nil && time.Since(*one.Time) >= slow:
+				showSlow(w, n, one)
 			}
 		}
 	}
 	return nil
+}
+
+// slow is how long an answer of Envoy may take before it is remarked on.
+const slow = 5 * time.Second
+
+// showSlow tells that an Envoy has not answered, and what it may be at.
+func showSlow(w io.Writer, n xds.NodeStatus, t xds.TypeStatus) {
+	fmt.Fprintf(w, "\nwaiting: %s has not acknowledged its %ss for %s\n", n.ID, t.Type, since(*t.Time))
+	if t.Type == "cluster" {
+		fmt.Fprintln(w, "  It first asks the endpoints of new and changed services whether they are well (healthCheck), and resolves their names (dns).")
+	}
 }
 
 // showNACK tells where in the policy a refusal comes from.

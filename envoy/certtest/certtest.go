@@ -29,13 +29,17 @@ func NewAuthority(t testing.TB, name string) *Authority {
 	t.Helper()
 	template := template(t, name)
 	template.IsCA, template.BasicConstraintsValid = true, true
-	template.KeyUsage = x509.KeyUsageCertSign
+	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 	key := newKey(t)
-	return &Authority{sign(t, template, template, key, key), key}
+	cert, err := x509.ParseCertificate(sign(t, template, template, key, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Authority{cert, key}
 }
 
 // PEM is the authority's own certificate.
-func (a *Authority) PEM() []byte { return certificatePEM(a.cert) }
+func (a *Authority) PEM() []byte { return certificatePEM(a.cert.Raw) }
 
 // Pool trusts the authority, and nobody else.
 func (a *Authority) Pool() *x509.CertPool {
@@ -44,11 +48,33 @@ func (a *Authority) Pool() *x509.CertPool {
 	return pool
 }
 
+// Revoke lists certificates of the authority that are no longer good, PEM.
+func (a *Authority) Revoke(t testing.TB, certificates ...Certificate) []byte {
+	t.Helper()
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(time.Hour)}
+	for _, c := range certificates {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{
+			SerialNumber: c.TLS(t).Leaf.SerialNumber, RevocationTime: list.ThisUpdate,
+		})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, a.cert, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
+}
+
 // Certificate is a certificate and its key, PEM.
 type Certificate struct{ Chain, Key []byte }
 
 // Issue signs a certificate for servers and clients of some names: host names, IP addresses, or URIs such as spiffe://.
 func (a *Authority) Issue(t testing.TB, names ...string) Certificate {
+	t.Helper()
+	return a.IssueOdd(t, func(*x509.Certificate) {}, names...)
+}
+
+// IssueOdd is Issue for a certificate that is changed before it is signed: an expired one, one for servers only.
+func (a *Authority) IssueOdd(t testing.TB, change func(*x509.Certificate), names ...string) Certificate {
 	t.Helper()
 	template := template(t, names[0])
 	for _, name := range names {
@@ -66,6 +92,7 @@ func (a *Authority) Issue(t testing.TB, names ...string) Certificate {
 		}
 	}
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	change(template)
 	key := newKey(t)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -109,19 +136,15 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-func sign(t testing.TB, template, parent *x509.Certificate, key, by *ecdsa.PrivateKey) *x509.Certificate {
+func sign(t testing.TB, template, parent *x509.Certificate, key, by *ecdsa.PrivateKey) []byte {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, by)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
+	return der
 }
 
-func certificatePEM(c *x509.Certificate) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+func certificatePEM(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }

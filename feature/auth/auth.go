@@ -25,7 +25,7 @@ import (
 var doc string
 
 // Kind is the key auth.
-var Kind = policy.Define[Setting]("auth", policy.Layers, doc)
+var Kind = policy.Define[Setting]("auth", policy.Layers, doc).Layer4()
 
 // none is the word for a route that anyone may call.
 const none = "none"
@@ -61,6 +61,11 @@ func (*Setting) PolicySchema(*policy.Schemas) map[string]any {
 // Check holds the list against the entries that there are, and the merged one against the routes around.
 func (s *Setting) Check(c *policy.Check) {
 	if s.None {
+		return
+	}
+	if r := c.Route(); r != nil && r.Layer4 {
+		c.Errorf("", "nobody can be asked who they are on the connections of the route %q, whose listeners speak TCP or TLS", r.Name).
+			Hintf("write auth: none in the route if anyone may connect")
 		return
 	}
 	if len(s.AnyOf) == 0 {

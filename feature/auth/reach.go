@@ -3,6 +3,7 @@ package auth
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,7 +19,7 @@ const (
 )
 
 // warnReach warns where a caller gets around the auth of a route by what is not a secret: by leaving out a condition,
-// or by a path that another route lets through unread, or that another route answers first.
+// by a path that another route lets through unread, or that another route takes first.
 func (s *Setting) warnReach(c *policy.Check) {
 	r := c.Route()
 	if r == nil || s.None {
@@ -26,31 +27,32 @@ func (s *Setting) warnReach(c *policy.Check) {
 	}
 	all := policy.Once(c, func() *index { return newIndex(c.Model()) })
 	for _, host := range r.Hostnames {
-		all.around(r, host, func(o *policy.BoundRoute) bool {
+		stopped := false // by a route that takes all that is left
+		all.around(r, host, func(o *policy.BoundRoute) {
 			if open(o) && lenient(o) {
 				warn(c, o, "the route %q takes paths that the backend may read as those of the route %q, and has no auth", o.Name, r.Name).
 					Hintf("take paths: lenient from %q, or write auth there too", o.Name)
 			}
-			if open(o) && r.Match.Path.Kind >= policy.PathRegex && all.before(o, r) && !apart(o, r) {
-				warn(c, o, "the route %q comes before the route %q and has all paths that this one can match, and has no auth", o.Name, r.Name).
-					Hintf("match a prefix in %q, write auth in %q too, or take %[2]q to narrower paths", r.Name, o.Name)
+			left, takes := leftOut(r, o)
+			switch {
+			case stopped || !takes:
+			case first(o, r):
+				stopped = true
+				if open(o) {
+					warn(c, o, "the route %q is asked before the route %q, takes its paths too, and has no auth", o.Name, r.Name).
+						Hintf("a prefix goes before a template and a regex: write auth in %q too, or a prefix here", o.Name)
+				}
+			case left != "":
+				stopped = true
+				if open(o) {
+					warn(c, o, "%s, what is meant for the route %q reaches the route %q, which has no auth", left, r.Name, o.Name).
+						Hintf("write auth in %q too, or conditions that leave the others out, such as methods: [GET, HEAD]", o.Name)
+				}
 			}
-			return true
 		})
 		all.silent(r, host, func(o *policy.BoundRoute) {
 			warn(c, o, "the route %q takes some of the requests of the route %q, and says nothing of auth: anyone may call it", o.Name, r.Name).
 				Hintf("write auth in %q too, or auth: none to have it so", o.Name)
-		})
-		if conditions(r) == 0 {
-			continue
-		}
-		all.around(r, host, func(o *policy.BoundRoute) bool {
-			left := leftOut(r, o)
-			if left != "" && open(o) {
-				warn(c, o, "%s, what is meant for the route %q reaches the route %q, which has no auth", left, r.Name, o.Name).
-					Hintf("write auth in %q too, or conditions that leave the others out, such as methods: [GET, HEAD]", o.Name)
-			}
-			return left == ""
 		})
 	}
 }
@@ -80,13 +82,15 @@ func lenient(r *policy.BoundRoute) bool {
 
 // index finds the routes that a request for one route may reach too.
 type index struct {
-	routes map[spot][]*policy.BoundRoute // in order of precedence
-	below  map[spot][]*policy.BoundRoute // those without a word of auth whose path is at or below a spot with auth
-	order  map[*policy.BoundRoute]int    // of precedence
-	pairs  int
+	routes   map[spot][]*policy.BoundRoute // in order of precedence, as all here
+	patterns map[spot][]*policy.BoundRoute // by template or regex, at the spot of their host
+	below    map[spot][]*policy.BoundRoute // without a word of auth, at or below a path that some route protects
+	order    map[*policy.BoundRoute]int
+	compiled map[policy.PathMatch]*regexp.Regexp
+	pairs    int
 }
 
-// spot is a path of a host, in lower case.
+// spot is where routes stand that may take the same paths; the case of a path does not count.
 type spot struct {
 	gateway *policy.Gateway
 	host    string
@@ -94,57 +98,50 @@ type spot struct {
 }
 
 func newIndex(m *policy.Model) *index {
-	x := &index{map[spot][]*policy.BoundRoute{}, map[spot][]*policy.BoundRoute{}, map[*policy.BoundRoute]int{}, 0}
-	asks := map[spot]bool{}
+	all := &index{
+		routes:   map[spot][]*policy.BoundRoute{},
+		patterns: map[spot][]*policy.BoundRoute{},
+		below:    map[spot][]*policy.BoundRoute{},
+		order:    map[*policy.BoundRoute]int{},
+		compiled: map[policy.PathMatch]*regexp.Regexp{},
+	}
+	protected := map[spot]bool{}
 	for _, g := range m.Gateways {
 		for i, r := range g.Routes {
-			x.order[r] = i
-			for _, host := range r.Hostnames {
-				at := spot{g, host, fold(r.Match.Path)}
-				x.routes[at] = append(x.routes[at], r)
-				asks[at] = asks[at] || !open(r)
-			}
-		}
-	}
-	for _, g := range m.Gateways {
-		for _, r := range g.Routes {
-			if !open(r) || r.Settings.Has(Kind.Key) {
+			if r.Layer4 {
 				continue
 			}
+			all.order[r] = i
 			for _, host := range r.Hostnames {
-				for _, path := range above(fold(r.Match.Path)) {
-					if at := (spot{g, host, path}); asks[at] && len(x.below[at]) < maxBeside {
-						x.below[at] = append(x.below[at], r)
-					}
+				at := spot{g, host, folded(r.Match.Path)}
+				all.routes[at] = append(all.routes[at], r)
+				protected[at] = protected[at] || !open(r)
+				if isPattern(r.Match.Path) {
+					at.path = policy.PathMatch{}
+					all.patterns[at] = append(all.patterns[at], r)
 				}
 			}
 		}
 	}
-	return x
-}
-
-// fold is a path as one that is written in another case has it too.
-func fold(p policy.PathMatch) policy.PathMatch {
-	p.IgnoreCase = false
-	if p.Kind == policy.PathExact || p.Kind == policy.PathPrefix {
-		p.Value = strings.ToLower(p.Value)
+	for r := range all.order {
+		if open(r) && !r.Settings.Has(Kind.Key) {
+			all.putBelow(r, protected)
+		}
 	}
-	return p
+	for _, routes := range all.below {
+		slices.SortFunc(routes, func(a, b *policy.BoundRoute) int { return cmp.Compare(all.order[a], all.order[b]) })
+	}
+	return all
 }
 
-// before tells whether o answers what both routes match.
-func (x *index) before(o, r *policy.BoundRoute) bool { return x.order[o] < x.order[r] }
-
-// around yields the routes of a host whose path is that of r or above it, the most specific first, until yield says no.
-func (x *index) around(r *policy.BoundRoute, host string, yield func(*policy.BoundRoute) bool) {
-	for _, path := range above(fold(r.Match.Path)) {
-		beside := x.routes[spot{r.Gateway, host, path}]
-		for _, o := range beside[max(0, len(beside)-maxBeside):] {
-			if x.pairs++; x.pairs > maxPairs {
-				return
-			}
-			if o != r && o.Meets(r) && cased(o, r) && !yield(o) {
-				return
+// putBelow notes a route that says nothing of auth under the protected paths that cover its own.
+func (x *index) putBelow(r *policy.BoundRoute, protected map[spot]bool) {
+	covering := append(above(r.Match.Path), root)
+	for _, host := range r.Hostnames {
+		for i, path := range covering {
+			at := spot{r.Gateway, host, folded(path)}
+			if protected[at] && !slices.Contains(covering[:i], path) {
+				x.below[at] = append(x.below[at], r)
 			}
 		}
 	}
@@ -153,22 +150,21 @@ func (x *index) around(r *policy.BoundRoute, host string, yield func(*policy.Bou
 // silent yields the routes of a host that answer some of r's requests, and say nothing of auth. Who divides one path by
 // methods sees both at once, and means it.
 func (x *index) silent(r *policy.BoundRoute, host string, yield func(*policy.BoundRoute)) {
-	at := spot{r.Gateway, host, fold(r.Match.Path)}
-	for _, o := range x.below[at] {
+	beside := x.below[spot{r.Gateway, host, folded(r.Match.Path)}]
+	for _, o := range beside[:min(len(beside), maxBeside)] {
 		if x.pairs++; x.pairs > maxPairs {
 			return
 		}
 		divided := o.Match.Path == r.Match.Path && len(o.Match.Methods) > 0
-		if x.before(o, r) && o.Meets(r) && cased(r, o) && !apart(o, r) && !divided {
+		if x.order[o] < x.order[r] && r.Meets(o) && cased(r.Match.Path, o.Match.Path) && !apart(o, r) && !divided {
 			yield(o)
 		}
 	}
 }
 
 // cased tells whether the case of their letters lets the path of outer cover some of inner's, as it does without it.
-func cased(outer, inner *policy.BoundRoute) bool {
-	a, b := outer.Match.Path, inner.Match.Path
-	return a.IgnoreCase || b.IgnoreCase || a.Kind >= policy.PathRegex || strings.HasPrefix(begins(b), a.Value)
+func cased(outer, inner policy.PathMatch) bool {
+	return outer.IgnoreCase || inner.IgnoreCase || isPattern(inner) || isPattern(outer) || strings.HasPrefix(inner.Value, outer.Value)
 }
 
 // apart tells whether no request has a method of both routes.
@@ -177,68 +173,173 @@ func apart(a, b *policy.BoundRoute) bool {
 	return len(x) > 0 && len(y) > 0 && !slices.ContainsFunc(x, func(m string) bool { return slices.Contains(y, m) })
 }
 
-// above are the path itself and the prefixes that cover it.
+// isPattern tells whether a path is matched by more than comparing it with a text.
+func isPattern(p policy.PathMatch) bool {
+	return p.Kind == policy.PathRegex || p.Kind == policy.PathTemplate
+}
+
+// folded is a path without its case, where it can be had without.
+func folded(p policy.PathMatch) policy.PathMatch {
+	if !isPattern(p) {
+		p.Value = strings.ToLower(p.Value)
+	}
+	p.IgnoreCase = false
+	return p
+}
+
+// around yields the other routes of a host that stand on a listener with r and take paths of it, from those that are
+// asked first to the prefix / that takes whatever is left.
+func (x *index) around(r *policy.BoundRoute, host string, yield func(*policy.BoundRoute)) {
+	at := func(routes map[spot][]*policy.BoundRoute, path policy.PathMatch, takes func(o policy.PathMatch) bool) {
+		beside := routes[spot{r.Gateway, host, path}]
+		for _, o := range beside[max(0, len(beside)-maxBeside):] {
+			if x.pairs++; x.pairs > maxPairs {
+				return
+			}
+			if o != r && r.Meets(o) && takes(o.Match.Path) {
+				yield(o)
+			}
+		}
+	}
+	path := r.Match.Path
+	sameCase := func(o policy.PathMatch) bool { return cased(o, path) }
+	for _, p := range above(path) {
+		at(x.routes, folded(p), sameCase)
+	}
+	if path == root {
+		return
+	}
+	if one, ok := sample(path); ok {
+		at(x.patterns, policy.PathMatch{}, func(o policy.PathMatch) bool { return o != path && x.pattern(o).MatchString(one) })
+	}
+	at(x.routes, root, sameCase)
+}
+
+// root is the prefix that takes every path.
+var root = policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}
+
+// above are the path itself and the prefixes that cover it, but for /.
 func above(p policy.PathMatch) []policy.PathMatch {
-	paths, value := []policy.PathMatch{p}, begins(p)
-	switch p.Kind {
-	case policy.PathExact:
+	paths := []policy.PathMatch{p}
+	value := stem(p)
+	if p.Kind != policy.PathPrefix && value != "/" && value != "" {
 		paths = append(paths, policy.PathMatch{Kind: policy.PathPrefix, Value: value})
-	case policy.PathRegex, policy.PathTemplate:
-		value = strings.ToLower(value)
 	}
-	for len(paths) < maxLevels && value != "/" && value != "" {
-		value = value[:strings.LastIndexByte(value, '/')]
-		if value != "" {
-			paths = append(paths, policy.PathMatch{Kind: policy.PathPrefix, Value: value})
+	for len(paths) < maxLevels {
+		value = value[:max(0, strings.LastIndexByte(value, '/'))]
+		if value == "" {
+			break
 		}
+		paths = append(paths, policy.PathMatch{Kind: policy.PathPrefix, Value: value})
 	}
-	if p.Value == "/" && p.Kind == policy.PathPrefix {
-		return paths
-	}
-	return append(paths, policy.PathMatch{Kind: policy.PathPrefix, Value: "/"})
+	return paths
 }
 
-// begins is what every path that is matched begins with; of a regular expression as much as is easily known.
-func begins(p policy.PathMatch) string {
+// stem is the longest path that all paths of a match are, or stand below.
+func stem(p policy.PathMatch) string {
+	text, whole := p.Value, true
 	switch p.Kind {
-	case policy.PathTemplate:
-		return p.Value[:strings.IndexAny(p.Value+"{", "{*")]
 	case policy.PathRegex:
-		if re, err := regexp.Compile(strings.TrimPrefix(p.Value, "^")); err == nil {
-			text, _ := re.LiteralPrefix()
-			return cmp.Or(text, "/")
+		re, err := regexp.Compile(p.Value)
+		if err != nil {
+			return ""
 		}
-		return "/"
+		text, whole = re.LiteralPrefix()
+	case policy.PathTemplate:
+		if i := strings.IndexAny(text, "{*"); i >= 0 {
+			text, whole = text[:i], false
+		}
 	}
-	return p.Value
+	if !whole {
+		text = text[:max(0, strings.LastIndexByte(text, '/'))]
+	}
+	return text
 }
 
-func conditions(r *policy.BoundRoute) int {
-	return len(r.Match.Methods) + len(r.Match.Headers) + len(r.Match.Query)
+// sample is one path that a match takes; none is known of a regex.
+func sample(p policy.PathMatch) (path string, ok bool) {
+	if p.Kind == policy.PathTemplate {
+		return strings.NewReplacer("**", "x", "*", "x").Replace(unnamed(p.Value)), true
+	}
+	return p.Value, p.Kind != policy.PathRegex
 }
 
-// leftOut says what a request has to leave out so that o matches it and r does not; "" when o asks for something else,
-// or for as much as r.
-func leftOut(r, o *policy.BoundRoute) string {
+var variable = regexp.MustCompile(`\{\w+=?([^}]*)\}`)
+
+// unnamed is a template without the names of its variables.
+func unnamed(template string) string {
+	return variable.ReplaceAllStringFunc(template, func(v string) string {
+		return cmp.Or(variable.FindStringSubmatch(v)[1], "*")
+	})
+}
+
+// pattern is the regular expression of a regex or a template.
+func (x *index) pattern(p policy.PathMatch) *regexp.Regexp {
+	if re := x.compiled[p]; re != nil {
+		return re
+	}
+	expr := p.Value
+	if p.Kind == policy.PathTemplate {
+		expr = templateExpr(p.Value)
+	}
+	re, err := regexp.Compile("^(?:" + expr + ")$")
+	if err != nil { // of an expression that was refused
+		re = regexp.MustCompile(`^\b$`)
+	}
+	x.compiled[p] = re
+	return re
+}
+
+// templateExpr is what Envoy makes of a template: its parts take only characters that need no escape in a path.
+func templateExpr(template string) string {
+	const char = `[a-zA-Z0-9._~%!$&'()+,;:@=*-]`
+	return strings.NewReplacer(`\*\*`, "(?:"+char+"|/)*", `\*`, char+"+").Replace(regexp.QuoteMeta(unnamed(template)))
+}
+
+// first tells whether o is asked before r for the paths of r, whatever their conditions.
+func first(o, r *policy.BoundRoute) bool {
+	return isPattern(r.Match.Path) && !isPattern(o.Match.Path) && o.Match.Path != root
+}
+
+// leftOut says what a request for r has to leave out, or be else, so that o takes it and r does not. It is "" where o
+// asks for as much as r; o takes none of them where it asks for something else.
+func leftOut(r, o *policy.BoundRoute) (ways string, takes bool) {
 	a, b := &r.Match, &o.Match
-	if !within(b.Headers, a.Headers) || !within(b.Query, a.Query) || len(b.Methods) > 0 && !covers(b.Methods, a.Methods) {
-		return ""
+	if !within(b.Headers, a.Headers) || !within(b.Query, a.Query) || len(b.Methods) > 0 && !covers(b.Methods, a.Methods) ||
+		len(b.Source) > 0 && !contains(b.Source, a.Source) {
+		return "", false
 	}
-	var ways []string
+	var all []string
 	if len(a.Methods) > 0 && len(b.Methods) != len(a.Methods) {
-		ways = append(ways, "with another method")
+		all = append(all, "with another method")
 	}
 	for _, v := range a.Headers {
 		if !within([]policy.ValueMatch{v}, b.Headers) {
-			ways = append(ways, fmt.Sprintf("without the header %q", v.Name))
+			all = append(all, fmt.Sprintf("without the header %q", v.Name))
 		}
 	}
 	for _, v := range a.Query {
 		if !within([]policy.ValueMatch{v}, b.Query) {
-			ways = append(ways, fmt.Sprintf("without the query parameter %q", v.Name))
+			all = append(all, fmt.Sprintf("without the query parameter %q", v.Name))
 		}
 	}
-	return strings.Join(ways, " or ")
+	if len(a.Source) > 0 && !contains(a.Source, b.Source) {
+		all = append(all, "from another address")
+	}
+	if b.Path.IgnoreCase && !a.Path.IgnoreCase && !isPattern(a.Path) {
+		all = append(all, "in other letter case")
+	}
+	if a.Path.Kind == policy.PathTemplate && strings.ContainsAny(a.Path.Value, "{*") && b.Path.Kind != policy.PathTemplate {
+		all = append(all, `with a character such as | in the path, which no template takes`)
+	}
+	return strings.Join(all, " or "), true
+}
+
+// contains tells whether every address of some, of which none stands for any, is in one of the ranges.
+func contains(ranges, some []netip.Prefix) bool {
+	return len(some) > 0 && !slices.ContainsFunc(some, func(p netip.Prefix) bool {
+		return !slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Bits() <= p.Bits() && r.Contains(p.Addr()) })
+	})
 }
 
 // covers tells whether all of some are among methods.

@@ -30,8 +30,7 @@ import (
 //	tcp:GATEWAY/LISTENER/CHAIN              the TCP proxy of a filter chain
 //	secrets:GATEWAY                         the names of the secrets that are served
 //
-// Words after it are the fields to keep, such as route.retry_policy; a route's metadata is left out in any case. What is
-// secret is not shown.
+// Words after it are the fields to keep, such as route.retry_policy; a route's metadata is left out in any case.
 func show(resources map[string][]envoy.Resource, selector string) (string, error) {
 	words := strings.Fields(selector)
 	if len(words) == 0 {
@@ -199,7 +198,7 @@ func routesOf(h *routev3.VirtualHost) ([]*routev3.Route, error) {
 // render is indented JSON with its keys in order, with protobuf's names as in `legation render`.
 func render(v any, fields []string) (string, error) {
 	if m, ok := v.(proto.Message); ok {
-		decoded, err := decode(envoy.Redact(m))
+		decoded, err := decode(m)
 		if err != nil {
 			return "", err
 		}

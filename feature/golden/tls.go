@@ -1,6 +1,7 @@
 package golden
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
@@ -45,7 +46,9 @@ func (e *Envoy) Client(t testing.TB, listener string, config *tls.Config) *http.
 	t.Helper()
 	address := e.Address(t, listener)
 	transport := &http.Transport{
-		DialTLS:           func(string, string) (net.Conn, error) { return tls.Dial("tcp", address, config) },
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", address)
+		},
 		ForceAttemptHTTP2: true,
 	}
 	t.Cleanup(transport.CloseIdleConnections)

@@ -94,6 +94,8 @@ func checkWritten(c *policy.Check, path, name, value, side string) {
 	switch lower := strings.ToLower(name); {
 	case strings.HasPrefix(lower, "x-envoy-"):
 		c.Errorf(path, "x-envoy- headers are Envoy's own: backends trust what they say").Hintf("use another name")
+	case side == request && strings.HasPrefix(lower, "x-legation-"):
+		c.Errorf(path, "x-legation- headers are Legation's own: backends trust what they say").Hintf("use another name")
 	case slices.Contains(secrets, lower):
 		c.Errorf(path, "a value of %s is a secret, and secrets do not stand in policy files", lower).Hide()
 		return

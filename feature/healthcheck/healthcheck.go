@@ -45,6 +45,9 @@ const (
 	defaultTimeout   = 2 * time.Second
 	defaultHealthy   = 2
 	defaultUnhealthy = 3
+	// mostFirst bounds how long a first check may take to begin, and to end: Envoy takes a new service into use, and
+	// begins to listen at its start, once each endpoint was asked. Changes of other services wait meanwhile.
+	mostFirst = time.Minute
 	// defaultJitter keeps many Envoys from asking at the same moment. In percent of the interval.
 	defaultJitter = 10
 )
@@ -59,10 +62,14 @@ func (s *Setting) Check(c *policy.Check) {
 	}
 	if d := s.InitialJitter; d != nil && *d > 0 && time.Duration(*d) < time.Millisecond {
 		c.Errorf("initialJitter", "want at least 1ms, or 0s for none")
+	} else if d != nil && time.Duration(*d) > mostFirst {
+		c.Errorf("initialJitter", "want at most 1m: an Envoy that starts does not listen before the first checks have ended")
 	}
 	switch timeout := s.timeout(); {
 	case timeout < time.Millisecond:
 		c.Errorf("timeout", "want at least 1ms")
+	case timeout > mostFirst:
+		c.Errorf("timeout", "want at most 1m: an Envoy that starts does not listen before the first checks have ended")
 	case s.Timeout != nil && timeout > s.interval():
 		c.Errorf("timeout", "want at most the interval, which is %s", s.interval())
 	}

@@ -118,7 +118,7 @@ func checkHeader(c *policy.Check, name, claim string) {
 	switch err := auth.CheckHeader(lower); {
 	case err != nil:
 		c.Errorf(at, "%v", err).Hintf("choose a name of your own, such as x-user")
-	case slices.Contains(unsafe, lower) || strings.HasPrefix(lower, "x-forwarded-"):
+	case slices.Contains(unsafe, lower) || strings.HasPrefix(lower, "x-forwarded-") || strings.HasPrefix(lower, "x-legation-"):
 		c.Errorf(at, "the header %q steers proxies or backends: it may not be set from a claim", lower).
 			Hintf("choose a name of your own, such as x-user")
 	case claim == "" || strings.TrimSpace(claim) != claim:
