@@ -104,6 +104,9 @@ func ask(ctx context.Context, s settings, path string, into any) error {
 // troubled tells whether somebody has to look.
 func troubled(s app.Status) bool {
 	for _, n := range s.Nodes {
+		if n.Held {
+			return true
+		}
 		for _, t := range n.Types {
 			if t.State == xds.NACK {
 				return true
@@ -153,7 +156,15 @@ func showStatus(w io.Writer, s app.Status) error {
 		}
 		fmt.Fprintf(w, "keys: %s: %s\n", k.URL, state)
 	}
-	return showNodes(w, s.Nodes)
+	if err := showNodes(w, s.Nodes); err != nil {
+		return err
+	}
+	for _, n := range s.Nodes {
+		if n.Held && s.Policy.Revision != "" {
+			fmt.Fprintf(w, "\nheld: %s asks for the gateway %q, which the policy does not have: it keeps what it had, and gets nothing new\n", n.ID, n.Group)
+		}
+	}
+	return nil
 }
 
 // shownNames is how many names of a certificate are shown.

@@ -76,6 +76,7 @@ func TestStatus(t *testing.T) {
 		{"a NACK", change(func(s *app.Status) {
 			s.Nodes[0].Types[1] = xds.TypeStatus{Type: "listener", State: xds.NACK, Error: "cannot bind", Blamed: []xds.Blame{{Resource: "http", Origin: "a.yaml:4:7"}}}
 		}), 1, []string{"NACK: edge-1 refused listener: cannot bind", "a.yaml:4:7: listener http"}},
+		{"an Envoy of no gateway", change(func(s *app.Status) { s.Nodes[0].Held = true }), 1, []string{`held: edge-1 asks for the gateway "edge", which the policy`}},
 		{"an Envoy that does not answer", change(func(s *app.Status) {
 			s.Nodes[0].Types[0] = xds.TypeStatus{Type: "cluster", State: xds.Sent, Time: new(time.Now().Add(-9 * time.Second))}
 		}), 0, []string{"waiting: edge-1 has not acknowledged its clusters for 9s", "(healthCheck)"}},
