@@ -49,9 +49,9 @@ func (v *vault) Check(c *policy.Check) {
 	}
 }
 
-func (v *vault) Cluster(c envoy.ServiceContext) *clusterv3.Cluster {
-	context := c.Trust(v.CA, nil)
-	context.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{c.Certificate(string(v.Certificate))}
+func (v *vault) Cluster(envoy.ServiceContext) *clusterv3.Cluster {
+	context := envoy.Trust(v.CA, nil)
+	context.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{envoy.Certificate(string(v.Certificate))}
 	packed, err := anypb.New(&tlsv3.UpstreamTlsContext{CommonTlsContext: context})
 	if err != nil {
 		panic(err)

@@ -51,15 +51,13 @@ func (p clusterPair) assignment() *endpointv3.ClusterLoadAssignment {
 	return cmp.Or(p.endpoints, p.cluster.LoadAssignment)
 }
 
-// cluster makes the cluster of a service once for all gateways, or for this one where its settings ask for that or it has
-// a sidecar, which each gateway shows its own certificate to.
+// cluster makes the cluster of a service once for all gateways, or for this one where the service has a sidecar, which
+// each gateway shows its own certificate to.
 func (t *translation) cluster(gw *policy.Gateway, s *policy.Service) clusterPair {
-	c := ServiceContext{Model: t.model, Service: s}
-	if s.Sidecar != nil || differs(s) {
-		c.Gateway = gw
-	} else if p, ok := t.clusters[s.Name]; ok {
+	if p, ok := t.clusters[s.Name]; ok {
 		return p
 	}
+	c := ServiceContext{Model: t.model, Service: s}
 	p := clusterPair{service: s, cluster: baseCluster(s)}
 	if s.DNS == nil {
 		p.endpoints = loadAssignment(s.Name, s.Endpoints)
@@ -79,7 +77,7 @@ func (t *translation) cluster(gw *policy.Gateway, s *policy.Service) clusterPair
 		}
 	}
 	if s.Sidecar != nil {
-		t.secure(c, p.cluster, upstream)
+		t.secure(gw, s, p.cluster, upstream)
 	}
 	fillUpstream(upstream)
 	t.patch(upstream, s.Settings)
@@ -92,19 +90,10 @@ func (t *translation) cluster(gw *policy.Gateway, s *policy.Service) clusterPair
 	if p.endpoints != nil {
 		p.salt = fmt.Sprintf("%016x", xxhash.Sum64(stableBytes(p.cluster)))
 	}
-	if c.Gateway == nil {
+	if s.Sidecar == nil {
 		t.clusters[s.Name] = p
 	}
 	return p
-}
-
-func differs(s *policy.Service) bool {
-	for _, k := range policy.Each[PerGateway](s.Settings) {
-		if k.DiffersByGateway() {
-			return true
-		}
-	}
-	return false
 }
 
 // baseCluster is what no setting changes.

@@ -8,6 +8,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"github.com/google/go-cmp/cmp"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
@@ -105,28 +106,34 @@ func TestLogicalName(t *testing.T) {
 	}
 }
 
+// TestClusterPerGateway holds that each gateway shows its own certificate to a service with a sidecar, and that any other
+// service's cluster is made once.
 func TestClusterPerGateway(t *testing.T) {
 	s := service("web", policy.Endpoint{Host: "10.0.0.1", Port: 80})
-	asked := 0
-	s.Settings = policy.Settings{set(toyKind, &toy{perGateway: func(g *policy.Gateway) *clusterv3.Cluster {
-		asked++
-		return &clusterv3.Cluster{AltStatName: g.Name}
-	}})}
+	inbound := httpsListener("inbound")
+	inbound.Trusted, inbound.Peers = true, []string{"edge", "inner"}
+	s.Sidecar = &policy.Gateway{Entry: entry("web"), Sidecar: true, Listeners: []*policy.Listener{inbound}}
 	shared := service("shared", policy.Endpoint{Host: "10.0.0.2", Port: 80})
 	m := modelOf([]*policy.Listener{httpListener("http")}, route("r", "app.test", "/", to(s), to(shared)))
 	inner := &policy.Gateway{Entry: entry("inner"), Listeners: m.Gateways[0].Listeners, Routes: m.Gateways[0].Routes}
 	m.Gateways = append(m.Gateways, inner)
+	addSecret(m, &policy.Secret{Kind: policy.AuthoritySecret, Name: "mesh/ca"})
+	for _, g := range m.Gateways {
+		g.Mesh = &policy.Mesh{Certificate: "mesh/" + g.Name, CA: policy.Authority{Secret: "mesh/ca"}}
+		addSecret(m, &policy.Secret{Kind: policy.CertificateSecret, Name: g.Mesh.Certificate})
+	}
 	resources, err := envoy.Translate(m, testKinds)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for gateway, list := range resources {
-		if got := find[*clusterv3.Cluster](t, list, "web"); got.AltStatName != gateway || got.Name != "web" {
-			t.Errorf("%s: %v", gateway, got)
+		context := new(tlsv3.UpstreamTlsContext)
+		if err := find[*clusterv3.Cluster](t, list, "web").GetTransportSocket().GetTypedConfig().UnmarshalTo(context); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if asked != 2 {
-		t.Errorf("asked %d times, want once for each gateway", asked)
+		if got, want := context.CommonTlsContext.TlsCertificateSdsSecretConfigs[0].Name, "certificate/mesh/"+gateway; got != want {
+			t.Errorf("%s shows %s, want %s", gateway, got, want)
+		}
 	}
 	a, b := find[*clusterv3.Cluster](t, resources["edge"], "shared"), find[*clusterv3.Cluster](t, resources["inner"], "shared")
 	if a != b {

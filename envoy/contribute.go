@@ -49,12 +49,10 @@ type RouteContext struct {
 	Route *policy.BoundRoute
 }
 
-// ServiceContext is what a service's contributors see. A cluster is made once for all gateways unless one of its
-// settings is a [PerGateway] or the service has a sidecar: then once for each.
+// ServiceContext is what a service's contributors see. What they say holds for all gateways that send to it.
 type ServiceContext struct {
 	Model   *policy.Model
 	Service *policy.Service
-	Gateway *policy.Gateway // nil but for a service whose cluster is made for each gateway
 }
 
 // FilterContributor is a kind of setting with filters of its own. It is asked once for each listener, on the zero
@@ -150,11 +148,6 @@ type EndpointContributor interface {
 // ours. Without an explicit_http_config or the like it is HTTP/1.1; http_filters need no codec at their end.
 type UpstreamContributor interface {
 	Upstream(c ServiceContext) *httpv3.HttpProtocolOptions
-}
-
-// PerGateway is a setting of a service whose cluster differs from gateway to gateway.
-type PerGateway interface {
-	DiffersByGateway() bool
 }
 
 // Stripper is a setting that puts request headers there itself, so that clients must not: they are removed before routing.

@@ -35,14 +35,10 @@ func (t *translation) listener(c ListenerContext, filters []Filter, used service
 		}
 	}
 	network := networkFilters(c)
-	switch {
-	case l.Protocol == policy.TCP:
-		out.FilterChains = t.tcpChains(c, network, used)
-	case l.Protocol == policy.TLS && len(l.Certificates) == 0:
-		out.FilterChains = t.passthroughChains(c, network, used)
-	case l.Protocol == policy.TLS:
-		out.FilterChains = t.terminatedChains(c, network, used)
-	case l.Protocol == policy.HTTPS:
+	switch l.Protocol {
+	case policy.TCP, policy.TLS:
+		out.FilterChains = t.connectionChains(c, network, used)
+	case policy.HTTPS:
 		out.FilterChains = t.httpsChains(c, append(network, t.httpFilter(c, filters)))
 	default:
 		out.FilterChains = []*listenerv3.FilterChain{{Filters: append(network, t.httpFilter(c, filters))}}

@@ -16,7 +16,7 @@ import (
 
 // peersTLS lets the peers of a sidecar in, and nobody else.
 func peersTLS(c ListenerContext) *tlsv3.DownstreamTlsContext {
-	common := c.Trust(c.Gateway.Mesh.CA, named(c.Listener.Peers))
+	common := Trust(c.Gateway.Mesh.CA, named(c.Listener.Peers))
 	common.TlsParams = onlyTLS13()
 	return &tlsv3.DownstreamTlsContext{
 		CommonTlsContext:         common,
@@ -31,8 +31,7 @@ func peersTLS(c ListenerContext) *tlsv3.DownstreamTlsContext {
 
 // secure has a gateway or a sidecar call a service by its sidecar. What stands in the way is told at the service: routes
 // were checked before, but settings may send to services, too.
-func (t *translation) secure(c ServiceContext, cluster *clusterv3.Cluster, upstream *httpv3.HttpProtocolOptions) {
-	s, gw := c.Service, c.Gateway
+func (t *translation) secure(gw *policy.Gateway, s *policy.Service, cluster *clusterv3.Cluster, upstream *httpv3.HttpProtocolOptions) {
 	wrong := func(message, hint string) { t.problem(s.Pos, "services."+s.Name, message, hint, gw.Pos) }
 	switch {
 	case cluster.TransportSocket != nil:
@@ -46,9 +45,9 @@ func (t *translation) secure(c ServiceContext, cluster *clusterv3.Cluster, upstr
 		wrong("the service takes no calls from "+gw.Name+", which sends to it", "add "+gw.Name+" to sidecars."+s.Name+".inbound.peers")
 		return
 	}
-	common := c.Trust(gw.Mesh.CA, named([]string{s.Sidecar.Name}))
+	common := Trust(gw.Mesh.CA, named([]string{s.Sidecar.Name}))
 	common.TlsParams = onlyTLS13()
-	common.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{c.Certificate(gw.Mesh.Certificate)}
+	common.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{Certificate(gw.Mesh.Certificate)}
 	common.AlpnProtocols = alpnOf(upstream)
 	cluster.TransportSocket = tlsSocket(&tlsv3.UpstreamTlsContext{
 		CommonTlsContext: common,

@@ -31,7 +31,6 @@ type toy struct {
 	connection []*listenerv3.Filter
 	tls        *tlsv3.DownstreamTlsContext
 	tcp        *tcpproxyv3.TcpProxy
-	perGateway func(*policy.Gateway) *clusterv3.Cluster
 	uses       []string
 }
 
@@ -46,15 +45,7 @@ func (t *toy) Connection(envoy.ListenerContext) []*listenerv3.Filter           {
 func (t *toy) DownstreamTLS(envoy.ListenerContext) *tlsv3.DownstreamTlsContext { return t.tls }
 func (t *toy) TCP(envoy.TCPContext) *tcpproxyv3.TcpProxy                       { return t.tcp }
 func (t *toy) UsesServices() []string                                          { return t.uses }
-func (t *toy) DiffersByGateway() bool                                          { return t.perGateway != nil }
-
-// Cluster is what the test chose for all gateways, or for this one.
-func (t *toy) Cluster(c envoy.ServiceContext) *clusterv3.Cluster {
-	if t.perGateway != nil {
-		return t.perGateway(c.Gateway)
-	}
-	return t.cluster
-}
+func (t *toy) Cluster(envoy.ServiceContext) *clusterv3.Cluster                 { return t.cluster }
 
 var toyKind = policy.Define[toy]("toy", policy.InGateway|policy.InListener|policy.InService|policy.Layers, "")
 
@@ -174,9 +165,6 @@ func realEnvoy(t *testing.T) string {
 	t.Helper()
 	path, _, err := envoy.Find("")
 	if err != nil {
-		if os.Getenv("LEGATION_ENVOY") != "" {
-			t.Fatal(err)
-		}
 		if os.Getenv("LEGATION_ENVOY") != "" {
 			t.Fatal(err)
 		}

@@ -13,61 +13,24 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// SystemAuthorities is where Envoy's host keeps the certificates that it trusts.
-const SystemAuthorities = "/etc/ssl/certs/ca-certificates.crt"
+// systemAuthorities is where Envoy's host keeps the certificates that it trusts.
+const systemAuthorities = "/etc/ssl/certs/ca-certificates.crt"
 
 // Certificate refers to a certificate and its key: [policy.Secret.Name] of one of the model's. A listener does not open,
-// or the one before it goes on serving, until its certificates are there.
-func (c ListenerContext) Certificate(name string) *tlsv3.SdsSecretConfig {
+// or the one before it goes on serving, until its certificates are there; so it is with clusters.
+func Certificate(name string) *tlsv3.SdsSecretConfig {
 	return sds((&policy.Secret{Kind: policy.CertificateSecret, Name: name}).ID())
-}
-
-// Authority refers to certificates to trust; nil for those of the system, which Envoy reads itself.
-func (c ListenerContext) Authority(a policy.Authority) *tlsv3.SdsSecretConfig {
-	return authority(a)
 }
 
 // Trust has the other side show a certificate that an authority has signed and that the rules hold for; nil is no
-// further rules. It is to be merged into a TLS context.
-func (c ListenerContext) Trust(a policy.Authority, rules *tlsv3.CertificateValidationContext) *tlsv3.CommonTlsContext {
-	return trust(c.Authority(a), rules)
-}
-
-// Certificate is what a service is shown: see [ListenerContext.Certificate]. Its cluster, like a listener, waits for it.
-func (c ServiceContext) Certificate(name string) *tlsv3.SdsSecretConfig {
-	return sds((&policy.Secret{Kind: policy.CertificateSecret, Name: name}).ID())
-}
-
-// Authority is [ListenerContext.Authority] for the certificate of a service.
-func (c ServiceContext) Authority(a policy.Authority) *tlsv3.SdsSecretConfig {
-	return authority(a)
-}
-
-// Trust is [ListenerContext.Trust] for the certificate of a service.
-func (c ServiceContext) Trust(a policy.Authority, rules *tlsv3.CertificateValidationContext) *tlsv3.CommonTlsContext {
-	return trust(c.Authority(a), rules)
-}
-
-func authority(a policy.Authority) *tlsv3.SdsSecretConfig {
-	if a.ID() == "" {
-		return nil
-	}
-	return sds(a.ID())
-}
-
-// sds asks for a secret in one and the same way for all listeners and clusters. Had one of them another bound of the
-// wait, Envoy would subscribe to the secret twice over the one stream, and the second would never get it.
-func sds(id string) *tlsv3.SdsSecretConfig {
-	return &tlsv3.SdsSecretConfig{Name: id, SdsConfig: ads(forever)}
-}
-
-func trust(served *tlsv3.SdsSecretConfig, rules *tlsv3.CertificateValidationContext) *tlsv3.CommonTlsContext {
+// further rules. It is to be merged into a TLS context. The authorities of the system Envoy reads itself.
+func Trust(a policy.Authority, rules *tlsv3.CertificateValidationContext) *tlsv3.CommonTlsContext {
 	all := new(tlsv3.CertificateValidationContext)
 	if rules != nil {
 		overlay(all, rules)
 	}
-	if served == nil {
-		all.TrustedCa = file(SystemAuthorities)
+	if a.ID() == "" {
+		all.TrustedCa = file(systemAuthorities)
 		return &tlsv3.CommonTlsContext{
 			ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: all},
 		}
@@ -76,10 +39,16 @@ func trust(served *tlsv3.SdsSecretConfig, rules *tlsv3.CertificateValidationCont
 		ValidationContextType: &tlsv3.CommonTlsContext_CombinedValidationContext{
 			CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
 				DefaultValidationContext:         all,
-				ValidationContextSdsSecretConfig: served,
+				ValidationContextSdsSecretConfig: sds(a.ID()),
 			},
 		},
 	}
+}
+
+// sds asks for a secret in one and the same way for all listeners and clusters. Had one of them another bound of the
+// wait, Envoy would subscribe to the secret twice over the one stream, and the second would never get it.
+func sds(id string) *tlsv3.SdsSecretConfig {
+	return &tlsv3.SdsSecretConfig{Name: id, SdsConfig: ads(forever)}
 }
 
 // secrets is the secrets that a gateway's listeners and clusters ask for. What is in them joins no other resource, so

@@ -32,15 +32,15 @@ type mutual struct {
 
 func (*mutual) Check(*policy.Check) {}
 
-func (m *mutual) DownstreamTLS(c envoy.ListenerContext) *tlsv3.DownstreamTlsContext {
+func (m *mutual) DownstreamTLS(envoy.ListenerContext) *tlsv3.DownstreamTlsContext {
 	return &tlsv3.DownstreamTlsContext{
-		CommonTlsContext: c.Trust(m.authority, nil), RequireClientCertificate: wrapperspb.Bool(true),
+		CommonTlsContext: envoy.Trust(m.authority, nil), RequireClientCertificate: wrapperspb.Bool(true),
 	}
 }
 
-func (m *mutual) Cluster(c envoy.ServiceContext) *clusterv3.Cluster {
-	common := c.Trust(m.authority, nil)
-	common.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{c.Certificate(m.certificate)}
+func (m *mutual) Cluster(envoy.ServiceContext) *clusterv3.Cluster {
+	common := envoy.Trust(m.authority, nil)
+	common.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{envoy.Certificate(m.certificate)}
 	packed, _ := anypb.New(&tlsv3.UpstreamTlsContext{CommonTlsContext: common})
 	return &clusterv3.Cluster{TransportSocket: &corev3.TransportSocket{
 		Name:       "envoy.transport_sockets.tls",

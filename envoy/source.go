@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -33,29 +34,56 @@ const maxCopies = 20000
 // network is a range of addresses, and the routes of a host that it is a source of, by their numbers.
 type network struct {
 	netip.Prefix
-	routes []int
+	routes []int // ascending; shared with the networks that are a source of the same ones
 }
 
-// sourcesOf is the networks that the routes of a host ask for, each once. A smaller one within a larger is a source of
-// the larger one's routes too.
-func sourcesOf(all []made) []network {
-	var found []network
-	for _, m := range all {
+// sourcesOf is the networks that the routes of a host ask for, each once, in the order in which they are to be looked at.
+// A smaller one within a larger is a source of the larger one's routes too. None are left, and it is reported, where they
+// would come to too many routes.
+func (t *translation) sourcesOf(all []made) []network {
+	asked := make(map[netip.Prefix][]int) // the routes that ask for this very network
+	for number, m := range all {
 		for _, p := range m.Match.Source {
 			p = plain(p)
-			if !slices.ContainsFunc(found, func(n network) bool { return n.Prefix == p }) {
-				found = append(found, network{Prefix: p})
-			}
+			asked[p] = append(asked[p], number)
 		}
 	}
-	for i, n := range found {
-		for number, m := range all {
-			if slices.ContainsFunc(m.Match.Source, func(p netip.Prefix) bool { return within(n.Prefix, plain(p)) }) {
-				found[i].routes = append(found[i].routes, number)
-			}
+	sets := make(map[string][]int) // of routes, by their numbers as bytes
+	found := make([]network, 0, len(asked))
+	var key []byte
+	for p := range asked {
+		n := network{Prefix: p, routes: around(p, asked)}
+		key = key[:0]
+		for _, number := range n.routes {
+			key = binary.AppendUvarint(key, uint64(number))
 		}
+		if same := sets[string(key)]; same != nil {
+			n.routes = same
+		} else if sets[string(key)] = n.routes; len(all)*(1+len(sets)) > maxCopies {
+			t.problem(all[0].Pos, "routes."+all[0].Name,
+				fmt.Sprintf("the %d routes of this host are for so many different sets of clients that they come to more than %d", len(all), maxCopies),
+				"have fewer different match.source, or more hosts")
+			return nil
+		}
+		found = append(found, n)
 	}
+	// The first that holds is taken. A network within another is in the conditions of both, and so comes first; one of IPv6
+	// that has the mapped addresses comes last, since these are clients of IPv4.
+	slices.SortFunc(found, func(a, b network) int {
+		return cmp.Or(cmp.Compare(a.turn(), b.turn()), cmp.Compare(len(b.routes), len(a.routes)),
+			slices.Compare(a.routes, b.routes), a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
 	return found
+}
+
+// around is the routes that ask for a network or for one that it is within.
+func around(p netip.Prefix, asked map[netip.Prefix][]int) []int {
+	var routes []int
+	for bits := range p.Bits() + 1 {
+		routes = append(routes, asked[netip.PrefixFrom(p.Addr(), bits).Masked()]...)
+	}
+	slices.Sort(routes)
+	return slices.Compact(routes)
 }
 
 // plain is a network as Envoy compares it: without what lies beyond its bits, and of IPv4 where it stands for that.
@@ -86,18 +114,8 @@ func (n network) turn() int {
 	return 0
 }
 
-func within(inner, outer netip.Prefix) bool {
-	return inner.Bits() >= outer.Bits() && outer.Contains(inner.Addr())
-}
-
 // bySource chooses the list of routes by the client's address, those without a source being in every list.
-func (t *translation) bySource(sources []network, all []made, f frame) *matcherv3.Matcher {
-	// The first that holds is taken. A network within another is in the conditions of both, and so comes first; one of IPv6
-	// that has the mapped addresses comes last, since these are clients of IPv4.
-	slices.SortFunc(sources, func(a, b network) int {
-		return cmp.Or(cmp.Compare(a.turn(), b.turn()), cmp.Compare(len(b.routes), len(a.routes)),
-			slices.Compare(a.routes, b.routes), a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
+func bySource(sources []network, all []made, f frame) *matcherv3.Matcher {
 	choice := new(matcherv3.Matcher_MatcherList)
 	for len(sources) > 0 {
 		alike := slices.IndexFunc(sources, func(n network) bool { return !slices.Equal(n.routes, sources[0].routes) })
@@ -109,11 +127,6 @@ func (t *translation) bySource(sources []network, all []made, f frame) *matcherv
 			OnMatch:   f.list(all, sources[0].routes),
 		})
 		sources = sources[alike:]
-	}
-	if copies := len(all) * (1 + len(choice.Matchers)); copies > maxCopies {
-		t.problem(all[0].Pos, "routes."+all[0].Name,
-			fmt.Sprintf("the routes of this host are for %d different sets of clients, which comes to %d routes", len(choice.Matchers), copies),
-			"have fewer different match.source, or more hosts")
 	}
 	return &matcherv3.Matcher{
 		MatcherType: &matcherv3.Matcher_MatcherList_{MatcherList: choice},
@@ -146,11 +159,11 @@ func clientIn(networks []network) *matcherv3.Matcher_MatcherList_Predicate {
 	}
 }
 
-// list is the routes in their order: those with one of the numbers and those that are for all clients.
+// list is the routes in their order: those with one of the numbers, which ascend, and those that are for all clients.
 func (f frame) list(all []made, numbers []int) *matcherv3.Matcher_OnMatch {
 	var some []made
 	for number, m := range all {
-		if len(m.Match.Source) == 0 || slices.Contains(numbers, number) {
+		if _, asks := slices.BinarySearch(numbers, number); asks || len(m.Match.Source) == 0 {
 			some = append(some, m)
 		}
 	}

@@ -1,7 +1,6 @@
 package envoy
 
 import (
-	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -69,7 +68,7 @@ var backendHeaders = []string{
 // stripped is the request headers that only we may set, by the settings anywhere in the model.
 func stripped(m *policy.Model) []string {
 	names := make(map[string]bool)
-	for settings := range everySettings(m) {
+	for _, settings := range everySettings(m) {
 		for _, s := range policy.Each[Stripper](settings) {
 			for _, name := range s.StripHeaders() {
 				names[strings.ToLower(name)] = true
@@ -79,36 +78,37 @@ func stripped(m *policy.Model) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-func everySettings(m *policy.Model) iter.Seq[policy.Settings] {
-	return func(yield func(policy.Settings) bool) {
-		var all []policy.Settings
-		for _, g := range m.Gateways {
-			all = append(all, g.Settings, g.Defaults)
-			for _, l := range g.Listeners {
-				all = append(all, l.Settings)
-			}
-			for _, r := range g.Routes {
-				all = append(all, r.Settings)
-			}
-		}
-		for _, s := range m.Services {
-			all = append(all, s.Settings)
-		}
-		for _, r := range m.Routes {
-			all = append(all, r.Settings)
-		}
-		for _, a := range m.Auth {
-			all = append(all, a.Settings)
-		}
-		for _, c := range m.Consumers {
-			all = append(all, c.Settings)
-		}
-		for _, settings := range all {
-			if !yield(settings) {
-				return
-			}
-		}
+// everySettings is all settings of a model, as written and merged.
+func everySettings(m *policy.Model) []policy.Settings {
+	var all []policy.Settings
+	for _, g := range m.Gateways {
+		all = append(append(all, settingsOf(g)...), g.Defaults)
 	}
+	for _, s := range m.Services {
+		all = append(all, s.Settings)
+	}
+	for _, r := range m.Routes {
+		all = append(all, r.Settings)
+	}
+	for _, a := range m.Auth {
+		all = append(all, a.Settings)
+	}
+	for _, c := range m.Consumers {
+		all = append(all, c.Settings)
+	}
+	return all
+}
+
+// settingsOf is the settings of a gateway, its listeners and its routes.
+func settingsOf(g *policy.Gateway) []policy.Settings {
+	all := []policy.Settings{g.Settings}
+	for _, l := range g.Listeners {
+		all = append(all, l.Settings)
+	}
+	for _, r := range g.Routes {
+		all = append(all, r.Settings)
+	}
+	return all
 }
 
 // earlyMutations removes headers before anything looks at the request: the route's own removal would come after auth,

@@ -69,8 +69,8 @@ func (t *translation) hosts(tab table, l *policy.Listener, f frame) []host {
 			continue
 		}
 		h := host{&routev3.VirtualHost{Name: name, Domains: []string{name}}, all[0].Pos}
-		if sources := sourcesOf(all); len(sources) > 0 {
-			h.Matcher = t.bySource(sources, all, f)
+		if sources := t.sourcesOf(all); len(sources) > 0 {
+			h.Matcher = bySource(sources, all, f)
 		} else {
 			h.Routes = f.around(all)
 		}
@@ -157,14 +157,7 @@ func (used services) ofConnections(p *tcpproxyv3.TcpProxy) {
 
 // ofSettings notes the services that the settings of a gateway, its listeners and its routes send to by themselves.
 func (used services) ofSettings(gw *policy.Gateway) {
-	all := []policy.Settings{gw.Settings}
-	for _, l := range gw.Listeners {
-		all = append(all, l.Settings)
-	}
-	for _, r := range gw.Routes {
-		all = append(all, r.Settings)
-	}
-	for _, settings := range all {
+	for _, settings := range settingsOf(gw) {
 		for _, s := range policy.Each[ServiceUser](settings) {
 			for _, name := range s.UsesServices() {
 				used[name] = true

@@ -19,14 +19,27 @@ import (
 // itself tries one.
 const connectAttempts = 3
 
-// tcpChains sends every connection to the backends of the one route that the listener has.
-func (t *translation) tcpChains(
+// connectionChains is the filter chains of a listener of TCP or TLS.
+func (t *translation) connectionChains(
 	c ListenerContext, network []*listenerv3.Filter, used services,
 ) []*listenerv3.FilterChain {
 	routes := connectionRoutes(c)
-	if len(routes) == 0 {
+	switch {
+	case len(routes) == 0:
 		return nowhere(network)
+	case c.Listener.Protocol == policy.TCP:
+		return t.tcpChains(c, routes, network, used)
+	case len(c.Listener.Certificates) == 0:
+		return t.passthroughChains(c, routes, network, used)
+	default:
+		return t.terminatedChains(c, routes, network, used)
 	}
+}
+
+// tcpChains sends every connection to the backends of the one route that the listener has.
+func (t *translation) tcpChains(
+	c ListenerContext, routes []*policy.BoundRoute, network []*listenerv3.Filter, used services,
+) []*listenerv3.FilterChain {
 	if len(routes) > 1 {
 		t.problem(routes[1].Pos, "routes."+routes[1].Name, "the listener "+c.Listener.Name+" of TCP has a route already",
 			"give it a listener of its own: nothing tells connections of TCP apart", routes[0].Pos)
@@ -40,12 +53,8 @@ func (t *translation) tcpChains(
 // passthroughChains sends connections on as they are, by the server name that the client asks for: a chain for each
 // route. TLS ends at the backends.
 func (t *translation) passthroughChains(
-	c ListenerContext, network []*listenerv3.Filter, used services,
+	c ListenerContext, routes []*policy.BoundRoute, network []*listenerv3.Filter, used services,
 ) []*listenerv3.FilterChain {
-	routes := connectionRoutes(c)
-	if len(routes) == 0 {
-		return nowhere(network)
-	}
 	t.byServerName(c, routes)
 	var chains []*listenerv3.FilterChain
 	for _, r := range routes {
@@ -58,23 +67,18 @@ func (t *translation) passthroughChains(
 // terminatedChains ends TLS and sends what was in it to the backends of the route for the server name: a chain for each
 // route and certificate.
 func (t *translation) terminatedChains(
-	c ListenerContext, network []*listenerv3.Filter, used services,
+	c ListenerContext, routes []*policy.BoundRoute, network []*listenerv3.Filter, used services,
 ) []*listenerv3.FilterChain {
-	routes := connectionRoutes(c)
-	if len(routes) == 0 {
-		return nowhere(network)
-	}
 	certs, byName := certificatesOf(c), t.byServerName(c, routes)
 	t.checkCovered(c, routes, certs)
-	patterns := slices.Sorted(maps.Keys(byName))
-	names := slices.Concat(patterns, certs.names)
+	names := slices.AppendSeq(slices.Clone(certs.names), maps.Keys(byName))
 	slices.Sort(names)
 
 	// Whatever a client asks for falls under one of the names of routes and certificates; the nearest of each serve it.
 	type pair struct{ route, certificate string }
 	served := make(map[pair][]string)
 	for _, name := range slices.Compact(names) {
-		route, certificate := nearest(patterns, name), nearest(certs.names, name)
+		route, certificate := nearest(byName, name), nearest(certs.by, name)
 		if route != "" && certificate != "" {
 			p := pair{byName[route].Name, certificate}
 			served[p] = append(served[p], name)
@@ -125,7 +129,7 @@ func (t *translation) byServerName(c ListenerContext, routes []*policy.BoundRout
 func (t *translation) checkCovered(c ListenerContext, routes []*policy.BoundRoute, certs certificates) {
 	for _, r := range routes {
 		for _, name := range r.Hostnames {
-			if name != anyName && nearest(certs.names, name) == "" {
+			if name != anyName && nearest(certs.by, name) == "" {
 				t.problem(r.Pos, "routes."+r.Name+".hostnames",
 					fmt.Sprintf("no certificate of the listener %s is for %s", c.Listener.Name, name),
 					"add one to certificates, or one without a hostname for all names", c.Listener.Pos)

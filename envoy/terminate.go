@@ -105,7 +105,7 @@ func (t *translation) downstreamTLS(c ListenerContext, secrets []string, alpn ..
 	context := &tlsv3.DownstreamTlsContext{CommonTlsContext: &tlsv3.CommonTlsContext{TlsParams: &tlsv3.TlsParameters{}}}
 	for _, name := range secrets {
 		common := context.CommonTlsContext
-		common.TlsCertificateSdsSecretConfigs = append(common.TlsCertificateSdsSecretConfigs, c.Certificate(name))
+		common.TlsCertificateSdsSecretConfigs = append(common.TlsCertificateSdsSecretConfigs, Certificate(name))
 	}
 	for s := range contributions[TLSContributor](c) {
 		if m := s.DownstreamTLS(c); m != nil {
@@ -147,23 +147,19 @@ func (c ListenerContext) path() string {
 	return "gateways." + c.Gateway.Name + ".listeners." + c.Listener.Name
 }
 
-// covers tells whether a pattern of server names is for all that another one is for. Envoy takes *.name for anything
-// below, at any depth.
-func covers(pattern, name string) bool {
-	if pattern == anyName || pattern == name {
-		return true
+// nearest is the pattern that Envoy takes for a name: the longest of those that it falls under, where *.name is for
+// anything below, at any depth. It is empty when there is none.
+func nearest[T any](patterns map[string]T, name string) string {
+	if _, ok := patterns[name]; ok {
+		return name
 	}
-	below, wild := strings.CutPrefix(pattern, "*")
-	return wild && strings.HasSuffix(name, below)
-}
-
-// nearest is the pattern that Envoy takes for a name: the longest of those that cover it. It is empty when none does.
-func nearest(patterns []string, name string) string {
-	best := ""
-	for _, p := range patterns {
-		if covers(p, name) && (len(p) > len(best) || p == name) {
-			best = p
+	for _, below, more := strings.Cut(name, "."); more; _, below, more = strings.Cut(below, ".") {
+		if _, ok := patterns["*."+below]; ok {
+			return "*." + below
 		}
 	}
-	return best
+	if _, ok := patterns[anyName]; ok {
+		return anyName
+	}
+	return ""
 }

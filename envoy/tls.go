@@ -6,7 +6,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/wellknown"
 	"github.com/legation/legation/policy"
 )
 
@@ -16,29 +15,21 @@ func clientTLS(o BootstrapOptions, endpoints []policy.Endpoint) *corev3.Transpor
 	if o.TLSCert == "" && o.TLSKey == "" && o.TLSCA == "" {
 		return nil
 	}
-	return &corev3.TransportSocket{
-		Name: wellknown.TransportSocketTLS,
-		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(&tlsv3.UpstreamTlsContext{
-			Sni: serverName(endpoints),
-			CommonTlsContext: &tlsv3.CommonTlsContext{
-				TlsParams: &tlsv3.TlsParameters{ // towards servers Envoy's AUTO ends at 1.2
-					TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
-					TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
-				},
-				AlpnProtocols: []string{"h2"},
-				TlsCertificates: []*tlsv3.TlsCertificate{{
-					CertificateChain: file(o.TLSCert),
-					PrivateKey:       file(o.TLSKey),
-				}},
-				ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{
-					ValidationContext: &tlsv3.CertificateValidationContext{
-						TrustedCa:                 file(o.TLSCA),
-						MatchTypedSubjectAltNames: subjects(endpoints),
-					},
-				},
+	common := &tlsv3.CommonTlsContext{
+		TlsParams:     onlyTLS13(), // towards servers Envoy's AUTO ends at 1.2
+		AlpnProtocols: []string{"h2"},
+		TlsCertificates: []*tlsv3.TlsCertificate{{
+			CertificateChain: file(o.TLSCert),
+			PrivateKey:       file(o.TLSKey),
+		}},
+		ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{
+			ValidationContext: &tlsv3.CertificateValidationContext{
+				TrustedCa:                 file(o.TLSCA),
+				MatchTypedSubjectAltNames: subjects(endpoints),
 			},
-		})},
+		},
 	}
+	return tlsSocket(&tlsv3.UpstreamTlsContext{Sni: serverName(endpoints), CommonTlsContext: common})
 }
 
 // subjects is the names that the servers' certificates may have.

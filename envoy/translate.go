@@ -55,7 +55,7 @@ type translation struct {
 	filters  []zero[FilterContributor]
 	absents  []zero[Absent]
 	strip    []string
-	clusters map[string]clusterPair // by service; the gateways share them
+	clusters map[string]clusterPair // by service; the gateways share those of services without a sidecar
 	problems []error
 }
 

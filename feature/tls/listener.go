@@ -137,7 +137,7 @@ func ends(l *policy.Listener) bool {
 }
 
 // DownstreamTLS tells Envoy what may be spoken, and whom to let in.
-func (s *Listener) DownstreamTLS(c envoy.ListenerContext) *tlsv3.DownstreamTlsContext {
+func (s *Listener) DownstreamTLS(envoy.ListenerContext) *tlsv3.DownstreamTlsContext {
 	context := &tlsv3.DownstreamTlsContext{CommonTlsContext: &tlsv3.CommonTlsContext{TlsParams: &tlsv3.TlsParameters{
 		TlsMinimumProtocolVersion: s.MinVersion.envoy(),
 		TlsMaximumProtocolVersion: s.MaxVersion.envoy(),
@@ -145,7 +145,7 @@ func (s *Listener) DownstreamTLS(c envoy.ListenerContext) *tlsv3.DownstreamTlsCo
 		EcdhCurves:                texts(s.Curves),
 	}}}
 	if cc := s.ClientCertificates; cc != nil {
-		trust := c.Trust(cc.CA, &tlsv3.CertificateValidationContext{MatchTypedSubjectAltNames: matchers(cc.Subjects)})
+		trust := envoy.Trust(cc.CA, &tlsv3.CertificateValidationContext{MatchTypedSubjectAltNames: matchers(cc.Subjects)})
 		context.CommonTlsContext.ValidationContextType = trust.ValidationContextType
 		context.RequireClientCertificate = wrapperspb.Bool(cc.required())
 		// A session that is taken up again would not be asked for its certificate for up to two days, whatever has

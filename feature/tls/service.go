@@ -105,7 +105,7 @@ func (s *Service) Cluster(c envoy.ServiceContext) *clusterv3.Cluster {
 		CommonTlsContext: new(tlsv3.CommonTlsContext),
 	}
 	if s.verifies() {
-		context.CommonTlsContext = c.Trust(s.authority(), &tlsv3.CertificateValidationContext{
+		context.CommonTlsContext = envoy.Trust(s.authority(), &tlsv3.CertificateValidationContext{
 			MatchTypedSubjectAltNames: matchers(s.names(c.Service)),
 		})
 	}
@@ -114,7 +114,7 @@ func (s *Service) Cluster(c envoy.ServiceContext) *clusterv3.Cluster {
 		TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3, // towards servers Envoy's default ends at 1.2
 	}
 	if s.Certificate != nil {
-		context.CommonTlsContext.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{c.Certificate(string(s.Certificate.Secret))}
+		context.CommonTlsContext.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{envoy.Certificate(string(s.Certificate.Secret))}
 	}
 	config, err := anypb.New(context)
 	if err != nil {
