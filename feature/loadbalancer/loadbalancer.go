@@ -14,7 +14,6 @@ import (
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -172,7 +171,7 @@ func (s *Setting) Cluster(envoy.ServiceContext) *clusterv3.Cluster {
 			Policies: []*clusterv3.LoadBalancingPolicy_Policy{{
 				TypedExtensionConfig: &corev3.TypedExtensionConfig{
 					Name:        "envoy.load_balancing_policies." + snake(m.key()),
-					TypedConfig: pack(m.message(shared{slowStart: s.SlowStart, zoneAware: s.ZoneAware})),
+					TypedConfig: envoy.Pack(m.message(shared{slowStart: s.SlowStart, zoneAware: s.ZoneAware})),
 				},
 			}},
 		},
@@ -218,9 +217,4 @@ func snake(key string) string {
 		b.WriteRune(r)
 	}
 	return b.String()
-}
-
-func pack(m proto.Message) *anypb.Any {
-	packed, _ := anypb.New(m) // generated messages always pack
-	return packed
 }
