@@ -136,23 +136,10 @@ func (s *Setting) Check(c *policy.Check) {
 	if s.PanicThreshold != nil && *s.PanicThreshold != policy.Percent(int(*s.PanicThreshold)) {
 		c.Errorf("panicThreshold", "want whole percents, such as 50%%")
 	}
-	if s.Overprovisioning != nil && priorities(service(c)) < 2 {
+	if s.Overprovisioning != nil && priorities(c.Service()) < 2 {
 		c.Warnf("overprovisioning", "the endpoints all have one priority, so no load can shift")
 	}
 }
-
-// service is the one that a setting stands in.
-func service(c *policy.Check) *policy.Service {
-	return policy.Once(c, func() services {
-		all := make(services)
-		for _, s := range c.Model().Services {
-			all[&s.Entry] = s
-		}
-		return all
-	})[c.Entry()]
-}
-
-type services map[*policy.Entry]*policy.Service
 
 func priorities(s *policy.Service) int {
 	seen := make(map[uint32]bool)
