@@ -151,7 +151,9 @@ func (s *Setting) UsesServices() []string {
 }
 
 func accessLog(logger proto.Message, filters []*accesslogv3.AccessLogFilter) *accesslogv3.AccessLog {
-	config, _ := anypb.New(logger) // generated messages always pack
+	// A format of JSON is a map: packed in any order, it would be another listener with every change of the policy.
+	config := new(anypb.Any)
+	_ = anypb.MarshalFrom(config, logger, proto.MarshalOptions{Deterministic: true}) // generated messages always pack
 	return &accesslogv3.AccessLog{
 		Name:       "legation.access",
 		Filter:     all(filters),

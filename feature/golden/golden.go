@@ -14,6 +14,7 @@ import (
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 	"golang.org/x/tools/txtar"
+	"google.golang.org/protobuf/proto"
 )
 
 var update = flag.Bool("update", false, "write what the tests got into their golden files")
@@ -116,6 +117,7 @@ func (c content) result(t *testing.T, kinds []*policy.Kind) string {
 	if err != nil {
 		return out.String() + err.Error() + "\n"
 	}
+	stable(t, model, kinds, resources)
 	for _, selector := range c.selectors {
 		shown, err := show(resources, selector)
 		if err != nil {
@@ -127,4 +129,32 @@ func (c content) result(t *testing.T, kinds []*policy.Kind) string {
 		validate(t, resources[gateway.Name])
 	}
 	return out.String()
+}
+
+// stable wants a policy to become the same bytes each time: what differs from run to run would be sent to Envoy with every
+// change of the policy, and a listener that is sent drains its connections.
+func stable(t *testing.T, model *policy.Model, kinds []*policy.Kind, first map[string][]envoy.Resource) {
+	t.Helper()
+	second, err := envoy.Translate(model, kinds)
+	if err != nil {
+		t.Fatalf("translate again: %v", err)
+	}
+	for _, gateway := range model.Gateways {
+		for i, r := range first[gateway.Name] {
+			if !bytes.Equal(wire(t, r), wire(t, second[gateway.Name][i])) {
+				t.Errorf("%s %s of %s differs from run to run: does something pack a message with a map by anypb.New?",
+					r.Type, r.Name, gateway.Name)
+			}
+		}
+	}
+}
+
+// wire is what an Envoy is sent of a resource.
+func wire(t *testing.T, r envoy.Resource) []byte {
+	t.Helper()
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(r.Message)
+	if err != nil {
+		t.Fatalf("%s %s: %v", r.Type, r.Name, err)
+	}
+	return b
 }
