@@ -23,8 +23,8 @@ func statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show what is served, and what each connected Envoy made of it",
 		Long: `Ask a legation process for the revision that it serves, the problems of the policy files, and each connected Envoy:
-its gateway, version, and whether it took (ACK) or refused (NACK) what it was sent, with the policy line of a refusal.
-Exit status 1 when there is a problem or a NACK.`,
+its gateway or sidecar (the group), its version, and whether it took (ACK) or refused (NACK) what it was sent, with the
+policy line of a refusal. Exit status 1 when there is a problem or a NACK.`,
 		Example: `  legation status
   legation status --server https://10.0.0.5:18002 --token-file token -o json`,
 		Args: nothing,
@@ -199,9 +199,9 @@ func showNodes(w io.Writer, nodes []xds.NodeStatus) error {
 	}
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NODE\tGATEWAY\tENVOY\tADDRESS\tXDS\tUP\tREVISION\tTYPE\tSTATE\tVERSION")
+	fmt.Fprintln(t, "NODE\tGROUP\tENVOY\tADDRESS\tXDS\tUP\tREVISION\tTYPE\tSTATE\tVERSION")
 	for _, n := range nodes {
-		head := strings.Join([]string{n.ID, n.Group, dash(n.Version), n.Address, string(n.Protocol), since(n.Connected), dash(n.Revision)}, "\t")
+		head := strings.Join([]string{n.ID, n.Group, dash(n.Version), n.Address, string(n.Protocol), since(n.Connected), dash(short(n.Revision))}, "\t")
 		for _, one := range n.Types {
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", head, one.Type, one.State, dash(one.Acknowledged))
 			head = strings.Repeat("\t", 6)
@@ -245,6 +245,9 @@ func showNACK(w io.Writer, n xds.NodeStatus, t xds.TypeStatus) {
 	}
 	fmt.Fprintln(w, "  It keeps its last good one, and is sent this again when it changes.")
 }
+
+// short is enough of a revision to tell it from others; the whole one would make the table wider than most terminals.
+func short(revision string) string { return revision[:min(len(revision), 12)] }
 
 func since(t time.Time) string { return time.Since(t).Round(time.Second).String() }
 
