@@ -51,6 +51,10 @@ func (e *envoys) sync(ctx context.Context, m *policy.Model) error {
 	}
 	var errs []error
 	for _, g := range m.Gateways {
+		if err := sharesPort(m, g); err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		if _, ok := e.running[g.Name]; ok {
 			continue
 		}

@@ -243,7 +243,7 @@ func (p *process) report(o control.Outcome) {
 	if len(o.Problems) > 0 {
 		o.Problems.Write(p.o.Out, o.Files, p.o.Colour)
 		if !p.people {
-			p.o.Log.Warn("policy has problems", "problems", len(o.Problems), "first", o.Problems[0].Error(), "serving", o.Revision)
+			p.logProblems(o)
 		}
 	}
 	if p.people && p.reported && o.Revision != "" {
@@ -262,6 +262,16 @@ func (p *process) report(o control.Outcome) {
 			(*tell)(o.Model)
 		}
 	}
+}
+
+// logProblems tells the log of the first problem that keeps a change back, or else of the first warning.
+func (p *process) logProblems(o control.Outcome) {
+	errs, warnings := o.Problems.Split()
+	if len(errs) == 0 {
+		p.o.Log.Warn("policy has warnings", "warnings", len(warnings), "first", warnings[0].Error())
+		return
+	}
+	p.o.Log.Warn("policy has problems", "problems", len(errs), "warnings", len(warnings), "first", errs[0].Error(), "serving", o.Revision)
 }
 
 // warnOfPlaintext tells, once, that everybody on the network may read or ask for the keys that are served.
@@ -368,11 +378,7 @@ func (p *process) readiness() readiness {
 }
 
 // keepBack counts the problems that are more than warnings.
-func keepBack(problems policy.Problems) (n int) {
-	for _, p := range problems {
-		if !p.Warning {
-			n++
-		}
-	}
-	return n
+func keepBack(problems policy.Problems) int {
+	errs, _ := problems.Split()
+	return len(errs)
 }

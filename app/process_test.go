@@ -304,6 +304,10 @@ func TestReport(t *testing.T) {
 	if !strings.Contains(log.String(), "policy has problems") || strings.Contains(log.String(), "policy served") {
 		t.Errorf("the log: %s", log.String())
 	}
+	p.report(control.Outcome{Problems: policy.Problems{{Message: "odd", Warning: true}, {Message: "bad"}}})
+	if !strings.Contains(log.String(), `problems=1 warnings=1 first=": bad"`) {
+		t.Errorf("the log does not tell the error before the warning: %s", log.String())
+	}
 	write(t, filepath.Join(dir, "policy.yaml"), quickstart)
 	p.control.Load()
 	if !strings.Contains(log.String(), "policy served") || !strings.Contains(log.String(), "routes=2") {

@@ -119,6 +119,25 @@ func (p *process) portsFree(g *policy.Gateway, admin string) error {
 	return errors.Join(errs...)
 }
 
+// sharesPort tells whether a gateway wants a port of one before it. Envoys could both listen there: the kernel would hand
+// each connection to one of them, and nobody would complain.
+func sharesPort(m *policy.Model, g *policy.Gateway) error {
+	for _, other := range m.Gateways {
+		if other == g {
+			return nil
+		}
+		for _, l := range g.Listeners {
+			for _, first := range other.Listeners {
+				if l.Meets(first) {
+					return fmt.Errorf("listener %s of gateway %s: port %d is that of listener %s of gateway %s: on one machine choose another one with port: in %s or %s",
+						l.Name, g.Name, l.Port, first.Name, other.Name, l.Pos, first.Pos)
+				}
+			}
+		}
+	}
+	return nil
+}
+
 // nthPort is the address n ports further.
 func nthPort(address string, n int) (string, error) {
 	host, port, err := net.SplitHostPort(address)

@@ -14,7 +14,9 @@ import (
 	"github.com/legation/legation/examples"
 	"github.com/legation/legation/feature"
 	"github.com/legation/legation/feature/auth"
+	"github.com/legation/legation/feature/directresponse"
 	"github.com/legation/legation/feature/jwt"
+	"github.com/legation/legation/feature/tls"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
 	"github.com/legation/legation/store"
@@ -47,12 +49,12 @@ func (p *process) tour(m *policy.Model, children []child) {
 			continue
 		}
 		b.WriteString("\nTry:\n")
-		shown := first(showable(slices.Clone(all)), toured)
-		for _, r := range shown {
+		some := first(showable(slices.Clone(all)), toured)
+		for _, r := range some {
 			tourRoute(b, m, r)
 		}
-		if more := len(all) - len(shown); more > 0 {
-			fmt.Fprintf(b, "  … and %d more routes\n", more)
+		if more := len(all) - len(some); more > 0 {
+			fmt.Fprintf(b, "  … and %d more\n", more)
 		}
 	}
 	fmt.Fprintf(b, "\nEdit the files in %s: a good change is live in under a second, a bad one is told here and changes nothing.\n", p.o.Dir)
@@ -69,7 +71,7 @@ func at(l *policy.Listener) string {
 func tourRoute(b *strings.Builder, m *policy.Model, r *policy.BoundRoute) {
 	line, _ := curl(r)
 	if !protected(r) {
-		fmt.Fprintf(b, "  %s\n      %s: 200%s\n", line, r.Name, split(r))
+		fmt.Fprintf(b, "  %s\n      %s: %s\n", line, r.Name, expected(r))
 		return
 	}
 	fmt.Fprintf(b, "  %s\n      %s: 401 without a token\n", line, r.Name)
@@ -77,7 +79,7 @@ func tourRoute(b *strings.Builder, m *policy.Model, r *policy.BoundRoute) {
 		return
 	}
 	line = fmt.Sprintf(`%s -H "Authorization: Bearer $(%s token --sub alice)"`, line, os.Args[0])
-	fmt.Fprintf(b, "  %s\n      %s: 200%s\n", line, r.Name, split(r))
+	fmt.Fprintf(b, "  %s\n      %s: %s\n", line, r.Name, expected(r))
 	if limit, ok := tightest(m, r); ok {
 		silent := strings.Replace(line, "curl -i", `curl -s -o /dev/null -w '%{http_code}\n'`, 1)
 		fmt.Fprintf(b, "  for i in $(seq %d); do %s; done\n      %s: 429 with Retry-After past %d %s%s\n",
@@ -105,8 +107,12 @@ func curl(r *policy.BoundRoute) (line string, ok bool) {
 	}
 	l := r.Gateway.Listeners[i]
 	host, options := reach(l, r)
+	options += shown(l)
 	headers, ok := samplesOf(r.Match.Headers)
 	for _, h := range headers {
+		if strings.HasPrefix(h[0], "x-legation-") {
+			return "", false // set from the client's certificate, whose names are not the policy's to tell
+		}
 		options += " -H " + shell(h[0]+": "+h[1])
 	}
 	query, found := samplesOf(r.Match.Query)
@@ -148,6 +154,17 @@ func reach(l *policy.Listener, r *policy.BoundRoute) (host, options string) {
 	default:
 		return address, " -H 'Host: " + name + "'"
 	}
+}
+
+// shown is what curl has to be told for a listener that asks clients for something before the request.
+func shown(l *policy.Listener) (options string) {
+	if l.Settings.Has("proxyProtocol") {
+		options += " --haproxy-protocol"
+	}
+	if s, ok := policy.Find[*tls.Listener](l.Settings); ok && s.ClientCertificates != nil {
+		options += " --cert CLIENT.crt --key CLIENT.key"
+	}
+	return options
 }
 
 // samplesOf is names and values that meet the conditions.
@@ -194,6 +211,17 @@ func visible(address string) string {
 		return "::1"
 	}
 	return "127.0.0.1"
+}
+
+// expected is what a request that comes through is answered, and by which services.
+func expected(r *policy.BoundRoute) string {
+	if s, ok := policy.Find[*directresponse.Setting](r.Settings); ok && s.Status != nil {
+		return strconv.Itoa(int(*s.Status))
+	}
+	if r.Settings.Has("redirect") {
+		return "a redirect"
+	}
+	return "200" + split(r)
 }
 
 // split tells how a route is shared out.

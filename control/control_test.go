@@ -221,6 +221,7 @@ func TestMetrics(t *testing.T) {
 	c.Load()
 	c.Load()
 	write(t, filepath.Join(dir, "policy.yaml"), "routes: [\n")
+	write(t, filepath.Join(dir, "odd.yaml"), "services: {odd: {endpoints: [\"127.0.0.1:1\"], loadBalancer: {overprovisioning: 200%}}}\n")
 	c.Load()
 	families, err := r.Gather()
 	must(t, err)
@@ -237,6 +238,7 @@ func TestMetrics(t *testing.T) {
 	for name, want := range map[string]float64{
 		"legation_control_loads_total published": 1, "legation_control_loads_total unchanged": 1,
 		"legation_control_loads_total refused": 1, "legation_control_problems": 1,
+		"legation_control_warnings": 1,
 	} {
 		if got[name] != want {
 			t.Errorf("%s: got %v, want %v (of %v)", name, got[name], want, got)

@@ -8,6 +8,7 @@ import (
 type metrics struct {
 	loads    *prometheus.CounterVec
 	problems prometheus.Gauge
+	warnings prometheus.Gauge
 	served   prometheus.Gauge
 	expiry   *prometheus.GaugeVec
 }
@@ -20,7 +21,11 @@ func newMetrics(r prometheus.Registerer) metrics {
 		}, []string{"result"}),
 		problems: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "legation_control_problems",
-			Help: "Problems in the policy files as they stand.",
+			Help: "Problems in the policy files as they stand, that keep changes back.",
+		}),
+		warnings: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "legation_control_warnings",
+			Help: "Warnings about the policy files as they stand, which keep nothing back.",
 		}),
 		served: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "legation_control_published_timestamp_seconds",
@@ -35,7 +40,7 @@ func newMetrics(r prometheus.Registerer) metrics {
 		m.loads.WithLabelValues(result) // there from the start, so that the first one is an increase
 	}
 	if r != nil {
-		r.MustRegister(m.loads, m.problems, m.served, m.expiry)
+		r.MustRegister(m.loads, m.problems, m.warnings, m.served, m.expiry)
 	}
 	return m
 }
@@ -49,7 +54,9 @@ func (m metrics) observe(o Outcome) {
 		result = "published"
 	}
 	m.loads.WithLabelValues(result).Inc()
-	m.problems.Set(float64(len(o.Problems)))
+	errs, warnings := o.Problems.Split()
+	m.problems.Set(float64(len(errs)))
+	m.warnings.Set(float64(len(warnings)))
 	if o.Changed {
 		m.expiry.Reset()
 	}

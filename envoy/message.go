@@ -17,6 +17,10 @@ func pack(m proto.Message) *anypb.Any {
 	return a
 }
 
+// Pack wraps a message for a feature. The version of a resource is a hash of its bytes: what [anypb.New] makes of a map
+// is other bytes each time, and replicas would send each other's Envoys what these have.
+func Pack(m proto.Message) *anypb.Any { return pack(m) }
+
 // ads is the source of everything that a serving Envoy asks for. With a wait of 0 what depends on it does not start
 // before the answer is there.
 func ads(wait *durationpb.Duration) *corev3.ConfigSource {

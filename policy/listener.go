@@ -231,7 +231,7 @@ func certifiedFor(names []string) string {
 
 func (l *loader) portConflict(g *Gateway, listener *Listener, port *Node) {
 	for _, other := range g.Listeners {
-		if port == nil || listener.Port == 0 || other.Port != listener.Port || !overlap(other.Address, listener.Address) {
+		if port == nil || listener.Port == 0 || !other.Meets(listener) {
 			continue
 		}
 		l.report(port, "", false, "port %d is already taken by the listener %s at %s", listener.Port, quote(other.Name), other.Pos).
@@ -240,7 +240,11 @@ func (l *loader) portConflict(g *Gateway, listener *Listener, port *Node) {
 	}
 }
 
-// overlap tells whether two listeners of one port would want the same connections.
+// Meets tells whether two listeners would want the same connections if they stood on one machine.
+func (l *Listener) Meets(other *Listener) bool {
+	return l.Port == other.Port && overlap(l.Address, other.Address)
+}
+
 func overlap(a, b string) bool {
 	x, errX := netip.ParseAddr(a)
 	y, errY := netip.ParseAddr(b)

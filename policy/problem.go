@@ -80,15 +80,26 @@ func (ps Problems) HasErrors() bool {
 	return slices.ContainsFunc(ps, func(p *Problem) bool { return !p.Warning })
 }
 
-// Err joins the problems that are not warnings, nil when there is none.
-func (ps Problems) Err() error {
-	var errs []error
+// Split tells the problems that are not warnings from those that are.
+func (ps Problems) Split() (errs, warnings Problems) {
 	for _, p := range ps {
-		if !p.Warning {
+		if p.Warning {
+			warnings = append(warnings, p)
+		} else {
 			errs = append(errs, p)
 		}
 	}
-	return errors.Join(errs...)
+	return errs, warnings
+}
+
+// Err joins the problems that are not warnings, nil when there is none.
+func (ps Problems) Err() error {
+	var all []error
+	errs, _ := ps.Split()
+	for _, p := range errs {
+		all = append(all, p)
+	}
+	return errors.Join(all...)
 }
 
 // hide marks the problems whose lines are not to be shown.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path"
@@ -208,7 +209,7 @@ func (l *loader) fileAt(n *Node, rel, full string) ([]byte, *Problem) {
 		case !slices.Contains(referable, path.Ext(full)):
 			p.Hintf("files that policy refers to end in %s", strings.Join(referable, ", "))
 		default:
-			p.Hint = l.guess(full, l.others())
+			p.Hint = cmp.Or(l.guess(full, l.others()), fmt.Sprintf("one that is larger than %d KiB is not read", maxFile>>10))
 		}
 		return nil, p
 	}

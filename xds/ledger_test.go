@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -157,6 +158,9 @@ func TestStatusTellsWhatEachEnvoyHas(t *testing.T) {
 		if got := p.Status()[0].Types[0].State; got != Waiting {
 			t.Errorf("state %s before there is a policy, want waiting", got)
 		}
+		if !p.Status()[0].Held {
+			t.Error("an Envoy is not held before there is a policy")
+		}
 		<-p.Publish(groups).Done()
 
 		s := groups["edge"]
@@ -180,6 +184,33 @@ func TestStatusTellsWhatEachEnvoyHas(t *testing.T) {
 		}
 		if diff := cmp.Diff(wanted[1:], told, ignore, noTime); diff != "" {
 			t.Errorf("OnNACK: %s", diff)
+		}
+	})
+}
+
+// An Envoy whose group nobody knows, or that has gone, is held, and the log tells of one that comes.
+func TestEnvoyOfNoGroupIsHeld(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		log := &diary{}
+		p := start(t, Options{Log: slog.New(slog.NewTextHandler(log, nil))})
+		<-p.Publish(usual(t, "1")).Done()
+		d := p.envoy(t, Delta, "d")
+		d.askUsual()
+		d.got()
+		if p.Status()[0].Held || strings.Contains(log.String(), "not served") {
+			t.Errorf("an Envoy of a group that is served: %+v, log %s", p.Status()[0], log)
+		}
+		<-p.Publish(nil).Done()
+		late := p.envoy(t, Delta, "late")
+		late.askUsual()
+		synctest.Wait()
+		for _, n := range p.Status() {
+			if !n.Held {
+				t.Errorf("%s is not held", n.ID)
+			}
+		}
+		if !strings.Contains(log.String(), `level=WARN msg="envoy asks for a group that is not served" node=late group=edge`) {
+			t.Errorf("the log: %s", log)
 		}
 	})
 }

@@ -14,6 +14,9 @@ type NodeStatus struct {
 	Address   string    `json:"address"`
 	Protocol  Protocol  `json:"protocol"`
 	Connected time.Time `json:"connected"`
+	// Held is an Envoy whose group is served nothing: there is no policy yet, or it has no such group. What the Envoy had
+	// stays.
+	Held bool `json:"held,omitempty"`
 
 	// Revision is the last one of which all types were acknowledged; "" until then.
 	Revision string       `json:"revision"`
@@ -68,6 +71,7 @@ func (st *stream) status() NodeStatus {
 		Address:   st.address,
 		Protocol:  st.protocol,
 		Connected: st.opened,
+		Held:      st.group.served.Load() == nil,
 		Revision:  st.revision,
 		Types:     make([]TypeStatus, 0, len(st.types)),
 	}

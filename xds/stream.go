@@ -79,6 +79,9 @@ func (st *stream) enter(n *corev3.Node) {
 	st.server.join(st)
 	st.server.o.Log.Debug("envoy connected", "node", n.GetId(), "group", n.GetCluster(), "address", st.address,
 		"protocol", st.protocol, "version", st.version)
+	if st.server.current.Load() != nil && st.group.served.Load() == nil {
+		st.server.o.Log.Warn("envoy asks for a group that is not served", "node", n.GetId(), "group", n.GetCluster(), "address", st.address)
+	}
 }
 
 // OnStreamOpen does nothing: a stream is nobody's before its first request.

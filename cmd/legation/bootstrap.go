@@ -18,9 +18,9 @@ func bootstrapCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bootstrap",
 		Short: "Print the configuration that an Envoy on another host starts with",
-		Long: `Print, as JSON, the configuration that connects an Envoy to legation serve: it says which gateway the Envoy belongs
-to and where xDS and the companion are; everything else comes over xDS. With mutual TLS, the certificate's DNS names
-have to hold the name of the gateway.`,
+		Long: `Print, as JSON, the configuration that connects an Envoy to legation serve: it says which gateway or sidecar the
+Envoy belongs to and where xDS and the companion are; everything else comes over xDS. With mutual TLS, the certificate
+has to name it: as a DNS name, or as spiffe://TRUST-DOMAIN/gateway/NAME.`,
 		Example: `  legation bootstrap --group edge --xds 10.0.0.5:18000 --companion 10.0.0.5:18001 > envoy.json
   envoy -c envoy.json`,
 		Args: nothing,
@@ -40,7 +40,7 @@ have to hold the name of the gateway.`,
 			return err
 		},
 	}
-	c.Flags().String("group", "", "the gateway that this Envoy belongs to (its node.cluster)")
+	c.Flags().String("group", "", "the gateway or sidecar that this Envoy belongs to (its node.cluster)")
 	bootstrapFlags(c.Flags())
 	return c
 }

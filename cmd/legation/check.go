@@ -117,7 +117,7 @@ func checked(c *cobra.Command, p loaded, asJSON bool) error {
 	switch {
 	case p.compiled == nil:
 		if !asJSON {
-			fmt.Fprintf(out, "\n%d %s\n", len(p.problems), plural(len(p.problems), "problem", "problems"))
+			fmt.Fprintf(out, "\n%s\n", tally(p.problems))
 		}
 		return errBad
 	case !asJSON:
@@ -127,6 +127,22 @@ func checked(c *cobra.Command, p loaded, asJSON bool) error {
 		noteUnknown(out, p.unknown)
 	}
 	return nil
+}
+
+// tally counts problems, and warnings apart.
+func tally(all policy.Problems) string {
+	warnings := 0
+	for _, p := range all {
+		if p.Warning {
+			warnings++
+		}
+	}
+	problems := len(all) - warnings
+	text := fmt.Sprintf("%d %s", problems, plural(problems, "problem", "problems"))
+	if warnings > 0 {
+		text += fmt.Sprintf(", %d %s", warnings, plural(warnings, "warning", "warnings"))
+	}
+	return text
 }
 
 // counts tells how much stands in a policy. Of sidecars it counts the entries, not what they expand to.

@@ -86,6 +86,10 @@ func TestCheckText(t *testing.T) {
 	if _, out, _ = legation("check", dir); !strings.HasSuffix(out, "\n1 problem\n") {
 		t.Errorf("got %q, want it to count one problem", out)
 	}
+	must(t, os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte("gateways: {edge: {listeners: {db: {port: 5432, protocol: TCP}}}}\nnonsense: 1\n"), 0o600))
+	if _, out, _ = legation("check", dir); !strings.HasSuffix(out, "\n1 problem, 1 warning\n") {
+		t.Errorf("got %q, want it to count warnings apart", out)
+	}
 }
 
 // A listener with a table for each host is pointed out: going there, and back, drains connections.

@@ -14,9 +14,9 @@ func renderCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "render DIR",
 		Short: "Show the Envoy resources that a policy directory comes to",
-		Long: `Print, as JSON, the resources that each gateway's Envoys are served; secrets are left out. With --static, print instead
-a whole configuration of one gateway that a stock Envoy loads by itself: envoy -c FILE. It names the files of secrets,
-below --secrets-dir or else the directory that Envoy is started in.`,
+		Long: `Print, as JSON, the resources that the Envoys of each gateway and sidecar are served; secrets are left out. With --static,
+print instead a whole configuration of one of them that a stock Envoy loads by itself: envoy -c FILE. It names the files of
+secrets, below --secrets-dir or else the directory that Envoy is started in.`,
 		Example: `  legation render policy/
   legation render policy/ --static --group edge > envoy.json`,
 		Args: directory,
@@ -33,7 +33,7 @@ below --secrets-dir or else the directory that Envoy is started in.`,
 		},
 	}
 	c.Flags().Bool("static", false, "one configuration that Envoy loads by itself")
-	c.Flags().String("group", "", "only this gateway")
+	c.Flags().String("group", "", "only this gateway or sidecar")
 	secretsFlag(c.Flags())
 	bootstrapFlags(c.Flags())
 	return c

@@ -9,9 +9,9 @@ func runCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run DIR",
 		Short: "Run a policy directory on this machine, Envoy included",
-		Long: `Serve the policy files below DIR and run everything that they take on this machine: a real Envoy for each gateway,
-and sample upstreams for the services that are marked sample: true. Ctrl-C ends all of it. An Envoy that a killed
-run left behind is adopted by the next one.`,
+		Long: `Serve the policy files below DIR and run everything that they take on this machine: a real Envoy for each gateway
+and each sidecar, and sample upstreams for the services that are marked sample: true. Ctrl-C ends all of it. An Envoy
+that a killed run left behind is adopted by the next one.`,
 		Example: `  legation run examples/quickstart`,
 		Args:    directory,
 		RunE:    process(app.Run),

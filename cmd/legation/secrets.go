@@ -26,7 +26,7 @@ func loadModel(files policy.Files, secretsDir string) (m *policy.Model, problems
 		if m, problems = without.Load(files); m == nil {
 			return nil, problems, nil
 		}
-		if ids, inEnvironment := lookedFor(m.Secrets); !inEnvironment {
+		if ids, inEnvironment := lookedFor(m.Secrets); len(ids) == 0 || !inEnvironment {
 			return m, append(problems, control.Expiring(m, time.Now())...), ids
 		}
 	}

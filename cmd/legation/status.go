@@ -23,8 +23,8 @@ func statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show what is served, and what each connected Envoy made of it",
 		Long: `Ask a legation process for the revision that it serves, the problems of the policy files, and each connected Envoy:
-its gateway, version, and whether it took (ACK) or refused (NACK) what it was sent, with the policy line of a refusal.
-Exit status 1 when there is a problem or a NACK.`,
+its gateway or sidecar (the group), its version, and whether it took (ACK) or refused (NACK) what it was sent, with the
+policy line of a refusal. Exit status 1 when there is a problem or a NACK.`,
 		Example: `  legation status
   legation status --server https://10.0.0.5:18002 --token-file token -o json`,
 		Args: nothing,
@@ -104,6 +104,9 @@ func ask(ctx context.Context, s settings, path string, into any) error {
 // troubled tells whether somebody has to look.
 func troubled(s app.Status) bool {
 	for _, n := range s.Nodes {
+		if n.Held {
+			return true
+		}
 		for _, t := range n.Types {
 			if t.State == xds.NACK {
 				return true
@@ -153,7 +156,15 @@ func showStatus(w io.Writer, s app.Status) error {
 		}
 		fmt.Fprintf(w, "keys: %s: %s\n", k.URL, state)
 	}
-	return showNodes(w, s.Nodes)
+	if err := showNodes(w, s.Nodes); err != nil {
+		return err
+	}
+	for _, n := range s.Nodes {
+		if n.Held && s.Policy.Revision != "" {
+			fmt.Fprintf(w, "\nheld: %s asks for the gateway %q, which the policy does not have: it keeps what it had, and gets nothing new\n", n.ID, n.Group)
+		}
+	}
+	return nil
 }
 
 // shownNames is how many names of a certificate are shown.
@@ -188,9 +199,9 @@ func showNodes(w io.Writer, nodes []xds.NodeStatus) error {
 	}
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NODE\tGATEWAY\tENVOY\tADDRESS\tXDS\tUP\tREVISION\tTYPE\tSTATE\tVERSION")
+	fmt.Fprintln(t, "NODE\tGROUP\tENVOY\tADDRESS\tXDS\tUP\tREVISION\tTYPE\tSTATE\tVERSION")
 	for _, n := range nodes {
-		head := strings.Join([]string{n.ID, n.Group, dash(n.Version), n.Address, string(n.Protocol), since(n.Connected), dash(n.Revision)}, "\t")
+		head := strings.Join([]string{n.ID, n.Group, dash(n.Version), n.Address, string(n.Protocol), since(n.Connected), dash(short(n.Revision))}, "\t")
 		for _, one := range n.Types {
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", head, one.Type, one.State, dash(one.Acknowledged))
 			head = strings.Repeat("\t", 6)
@@ -234,6 +245,9 @@ func showNACK(w io.Writer, n xds.NodeStatus, t xds.TypeStatus) {
 	}
 	fmt.Fprintln(w, "  It keeps its last good one, and is sent this again when it changes.")
 }
+
+// short is enough of a revision to tell it from others; the whole one would make the table wider than most terminals.
+func short(revision string) string { return revision[:min(len(revision), 12)] }
 
 func since(t time.Time) string { return time.Since(t).Round(time.Second).String() }
 

@@ -63,8 +63,9 @@ func TestStatus(t *testing.T) {
 			"legation v1, up 1h0m", "roles xds, ratelimit, auth", "revision abc, served for 1m", "store: redis, ok",
 			"keys: https://id.example.com/keys: 2 keys", "NODE", "edge-1", "1.40.0", "10.0.0.9:4", "delta", "cluster", "ACK", "l1",
 		}},
+		{"a revision as long as they are", change(func(s *app.Status) { s.Nodes[0].Revision = "57a188af83b03538af5a1a64d247c391" }), 0, []string{"  57a188af83b0  "}},
 		{"no Envoy", change(func(s *app.Status) { s.Nodes = nil }), 0, []string{"envoys: none connected"}},
-		{"an Envoy that has asked for nothing", change(func(s *app.Status) { s.Nodes[0].Types, s.Nodes[0].Version = nil, "" }), 0, []string{"edge-1  edge     -"}},
+		{"an Envoy that has asked for nothing", change(func(s *app.Status) { s.Nodes[0].Types, s.Nodes[0].Version = nil, "" }), 0, []string{"edge-1  edge   -"}},
 		{"nothing served", change(func(s *app.Status) { s.Policy = control.Outcome{} }), 1, []string{"none served yet"}},
 		{"an error", change(func(s *app.Status) { s.Policy.Error = "policy directory: gone" }), 1, []string{"error: policy directory: gone"}},
 		{"a problem", change(func(s *app.Status) {
@@ -76,6 +77,7 @@ func TestStatus(t *testing.T) {
 		{"a NACK", change(func(s *app.Status) {
 			s.Nodes[0].Types[1] = xds.TypeStatus{Type: "listener", State: xds.NACK, Error: "cannot bind", Blamed: []xds.Blame{{Resource: "http", Origin: "a.yaml:4:7"}}}
 		}), 1, []string{"NACK: edge-1 refused listener: cannot bind", "a.yaml:4:7: listener http"}},
+		{"an Envoy of no gateway", change(func(s *app.Status) { s.Nodes[0].Held = true }), 1, []string{`held: edge-1 asks for the gateway "edge", which the policy`}},
 		{"an Envoy that does not answer", change(func(s *app.Status) {
 			s.Nodes[0].Types[0] = xds.TypeStatus{Type: "cluster", State: xds.Sent, Time: new(time.Now().Add(-9 * time.Second))}
 		}), 0, []string{"waiting: edge-1 has not acknowledged its clusters for 9s", "(healthCheck)"}},

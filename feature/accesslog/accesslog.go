@@ -15,7 +15,6 @@ import (
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 )
 
 //go:embed doc.md
@@ -151,11 +150,10 @@ func (s *Setting) UsesServices() []string {
 }
 
 func accessLog(logger proto.Message, filters []*accesslogv3.AccessLogFilter) *accesslogv3.AccessLog {
-	config, _ := anypb.New(logger) // generated messages always pack
 	return &accesslogv3.AccessLog{
 		Name:       "legation.access",
 		Filter:     all(filters),
-		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: config},
+		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: envoy.Pack(logger)},
 	}
 }
 

@@ -45,10 +45,10 @@ const (
 	mark   = "off"
 )
 
-// Filters puts the filter that marks requests into every chain. It comes first, so that what auth or limits refuse is
-// not logged either; it changes nothing of the request.
+// Filters puts the filter that marks requests into every chain. It comes first, so that what the filters at the door, auth
+// or limits refuse is not logged either; it changes nothing of the request.
 func (*Route) Filters(envoy.ListenerContext) []envoy.Filter {
-	return []envoy.Filter{{Name: filter, Phase: envoy.Guard, Config: &setmetadatav3.Config{
+	return []envoy.Filter{{Name: filter, Phase: envoy.Guard, Order: -1, Config: &setmetadatav3.Config{
 		Metadata: []*setmetadatav3.Metadata{{
 			MetadataNamespace: filter,
 			Value:             &structpb.Struct{Fields: map[string]*structpb.Value{mark: structpb.NewBoolValue(true)}},

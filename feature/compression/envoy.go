@@ -13,7 +13,6 @@ import (
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -121,6 +120,5 @@ func matchers(types []ContentType) []*matcherv3.StringMatcher {
 }
 
 func named(name string, m proto.Message) *corev3.TypedExtensionConfig {
-	packed, _ := anypb.New(m) // generated messages always pack
-	return &corev3.TypedExtensionConfig{Name: name, TypedConfig: packed}
+	return &corev3.TypedExtensionConfig{Name: name, TypedConfig: envoy.Pack(m)}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 	"golang.org/x/tools/txtar"
+	"google.golang.org/protobuf/proto"
 )
 
 var update = flag.Bool("update", false, "write what the tests got into their golden files")
@@ -123,8 +124,35 @@ func (c content) result(t *testing.T, kinds []*policy.Kind) string {
 		}
 		out.WriteString(shown)
 	}
+	c.again(t, kinds, resources)
 	for _, gateway := range model.Gateways {
 		validate(t, resources[gateway.Name])
 	}
 	return out.String()
+}
+
+// again makes everything anew: the same policy has the same bytes, of which versions are made, in every process.
+func (c content) again(t *testing.T, kinds []*policy.Kind, resources map[string][]envoy.Resource) {
+	t.Helper()
+	model, _ := c.load(kinds)
+	second, err := envoy.Translate(model, kinds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for gateway, list := range resources {
+		for i, r := range list {
+			if !bytes.Equal(stable(t, r), stable(t, second[gateway][i])) {
+				t.Errorf("%s %s of the gateway %s has other bytes each time", r.Type, r.Name, gateway)
+			}
+		}
+	}
+}
+
+func stable(t *testing.T, r envoy.Resource) []byte {
+	t.Helper()
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(r.Message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/legation/legation/feature/jwt"
 	"github.com/legation/legation/policy"
@@ -57,19 +56,33 @@ func TestIdentityOfSeveralConsumersIsToldAtTheLater(t *testing.T) {
 	}
 }
 
-// TestManyNamesAreComparedOnce holds the cost of the check to the number of names: compared with each other, as many
-// take 20 s.
-func TestManyNamesAreComparedOnce(t *testing.T) {
+// twice is a policy of two consumers that both name n identities.
+func twice(n int) policy.Files {
 	var names strings.Builder
-	for i := range 90_000 {
+	for i := range n {
 		fmt.Fprintf(&names, "u%d, ", i)
 	}
-	start := time.Now()
-	_, problems := policy.New(jwt.Kind, jwt.ConsumerKind).Load(policy.Files{
+	return policy.Files{
 		"a.yaml": []byte(consumersHead + "  a: {jwt: {idp: [" + names.String() + "]}}\n"),
 		"b.yaml": []byte("consumers:\n  b: {jwt: {idp: [" + names.String() + "]}}\n"),
-	})
-	if took := time.Since(start); took > 5*time.Second || len(problems) != 201 {
-		t.Errorf("%d problems after %s", len(problems), took)
+	}
+}
+
+func TestOfManyProblemsSomeAreTold(t *testing.T) {
+	if _, problems := policy.New(jwt.Kind, jwt.ConsumerKind).Load(twice(5_000)); len(problems) != 201 {
+		t.Errorf("got %d problems, want 200 and one that tells of more", len(problems))
+	}
+}
+
+// BenchmarkNamesOfTwo shows the cost of the check: in proportion to the names, as long as they are not compared with each
+// other.
+func BenchmarkNamesOfTwo(b *testing.B) {
+	for _, n := range []int{10_000, 90_000} {
+		files, lang := twice(n), policy.New(jwt.Kind, jwt.ConsumerKind)
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			for b.Loop() {
+				lang.Load(files)
+			}
+		})
 	}
 }

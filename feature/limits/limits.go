@@ -4,6 +4,7 @@ package limits
 
 import (
 	_ "embed"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,17 +99,9 @@ func span(c *policy.Check, field string, d *policy.Duration, most time.Duration)
 
 // checkProtocol refuses bounds on requests where there are none.
 func (s *Setting) checkProtocol(c *policy.Check) {
-	speaks := policy.Protocol("")
-	for _, g := range c.Model().Gateways {
-		for _, l := range g.Listeners {
-			if &l.Entry != c.Entry() && &g.Entry != c.Entry() {
-				continue
-			}
-			if l.HTTP() {
-				return
-			}
-			speaks = l.Protocol
-		}
+	listeners := c.Listeners()
+	if len(listeners) == 0 || slices.ContainsFunc(listeners, (*policy.Listener).HTTP) {
+		return
 	}
 	for _, f := range []struct {
 		name    string
@@ -121,8 +114,8 @@ func (s *Setting) checkProtocol(c *policy.Check) {
 		{"concurrentStreams", s.ConcurrentStreams != nil},
 		{"requestsPerConnection", s.RequestsPerConnection != nil},
 	} {
-		if f.written && speaks != "" {
-			c.Errorf(f.name, "bounds requests, and a listener of %s knows connections only", speaks).Hintf("leave it out")
+		if f.written {
+			c.Errorf(f.name, "bounds requests, and a listener of %s knows connections only", listeners[0].Protocol).Hintf("leave it out")
 		}
 	}
 }

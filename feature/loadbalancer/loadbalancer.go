@@ -14,7 +14,6 @@ import (
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -137,23 +136,10 @@ func (s *Setting) Check(c *policy.Check) {
 	if s.PanicThreshold != nil && *s.PanicThreshold != policy.Percent(int(*s.PanicThreshold)) {
 		c.Errorf("panicThreshold", "want whole percents, such as 50%%")
 	}
-	if s.Overprovisioning != nil && priorities(service(c)) < 2 {
+	if s.Overprovisioning != nil && priorities(c.Service()) < 2 {
 		c.Warnf("overprovisioning", "the endpoints all have one priority, so no load can shift")
 	}
 }
-
-// service is the one that a setting stands in.
-func service(c *policy.Check) *policy.Service {
-	return policy.Once(c, func() services {
-		all := make(services)
-		for _, s := range c.Model().Services {
-			all[&s.Entry] = s
-		}
-		return all
-	})[c.Entry()]
-}
-
-type services map[*policy.Entry]*policy.Service
 
 func priorities(s *policy.Service) int {
 	seen := make(map[uint32]bool)
@@ -172,7 +158,7 @@ func (s *Setting) Cluster(envoy.ServiceContext) *clusterv3.Cluster {
 			Policies: []*clusterv3.LoadBalancingPolicy_Policy{{
 				TypedExtensionConfig: &corev3.TypedExtensionConfig{
 					Name:        "envoy.load_balancing_policies." + snake(m.key()),
-					TypedConfig: pack(m.message(shared{slowStart: s.SlowStart, zoneAware: s.ZoneAware})),
+					TypedConfig: envoy.Pack(m.message(shared{slowStart: s.SlowStart, zoneAware: s.ZoneAware})),
 				},
 			}},
 		},
@@ -218,9 +204,4 @@ func snake(key string) string {
 		b.WriteRune(r)
 	}
 	return b.String()
-}
-
-func pack(m proto.Message) *anypb.Any {
-	packed, _ := anypb.New(m) // generated messages always pack
-	return packed
 }

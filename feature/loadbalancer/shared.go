@@ -96,7 +96,7 @@ func (z *ZoneAware) check(c *policy.Check, m method) {
 	if z.Share != nil && *z.Share == 0 {
 		c.Errorf("zoneAware.share", "want more than 0%%").Hintf("leave out zoneAware")
 	}
-	s := service(c)
+	s := c.Service()
 	if s.DNS != nil && s.DNS.Zone == "" {
 		c.Errorf("zoneAware", "a service of dns has no zones").Hintf("list the endpoints with their zones")
 		return

@@ -130,9 +130,9 @@ func checkCount(c *policy.Check, field string, n *uint32) {
 	}
 }
 
-// checkHosts warns of what has no effect on as few endpoints as the service has. DNS may give any number.
+// checkHosts warns of what has no effect on as few endpoints as the service has. DNS, which lists none, may give any number.
 func (s *Setting) checkHosts(c *policy.Check) {
-	n := endpoints(c)
+	n := uint32(len(c.Service().Endpoints))
 	if n == 0 {
 		return
 	}
@@ -148,16 +148,6 @@ func (s *Setting) checkHosts(c *policy.Check) {
 		c.Warnf("failurePercentage", "no endpoint is ever taken out by it: it takes %d, and the service has %d",
 			or(f.MinHosts, defaultMinHosts), n).Hintf("lower minHosts")
 	}
-}
-
-// endpoints is how many endpoints the setting's service has; 0 where only Envoy will know.
-func endpoints(c *policy.Check) uint32 {
-	for _, s := range c.Model().Services {
-		if s.Name == c.Entry().Name {
-			return uint32(len(s.Endpoints))
-		}
-	}
-	return 0
 }
 
 func or[T any](value *T, absent T) T {

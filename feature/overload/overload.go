@@ -12,7 +12,6 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -77,10 +76,9 @@ func (s *Setting) Check(c *policy.Check) {
 // Upstream puts Envoy's admission control into the chain of filters of the service's cluster. There it counts the
 // answers of this service alone; in a listener's chain it would count those of all services together.
 func (s *Setting) Upstream(envoy.ServiceContext) *httpv3.HttpProtocolOptions {
-	config, _ := anypb.New(s.admissionControl()) // generated messages always pack
 	return &httpv3.HttpProtocolOptions{HttpFilters: []*hcmv3.HttpFilter{{
 		Name:       "legation.overload",
-		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: config},
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: envoy.Pack(s.admissionControl())},
 	}}}
 }
 

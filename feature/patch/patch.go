@@ -123,7 +123,7 @@ func (*Service) PolicySchema(*policy.Schemas) map[string]any { return schema(ofS
 // Check holds the patch against the rest of the service.
 func (s *Service) Check(c *policy.Check) {
 	s.checkNeeds(c, c.Entry().Settings)
-	if p := s.part("dns"); p != nil && !c.Broken("dns") {
+	if p := s.part("dns"); p != nil {
 		s.checkDNS(c, p)
 	}
 	seen := make(map[corev3.RoutingPriority]bool)
@@ -142,10 +142,8 @@ func (s *Service) Check(c *policy.Check) {
 
 // checkDNS wants a service that has a name, and times that make sense together.
 func (s *Service) checkDNS(c *policy.Check, p *part) {
-	for _, service := range c.Model().Services {
-		if &service.Entry == c.Entry() && service.DNS == nil {
-			c.Errorf("dns", "the service has endpoints, and no name to resolve").Hintf("leave it out")
-		}
+	if c.Service().DNS == nil {
+		c.Errorf("dns", "the service has endpoints, and no name to resolve").Hintf("leave it out")
 	}
 	again := p.message.(*dnsv3.DnsCluster).GetDnsFailureRefreshRate()
 	if most := again.GetMaxInterval(); most != nil && again.BaseInterval != nil && most.AsDuration() < again.BaseInterval.AsDuration() {
@@ -191,29 +189,18 @@ func (*Listener) PolicySchema(s *policy.Schemas) map[string]any {
 
 // Check holds the patch against what the listener speaks.
 func (s *Listener) Check(c *policy.Check) {
-	speaks := spoken(c)
-	for _, p := range s.parts {
-		_, http := p.message.(*hcmv3.HttpConnectionManager)
-		_, tcp := p.message.(*tcpproxyv3.TcpProxy)
-		if speaks != nil && (http && !speaks.HTTP() || tcp && speaks.HTTP()) {
-			c.Errorf(p.of.name, "a listener of %s has none", speaks.Protocol).Hintf("remove it")
-		}
-	}
-	if len(s.added) > 0 && speaks != nil && !speaks.HTTP() {
-		c.Errorf("filters", "a listener of %s has no filters of HTTP", speaks.Protocol).Hintf("remove them")
-	}
-}
-
-// spoken finds the listener that the setting stands in.
-func spoken(c *policy.Check) *policy.Listener {
-	for _, g := range c.Model().Gateways {
-		for _, l := range g.Listeners {
-			if &l.Entry == c.Entry() {
-				return l
+	for _, l := range c.Listeners() {
+		for _, p := range s.parts {
+			_, http := p.message.(*hcmv3.HttpConnectionManager)
+			_, tcp := p.message.(*tcpproxyv3.TcpProxy)
+			if http && !l.HTTP() || tcp && l.HTTP() {
+				c.Errorf(p.of.name, "a listener of %s has none", l.Protocol).Hintf("remove it")
 			}
 		}
+		if len(s.added) > 0 && !l.HTTP() {
+			c.Errorf("filters", "a listener of %s has no filters of HTTP", l.Protocol).Hintf("remove them")
+		}
 	}
-	return nil
 }
 
 // Filters stand after auth, limits and every filter of Legation's own, in the order that they are written in: none of

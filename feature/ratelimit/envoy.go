@@ -14,7 +14,6 @@ import (
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -114,12 +113,8 @@ func limitID(id string) *routev3.RateLimit_Action {
 // because its name is the entry's key: remote_address and masked_remote_address have fixed keys, and the masked value
 // ("10.0.0.1/32") is not what a limit that auth counts has. The companion masks IPv6 addresses to /64.
 func clientIP(key string) *routev3.RateLimit_Action {
-	input, err := anypb.New(&networkv3.SourceIPInput{})
-	if err != nil {
-		panic(err) // an empty message
-	}
 	return &routev3.RateLimit_Action{ActionSpecifier: &routev3.RateLimit_Action_Extension{
-		Extension: &corev3.TypedExtensionConfig{Name: key, TypedConfig: input},
+		Extension: &corev3.TypedExtensionConfig{Name: key, TypedConfig: envoy.Pack(&networkv3.SourceIPInput{})},
 	}}
 }
 

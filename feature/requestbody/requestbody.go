@@ -12,7 +12,6 @@ import (
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -74,6 +73,5 @@ func (s *Setting) Route(envoy.RouteContext) envoy.RouteParts {
 }
 
 func named(name string, m proto.Message) *corev3.TypedExtensionConfig {
-	packed, _ := anypb.New(m) // generated messages always pack
-	return &corev3.TypedExtensionConfig{Name: filter + "." + name, TypedConfig: packed}
+	return &corev3.TypedExtensionConfig{Name: filter + "." + name, TypedConfig: envoy.Pack(m)}
 }

@@ -11,7 +11,6 @@ import (
 	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
@@ -125,18 +124,18 @@ func (b *Backoff) retryBackOff() *routev3.RetryPolicy_RetryBackOff {
 
 // previousHosts refuses the endpoints that have been tried.
 func previousHosts() *routev3.RetryPolicy_RetryHostPredicate {
-	config, _ := anypb.New(&previoushostsv3.PreviousHostsPredicate{}) // an empty message always packs
 	return &routev3.RetryPolicy_RetryHostPredicate{
 		Name:       "envoy.retry_host_predicates.previous_hosts",
-		ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: config},
+		ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: envoy.Pack(&previoushostsv3.PreviousHostsPredicate{})},
 	}
 }
 
 // previousPriorities takes the priorities that have been tried out of the choice, until none is left.
 func previousPriorities() *routev3.RetryPolicy_RetryPriority {
-	config, _ := anypb.New(&previousprioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: 1}) // always packs
 	return &routev3.RetryPolicy_RetryPriority{
-		Name:       "envoy.retry_priorities.previous_priorities",
-		ConfigType: &routev3.RetryPolicy_RetryPriority_TypedConfig{TypedConfig: config},
+		Name: "envoy.retry_priorities.previous_priorities",
+		ConfigType: &routev3.RetryPolicy_RetryPriority_TypedConfig{
+			TypedConfig: envoy.Pack(&previousprioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: 1}),
+		},
 	}
 }

@@ -14,7 +14,6 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -187,10 +186,9 @@ func cutting(match policy.PathMatch) string {
 
 // fillTemplate puts the variables of the match into a path.
 func fillTemplate(template string) *corev3.TypedExtensionConfig {
-	config, _ := anypb.New(&templatev3.UriTemplateRewriteConfig{PathTemplateRewrite: template}) // a text always packs
 	return &corev3.TypedExtensionConfig{
 		Name:        "envoy.path.rewrite.uri_template.uri_template_rewriter",
-		TypedConfig: config,
+		TypedConfig: envoy.Pack(&templatev3.UriTemplateRewriteConfig{PathTemplateRewrite: template}),
 	}
 }
 

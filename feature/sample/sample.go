@@ -24,7 +24,7 @@ func (s *Sample) Enabled() bool { return bool(*s) }
 // Check holds samples to this machine: they answer anyone, without a question.
 func (s *Sample) Check(c *policy.Check) {
 	service := entry(c)
-	if !s.Enabled() || service == nil {
+	if !s.Enabled() {
 		return
 	}
 	if service.DNS != nil {
@@ -41,14 +41,11 @@ func (s *Sample) Check(c *policy.Check) {
 
 // entry is the service that the setting stands in; the app behind its sidecar where it has one.
 func entry(c *policy.Check) *policy.Service {
-	var found *policy.Service
+	own := c.Service()
 	for _, s := range c.Model().Services {
-		switch {
-		case s.AppOf != nil && s.AppOf.Name == c.Entry().Name:
+		if s.AppOf == own {
 			return s
-		case s.Name == c.Entry().Name:
-			found = s
 		}
 	}
-	return found
+	return own
 }

@@ -57,10 +57,11 @@ func (c *ClientCertificates) required() bool { return c.Required == nil || *c.Re
 
 // Check holds the setting to listeners where TLS ends, and to what fits together.
 func (s *Listener) Check(c *policy.Check) {
-	l := listenerOf(c)
-	if l == nil {
+	listeners := c.Listeners()
+	if len(listeners) == 0 {
 		return
 	}
+	l := listeners[0]
 	switch {
 	case !ends(l) && l.Protocol == policy.TLS:
 		c.Errorf("", "the listener passes TLS through: it ends at the backends").Hintf("give the listener certificates, or leave tls out")
@@ -118,18 +119,6 @@ func (cc *ClientCertificates) check(c *policy.Check, l *policy.Listener) {
 }
 
 func item(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }
-
-// listenerOf is the listener that the setting stands in.
-func listenerOf(c *policy.Check) *policy.Listener {
-	for _, g := range c.Model().Gateways {
-		for _, l := range g.Listeners {
-			if &l.Entry == c.Entry() {
-				return l
-			}
-		}
-	}
-	return nil
-}
 
 // ends tells whether TLS ends at a listener.
 func ends(l *policy.Listener) bool {

@@ -68,8 +68,7 @@ func (s *Service) Check(c *policy.Check) {
 		s.checkBlind(c)
 		return
 	}
-	service := serviceOf(c)
-	if s.Hostname == "" && s.SubjectAltNames == nil && service != nil && service.DNS == nil {
+	if s.Hostname == "" && s.SubjectAltNames == nil && c.Service().DNS == nil {
 		c.Errorf("", "which name does the certificate of the endpoints have? Only dns tells by itself").
 			Hintf("write tls: {hostname: api.internal}")
 	}
@@ -86,15 +85,6 @@ func (s *Service) checkBlind(c *policy.Check) {
 	if len(s.SubjectAltNames) > 0 {
 		c.Errorf("subjectAltNames", why).Hintf("leave one of the two out")
 	}
-}
-
-func serviceOf(c *policy.Check) *policy.Service {
-	for _, s := range c.Model().Services {
-		if &s.Entry == c.Entry() {
-			return s
-		}
-	}
-	return nil
 }
 
 // Cluster has Envoy speak TLS to the endpoints, for requests, connections and health checks alike. What ALPN offers goes by

@@ -15,8 +15,6 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -78,7 +76,7 @@ func (s *Setting) HTTP(c envoy.ListenerContext) *hcmv3.HttpConnectionManager {
 		OverallSampling: &typev3.Percent{Value: 100},
 		Provider: &tracev3.Tracing_Http{
 			Name:       "legation.tracing",
-			ConfigType: &tracev3.Tracing_Http_TypedConfig{TypedConfig: pack(s.tracer(c.Gateway))},
+			ConfigType: &tracev3.Tracing_Http_TypedConfig{TypedConfig: envoy.Pack(s.tracer(c.Gateway))},
 		},
 		SpawnUpstreamSpan: wrapperspb.Bool(true), // a span for each try, which the backend's own hang below
 		// Names that clients can't make up: the route's and the service's.
@@ -100,7 +98,7 @@ func (s *Setting) tracer(gateway *policy.Gateway) *tracev3.OpenTelemetryConfig {
 	if len(s.OpenTelemetry.Resource) > 0 {
 		tracer.ResourceDetectors = []*corev3.TypedExtensionConfig{{
 			Name:        "envoy.tracers.opentelemetry.resource_detectors.static_config",
-			TypedConfig: pack(&detectorsv3.StaticConfigResourceDetectorConfig{Attributes: s.OpenTelemetry.Resource}),
+			TypedConfig: envoy.Pack(&detectorsv3.StaticConfigResourceDetectorConfig{Attributes: s.OpenTelemetry.Resource}),
 		}}
 	}
 	return tracer
@@ -115,7 +113,7 @@ func forgetParent() *corev3.TypedExtensionConfig {
 			Action: &mutationv3.HeaderMutation_Remove{Remove: name},
 		})
 	}
-	return &corev3.TypedExtensionConfig{Name: "legation.tracing", TypedConfig: pack(forget)}
+	return &corev3.TypedExtensionConfig{Name: "legation.tracing", TypedConfig: envoy.Pack(forget)}
 }
 
 // ownTags are the attributes of every span. Envoy's own http.url has the query, which may hold secrets; the tag of the
@@ -136,9 +134,4 @@ const (
 // computed is a tag that is left out where it has no value.
 func computed(name, value string) *tagv3.CustomTag {
 	return &tagv3.CustomTag{Tag: name, Type: &tagv3.CustomTag_Value{Value: value}}
-}
-
-func pack(m proto.Message) *anypb.Any {
-	a, _ := anypb.New(m) // generated messages always pack
-	return a
 }

@@ -33,14 +33,7 @@ func (s *Setting) Check(c *policy.Check) {
 	if *s > most {
 		c.Errorf("", "want 0 to %d proxies, got %d", most, *s).Hintf("count those that every request passes, of which each adds to x-forwarded-for")
 	}
-	var listeners []*policy.Listener
-	for _, g := range c.Model().Gateways {
-		for _, l := range g.Listeners {
-			if &l.Entry == c.Entry() || &g.Entry == c.Entry() {
-				listeners = append(listeners, l)
-			}
-		}
-	}
+	listeners := c.Listeners()
 	if len(listeners) == 0 || slices.ContainsFunc(listeners, (*policy.Listener).HTTP) {
 		return
 	}

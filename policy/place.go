@@ -1,0 +1,31 @@
+package policy
+
+// Service is the service that the setting stands in; nil for a setting elsewhere.
+func (c *Check) Service() *Service {
+	return Once(c, func() servicesByEntry {
+		all := make(servicesByEntry, len(c.load.model.Services))
+		for _, s := range c.load.model.Services {
+			all[&s.Entry] = s
+		}
+		return all
+	})[c.entry]
+}
+
+type servicesByEntry map[*Entry]*Service
+
+// Listeners is the listeners that the setting holds for: the one that it stands in, or all of its gateway. There is none
+// where they could not be read, or the setting stands elsewhere.
+func (c *Check) Listeners() []*Listener {
+	return Once(c, func() listenersByEntry {
+		all := make(listenersByEntry)
+		for _, g := range c.load.model.Gateways {
+			all[&g.Entry] = g.Listeners
+			for _, l := range g.Listeners {
+				all[&l.Entry] = []*Listener{l}
+			}
+		}
+		return all
+	})[c.entry]
+}
+
+type listenersByEntry map[*Entry][]*Listener
