@@ -9,7 +9,6 @@ import (
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
-	"google.golang.org/protobuf/types/known/anypb"
 )
 
 //go:embed service.md
@@ -106,13 +105,9 @@ func (s *Service) Cluster(c envoy.ServiceContext) *clusterv3.Cluster {
 	if s.Certificate != nil {
 		context.CommonTlsContext.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{envoy.Certificate(string(s.Certificate.Secret))}
 	}
-	config, err := anypb.New(context)
-	if err != nil {
-		panic(err) // it is made of texts that YAML has read as UTF-8
-	}
 	return &clusterv3.Cluster{TransportSocket: &corev3.TransportSocket{
 		Name:       "envoy.transport_sockets.tls",
-		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: config},
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: envoy.Pack(context)},
 	}}
 }
 
