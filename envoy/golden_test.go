@@ -19,8 +19,8 @@ var update = flag.Bool("update", false, "write what came out into the golden fil
 
 // TestGolden holds what Envoy is served for a policy: testdata/*.txtar has policy files (*.yaml) and, by the kind of
 // resource, what comes out of them: listeners.json, routes.json, scopes.json, clusters.json, endpoints.json and
-// secrets.json, which are without their contents; only those that are there are compared. errors.txt is there instead when Envoy can't be told the policy. The real Envoy
-// has to take the static form of each.
+// secrets.json, which are without their contents; only those that are there are compared. errors.txt is there instead when
+// Envoy can't be told the policy. The real Envoy has to take the static form of each.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {

@@ -12,5 +12,7 @@
 //   - key, kind: one key of an entry that a feature defines, such as cors; a [Kind] is its definition.
 //   - setting: what stands under a key, decoded and checked; a [Set] is a setting in its place.
 //   - layer: where a setting was written: gateway defaults, a service or a route; the nearer one wins.
-//   - revision: the content hash of the set of files that is served.
+//   - secret: what a policy names and never holds: a certificate with its key, authorities, or a text; a [SecretSource] has it.
+//   - authority: certificates that those of others must be signed with: a secret, a file beside the policy or the system's.
+//   - revision: the content hash of the set of files that is served; secrets are no part of it.
 package policy
