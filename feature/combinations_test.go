@@ -125,9 +125,10 @@ func (p made) add(g generator, name string) (service, route object) {
 	return service, route
 }
 
-// keys are the keys of an entry, but for those that say where to send.
+// keys are the keys of an entry, but for those that say where to send, and for patches, each field of which their own room
+// holds against the real Envoy.
 func (g generator) keys(kind string) []string {
-	fixed := []string{"endpoints", "dns", "hostnames", "backends", "gateways", "listeners", "directResponse", "redirect"}
+	fixed := []string{"endpoints", "dns", "hostnames", "backends", "gateways", "listeners", "directResponse", "redirect", "envoy"}
 	keys := slices.Sorted(maps.Keys(g.defs[kind].(object)["properties"].(object)))
 	return slices.DeleteFunc(keys, func(key string) bool { return slices.Contains(fixed, key) })
 }
