@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"encoding"
 	"math"
 	"reflect"
@@ -187,7 +188,10 @@ func (d *Decode) integer(n *Node, v reflect.Value) {
 	}
 	u, err := strconv.ParseUint(n.Text, 10, bits)
 	if err != nil {
-		d.Errorf(n, "want a whole number from 0 to %d, got %s", uint64(math.MaxUint64)>>(64-bits), n.shape())
+		p := d.Errorf(n, "want a whole number from 0 to %d, got %s", uint64(math.MaxUint64)>>(64-bits), n.shape())
+		if _, err := strconv.ParseUint(strings.TrimSuffix(n.Text, "%"), 10, bits); err == nil {
+			p.Hintf("write %s", strings.TrimSuffix(n.Text, "%"))
+		}
 		return
 	}
 	v.SetUint(u)
@@ -290,6 +294,6 @@ func (d *Decode) structure(n *Node, v reflect.Value, extra func(key, value *Node
 func (d *Decode) Unknown(key *Node, names []string) {
 	p := d.load.reportKey(key, "unknown key %s", quote(key.Text))
 	if p.Hint == "" {
-		p.Hint = d.load.guess(key.Text, names)
+		p.Hint = cmp.Or(translated(key.Text, names), d.load.guess(key.Text, names))
 	}
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -165,7 +166,7 @@ func (l *loader) gather(root *Node) {
 		section := root.Items[i]
 		if !slices.Contains(sections, key.Text) {
 			p := l.reportKey(key, "unknown section %s", quote(key.Text))
-			p.Hint = hint(key.Text, sections)
+			p.Hint = cmp.Or(translated(key.Text, sections), hint(key.Text, sections))
 			if places := l.lang.places(key.Text); places != 0 {
 				p.Hint = quote(key.Text) + " stands " + places.where()
 			}

@@ -95,6 +95,8 @@ func (*pathDoc) PolicySchema(s *Schemas) map[string]any {
 // badPath says why no request that Envoy has normalised could have such a path, and what to do.
 func badPath(path string) (why, hint string) {
 	switch {
+	case !strings.HasPrefix(path, "/") && strings.ContainsAny(path, `^$*~(\`):
+		return fmt.Sprintf("a path begins with /, got %s", quote(path)), "for patterns write {regex: …} or {template: …}"
 	case !strings.HasPrefix(path, "/"):
 		return fmt.Sprintf("a path begins with /, got %s", quote(path)), "write /" + cut(path)
 	case strings.ContainsAny(path, "?#"):

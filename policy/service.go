@@ -52,7 +52,7 @@ func splitHostPort(d *Decode, n *Node, example string) (string, uint32, bool) {
 		return "", 0, false
 	}
 	host, port, err := net.SplitHostPort(n.Text)
-	if err != nil || host == "" {
+	if err != nil || host == "" || strings.HasPrefix(port, "//") {
 		p := d.Errorf(n, "want an address such as %s, got %s", example, n.shape())
 		switch {
 		case strings.Contains(n.Text, "://"):
