@@ -4,7 +4,6 @@ package access
 import (
 	_ "embed"
 	"net/netip"
-	"strconv"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
@@ -40,7 +39,7 @@ func (s *Setting) Check(c *policy.Check) {
 	for i, a := range s.Allow {
 		for _, d := range s.Deny {
 			if covers(d, a) {
-				c.Warnf(at("allow", i), "nobody of %s gets in: deny wins, and it has %s", a, d).
+				c.Warnf(policy.Item("allow", i), "nobody of %s gets in: deny wins, and it has %s", a, d).
 					Hintf("a more specific range does not count more; write the ranges around it into deny")
 				break
 			}
@@ -58,7 +57,7 @@ func checkList(c *policy.Check, list string, ranges []Range) {
 	seen := make(map[Range]bool, len(ranges))
 	for i, r := range ranges {
 		if seen[r] {
-			c.Warnf(at(list, i), "%s stands here twice", r)
+			c.Warnf(policy.Item(list, i), "%s stands here twice", r)
 		}
 		seen[r] = true
 	}
@@ -68,8 +67,6 @@ func covers(outer, inner Range) bool {
 	o, i := netip.Prefix(outer), netip.Prefix(inner)
 	return o.Bits() <= i.Bits() && o.Contains(i.Addr())
 }
-
-func at(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }
 
 const filter = "legation.access"
 

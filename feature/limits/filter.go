@@ -7,8 +7,7 @@ import (
 	localratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/local_ratelimit/v3"
 	connectionlimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/connection_limit/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
+	"github.com/legation/legation/envoy"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
@@ -25,7 +24,7 @@ func perSecond(listener string, n uint32) *listenerv3.ListenerFilter {
 	}
 	return &listenerv3.ListenerFilter{
 		Name:       "envoy.filters.listener.local_ratelimit",
-		ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: packed(config)},
+		ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: envoy.Pack(config)},
 	}
 }
 
@@ -37,14 +36,6 @@ func atATime(listener string, n uint32) *listenerv3.Filter {
 	}
 	return &listenerv3.Filter{
 		Name:       "envoy.filters.network.connection_limit",
-		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed(config)},
+		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: envoy.Pack(config)},
 	}
-}
-
-func packed(m proto.Message) *anypb.Any {
-	config, err := anypb.New(m)
-	if err != nil {
-		panic(err) // it holds numbers, and a name in ASCII
-	}
-	return config
 }

@@ -13,7 +13,6 @@ import (
 	proxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/proxy_protocol/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -99,13 +98,10 @@ func (s *Setting) Check(c *policy.Check) {
 // Listener reads the header of either version before TLS begins. Envoy closes connections without one, and those whose
 // header does not come within 15 seconds.
 func (s *Setting) Listener(c envoy.ListenerContext) *listenerv3.Listener {
-	config, err := anypb.New(&proxyv3.ProxyProtocol{
+	config := envoy.Pack(&proxyv3.ProxyProtocol{
 		AllowRequestsWithoutProxyProtocol: s.Optional,
 		StatPrefix:                        c.Listener.Name,
 	})
-	if err != nil {
-		panic(err) // names of listeners are ASCII
-	}
 	return &listenerv3.Listener{ListenerFilters: []*listenerv3.ListenerFilter{{
 		Name:       "envoy.filters.listener.proxy_protocol",
 		ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: config},

@@ -4,7 +4,7 @@ import (
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
-	"google.golang.org/protobuf/types/known/anypb"
+	"github.com/legation/legation/envoy"
 )
 
 // peerHeader tells who the client is by its certificate. What clients send under this name is removed on every listener,
@@ -23,14 +23,10 @@ const peer = `has(connection.uri_san_peer_certificate) ? ` +
 
 // peerMutation sets the header before routing. Without a certificate, or a name in it, there is none.
 func peerMutation() *corev3.TypedExtensionConfig {
-	config, err := anypb.New(&earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{{
+	return envoy.Extension("legation.peer", &earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{{
 		Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
 			Header:       &corev3.HeaderValue{Key: peerHeader, Value: "%CEL(" + peer + ")%"},
 			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 		}},
 	}}})
-	if err != nil {
-		panic(err) // it is the same in every listener
-	}
-	return &corev3.TypedExtensionConfig{Name: "legation.peer", TypedConfig: config}
 }

@@ -9,7 +9,6 @@ import (
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
-	"google.golang.org/protobuf/types/known/anypb"
 )
 
 //go:embed service.md
@@ -48,7 +47,7 @@ func (s *Service) PolicySchema(schemas *policy.Schemas) map[string]any {
 	return map[string]any{"anyOf": []any{map[string]any{"const": true}, schemas.Of(s)}}
 }
 
-func (s *Service) verifies() bool { return s.Verify == nil || *s.Verify }
+func (s *Service) verifies() bool { return policy.Or(s.Verify, true) }
 
 // Check wants to know who is to answer, unless that is said not to matter.
 func (s *Service) Check(c *policy.Check) {
@@ -95,7 +94,7 @@ func (s *Service) Cluster(c envoy.ServiceContext) *clusterv3.Cluster {
 		CommonTlsContext: new(tlsv3.CommonTlsContext),
 	}
 	if s.verifies() {
-		context.CommonTlsContext = c.Trust(s.authority(), &tlsv3.CertificateValidationContext{
+		context.CommonTlsContext = c.Trust(policy.Or(s.CA, policy.Authority{System: true}), &tlsv3.CertificateValidationContext{
 			MatchTypedSubjectAltNames: matchers(s.names(c.Service)),
 		})
 	}
@@ -106,13 +105,9 @@ func (s *Service) Cluster(c envoy.ServiceContext) *clusterv3.Cluster {
 	if s.Certificate != nil {
 		context.CommonTlsContext.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{c.Certificate(string(s.Certificate.Secret))}
 	}
-	config, err := anypb.New(context)
-	if err != nil {
-		panic(err) // it is made of texts that YAML has read as UTF-8
-	}
 	return &clusterv3.Cluster{TransportSocket: &corev3.TransportSocket{
 		Name:       "envoy.transport_sockets.tls",
-		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: config},
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: envoy.Pack(context)},
 	}}
 }
 
@@ -130,13 +125,6 @@ func (s *Service) names(service *policy.Service) []Name {
 		return s.SubjectAltNames
 	}
 	return []Name{{kind: tlsv3.SubjectAltNameMatcher_DNS, value: s.hostname(service)}}
-}
-
-func (s *Service) authority() policy.Authority {
-	if s.CA == nil {
-		return policy.Authority{System: true}
-	}
-	return *s.CA
 }
 
 func (s *Service) minVersion() tlsv3.TlsParameters_TlsProtocol {

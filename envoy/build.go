@@ -1,0 +1,53 @@
+package envoy
+
+import (
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"github.com/legation/legation/policy"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// Extension is the configuration of one of Envoy's extensions. Most are found by the type of the message, some by name.
+func Extension(name string, m proto.Message) *corev3.TypedExtensionConfig {
+	return &corev3.TypedExtensionConfig{Name: name, TypedConfig: pack(m)}
+}
+
+// Duration is a time span as Envoy has it; nil, which leaves its default, stays apart from 0.
+func Duration(d *policy.Duration) *durationpb.Duration {
+	if d == nil {
+		return nil
+	}
+	return durationpb.New(time.Duration(*d))
+}
+
+// UInt32 is a number as Envoy has those that may be missing; nil, which leaves its default, stays apart from 0.
+func UInt32(n *uint32) *wrapperspb.UInt32Value {
+	if n == nil {
+		return nil
+	}
+	return wrapperspb.UInt32(*n)
+}
+
+// Fraction is a share of requests, which Envoy draws for each.
+func Fraction(share policy.Percent) *typev3.FractionalPercent {
+	return &typev3.FractionalPercent{Numerator: share.Millionths(), Denominator: typev3.FractionalPercent_MILLION}
+}
+
+// HTTPVersion is a setting of a service that tells in which HTTP it is spoken to: 1.1 without one.
+type HTTPVersion interface {
+	AlwaysHTTP2() bool // on every connection
+	Negotiated() bool  // 2 or 1.1 by ALPN
+}
+
+// SpeaksHTTP2 tells whether a service with these settings is spoken to in HTTP/2: always, or where ALPN has it so.
+func SpeaksHTTP2(s policy.Settings) (always, maybe bool) {
+	v, ok := policy.Find[HTTPVersion](s)
+	if !ok {
+		return false, false
+	}
+	return v.AlwaysHTTP2(), v.AlwaysHTTP2() || v.Negotiated()
+}
