@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"net/netip"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -35,6 +36,21 @@ func UInt32(n *uint32) *wrapperspb.UInt32Value {
 // Fraction is a share of requests, which Envoy draws for each.
 func Fraction(share policy.Percent) *typev3.FractionalPercent {
 	return &typev3.FractionalPercent{Numerator: share.Millionths(), Denominator: typev3.FractionalPercent_MILLION}
+}
+
+// CIDR is a range of addresses as Envoy compares it.
+func CIDR(p netip.Prefix) *corev3.CidrRange {
+	return &corev3.CidrRange{AddressPrefix: p.Addr().String(), PrefixLen: wrapperspb.UInt32(uint32(p.Bits()))}
+}
+
+// ClientRanges is the ways in which the addresses of a range reach Envoy as those of clients. A proxy in front of it that
+// listens on IPv6 for both may write the mapped form of an IPv4 client, which Envoy takes for another address.
+func ClientRanges(p netip.Prefix) []*corev3.CidrRange {
+	if p.Addr().Is6() {
+		return []*corev3.CidrRange{CIDR(p)}
+	}
+	mapped := netip.PrefixFrom(netip.AddrFrom16(p.Addr().As16()), p.Bits()+mappedBits)
+	return []*corev3.CidrRange{CIDR(p), CIDR(mapped)}
 }
 
 // HTTPVersion is a setting of a service that tells in which HTTP it is spoken to: 1.1 without one.
