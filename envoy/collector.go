@@ -24,9 +24,6 @@ const nameAttribute = "service.name"
 // reportTimeout is how long one message to a collector may take.
 const reportTimeout = 10 * time.Second
 
-// http2Speaker is the setting of a service that tells whether all its connections speak HTTP/2.
-type http2Speaker interface{ AlwaysHTTP2() bool }
-
 // Check reports a service that is not there, or that does not speak HTTP/2 as gRPC wants it. The collector stands at path.
 func (o *Collector) Check(c *policy.Check, path string) {
 	if _, ok := o.Resource[nameAttribute]; ok {
@@ -41,7 +38,7 @@ func (o *Collector) Check(c *policy.Check, path string) {
 		return // it is there, but broken: told already
 	}
 	s := c.Model().Services[i]
-	if p, ok := policy.Find[http2Speaker](s.Settings); ok && p.AlwaysHTTP2() {
+	if always, _ := SpeaksHTTP2(s.Settings); always {
 		return
 	}
 	p := c.Errorf(at, "the service %q does not speak gRPC", o.Service).Hintf("write protocol: grpc in the service")

@@ -9,12 +9,10 @@ import (
 
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
 	matcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	ipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/input_matchers/ip/v3"
 	inputv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // This file is routes for some clients only. A route's own match knows no address; filter state, which could be compared
@@ -97,15 +95,6 @@ func plain(p netip.Prefix) netip.Prefix {
 // mappedBits is the bits that all IPv4-mapped addresses of IPv6 begin with: ::ffff:10.1.2.3.
 const mappedBits = 96
 
-// written is the ways in which the addresses of a plain network reach Envoy. A proxy in front of it that listens on IPv6
-// for both may write the mapped form of an IPv4 client, which Envoy takes for another address.
-func written(p netip.Prefix) []netip.Prefix {
-	if p.Addr().Is6() {
-		return []netip.Prefix{p}
-	}
-	return []netip.Prefix{p, netip.PrefixFrom(netip.AddrFrom16(p.Addr().As16()), p.Bits()+mappedBits)}
-}
-
 // turn is 1 for a network of IPv6 that has the mapped addresses, 0 for others.
 func (n network) turn() int {
 	if n.Addr().Is6() && n.Contains(netip.AddrFrom16(netip.IPv4Unspecified().As16())) {
@@ -138,12 +127,7 @@ func bySource(sources []network, all []made, f frame) *matcherv3.Matcher {
 func clientIn(networks []network) *matcherv3.Matcher_MatcherList_Predicate {
 	ranges := &ipv3.Ip{StatPrefix: "source"}
 	for _, n := range networks {
-		for _, p := range written(n.Prefix) {
-			ranges.CidrRanges = append(ranges.CidrRanges, &corev3.CidrRange{
-				AddressPrefix: p.Addr().String(),
-				PrefixLen:     wrapperspb.UInt32(uint32(p.Bits())),
-			})
-		}
+		ranges.CidrRanges = append(ranges.CidrRanges, ClientRanges(n.Prefix)...)
 	}
 	return &matcherv3.Matcher_MatcherList_Predicate{
 		MatchType: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{

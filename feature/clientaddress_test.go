@@ -57,7 +57,7 @@ func TestClientsAddressIsBelieved(t *testing.T) {
 		resp.Body.Close()
 		return resp.StatusCode
 	}
-	waitUntilCounted(t, func() bool { return ask("hops", "/ready", "", "") == http.StatusOK })
+	golden.Eventually(t, "the companion answers", func() bool { return ask("hops", "/ready", "", "") == http.StatusOK })
 	for _, r := range []struct {
 		listener, path, proxied, forwarded string
 		want                               int

@@ -68,7 +68,7 @@ func TestLimitsByCertificate(t *testing.T) {
 		return resp.StatusCode
 	}
 	one, two := caller("mesh/one"), caller("mesh/two")
-	waitUntilCounted(t, func() bool { return get(one, "/ready", "") == http.StatusOK })
+	golden.Eventually(t, "the companion answers", func() bool { return get(one, "/ready", "") == http.StatusOK })
 	for i, want := range []int{200, 200, 429, 429} {
 		pretend := fmt.Sprintf("spiffe://mesh/%d", i)
 		if got := get(one, "/", pretend); got != want {
@@ -78,15 +78,4 @@ func TestLimitsByCertificate(t *testing.T) {
 	if got := get(two, "/", "spiffe://mesh/one"); got != 200 {
 		t.Errorf("two: got %d, want 200", got)
 	}
-}
-
-// waitUntilCounted asks until Envoy has reached the companion.
-func waitUntilCounted(t *testing.T, counted func() bool) {
-	t.Helper()
-	for range 200 {
-		if counted() {
-			return
-		}
-	}
-	t.Fatal("the companion does not answer")
 }

@@ -14,7 +14,7 @@ type matchDoc struct {
 	Methods []method            `policy:"methods" doc:"any of these methods; default all" schema:"some"`
 	Headers map[string]valueDoc `policy:"headers" doc:"all of these headers: a text for the exact value, {regex: …} or {present: true}"`
 	Query   map[string]valueDoc `policy:"query" doc:"all of these query parameters, written as headers are"`
-	Source  []sourceRange       `policy:"source" doc:"any of these addresses of clients, or ranges of them: 10.0.0.0/8" schema:"some"`
+	Source  []Range             `policy:"source" doc:"any of these addresses of clients, or ranges of them: 10.0.0.0/8" schema:"some"`
 	GRPC    *grpcDoc            `policy:"grpc" doc:"a gRPC service, or one method of it, instead of a path and methods"`
 }
 
@@ -197,17 +197,17 @@ func (l *loader) grpcMatch(m *Match, doc *matchDoc, n *Node) {
 	}
 }
 
-func (l *loader) sources(ranges []sourceRange, n *Node) []netip.Prefix {
+func (l *loader) sources(ranges []Range, n *Node) []netip.Prefix {
 	if n != nil && n.Kind == List && len(n.Items) == 0 {
 		l.report(n, "", false, "name at least one address").Hintf("leave source out for any")
 	}
 	var all []netip.Prefix
-	seen := make(map[sourceRange]bool, len(ranges))
+	seen := make(map[Range]bool, len(ranges))
 	for i, r := range ranges {
 		switch prefix := netip.Prefix(r); {
 		case !prefix.IsValid(): // told while it was decoded
 		case seen[r]:
-			l.report(n, fmt.Sprintf("[%d]", i), false, "the range %s stands here twice", prefix)
+			l.report(n, fmt.Sprintf("[%d]", i), false, "%s stands here twice", r)
 		default:
 			seen[r] = true
 			all = append(all, prefix)

@@ -1,5 +1,7 @@
 package policy
 
+import "strconv"
+
 // Service is the service that the setting stands in; nil for a setting elsewhere.
 func (c *Check) Service() *Service {
 	return Once(c, func() servicesByEntry {
@@ -29,3 +31,19 @@ func (c *Check) Listeners() []*Listener {
 }
 
 type listenersByEntry map[*Entry][]*Listener
+
+// Item is the path of an item of a list, for [Check.Errorf].
+func Item(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }
+
+// Answers tells that no backend sees the route's requests: one of its settings answers them.
+func (r *BoundRoute) Answers() bool {
+	if len(r.Backends) > 0 {
+		return false
+	}
+	for _, a := range Each[Answerer](r.Settings) {
+		if a.Answers() {
+			return true
+		}
+	}
+	return false
+}

@@ -322,13 +322,8 @@ func (l *loader) stackable(b *binding, kind *Kind) bool {
 
 func (l *loader) needsBackend(b *binding) {
 	r := b.route
-	if len(r.route.Backends) > 0 || r.broken || len(b.bound.broken) > 0 {
+	if len(r.route.Backends) > 0 || r.broken || len(b.bound.broken) > 0 || b.bound.Answers() {
 		return
-	}
-	for _, a := range Each[Answerer](b.bound.Settings) {
-		if a.Answers() {
-			return
-		}
 	}
 	misspelt := func(key *Node) bool { return nearest(key.Text, []string{"backends"}) != "" }
 	if slices.ContainsFunc(r.raw.value.Keys, misspelt) {

@@ -114,3 +114,11 @@ func (b *Bytes) DecodePolicy(d *Decode, n *Node) {
 func (*Bytes) PolicySchema(*Schemas) map[string]any {
 	return map[string]any{"type": "string", "pattern": `^[0-9]+(B|KiB|MiB|GiB)$`, "description": "a size with its unit: 64KiB"}
 }
+
+// Or is what is written, or the default where nothing is.
+func Or[T any](written *T, absent T) T {
+	if written == nil {
+		return absent
+	}
+	return *written
+}

@@ -4,15 +4,12 @@ package access
 import (
 	_ "embed"
 	"net/netip"
-	"strconv"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	rbacfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 //go:embed doc.md
@@ -23,8 +20,8 @@ var Kind = policy.Define[Setting]("access", policy.Layers, doc)
 
 // Setting is what stands under access.
 type Setting struct {
-	Allow []Range `policy:"allow" doc:"the clients that may come: addresses and ranges such as 10.0.0.0/8; default: all"`
-	Deny  []Range `policy:"deny" doc:"the clients that may not come, whatever allow says"`
+	Allow []policy.Range `policy:"allow" doc:"the clients that may come: addresses and ranges such as 10.0.0.0/8; default: all"`
+	Deny  []policy.Range `policy:"deny" doc:"the clients that may not come, whatever allow says"`
 }
 
 // maxRanges bounds each list: Envoy goes through it one by one for every request.
@@ -39,8 +36,8 @@ func (s *Setting) Check(c *policy.Check) {
 	checkList(c, "deny", s.Deny)
 	for i, a := range s.Allow {
 		for _, d := range s.Deny {
-			if covers(d, a) {
-				c.Warnf(at("allow", i), "nobody of %s gets in: deny wins, and it has %s", a, d).
+			if d.Covers(a) {
+				c.Warnf(policy.Item("allow", i), "nobody of %s gets in: deny wins, and it has %s", a, d).
 					Hintf("a more specific range does not count more; write the ranges around it into deny")
 				break
 			}
@@ -48,28 +45,21 @@ func (s *Setting) Check(c *policy.Check) {
 	}
 }
 
-func checkList(c *policy.Check, list string, ranges []Range) {
+func checkList(c *policy.Check, list string, ranges []policy.Range) {
 	if ranges != nil && len(ranges) == 0 {
 		c.Errorf(list, "name at least one address or range").Hintf("leave %s out, or write `%[1]s: off` to take an outer layer's away", list)
 	}
 	if len(ranges) > maxRanges {
 		c.Errorf(list, "want at most %d ranges: Envoy compares them one by one for each request", maxRanges)
 	}
-	seen := make(map[Range]bool, len(ranges))
+	seen := make(map[policy.Range]bool, len(ranges))
 	for i, r := range ranges {
 		if seen[r] {
-			c.Warnf(at(list, i), "%s stands here twice", r)
+			c.Warnf(policy.Item(list, i), "%s stands here twice", r)
 		}
 		seen[r] = true
 	}
 }
-
-func covers(outer, inner Range) bool {
-	o, i := netip.Prefix(outer), netip.Prefix(inner)
-	return o.Bits() <= i.Bits() && o.Contains(i.Addr())
-}
-
-func at(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }
 
 const filter = "legation.access"
 
@@ -104,14 +94,11 @@ func (s *Setting) rules() *rbacv3.RBAC {
 
 // anyOf is the clients whose address is in one of the ranges. It is the address that Envoy trusts: the peer's, or what
 // a trusted proxy says.
-func anyOf(ranges []Range) *rbacv3.Principal {
+func anyOf(ranges []policy.Range) *rbacv3.Principal {
 	var ids []*rbacv3.Principal
 	for _, r := range ranges {
-		for _, p := range r.written() {
-			ids = append(ids, &rbacv3.Principal{Identifier: &rbacv3.Principal_RemoteIp{RemoteIp: &corev3.CidrRange{
-				AddressPrefix: p.Addr().String(),
-				PrefixLen:     wrapperspb.UInt32(uint32(p.Bits())),
-			}}})
+		for _, one := range envoy.ClientRanges(netip.Prefix(r)) {
+			ids = append(ids, &rbacv3.Principal{Identifier: &rbacv3.Principal_RemoteIp{RemoteIp: one}})
 		}
 	}
 	return &rbacv3.Principal{Identifier: &rbacv3.Principal_OrIds{OrIds: &rbacv3.Principal_Set{Ids: ids}}}

@@ -15,31 +15,14 @@ import (
 	"testing"
 	"time"
 
-	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"github.com/google/go-cmp/cmp"
-	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/feature/accesslog"
 	"github.com/legation/legation/feature/golden"
 	"github.com/legation/legation/policy"
 )
 
-// kinds is the key in all its places, and one that says what a collector speaks.
-var kinds = []*policy.Kind{accesslog.Kind, accesslog.RouteKind, policy.Define[protocol]("protocol", policy.InService, "")}
-
-// protocol stands for the key of a service that speaks HTTP/2.
-type protocol string
-
-func (*protocol) Check(*policy.Check) {}
-
-func (p *protocol) AlwaysHTTP2() bool { return *p == "grpc" }
-
-func (*protocol) Upstream(envoy.ServiceContext) *httpv3.HttpProtocolOptions {
-	return &httpv3.HttpProtocolOptions{UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
-		ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
-			ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{},
-		},
-	}}
-}
+// kinds is the key in all its places, and the one that says what a collector speaks.
+var kinds = []*policy.Kind{accesslog.Kind, accesslog.RouteKind, golden.Protocol}
 
 func TestGolden(t *testing.T) { golden.Run(t, "testdata", kinds...) }
 

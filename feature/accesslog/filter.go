@@ -6,7 +6,7 @@ import (
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 )
 
@@ -132,10 +132,8 @@ func comparison(op accesslogv3.ComparisonFilter_Op, value uint32) *accesslogv3.C
 func sample(share policy.Percent) *accesslogv3.AccessLogFilter {
 	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_RuntimeFilter{
 		RuntimeFilter: &accesslogv3.RuntimeFilter{
-			RuntimeKey: runtimeKey,
-			PercentSampled: &typev3.FractionalPercent{
-				Numerator: share.Millionths(), Denominator: typev3.FractionalPercent_MILLION,
-			},
+			RuntimeKey:     runtimeKey,
+			PercentSampled: envoy.Fraction(share),
 		},
 	}}
 }

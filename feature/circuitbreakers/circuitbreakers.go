@@ -73,42 +73,27 @@ func (s *Setting) Check(c *policy.Check) {
 func (s *Setting) Cluster(envoy.ServiceContext) *clusterv3.Cluster {
 	b := &clusterv3.CircuitBreakers{
 		Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
-			MaxConnections:     wrapped(s.MaxConnections),
-			MaxPendingRequests: wrapped(s.MaxPendingRequests),
-			MaxRequests:        wrapped(s.MaxRequests),
-			MaxRetries:         wrapped(s.MaxRetries),
+			MaxConnections:     envoy.UInt32(s.MaxConnections),
+			MaxPendingRequests: envoy.UInt32(s.MaxPendingRequests),
+			MaxRequests:        envoy.UInt32(s.MaxRequests),
+			MaxRetries:         envoy.UInt32(s.MaxRetries),
 			RetryBudget:        s.RetryBudget.retryBudget(),
 		}},
 	}
 	if s.PerEndpoint != nil {
 		b.PerHostThresholds = []*clusterv3.CircuitBreakers_Thresholds{{
-			MaxConnections: wrapped(s.PerEndpoint.MaxConnections),
+			MaxConnections: envoy.UInt32(s.PerEndpoint.MaxConnections),
 		}}
 	}
 	return &clusterv3.Cluster{CircuitBreakers: b}
-}
-
-// wrapped keeps nil, which leaves the default, apart from 0.
-func wrapped(n *uint32) *wrapperspb.UInt32Value {
-	if n == nil {
-		return nil
-	}
-	return wrapperspb.UInt32(*n)
 }
 
 func (b *RetryBudget) retryBudget() *clusterv3.CircuitBreakers_Thresholds_RetryBudget {
 	if b == nil {
 		return nil
 	}
-	percent, least := policy.Percent(defaultPercent), uint32(defaultMinRetries)
-	if b.Percent != nil {
-		percent = *b.Percent
-	}
-	if b.MinRetries != nil {
-		least = *b.MinRetries
-	}
 	return &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
-		BudgetPercent:       &typev3.Percent{Value: float64(percent)},
-		MinRetryConcurrency: wrapperspb.UInt32(least),
+		BudgetPercent:       &typev3.Percent{Value: float64(policy.Or(b.Percent, defaultPercent))},
+		MinRetryConcurrency: wrapperspb.UInt32(policy.Or(b.MinRetries, defaultMinRetries)),
 	}
 }

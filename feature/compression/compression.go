@@ -3,7 +3,6 @@ package compression
 
 import (
 	_ "embed"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -103,12 +102,12 @@ func (s *Setting) Check(c *policy.Check) {
 		c.Errorf("minLength", "want from 1B to less than 4GiB").Hintf("short answers get longer: leave it out for 1KiB")
 	}
 	if i := slices.Index(s.ContentTypes, events); i >= 0 && slices.Contains(s.Algorithms, zstd) {
-		c.Errorf(fmt.Sprintf("contentTypes[%d]", i), "with zstd events would wait for many others, or for the end").
+		c.Errorf(policy.Item("contentTypes", i), "with zstd events would wait for many others, or for the end").
 			Hintf("leave zstd out of algorithms, or %s out of contentTypes", events)
 	}
 	for i, a := range s.Algorithms {
 		if slices.Contains(s.Algorithms[:i], a) {
-			c.Errorf(fmt.Sprintf("algorithms[%d]", i), "%s stands here twice", a)
+			c.Errorf(policy.Item("algorithms", i), "%s stands here twice", a)
 		}
 	}
 }

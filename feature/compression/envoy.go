@@ -3,7 +3,6 @@ package compression
 import (
 	"slices"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	brotliv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/compression/brotli/compressor/v3"
 	gzipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/compression/gzip/compressor/v3"
 	zstdv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/compression/zstd/compressor/v3"
@@ -53,7 +52,7 @@ func (s *Setting) compressors() *chainv3.FilterChain {
 	chain := new(chainv3.FilterChain)
 	for _, a := range preferred {
 		if slices.Contains(offered, a) {
-			chain.Filters = append(chain.Filters, named(usual+"."+string(a), s.compressor(a)))
+			chain.Filters = append(chain.Filters, envoy.Extension(usual+"."+string(a), s.compressor(a)))
 		}
 	}
 	return chain
@@ -82,21 +81,17 @@ var defaultTypes = []ContentType{
 }
 
 func (s *Setting) compressor(a Algorithm) *compressorv3.Compressor {
-	minLength := defaultMinLength
-	if s.MinLength != nil {
-		minLength = *s.MinLength
-	}
 	types := s.ContentTypes
 	if types == nil {
 		types = defaultTypes
 	}
 	return &compressorv3.Compressor{
-		CompressorLibrary: named(string(a), a.library()),
+		CompressorLibrary: envoy.Extension(string(a), a.library()),
 		// Where a client likes several alike, by itself Envoy takes the one that the client names first: gzip, mostly.
 		ChooseFirst: a != gzip,
 		ResponseDirectionConfig: &compressorv3.Compressor_ResponseDirectionConfig{
 			CommonConfig: &compressorv3.Compressor_CommonDirectionConfig{
-				MinContentLength:   wrapperspb.UInt32(uint32(minLength)),
+				MinContentLength:   wrapperspb.UInt32(uint32(policy.Or(s.MinLength, defaultMinLength))),
 				ContentTypeMatcher: matchers(types),
 			},
 			// The bytes are others now, what they stand for is the same: that is what W/ says. Envoy by itself would
@@ -117,8 +112,4 @@ func matchers(types []ContentType) []*matcherv3.StringMatcher {
 		})
 	}
 	return all
-}
-
-func named(name string, m proto.Message) *corev3.TypedExtensionConfig {
-	return &corev3.TypedExtensionConfig{Name: name, TypedConfig: envoy.Pack(m)}
 }

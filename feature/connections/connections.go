@@ -12,7 +12,6 @@ import (
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -51,10 +50,7 @@ const (
 
 // MaxStreamsPerConnection is the bound on one connection's requests, for the protocol to tell Envoy; 0 for the default.
 func (s *Setting) MaxStreamsPerConnection() uint32 {
-	if s.MaxStreams == nil {
-		return 0
-	}
-	return *s.MaxStreams
+	return policy.Or(s.MaxStreams, 0)
 }
 
 // Check bounds the numbers.
@@ -83,12 +79,6 @@ func checkSpan(c *policy.Check, field string, d *policy.Duration, want string) {
 	}
 }
 
-// speaker is the setting that tells whether a service is spoken to in HTTP/2.
-type speaker interface {
-	AlwaysHTTP2() bool
-	Negotiated() bool
-}
-
 func (s *Setting) checkStreams(c *policy.Check) {
 	if s.MaxStreams == nil {
 		return
@@ -96,8 +86,7 @@ func (s *Setting) checkStreams(c *policy.Check) {
 	if *s.MaxStreams == 0 || *s.MaxStreams > math.MaxInt32 {
 		c.Errorf("maxStreams", "want 1 to %d", math.MaxInt32)
 	}
-	p, ok := policy.Find[speaker](c.Entry().Settings)
-	if (!ok || !p.AlwaysHTTP2() && !p.Negotiated()) && !c.Broken("protocol") {
+	if _, maybe := envoy.SpeaksHTTP2(c.Entry().Settings); !maybe && !c.Broken("protocol") {
 		c.Errorf("maxStreams", "only HTTP/2 has several requests on a connection, and the service speaks HTTP/1.1").
 			Hintf("write protocol: http2, or leave maxStreams out")
 	}
@@ -123,11 +112,11 @@ func (k *KeepAlive) check(c *policy.Check) {
 // Cluster writes what holds for any connection, of HTTP or not.
 func (s *Setting) Cluster(envoy.ServiceContext) *clusterv3.Cluster {
 	m := &clusterv3.Cluster{
-		ConnectTimeout: span(s.ConnectTimeout),
+		ConnectTimeout: envoy.Duration(s.ConnectTimeout),
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: &corev3.TcpKeepalive{
 			KeepaliveTime:     seconds(s.KeepAlive.Idle),
 			KeepaliveInterval: seconds(s.KeepAlive.Interval),
-			KeepaliveProbes:   wrapped(s.KeepAlive.Probes),
+			KeepaliveProbes:   envoy.UInt32(s.KeepAlive.Probes),
 		}},
 	}
 	if s.BufferLimit != nil {
@@ -140,9 +129,9 @@ func (s *Setting) Cluster(envoy.ServiceContext) *clusterv3.Cluster {
 // protocol, which asks.
 func (s *Setting) Upstream(envoy.ServiceContext) *httpv3.HttpProtocolOptions {
 	common := &corev3.HttpProtocolOptions{
-		IdleTimeout:              span(s.IdleTimeout),
-		MaxConnectionDuration:    span(s.MaxLifetime),
-		MaxRequestsPerConnection: wrapped(s.MaxRequests),
+		IdleTimeout:              envoy.Duration(s.IdleTimeout),
+		MaxConnectionDuration:    envoy.Duration(s.MaxLifetime),
+		MaxRequestsPerConnection: envoy.UInt32(s.MaxRequests),
 	}
 	if s.MaxResponseHeaders != nil {
 		common.MaxResponseHeadersKb = wrapperspb.UInt32(uint32(*s.MaxResponseHeaders >> 10))
@@ -150,21 +139,7 @@ func (s *Setting) Upstream(envoy.ServiceContext) *httpv3.HttpProtocolOptions {
 	return &httpv3.HttpProtocolOptions{CommonHttpProtocolOptions: common}
 }
 
-// span, wrapped and seconds keep nil, which leaves the default, apart from 0.
-func span(d *policy.Duration) *durationpb.Duration {
-	if d == nil {
-		return nil
-	}
-	return durationpb.New(time.Duration(*d))
-}
-
-func wrapped(n *uint32) *wrapperspb.UInt32Value {
-	if n == nil {
-		return nil
-	}
-	return wrapperspb.UInt32(*n)
-}
-
+// seconds keeps nil, which leaves the default, apart from 0.
 func seconds(d *policy.Duration) *wrapperspb.UInt32Value {
 	if d == nil {
 		return nil

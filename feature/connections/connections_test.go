@@ -14,18 +14,7 @@ import (
 	"github.com/legation/legation/policy"
 )
 
-// protocol stands for the key of that name.
-type protocol string
-
-func (protocol) Values() []string { return []string{"http1", "http2"} }
-
-func (*protocol) Check(*policy.Check) {}
-
-func (p *protocol) AlwaysHTTP2() bool { return *p == "http2" }
-
-func (*protocol) Negotiated() bool { return false }
-
-var kinds = []*policy.Kind{connections.Kind, policy.Define[protocol]("protocol", policy.InService, "")}
+var kinds = []*policy.Kind{connections.Kind, golden.Protocol}
 
 func TestGolden(t *testing.T) { golden.Run(t, "testdata", kinds...) }
 

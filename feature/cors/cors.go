@@ -41,11 +41,11 @@ func (s *Setting) Check(c *policy.Check) {
 		c.Errorf("allowOrigins", "name at least one origin, or \"*\"").Hintf("write `cors: off` to allow none")
 	}
 	for i, o := range s.AllowOrigins {
-		checkOrigin(c, at("allowOrigins", i), o)
+		checkOrigin(c, policy.Item("allowOrigins", i), o)
 	}
 	for i, m := range s.AllowMethods {
 		if !policy.IsToken(m) || m != strings.ToUpper(m) {
-			c.Errorf(at("allowMethods", i), "%q is not a method in upper case, such as GET", m)
+			c.Errorf(policy.Item("allowMethods", i), "%q is not a method in upper case, such as GET", m)
 		}
 	}
 	checkHeaders(c, "allowHeaders", s.AllowHeaders)
@@ -64,13 +64,13 @@ func (s *Setting) checkWildcards(c *policy.Check) {
 	i := slices.Index(s.AllowOrigins, "*")
 	switch {
 	case i >= 0 && s.AllowCredentials:
-		c.Errorf(at("allowOrigins", i), `"*" and allowCredentials cannot stand together: any page could act for the user`).
+		c.Errorf(policy.Item("allowOrigins", i), `"*" and allowCredentials cannot stand together: any page could act for the user`).
 			Hintf("name the origins, or leave allowCredentials out")
 	case i >= 0 && len(s.AllowOrigins) > 1:
-		c.Warnf(at("allowOrigins", i), `"*" allows every origin, so that the others say nothing`)
+		c.Warnf(policy.Item("allowOrigins", i), `"*" allows every origin, so that the others say nothing`)
 	}
 	if i := slices.Index(s.ExposeHeaders, "*"); i >= 0 && s.AllowCredentials {
-		c.Errorf(at("exposeHeaders", i), `"*" and allowCredentials cannot stand together: browsers take it for a header named *`).
+		c.Errorf(policy.Item("exposeHeaders", i), `"*" and allowCredentials cannot stand together: browsers take it for a header named *`).
 			Hintf("name the headers")
 	}
 }
@@ -111,12 +111,10 @@ func checkOrigin(c *policy.Check, path, o string) {
 func checkHeaders(c *policy.Check, list string, names []string) {
 	for i, name := range names {
 		if !policy.IsToken(name) {
-			c.Errorf(at(list, i), "%q is not a header name", name)
+			c.Errorf(policy.Item(list, i), "%q is not a header name", name)
 		}
 	}
 }
-
-func at(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }
 
 const filter = "legation.cors"
 

@@ -167,10 +167,7 @@ func (s *Setting) Route(envoy.RouteContext) envoy.RouteParts {
 }
 
 func (s *Setting) status() uint32 {
-	if s.Status == nil {
-		return 200
-	}
-	return *s.Status
+	return policy.Or(s.Status, 200)
 }
 
 // body is nil for none: Envoy takes no empty text.

@@ -8,7 +8,6 @@ import (
 
 	commonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/fault/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
@@ -115,7 +114,7 @@ func (s *Setting) fault() *faultv3.HTTPFault {
 	if s.Delay != nil {
 		f.Delay = &commonv3.FaultDelay{
 			FaultDelaySecifier: &commonv3.FaultDelay_FixedDelay{FixedDelay: durationpb.New(time.Duration(s.Delay.Fixed))},
-			Percentage:         share(s.Delay.Percentage),
+			Percentage:         envoy.Fraction(s.Delay.Percentage),
 		}
 	}
 	if s.Abort != nil {
@@ -125,15 +124,11 @@ func (s *Setting) fault() *faultv3.HTTPFault {
 }
 
 func (a *Abort) abort() *faultv3.FaultAbort {
-	abort := &faultv3.FaultAbort{Percentage: share(a.Percentage)}
+	abort := &faultv3.FaultAbort{Percentage: envoy.Fraction(a.Percentage)}
 	if a.GRPCStatus != nil {
 		abort.ErrorType = &faultv3.FaultAbort_GrpcStatus{GrpcStatus: *a.GRPCStatus}
 	} else {
 		abort.ErrorType = &faultv3.FaultAbort_HttpStatus{HttpStatus: *a.Status}
 	}
 	return abort
-}
-
-func share(p policy.Percent) *typev3.FractionalPercent {
-	return &typev3.FractionalPercent{Numerator: p.Millionths(), Denominator: typev3.FractionalPercent_MILLION}
 }

@@ -3,10 +3,13 @@ package golden
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"syscall"
 	"testing"
+
+	"google.golang.org/grpc"
 )
 
 // Backend runs a server until the test ends, and returns its address for a policy's endpoints.
@@ -15,6 +18,44 @@ func Backend(t *testing.T, h http.HandlerFunc) string {
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
 	return server.Listener.Addr().String()
+}
+
+// Accept runs a server of connections until the test ends, and returns its address. A connection is closed once serve
+// has returned.
+func Accept(t *testing.T, serve func(net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				serve(conn)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// GRPC runs a server of gRPC until the test ends, and returns its address.
+func GRPC(t *testing.T, register func(grpc.ServiceRegistrar), options ...grpc.ServerOption) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer(options...)
+	register(s)
+	go s.Serve(l)
+	t.Cleanup(s.Stop)
+	return l.Addr().String()
 }
 
 // Dead returns an address that nobody listens at, and that nobody else gets until the test ends: the port is bound.

@@ -19,12 +19,6 @@ var Kind = policy.Define[Setting]("grpcWeb", policy.Layers, doc)
 // Setting is what stands under grpcWeb: whether pages may call.
 type Setting bool
 
-// httpVersion is the setting of a service that says which HTTP it speaks.
-type httpVersion interface {
-	AlwaysHTTP2() bool
-	Negotiated() bool
-}
-
 // Check wants backends that can speak gRPC. Routes that have the setting from the gateway's defaults may lead
 // elsewhere: only gRPC-Web is translated.
 func (s *Setting) Check(c *policy.Check) {
@@ -36,8 +30,7 @@ func (s *Setting) Check(c *policy.Check) {
 		c.Warnf("", "grpcWeb does nothing here: the route has no backend")
 	}
 	for _, b := range r.Backends {
-		v, ok := policy.Find[httpVersion](b.Service.Settings)
-		if !ok || !v.AlwaysHTTP2() && !v.Negotiated() {
+		if _, maybe := envoy.SpeaksHTTP2(b.Service.Settings); !maybe {
 			c.Errorf("", "gRPC needs HTTP/2, and the service %s speaks HTTP/1.1", b.Service.Name).
 				Hintf("write protocol: grpc for the service")
 		}

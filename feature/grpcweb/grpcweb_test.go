@@ -6,49 +6,20 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"github.com/google/go-cmp/cmp"
-	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/feature/golden"
 	"github.com/legation/legation/feature/grpcweb"
-	"github.com/legation/legation/policy"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
 )
 
-// protocol stands for the key of that name.
-type protocol string
-
-var protocolKind = policy.Define[protocol]("protocol", policy.InService, "")
-
-func (protocol) Values() []string { return []string{"http1", "http2"} }
-
-func (*protocol) Check(*policy.Check) {}
-
-func (p *protocol) AlwaysHTTP2() bool { return *p == "http2" }
-
-func (p *protocol) Negotiated() bool { return false }
-
-func (p *protocol) Upstream(envoy.ServiceContext) *httpv3.HttpProtocolOptions {
-	config := &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
-		ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
-		},
-	}
-	return &httpv3.HttpProtocolOptions{UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
-		ExplicitHttpConfig: config,
-	}}
-}
-
-func TestGolden(t *testing.T) { golden.Run(t, "testdata", grpcweb.Kind, protocolKind) }
+func TestGolden(t *testing.T) { golden.Run(t, "testdata", grpcweb.Kind, golden.Protocol) }
 
 const live = `
 gateways: {edge: {listeners: {http: {port: 10000}}}}
@@ -62,16 +33,10 @@ routes:
 // serve runs an Envoy in front of a gRPC server that knows how the service orders does.
 func serve(t *testing.T) (*golden.Envoy, *health.Server) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	state, s := health.NewServer(), grpc.NewServer()
+	state := health.NewServer()
 	state.SetServingStatus("orders", healthv1.HealthCheckResponse_SERVING)
-	healthv1.RegisterHealthServer(s, state)
-	go s.Serve(l)
-	t.Cleanup(s.Stop)
-	return golden.Serve(t, fmt.Sprintf(live, l.Addr(), golden.Dead(t)), grpcweb.Kind, protocolKind), state
+	address := golden.GRPC(t, func(s grpc.ServiceRegistrar) { healthv1.RegisterHealthServer(s, state) })
+	return golden.Serve(t, fmt.Sprintf(live, address, golden.Dead(t)), grpcweb.Kind, golden.Protocol), state
 }
 
 const (

@@ -6,7 +6,6 @@ import (
 	_ "embed"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -59,7 +58,7 @@ func (h *Changes) check(c *policy.Check, side string) {
 		checkWritten(c, path, name, h.Add[name], side)
 	}
 	for i, name := range h.Remove {
-		checkName(c, side+".remove["+strconv.Itoa(i)+"]", name, side, seen)
+		checkName(c, policy.Item(side+".remove", i), name, side, seen)
 	}
 }
 

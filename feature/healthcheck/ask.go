@@ -9,6 +9,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 )
 
@@ -97,12 +98,6 @@ var (
 	cleanHost = regexp.MustCompile(`^[A-Za-z0-9_.-]+(:[0-9]+)?$`)
 )
 
-// speaker is the setting that tells in which HTTP a service is spoken to.
-type speaker interface {
-	AlwaysHTTP2() bool
-	Negotiated() bool // by ALPN
-}
-
 // checkWay wants exactly one way to ask, without what only another has.
 func (s *Setting) checkWay(c *policy.Check) {
 	ways := 0
@@ -142,7 +137,7 @@ func (s *Setting) checkProtocol(c *policy.Check) {
 	if s.GRPC == nil || c.Broken("protocol") {
 		return
 	}
-	if p, ok := policy.Find[speaker](c.Entry().Settings); !ok || !p.AlwaysHTTP2() {
+	if always, _ := envoy.SpeaksHTTP2(c.Entry().Settings); !always {
 		c.Errorf("grpc", "gRPC wants HTTP/2 on every connection, which the service does not say that it speaks").
 			Hintf("write protocol: grpc beside healthCheck, or ask a path")
 	}
@@ -154,7 +149,7 @@ func (s *Setting) ask(check *corev3.HealthCheck, service *policy.Service) {
 	if s.Host == "" && service.DNS != nil {
 		host = service.DNS.Host
 	}
-	p, _ := policy.Find[speaker](service.Settings)
+	always, maybe := envoy.SpeaksHTTP2(service.Settings)
 	switch {
 	case s.TCP != nil:
 		check.HealthChecker = &corev3.HealthCheck_TcpHealthCheck_{TcpHealthCheck: s.TCP.healthCheck()}
@@ -164,19 +159,18 @@ func (s *Setting) ask(check *corev3.HealthCheck, service *policy.Service) {
 			GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{ServiceName: s.GRPC.Service, Authority: host},
 		}
 	default:
-		check.HealthChecker = &corev3.HealthCheck_HttpHealthCheck_{HttpHealthCheck: s.httpHealthCheck(host, p)}
+		check.HealthChecker = &corev3.HealthCheck_HttpHealthCheck_{HttpHealthCheck: s.httpHealthCheck(host, always, maybe)}
 	}
 	// What requests offer in ALPN by themselves, where there is TLS, checks don't.
 	switch {
-	case p == nil:
-	case p.Negotiated():
-		check.TlsOptions = &corev3.HealthCheck_TlsOptions{AlpnProtocols: []string{"h2", "http/1.1"}}
-	case p.AlwaysHTTP2():
+	case always:
 		check.TlsOptions = &corev3.HealthCheck_TlsOptions{AlpnProtocols: []string{"h2"}}
+	case maybe:
+		check.TlsOptions = &corev3.HealthCheck_TlsOptions{AlpnProtocols: []string{"h2", "http/1.1"}}
 	}
 }
 
-func (s *Setting) httpHealthCheck(host string, p speaker) *corev3.HealthCheck_HttpHealthCheck {
+func (s *Setting) httpHealthCheck(host string, alwaysHTTP2, maybeHTTP2 bool) *corev3.HealthCheck_HttpHealthCheck {
 	check := &corev3.HealthCheck_HttpHealthCheck{
 		Path:             s.Path,
 		Host:             host,
@@ -188,11 +182,10 @@ func (s *Setting) httpHealthCheck(host string, p speaker) *corev3.HealthCheck_Ht
 		check.Method = corev3.RequestMethod(corev3.RequestMethod_value[string(*s.Method)])
 	}
 	switch {
-	case p == nil:
-	case p.Negotiated():
-		check.UseAlpnProtocol = true
-	case p.AlwaysHTTP2():
+	case alwaysHTTP2:
 		check.CodecClientType = typev3.CodecClientType_HTTP2
+	case maybeHTTP2:
+		check.UseAlpnProtocol = true
 	}
 	return check
 }

@@ -33,19 +33,12 @@ routes:
 // greeter is a gRPC server with the health service of grpc-go, which answers all other calls with its name.
 func greeter(t *testing.T, name string) (*health.Server, string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
-		return status.Error(codes.Aborted, name)
-	}))
 	h := health.NewServer()
 	h.SetServingStatus("hello.Greeter", grpc_health_v1.HealthCheckResponse_SERVING)
-	grpc_health_v1.RegisterHealthServer(s, h)
-	go s.Serve(l)
-	t.Cleanup(s.Stop)
-	return h, l.Addr().String()
+	register := func(s grpc.ServiceRegistrar) { grpc_health_v1.RegisterHealthServer(s, h) }
+	return h, golden.GRPC(t, register, grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
+		return status.Error(codes.Aborted, name)
+	}))
 }
 
 func TestGRPCServerThatIsNotServingIsLeftOut(t *testing.T) {
@@ -62,12 +55,12 @@ func TestGRPCServerThatIsNotServingIsLeftOut(t *testing.T) {
 		}
 		return false
 	}
-	eventually(t, "the endpoint is asked", asked)
+	golden.Eventually(t, "the endpoint is asked", asked)
 	// One answer takes it out, whatever unhealthyThreshold says.
 	fickle.SetServingStatus("hello.Greeter", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
-	eventually(t, "the endpoint is left out", func() bool { return !asked() })
+	golden.Eventually(t, "the endpoint is left out", func() bool { return !asked() })
 	fickle.SetServingStatus("hello.Greeter", grpc_health_v1.HealthCheckResponse_SERVING)
-	eventually(t, "the endpoint is back", asked)
+	golden.Eventually(t, "the endpoint is back", asked)
 }
 
 const liveTCP = `
@@ -83,15 +76,9 @@ routes:
 // ponger answers PING with what it is told, and any request of HTTP with its name.
 func ponger(t *testing.T, name string) (answer *atomic.Value, address string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
 	answer = new(atomic.Value)
 	answer.Store("+PONG\r\n")
-	serve := func(conn net.Conn) {
-		defer conn.Close()
+	return answer, golden.Accept(t, func(conn net.Conn) {
 		lines := bufio.NewScanner(conn)
 		for lines.Scan() {
 			switch line := lines.Text(); {
@@ -101,17 +88,7 @@ func ponger(t *testing.T, name string) (answer *atomic.Value, address string) {
 				fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s", len(name), name)
 			}
 		}
-	}
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go serve(conn)
-		}
-	}()
-	return answer, l.Addr().String()
+	})
 }
 
 func TestTCPEndpointIsLeftOut(t *testing.T) {
@@ -127,12 +104,12 @@ func TestTCPEndpointIsLeftOut(t *testing.T) {
 		}
 		return true
 	}
-	eventually(t, "what can't be connected to is left out", func() bool { return all("connects.test", "well") })
-	eventually(t, "what answers is asked", func() bool { return !all("answers.test", "well") })
+	golden.Eventually(t, "what can't be connected to is left out", func() bool { return all("connects.test", "well") })
+	golden.Eventually(t, "what answers is asked", func() bool { return !all("answers.test", "well") })
 	answer.Store("-LOADING\r\n")
-	eventually(t, "what answers otherwise is left out", func() bool { return all("answers.test", "well") })
+	golden.Eventually(t, "what answers otherwise is left out", func() bool { return all("answers.test", "well") })
 	answer.Store("+PONG\r\n")
-	eventually(t, "and is back", func() bool { return !all("answers.test", "well") })
+	golden.Eventually(t, "and is back", func() bool { return !all("answers.test", "well") })
 }
 
 const liveHTTP = `
@@ -176,7 +153,7 @@ func TestChecksSpeakAsRequestsDo(t *testing.T) {
 		"GET old /old HTTP/1.1":                                true,
 		"POST grpc.test /grpc.health.v1.Health/Check HTTP/2.0": true,
 	}
-	eventually(t, "every server was asked in its own way", func() bool {
+	golden.Eventually(t, "every server was asked in its own way", func() bool {
 		for {
 			select {
 			case asked := <-heard:

@@ -95,14 +95,7 @@ func (s *Setting) timeout() time.Duration {
 }
 
 func span(d *policy.Duration, absent time.Duration) time.Duration {
-	return time.Duration(or(d, policy.Duration(absent)))
-}
-
-func or[T any](value *T, absent T) T {
-	if value == nil {
-		return absent
-	}
-	return *value
+	return time.Duration(policy.Or(d, policy.Duration(absent)))
 }
 
 // Cluster adds the check to the service's cluster.
@@ -117,17 +110,15 @@ func (s *Setting) healthCheck(service *policy.Service) *corev3.HealthCheck {
 		// Clusters without traffic are asked as often as others; Envoy's default is once a minute, so that a fresh
 		// service with one endpoint down would stay wrong for as long.
 		NoTrafficInterval:     interval,
-		IntervalJitterPercent: uint32(or(s.Jitter, defaultJitter)),
+		IntervalJitterPercent: uint32(policy.Or(s.Jitter, defaultJitter)),
+		InitialJitter:         envoy.Duration(s.InitialJitter),
 		Timeout:               durationpb.New(s.timeout()),
-		HealthyThreshold:      wrapperspb.UInt32(or(s.HealthyThreshold, defaultHealthy)),
-		UnhealthyThreshold:    wrapperspb.UInt32(or(s.UnhealthyThreshold, defaultUnhealthy)),
+		HealthyThreshold:      wrapperspb.UInt32(policy.Or(s.HealthyThreshold, defaultHealthy)),
+		UnhealthyThreshold:    wrapperspb.UInt32(policy.Or(s.UnhealthyThreshold, defaultUnhealthy)),
 	}
 	if s.UnhealthyInterval != nil {
-		check.UnhealthyInterval = durationpb.New(time.Duration(*s.UnhealthyInterval))
+		check.UnhealthyInterval = envoy.Duration(s.UnhealthyInterval)
 		check.NoTrafficInterval, check.NoTrafficHealthyInterval = check.UnhealthyInterval, interval
-	}
-	if s.InitialJitter != nil {
-		check.InitialJitter = durationpb.New(time.Duration(*s.InitialJitter))
 	}
 	s.ask(check, service)
 	return check

@@ -14,7 +14,6 @@ import (
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -131,14 +130,14 @@ func (s *Setting) nearest(c envoy.ListenerContext, written func(*Setting) bool) 
 func (s *Setting) HTTP(envoy.ListenerContext) *hcmv3.HttpConnectionManager {
 	manager := &hcmv3.HttpConnectionManager{
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
-			IdleTimeout:              duration(s.IdleTimeout),
-			MaxConnectionDuration:    duration(s.ConnectionLifetime),
-			MaxHeadersCount:          wrapped(s.HeaderCount),
-			MaxRequestsPerConnection: wrapped(s.RequestsPerConnection),
+			IdleTimeout:              envoy.Duration(s.IdleTimeout),
+			MaxConnectionDuration:    envoy.Duration(s.ConnectionLifetime),
+			MaxHeadersCount:          envoy.UInt32(s.HeaderCount),
+			MaxRequestsPerConnection: envoy.UInt32(s.RequestsPerConnection),
 		},
-		Http2ProtocolOptions:  &corev3.Http2ProtocolOptions{MaxConcurrentStreams: wrapped(s.ConcurrentStreams)},
-		RequestHeadersTimeout: duration(s.HeadersTimeout),
-		RequestTimeout:        duration(s.RequestTimeout),
+		Http2ProtocolOptions:  &corev3.Http2ProtocolOptions{MaxConcurrentStreams: envoy.UInt32(s.ConcurrentStreams)},
+		RequestHeadersTimeout: envoy.Duration(s.HeadersTimeout),
+		RequestTimeout:        envoy.Duration(s.RequestTimeout),
 	}
 	if s.RequestHeaders != nil {
 		manager.MaxRequestHeadersKb = wrapperspb.UInt32(uint32(*s.RequestHeaders >> 10))
@@ -149,8 +148,8 @@ func (s *Setting) HTTP(envoy.ListenerContext) *hcmv3.HttpConnectionManager {
 // TCP bounds the connections of a listener that knows nothing else; what a route says is none of ours.
 func (s *Setting) TCP(envoy.TCPContext) *tcpproxyv3.TcpProxy {
 	return &tcpproxyv3.TcpProxy{
-		IdleTimeout:                     duration(s.IdleTimeout),
-		MaxDownstreamConnectionDuration: duration(s.ConnectionLifetime),
+		IdleTimeout:                     envoy.Duration(s.IdleTimeout),
+		MaxDownstreamConnectionDuration: envoy.Duration(s.ConnectionLifetime),
 	}
 }
 
@@ -172,19 +171,4 @@ func (s *Setting) Connection(c envoy.ListenerContext) []*listenerv3.Filter {
 		return nil
 	}
 	return []*listenerv3.Filter{atATime(c.Listener.Name, *s.Connections)}
-}
-
-// duration and wrapped keep nil, which leaves the default, apart from 0.
-func duration(d *policy.Duration) *durationpb.Duration {
-	if d == nil {
-		return nil
-	}
-	return durationpb.New(time.Duration(*d))
-}
-
-func wrapped(n *uint32) *wrapperspb.UInt32Value {
-	if n == nil {
-		return nil
-	}
-	return wrapperspb.UInt32(*n)
 }

@@ -101,7 +101,7 @@ func TestConnections(t *testing.T) {
 			t.Errorf("%s: a third connection was taken", listener)
 		}
 		open[0].Close()
-		until(t, listener+" takes one again", func() bool { return taken(t, e, listener) })
+		golden.Eventually(t, listener+" takes one again", func() bool { return taken(t, e, listener) })
 	}
 }
 
@@ -120,27 +120,13 @@ func TestConnectionsOfEachCertificate(t *testing.T) {
 	}
 }
 
-func until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(20 * time.Second)
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s: not within 20s", what)
-		}
-	}
-}
-
 func TestConnectionsPerSecond(t *testing.T) {
 	e := serve(t)
 	if !taken(t, e, "slow") {
 		t.Error("the first connection was refused")
 	}
-	until(t, "a connection is refused", func() bool { return !taken(t, e, "slow") })
-	until(t, "the next second lets one in", func() bool { return taken(t, e, "slow") })
+	golden.Eventually(t, "a connection is refused", func() bool { return !taken(t, e, "slow") })
+	golden.Eventually(t, "the next second lets one in", func() bool { return taken(t, e, "slow") })
 }
 
 func TestRequests(t *testing.T) {
@@ -241,7 +227,7 @@ func TestConnectionLifetime(t *testing.T) {
 		conn := dial(t, e, listener)
 		answers := bufio.NewReader(conn)
 		asked := 0
-		until(t, listener+" ends the connection", func() bool {
+		golden.Eventually(t, listener+" ends the connection", func() bool {
 			resp := ask(t, conn, answers, request)
 			asked++
 			return resp == nil || resp.Close

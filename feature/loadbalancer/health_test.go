@@ -81,12 +81,12 @@ func TestSickEndpointsAreAskedBelowThePanicThreshold(t *testing.T) {
 		}))
 	}
 	envoy := golden.Serve(t, fmt.Sprintf(sick, addresses...), loadbalancer.Kind, checked)
-	eventually(t, "only the well one is asked", func() bool { return asked(t, envoy, 30, "never.test")["well"] == 30 })
+	golden.Eventually(t, "only the well one is asked", func() bool { return asked(t, envoy, 30, "never.test")["well"] == 30 })
 	if seen := asked(t, envoy, 30, "default.test"); seen["sick"] == 0 {
 		t.Errorf("one of three endpoints is well, below the default threshold, and requests went to %v", seen)
 	}
 	allSick.Store(true)
-	eventually(t, "nobody is asked", func() bool { return envoy.Ask(t, "GET", "never.test", "/").Status == 503 })
+	golden.Eventually(t, "nobody is asked", func() bool { return envoy.Ask(t, "GET", "never.test", "/").Status == 503 })
 }
 
 const recovering = `
@@ -112,7 +112,7 @@ func TestNewEndpointGetsLessAtFirst(t *testing.T) {
 	})
 	old := named(t, "old")[0]
 	envoy := golden.Serve(t, fmt.Sprintf(recovering, old, fresh), loadbalancer.Kind, checked)
-	eventually(t, "the new endpoint is asked", func() bool { return asked(t, envoy, 20, "a.test")["new"] > 0 })
+	golden.Eventually(t, "the new endpoint is asked", func() bool { return asked(t, envoy, 20, "a.test")["new"] > 0 })
 	if seen := asked(t, envoy, 100, "a.test"); seen["new"] == 0 || seen["new"] > 30 {
 		t.Errorf("of 100 requests %d went to the new endpoint, want some 9", seen["new"])
 	}
@@ -145,7 +145,7 @@ func TestZoneOfTheEnvoyIsAskedFirst(t *testing.T) {
 			t.Errorf("%s: of 120 requests %d stayed in the zone, want %d to %d", host, near, bounds[0], bounds[1])
 		}
 	}
-	eventually(t, "other zones are asked for one that is dead", func() bool {
+	golden.Eventually(t, "other zones are asked for one that is dead", func() bool {
 		return here.Ask(t, "GET", "dead.test", "/").Status == 200
 	})
 	for _, zone := range []string{"", "c"} {
@@ -177,7 +177,7 @@ func TestLoadShiftsToTheNextPriority(t *testing.T) {
 	addresses := []any{named(t, "first")[0], golden.Dead(t), named(t, "second")[0]}
 	envoy := golden.Serve(t, fmt.Sprintf(shifting, addresses...), loadbalancer.Kind, checked)
 	for host, bounds := range map[string][2]int{"default.test": {30, 90}, "plenty.test": {0, 0}} {
-		eventually(t, "the dead endpoint is left out", func() bool {
+		golden.Eventually(t, "the dead endpoint is left out", func() bool {
 			seen := asked(t, envoy, 20, host)
 			return seen["first"]+seen["second"] == 20 && seen["first"] > 0
 		})

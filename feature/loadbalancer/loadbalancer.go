@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
@@ -156,10 +155,8 @@ func (s *Setting) Cluster(envoy.ServiceContext) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{
 		LoadBalancingPolicy: &clusterv3.LoadBalancingPolicy{
 			Policies: []*clusterv3.LoadBalancingPolicy_Policy{{
-				TypedExtensionConfig: &corev3.TypedExtensionConfig{
-					Name:        "envoy.load_balancing_policies." + snake(m.key()),
-					TypedConfig: envoy.Pack(m.message(shared{slowStart: s.SlowStart, zoneAware: s.ZoneAware})),
-				},
+				TypedExtensionConfig: envoy.Extension("envoy.load_balancing_policies."+snake(m.key()),
+					m.message(shared{slowStart: s.SlowStart, zoneAware: s.ZoneAware})),
 			}},
 		},
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/legation/legation/feature/golden"
 	"github.com/legation/legation/feature/loadbalancer"
@@ -35,21 +34,6 @@ func askedAt(t *testing.T, envoy *golden.Envoy, n int, host, path string, header
 		seen[envoy.Ask(t, "GET", host, path, headers...).Body]++
 	}
 	return seen
-}
-
-// eventually waits for what Envoy learns by its own health checks.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(20 * time.Second)
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("after 20 s still not: %s", what)
-		}
-	}
 }
 
 const hashed = `
@@ -193,7 +177,7 @@ func TestLoadedEndpointIsAskedLess(t *testing.T) {
 	if got := envoy.Ask(t, "GET", "a.test", "/").Header.Get("endpoint-load-metrics"); got != "" {
 		t.Errorf("the client was told %q", got)
 	}
-	eventually(t, "nine of ten requests go to the idle endpoint", func() bool {
+	golden.Eventually(t, "nine of ten requests go to the idle endpoint", func() bool {
 		return asked(t, envoy, 100, "a.test")["idle"] >= 85
 	})
 }

@@ -13,9 +13,9 @@ import (
 	randomv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random/v3"
 	ringhashv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/ring_hash/v3"
 	roundrobinv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
+	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -104,11 +104,7 @@ func (r *RingHash) check(c *policy.Check) {
 	if most == nil {
 		return
 	}
-	floor := uint64(minRing)
-	if least != nil {
-		floor = *least
-	}
-	if *most < floor || *most > maxRing {
+	if floor := policy.Or(least, minRing); *most < floor || *most > maxRing {
 		c.Errorf("ringHash.maximumRingSize", "want minimumRingSize, which is %d, to %d", floor, maxRing)
 	}
 }
@@ -179,7 +175,7 @@ func (w *ClientSideWeightedRoundRobin) check(c *policy.Check) {
 	at := func(field string) string { return w.key() + "." + field }
 	for i, name := range w.Metrics {
 		if strings.TrimSpace(name) != name || name == "" {
-			c.Errorf(at("metrics")+index(i), "%q is not the name of a metric", name).Hintf("write named_metrics.NAME or cpu_utilization")
+			c.Errorf(policy.Item(at("metrics"), i), "%q is not the name of a metric", name).Hintf("write named_metrics.NAME or cpu_utilization")
 		}
 	}
 	if d := w.WeightUpdatePeriod; d != nil && time.Duration(*d) < 100*time.Millisecond {
@@ -195,9 +191,9 @@ func (w *ClientSideWeightedRoundRobin) check(c *policy.Check) {
 
 func (w *ClientSideWeightedRoundRobin) message(o shared) proto.Message {
 	m := &weightedv3.ClientSideWeightedRoundRobin{
-		BlackoutPeriod:                     span(w.BlackoutPeriod),
-		WeightExpirationPeriod:             span(w.WeightExpirationPeriod),
-		WeightUpdatePeriod:                 span(w.WeightUpdatePeriod),
+		BlackoutPeriod:                     envoy.Duration(w.BlackoutPeriod),
+		WeightExpirationPeriod:             envoy.Duration(w.WeightExpirationPeriod),
+		WeightUpdatePeriod:                 envoy.Duration(w.WeightUpdatePeriod),
 		MetricNamesForComputingUtilization: w.Metrics,
 		SlowStartConfig:                    o.slowStart.config(),
 	}
@@ -205,11 +201,4 @@ func (w *ClientSideWeightedRoundRobin) message(o shared) proto.Message {
 		m.ErrorUtilizationPenalty = wrapperspb.Float(float32(*w.ErrorUtilizationPenalty))
 	}
 	return m
-}
-
-func span(d *policy.Duration) *durationpb.Duration {
-	if d == nil {
-		return nil
-	}
-	return durationpb.New(time.Duration(*d))
 }

@@ -1,7 +1,6 @@
 package loadbalancer
 
 import (
-	"fmt"
 	"regexp"
 	"strconv"
 	"time"
@@ -149,5 +148,3 @@ func (f *factor) DecodePolicy(d *policy.Decode, n *policy.Node) {
 func (*factor) PolicySchema(*policy.Schemas) map[string]any {
 	return map[string]any{"type": "string", "pattern": "^(1000|[1-9][0-9]{2})%$", "description": "100% to 1000%"}
 }
-
-func index(i int) string { return fmt.Sprintf("[%d]", i) }

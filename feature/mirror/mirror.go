@@ -8,7 +8,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 )
@@ -48,7 +47,7 @@ func (s *Setting) Check(c *policy.Check) {
 // checkRoute tells of copies that nobody can want. What comes from an outer layer is for routes in general, so that a
 // route which sends nowhere may leave it alone.
 func (s *Setting) checkRoute(c *policy.Check, r *policy.BoundRoute) {
-	if answers(r) && c.Set().Layer.Place == policy.InRoute {
+	if r.Answers() && c.Set().Layer.Place == policy.InRoute {
 		c.Errorf("", "the route answers by itself, so that there is nothing to copy").Hintf("take mirror away")
 	}
 	if len(r.Backends) != 1 {
@@ -58,12 +57,6 @@ func (s *Setting) checkRoute(c *policy.Check, r *policy.BoundRoute) {
 		name := r.Backends[0].Service.Name
 		c.Warnf(name, "the service %s is the route's only backend: it gets the same requests twice", name)
 	}
-}
-
-// answers tells that no backend sees the route's requests.
-func answers(r *policy.BoundRoute) bool {
-	a, ok := policy.Find[policy.Answerer](r.Settings)
-	return ok && a.Answers() && len(r.Backends) == 0
 }
 
 // Route writes a mirror policy for each service into the route's action.
@@ -79,11 +72,8 @@ func (s *Setting) Route(envoy.RouteContext) envoy.RouteParts {
 
 func mirrorPolicy(service string, share policy.Percent) *routev3.RouteAction_RequestMirrorPolicy {
 	return &routev3.RouteAction_RequestMirrorPolicy{
-		Cluster: service,
-		RuntimeFraction: &corev3.RuntimeFractionalPercent{DefaultValue: &typev3.FractionalPercent{
-			Numerator:   share.Millionths(),
-			Denominator: typev3.FractionalPercent_MILLION,
-		}},
+		Cluster:         service,
+		RuntimeFraction: &corev3.RuntimeFractionalPercent{DefaultValue: envoy.Fraction(share)},
 		// Envoy would write "HOST-shadow", which a service that knows its hosts answers 404.
 		DisableShadowHostSuffixAppend: true,
 	}

@@ -77,8 +77,8 @@ func (s *Setting) PolicySchema(schemas *policy.Schemas) map[string]any {
 
 // Check bounds the numbers, and tells what never takes anybody out.
 func (s *Setting) Check(c *policy.Check) {
-	if or(s.Consecutive5xx, defaultConsecutive) == 0 && or(s.ConsecutiveGatewayErrors, 0) == 0 &&
-		or(s.ConsecutiveLocalOriginFailures, 0) == 0 && s.SuccessRate == nil && s.FailurePercentage == nil {
+	if policy.Or(s.Consecutive5xx, defaultConsecutive) == 0 && policy.Or(s.ConsecutiveGatewayErrors, 0) == 0 &&
+		policy.Or(s.ConsecutiveLocalOriginFailures, 0) == 0 && s.SuccessRate == nil && s.FailurePercentage == nil {
 		c.Errorf("", "nothing takes an endpoint out").Hintf("leave outlierDetection out")
 	}
 	s.checkTimes(c)
@@ -140,43 +140,36 @@ func (s *Setting) checkHosts(c *policy.Check) {
 		c.Warnf("maxEjectionPercent", "no endpoint is ever taken out: %g%% of %d, rounded down, is none", float64(*p), n).
 			Hintf("write at least %d%%", (100+n-1)/n)
 	}
-	if r := s.SuccessRate; r != nil && or(r.MinHosts, defaultMinHosts) > n {
+	if r := s.SuccessRate; r != nil && policy.Or(r.MinHosts, defaultMinHosts) > n {
 		c.Warnf("successRate", "no endpoint is ever taken out by it: it takes %d to compare them, and the service has %d",
-			or(r.MinHosts, defaultMinHosts), n).Hintf("lower minHosts, or use failurePercentage")
+			policy.Or(r.MinHosts, defaultMinHosts), n).Hintf("lower minHosts, or use failurePercentage")
 	}
-	if f := s.FailurePercentage; f != nil && or(f.MinHosts, defaultMinHosts) > n {
+	if f := s.FailurePercentage; f != nil && policy.Or(f.MinHosts, defaultMinHosts) > n {
 		c.Warnf("failurePercentage", "no endpoint is ever taken out by it: it takes %d, and the service has %d",
-			or(f.MinHosts, defaultMinHosts), n).Hintf("lower minHosts")
+			policy.Or(f.MinHosts, defaultMinHosts), n).Hintf("lower minHosts")
 	}
-}
-
-func or[T any](value *T, absent T) T {
-	if value == nil {
-		return absent
-	}
-	return *value
 }
 
 func (s *Setting) baseEjectionTime() time.Duration {
-	return time.Duration(or(s.BaseEjectionTime, policy.Duration(defaultBaseEjectionTime)))
+	return time.Duration(policy.Or(s.BaseEjectionTime, policy.Duration(defaultBaseEjectionTime)))
 }
 
 // Cluster adds the detection to the service's cluster. Whatever is written acts for certain, and what is not, not at
 // all: of itself Envoy enforces some ways always and others never.
 func (s *Setting) Cluster(envoy.ServiceContext) *clusterv3.Cluster {
 	base := s.baseEjectionTime()
-	longest := or(s.MaxEjectionTime, policy.Duration(max(defaultMaxEjectionTime, base)))
+	longest := policy.Or(s.MaxEjectionTime, policy.Duration(max(defaultMaxEjectionTime, base)))
 	split := s.ConsecutiveLocalOriginFailures != nil
-	gateway := or(s.ConsecutiveGatewayErrors, 0)
+	gateway := policy.Or(s.ConsecutiveGatewayErrors, 0)
 	o := &clusterv3.OutlierDetection{
-		Consecutive_5Xx:                    wrapperspb.UInt32(or(s.Consecutive5xx, defaultConsecutive)),
+		Consecutive_5Xx:                    wrapperspb.UInt32(policy.Or(s.Consecutive5xx, defaultConsecutive)),
 		ConsecutiveGatewayFailure:          wrapperspb.UInt32(gateway),
 		EnforcingConsecutiveGatewayFailure: certain(gateway > 0),
 		SplitExternalLocalOriginErrors:     split,
-		Interval:                           durationpb.New(time.Duration(or(s.Interval, policy.Duration(defaultInterval)))),
+		Interval:                           durationpb.New(time.Duration(policy.Or(s.Interval, policy.Duration(defaultInterval)))),
 		BaseEjectionTime:                   durationpb.New(base),
 		MaxEjectionTime:                    durationpb.New(time.Duration(longest)),
-		MaxEjectionPercent:                 wrapperspb.UInt32(uint32(or(s.MaxEjectionPercent, defaultMaxEjectionPercent))),
+		MaxEjectionPercent:                 wrapperspb.UInt32(uint32(policy.Or(s.MaxEjectionPercent, defaultMaxEjectionPercent))),
 		// An endpoint whose health check is fine while it fails requests would come back with the next check.
 		SuccessfulActiveHealthCheckUnejectHost: wrapperspb.Bool(false),
 	}
@@ -202,9 +195,9 @@ func (r *SuccessRate) write(o *clusterv3.OutlierDetection) {
 	if r == nil {
 		return
 	}
-	o.SuccessRateMinimumHosts = wrapperspb.UInt32(or(r.MinHosts, defaultMinHosts))
-	o.SuccessRateRequestVolume = wrapperspb.UInt32(or(r.RequestVolume, defaultSuccessVolume))
-	o.SuccessRateStdevFactor = wrapperspb.UInt32(uint32(math.Round(or(r.StdevFactor, defaultStdevFactor) * 1000)))
+	o.SuccessRateMinimumHosts = wrapperspb.UInt32(policy.Or(r.MinHosts, defaultMinHosts))
+	o.SuccessRateRequestVolume = wrapperspb.UInt32(policy.Or(r.RequestVolume, defaultSuccessVolume))
+	o.SuccessRateStdevFactor = wrapperspb.UInt32(uint32(math.Round(policy.Or(r.StdevFactor, defaultStdevFactor) * 1000)))
 }
 
 func (f *FailurePercentage) write(o *clusterv3.OutlierDetection) {
@@ -213,7 +206,7 @@ func (f *FailurePercentage) write(o *clusterv3.OutlierDetection) {
 	if f == nil {
 		return
 	}
-	o.FailurePercentageThreshold = wrapperspb.UInt32(uint32(or(f.Threshold, defaultFailureThreshold)))
-	o.FailurePercentageMinimumHosts = wrapperspb.UInt32(or(f.MinHosts, defaultMinHosts))
-	o.FailurePercentageRequestVolume = wrapperspb.UInt32(or(f.RequestVolume, defaultFailureVolume))
+	o.FailurePercentageThreshold = wrapperspb.UInt32(uint32(policy.Or(f.Threshold, defaultFailureThreshold)))
+	o.FailurePercentageMinimumHosts = wrapperspb.UInt32(policy.Or(f.MinHosts, defaultMinHosts))
+	o.FailurePercentageRequestVolume = wrapperspb.UInt32(policy.Or(f.RequestVolume, defaultFailureVolume))
 }

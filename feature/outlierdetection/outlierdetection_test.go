@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/legation/legation/feature/golden"
 	"github.com/legation/legation/feature/outlierdetection"
@@ -42,20 +41,6 @@ func (b *backend) left(t *testing.T, envoy *golden.Envoy, host string) bool {
 	return b.asked.Load() == before
 }
 
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(20 * time.Second)
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("after 20 s still not: %s", what)
-		}
-	}
-}
-
 const live = `
 gateways: {edge: {listeners: {http: {port: 10000}}}}
 services:
@@ -75,18 +60,18 @@ func TestFailingEndpointIsTakenOut(t *testing.T) {
 	envoy := golden.Serve(t, fmt.Sprintf(live, failing.address, well.address, fickle.address, golden.Dead(t)), outlierdetection.Kind)
 
 	t.Run("after five in a row", func(t *testing.T) {
-		eventually(t, "out", func() bool { return failing.left(t, envoy, "defaults.test") })
+		golden.Eventually(t, "out", func() bool { return failing.left(t, envoy, "defaults.test") })
 		if got := failing.asked.Load(); got < 5 {
 			t.Errorf("it was asked %d times only", got)
 		}
 	})
 	t.Run("and comes back", func(t *testing.T) {
-		eventually(t, "out", func() bool { return fickle.left(t, envoy, "short.test") })
+		golden.Eventually(t, "out", func() bool { return fickle.left(t, envoy, "short.test") })
 		fickle.status.Store(200)
-		eventually(t, "back", func() bool { return !fickle.left(t, envoy, "short.test") })
+		golden.Eventually(t, "back", func() bool { return !fickle.left(t, envoy, "short.test") })
 	})
 	t.Run("when it can't be connected to", func(t *testing.T) {
-		eventually(t, "out", func() bool {
+		golden.Eventually(t, "out", func() bool {
 			before := well.asked.Load()
 			for range 6 {
 				envoy.Ask(t, "GET", "dead.test", "/")
@@ -95,7 +80,7 @@ func TestFailingEndpointIsTakenOut(t *testing.T) {
 		})
 	})
 	t.Run("by its share of failures", func(t *testing.T) {
-		eventually(t, "out", func() bool { return failing.left(t, envoy, "share.test") })
+		golden.Eventually(t, "out", func() bool { return failing.left(t, envoy, "share.test") })
 	})
 }
 

@@ -88,19 +88,12 @@ func (s *Setting) admissionControl() *admissionv3.AdmissionControl {
 		EvaluationCriteria: &admissionv3.AdmissionControl_SuccessCriteria_{
 			SuccessCriteria: &admissionv3.AdmissionControl_SuccessCriteria{},
 		},
-		SamplingWindow:          durationpb.New(time.Duration(or(s.Window, policy.Duration(defaultWindow)))),
-		SrThreshold:             percent(or(s.SuccessRate, defaultSuccessRate)),
-		Aggression:              &corev3.RuntimeDouble{DefaultValue: or(s.Aggression, defaultAggression)},
-		RpsThreshold:            &corev3.RuntimeUInt32{DefaultValue: or(s.MinRps, defaultMinRps)},
-		MaxRejectionProbability: percent(or(s.MaxRejection, defaultMaxRejection)),
+		SamplingWindow:          durationpb.New(time.Duration(policy.Or(s.Window, policy.Duration(defaultWindow)))),
+		SrThreshold:             percent(policy.Or(s.SuccessRate, defaultSuccessRate)),
+		Aggression:              &corev3.RuntimeDouble{DefaultValue: policy.Or(s.Aggression, defaultAggression)},
+		RpsThreshold:            &corev3.RuntimeUInt32{DefaultValue: policy.Or(s.MinRps, defaultMinRps)},
+		MaxRejectionProbability: percent(policy.Or(s.MaxRejection, defaultMaxRejection)),
 	}
-}
-
-func or[T any](value *T, absent T) T {
-	if value == nil {
-		return absent
-	}
-	return *value
 }
 
 func percent(p policy.Percent) *corev3.RuntimePercent {

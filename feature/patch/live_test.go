@@ -134,7 +134,7 @@ routes: {orders: {hostnames: [a.test], backends: {orders: 1}}}
 `
 
 func TestServiceGetsProperCase(t *testing.T) {
-	backend := accept(t, func(conn net.Conn) {
+	backend := golden.Accept(t, func(conn net.Conn) {
 		lines, in := "", bufio.NewReader(conn)
 		for !strings.HasSuffix(lines, "\r\n\r\n") {
 			line, err := in.ReadString('\n')
@@ -173,27 +173,4 @@ func TestProxyTriesAsOftenAsThePatchSays(t *testing.T) {
 	if got := e.Admin(t, "/stats?filter=cluster.orders.upstream_cx_connect_fail$"); !strings.HasSuffix(got, ": 5\n") {
 		t.Errorf("it tried: %q", got)
 	}
-}
-
-// accept runs a server of connections until the test ends, and returns its address.
-func accept(t *testing.T, serve func(net.Conn)) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				serve(conn)
-			}()
-		}
-	}()
-	return l.Addr().String()
 }

@@ -3,7 +3,6 @@ package protocol_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -24,19 +23,6 @@ services: {greeter: {endpoints: [%q], protocol: grpc}}
 routes: {greeter: {hostnames: [greeter.test], backends: {greeter: 1}}}
 `
 
-func grpcServer(t *testing.T, register func(*grpc.Server)) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := grpc.NewServer()
-	register(s)
-	go s.Serve(l)
-	t.Cleanup(s.Stop)
-	return l.Addr().String()
-}
-
 func client(t *testing.T, address, host string) grpc_health_v1.HealthClient {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithAuthority(host),
@@ -50,7 +36,7 @@ func client(t *testing.T, address, host string) grpc_health_v1.HealthClient {
 
 func TestCallsAndStreamsGoThrough(t *testing.T) {
 	well := health.NewServer()
-	backend := grpcServer(t, func(s *grpc.Server) { grpc_health_v1.RegisterHealthServer(s, well) })
+	backend := golden.GRPC(t, func(s grpc.ServiceRegistrar) { grpc_health_v1.RegisterHealthServer(s, well) })
 	port := golden.FreePort(t)
 	m, problems := policy.New(kinds...).Load(policy.Files{"policy.yaml": fmt.Appendf(nil, liveGRPC, port, backend)})
 	if err := problems.Err(); err != nil {

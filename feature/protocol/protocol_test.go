@@ -7,27 +7,10 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/feature/golden"
 	"github.com/legation/legation/feature/protocol"
 	"github.com/legation/legation/policy"
-	"google.golang.org/protobuf/types/known/anypb"
 )
-
-// upstreamTLS stands for the key tls: a service is spoken to over TLS, and whatever it presents is believed.
-type upstreamTLS struct{}
-
-func (*upstreamTLS) Check(*policy.Check) {}
-
-func (*upstreamTLS) Cluster(envoy.ServiceContext) *clusterv3.Cluster {
-	config, _ := anypb.New(&tlsv3.UpstreamTlsContext{}) // an empty message always packs
-	return &clusterv3.Cluster{TransportSocket: &corev3.TransportSocket{
-		Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: config},
-	}}
-}
 
 // bounds stands for the key timeouts, of which only the names of two fields matter.
 type bounds struct {
@@ -46,7 +29,7 @@ func (s *streams) MaxStreamsPerConnection() uint32 { return uint32(*s) }
 
 var kinds = []*policy.Kind{
 	protocol.Kind,
-	policy.Define[upstreamTLS]("tls", policy.InService, ""),
+	golden.UpstreamTLS,
 	policy.Define[bounds]("timeouts", policy.Layers, ""),
 	policy.Define[streams]("streams", policy.InService, ""),
 }

@@ -158,22 +158,8 @@ func TestHeaders(t *testing.T) {
 
 // TestConnectionsOfTCP holds that strangers see nothing of a server that speaks first.
 func TestConnectionsOfTCP(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			io.WriteString(conn, "220 ready")
-			conn.Close()
-		}
-	}()
-	e := golden.Serve(t, fmt.Sprintf(live, l.Addr().String(), l.Addr().String()), kinds...)
+	server := golden.Accept(t, func(conn net.Conn) { io.WriteString(conn, "220 ready") })
+	e := golden.Serve(t, fmt.Sprintf(live, server, server), kinds...)
 	for _, r := range []struct{ listener, header, want string }{
 		{"bytes", fromInside, "220 ready"},
 		{"bytes", "HELO a.test\r\n", ""},

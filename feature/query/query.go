@@ -3,7 +3,6 @@ package query
 
 import (
 	_ "embed"
-	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -55,17 +54,11 @@ func (s *Setting) Check(c *policy.Check) {
 		checkValue(c, "add."+name, s.Add[name])
 	}
 	for i, name := range s.Remove {
-		checkName(c, fmt.Sprintf("remove[%d]", i), name, seen)
+		checkName(c, policy.Item("remove", i), name, seen)
 	}
-	if r := c.Route(); r != nil && answers(r) && c.Set().Layer.Place == policy.InRoute {
+	if r := c.Route(); r != nil && r.Answers() && c.Set().Layer.Place == policy.InRoute {
 		c.Errorf("", "the route answers by itself, so that there is no backend to get another query").Hintf("take query away")
 	}
-}
-
-// answers tells that no backend sees the route's requests.
-func answers(r *policy.BoundRoute) bool {
-	a, ok := policy.Find[policy.Answerer](r.Settings)
-	return ok && a.Answers() && len(r.Backends) == 0
 }
 
 func checkName(c *policy.Check, path, name string, seen map[string]string) {

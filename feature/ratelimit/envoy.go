@@ -114,7 +114,7 @@ func limitID(id string) *routev3.RateLimit_Action {
 // ("10.0.0.1/32") is not what a limit that auth counts has. The companion masks IPv6 addresses to /64.
 func clientIP(key string) *routev3.RateLimit_Action {
 	return &routev3.RateLimit_Action{ActionSpecifier: &routev3.RateLimit_Action_Extension{
-		Extension: &corev3.TypedExtensionConfig{Name: key, TypedConfig: envoy.Pack(&networkv3.SourceIPInput{})},
+		Extension: envoy.Extension(key, &networkv3.SourceIPInput{}),
 	}}
 }
 

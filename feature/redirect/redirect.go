@@ -170,10 +170,7 @@ func (s *Setting) Route(c envoy.RouteContext) envoy.RouteParts {
 }
 
 func (s *Setting) status() Status {
-	if s.Status == nil {
-		return found
-	}
-	return *s.Status
+	return policy.Or(s.Status, found)
 }
 
 // replacePrefix takes care of the slash: Envoy replaces the prefix as text, so that /a -> / would make //b of /a/b,

@@ -63,15 +63,11 @@ func (*Setting) Filters(envoy.ListenerContext) []envoy.Filter {
 // Route gives the filter the limit and, behind it, what collects.
 func (s *Setting) Route(envoy.RouteContext) envoy.RouteParts {
 	list := []*corev3.TypedExtensionConfig{
-		named("limit", &limitv3.BodySizeLimit{MaxRequestBytes: wrapperspb.UInt64(uint64(*s.Max))}),
+		envoy.Extension(filter+".limit", &limitv3.BodySizeLimit{MaxRequestBytes: wrapperspb.UInt64(uint64(*s.Max))}),
 	}
 	if s.Buffer {
-		list = append(list, named("buffer", &bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(uint32(*s.Max))}))
+		list = append(list, envoy.Extension(filter+".buffer", &bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(uint32(*s.Max))}))
 	}
 	config := &chainv3.FilterChainConfigPerRoute{FilterChain: &chainv3.FilterChain{Filters: list}}
 	return envoy.RouteParts{Filters: map[string]proto.Message{filter: config}}
-}
-
-func named(name string, m proto.Message) *corev3.TypedExtensionConfig {
-	return &corev3.TypedExtensionConfig{Name: filter + "." + name, TypedConfig: envoy.Pack(m)}
 }

@@ -1,7 +1,6 @@
 package retry
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -52,9 +51,8 @@ func (r *RateLimited) retryBackOff() *routev3.RetryPolicy_RateLimitedRetryBackOf
 	if r.Format == "unixTimestamp" {
 		format = routev3.RetryPolicy_UNIX_TIMESTAMP
 	}
-	longest := cmp.Or(r.Max, new(policy.Duration(defaultMax)))
 	return &routev3.RetryPolicy_RateLimitedRetryBackOff{
 		ResetHeaders: []*routev3.RetryPolicy_ResetHeader{{Name: strings.ToLower(r.Header), Format: format}},
-		MaxInterval:  durationpb.New(time.Duration(*longest)),
+		MaxInterval:  durationpb.New(time.Duration(policy.Or(r.Max, policy.Duration(defaultMax)))),
 	}
 }

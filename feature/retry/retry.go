@@ -11,7 +11,6 @@ import (
 	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -69,10 +68,7 @@ func (b *Backoff) check(c *policy.Check) {
 	if b.Base != nil && time.Duration(*b.Base) < time.Millisecond {
 		c.Errorf("backoff.base", "want at least 1ms")
 	}
-	base := defaultBase
-	if b.Base != nil {
-		base = time.Duration(*b.Base)
-	}
+	base := time.Duration(policy.Or(b.Base, policy.Duration(defaultBase)))
 	if b.Max != nil && time.Duration(*b.Max) < base {
 		c.Errorf("backoff.max", "want at least base, which is %s", base)
 	}
@@ -86,19 +82,15 @@ func (s *Setting) Route(envoy.RouteContext) envoy.RouteParts {
 
 func (s *Setting) retryPolicy() *routev3.RetryPolicy {
 	names, codes := s.conditions()
-	attempts := uint32(1)
-	if s.Attempts != nil {
-		attempts = *s.Attempts
-	}
 	p := &routev3.RetryPolicy{
 		RetryOn:                 strings.Join(names, ","),
 		RetriableStatusCodes:    codes,
 		RetriableRequestHeaders: s.retriableRequests(),
-		NumRetries:              wrapperspb.UInt32(attempts),
+		NumRetries:              wrapperspb.UInt32(policy.Or(s.Attempts, 1)),
 		RetryBackOff:            s.Backoff.retryBackOff(),
 		RateLimitedRetryBackOff: s.RateLimited.retryBackOff(),
 	}
-	if s.OtherHost == nil || *s.OtherHost {
+	if policy.Or(s.OtherHost, true) {
 		p.RetryHostPredicate = []*routev3.RetryPolicy_RetryHostPredicate{previousHosts()}
 		p.HostSelectionRetryMaxAttempts = hostAttempts
 	}
@@ -112,14 +104,8 @@ func (b *Backoff) retryBackOff() *routev3.RetryPolicy_RetryBackOff {
 	if b.Base == nil && b.Max == nil {
 		return nil
 	}
-	r := &routev3.RetryPolicy_RetryBackOff{BaseInterval: durationpb.New(defaultBase)}
-	if b.Base != nil {
-		r.BaseInterval = durationpb.New(time.Duration(*b.Base))
-	}
-	if b.Max != nil {
-		r.MaxInterval = durationpb.New(time.Duration(*b.Max))
-	}
-	return r
+	base := policy.Or(b.Base, policy.Duration(defaultBase))
+	return &routev3.RetryPolicy_RetryBackOff{BaseInterval: envoy.Duration(&base), MaxInterval: envoy.Duration(b.Max)}
 }
 
 // previousHosts refuses the endpoints that have been tried.

@@ -78,7 +78,7 @@ func (s *Setting) ways() []string {
 
 // checkRoute holds the rewrite against how the route matches, and where it sends to.
 func (s *Setting) checkRoute(c *policy.Check, r *policy.BoundRoute) {
-	if a, ok := policy.Find[policy.Answerer](r.Settings); ok && a.Answers() && len(r.Backends) == 0 {
+	if r.Answers() {
 		c.Errorf("", "the route answers by itself, so that there is no backend to get another path or host").
 			Hintf("take rewrite away; a redirect has prefix, path and hostname of its own")
 	}
@@ -186,10 +186,8 @@ func cutting(match policy.PathMatch) string {
 
 // fillTemplate puts the variables of the match into a path.
 func fillTemplate(template string) *corev3.TypedExtensionConfig {
-	return &corev3.TypedExtensionConfig{
-		Name:        "envoy.path.rewrite.uri_template.uri_template_rewriter",
-		TypedConfig: envoy.Pack(&templatev3.UriTemplateRewriteConfig{PathTemplateRewrite: template}),
-	}
+	return envoy.Extension("envoy.path.rewrite.uri_template.uri_template_rewriter",
+		&templatev3.UriTemplateRewriteConfig{PathTemplateRewrite: template})
 }
 
 func replace(pattern, substitution string) *matcherv3.RegexMatchAndSubstitute {

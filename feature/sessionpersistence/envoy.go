@@ -2,7 +2,6 @@ package sessionpersistence
 
 import (
 	"cmp"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	filterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/stateful_session/v3"
@@ -12,7 +11,6 @@ import (
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 const filter = "legation.session_persistence"
@@ -33,9 +31,9 @@ func (s *Setting) Route(c envoy.RouteContext) envoy.RouteParts {
 // state is named as Envoy names its extensions: it looks them up by name.
 func (s *Setting) state(r *policy.BoundRoute) *corev3.TypedExtensionConfig {
 	if s.Cookie == nil {
-		return named("envoy.http.stateful_session.header", &headerv3.HeaderBasedSessionState{Name: string(s.Header)})
+		return envoy.Extension("envoy.http.stateful_session.header", &headerv3.HeaderBasedSessionState{Name: string(s.Header)})
 	}
-	return named("envoy.http.stateful_session.cookie", &cookiev3.CookieBasedSessionState{Cookie: s.Cookie.given(overTLS(r))})
+	return envoy.Extension("envoy.http.stateful_session.cookie", &cookiev3.CookieBasedSessionState{Cookie: s.Cookie.given(overTLS(r))})
 }
 
 // given is the cookie as clients get it. Envoy adds HttpOnly itself.
@@ -43,10 +41,8 @@ func (k *Cookie) given(secure bool) *httpv3.Cookie {
 	cookie := &httpv3.Cookie{
 		Name:       k.Name,
 		Path:       cmp.Or(k.Path, "/"),
+		Ttl:        envoy.Duration(k.TTL),
 		Attributes: []*httpv3.CookieAttribute{{Name: "SameSite", Value: "Lax"}},
-	}
-	if k.TTL != nil {
-		cookie.Ttl = durationpb.New(time.Duration(*k.TTL))
 	}
 	if secure {
 		cookie.Attributes = append(cookie.Attributes, &httpv3.CookieAttribute{Name: "Secure"})
@@ -62,8 +58,4 @@ func overTLS(r *policy.BoundRoute) bool {
 		}
 	}
 	return true
-}
-
-func named(name string, m proto.Message) *corev3.TypedExtensionConfig {
-	return &corev3.TypedExtensionConfig{Name: name, TypedConfig: envoy.Pack(m)}
 }

@@ -116,31 +116,23 @@ func (s *Setting) checkOrder(c *policy.Check) {
 // Route writes the timeouts into the route's action. The bound of one try stands in Envoy's retry policy, where it
 // holds without retries too; the key retry adds its part to the same message.
 func (s *Setting) Route(envoy.RouteContext) envoy.RouteParts {
-	action := &routev3.RouteAction{Timeout: span(s.Request), IdleTimeout: span(s.Idle)}
+	action := &routev3.RouteAction{Timeout: envoy.Duration(s.Request), IdleTimeout: envoy.Duration(s.Idle)}
 	if bounds(s.Stream) {
 		// Envoy passes over the timeout beside it, be it the default: so none is written.
 		action.Timeout = durationpb.New(0)
-		action.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: span(s.Stream)}
+		action.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: envoy.Duration(s.Stream)}
 	}
 	if bounds(s.BackendRequest) {
-		action.RetryPolicy = &routev3.RetryPolicy{PerTryTimeout: span(s.BackendRequest)}
+		action.RetryPolicy = &routev3.RetryPolicy{PerTryTimeout: envoy.Duration(s.BackendRequest)}
 	}
 	return envoy.RouteParts{Route: &routev3.Route{Action: &routev3.Route_Route{Route: action}}}
 }
 
 // TCP writes what bounds a connection into the TCP proxy.
 func (s *Setting) TCP(envoy.TCPContext) *tcpproxyv3.TcpProxy {
-	proxy := &tcpproxyv3.TcpProxy{IdleTimeout: span(s.Idle)}
+	proxy := &tcpproxyv3.TcpProxy{IdleTimeout: envoy.Duration(s.Idle)}
 	if bounds(s.Stream) {
-		proxy.MaxDownstreamConnectionDuration = span(s.Stream)
+		proxy.MaxDownstreamConnectionDuration = envoy.Duration(s.Stream)
 	}
 	return proxy
-}
-
-// span keeps nil, which leaves Envoy's default, apart from 0, which is no timeout.
-func span(d *policy.Duration) *durationpb.Duration {
-	if d == nil {
-		return nil
-	}
-	return durationpb.New(time.Duration(*d))
 }

@@ -3,7 +3,6 @@ package tls
 import (
 	_ "embed"
 	"slices"
-	"strconv"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -53,7 +52,7 @@ func (Detail) Values() []string {
 }
 
 // required tells whether clients have to show a certificate.
-func (c *ClientCertificates) required() bool { return c.Required == nil || *c.Required }
+func (c *ClientCertificates) required() bool { return policy.Or(c.Required, true) }
 
 // Check holds the setting to listeners where TLS ends, and to what fits together.
 func (s *Listener) Check(c *policy.Check) {
@@ -77,7 +76,7 @@ func (s *Listener) Check(c *policy.Check) {
 	}
 	for i, one := range s.Ciphers {
 		if slices.Contains(weakCiphers, string(one)) {
-			c.Warnf(item("ciphers", i), "%s is weak: it lacks forward secrecy or authenticated encryption, and HTTP/2 forbids it", one).
+			c.Warnf(policy.Item("ciphers", i), "%s is weak: it lacks forward secrecy or authenticated encryption, and HTTP/2 forbids it", one).
 				Hintf("keep it only for clients that know no other")
 		}
 	}
@@ -117,8 +116,6 @@ func (cc *ClientCertificates) check(c *policy.Check, l *policy.Listener) {
 		c.Errorf(at+"forward", "is told in a header, and a listener of %s knows of no headers", l.Protocol).Hintf("leave forward out")
 	}
 }
-
-func item(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }
 
 // ends tells whether TLS ends at a listener.
 func ends(l *policy.Listener) bool {

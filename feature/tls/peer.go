@@ -23,11 +23,10 @@ const peer = `has(connection.uri_san_peer_certificate) ? ` +
 
 // peerMutation sets the header before routing. Without a certificate, or a name in it, there is none.
 func peerMutation() *corev3.TypedExtensionConfig {
-	config := &earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{{
+	return envoy.Extension("legation.peer", &earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{{
 		Action: &mutationv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
 			Header:       &corev3.HeaderValue{Key: peerHeader, Value: "%CEL(" + peer + ")%"},
 			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 		}},
-	}}}
-	return &corev3.TypedExtensionConfig{Name: "legation.peer", TypedConfig: envoy.Pack(config)}
+	}}})
 }

@@ -142,16 +142,7 @@ func TestRotation(t *testing.T) {
 	}
 	await := func(c golden.Certificate, want string) {
 		t.Helper()
-		tick := time.NewTicker(10 * time.Millisecond)
-		defer tick.Stop()
-		deadline := time.After(20 * time.Second)
-		for got := get(c); !strings.Contains(got, want); got = get(c) {
-			select {
-			case <-tick.C:
-			case <-deadline:
-				t.Fatalf("got %q, want %q", got, want)
-			}
-		}
+		golden.Eventually(t, "an answer "+want, func() bool { return strings.Contains(get(c), want) })
 	}
 	await(old, "from edge-1.internal")
 

@@ -47,7 +47,7 @@ func (s *Service) PolicySchema(schemas *policy.Schemas) map[string]any {
 	return map[string]any{"anyOf": []any{map[string]any{"const": true}, schemas.Of(s)}}
 }
 
-func (s *Service) verifies() bool { return s.Verify == nil || *s.Verify }
+func (s *Service) verifies() bool { return policy.Or(s.Verify, true) }
 
 // Check wants to know who is to answer, unless that is said not to matter.
 func (s *Service) Check(c *policy.Check) {
@@ -94,7 +94,7 @@ func (s *Service) Cluster(c envoy.ServiceContext) *clusterv3.Cluster {
 		CommonTlsContext: new(tlsv3.CommonTlsContext),
 	}
 	if s.verifies() {
-		context.CommonTlsContext = envoy.Trust(s.authority(), &tlsv3.CertificateValidationContext{
+		context.CommonTlsContext = envoy.Trust(policy.Or(s.CA, policy.Authority{System: true}), &tlsv3.CertificateValidationContext{
 			MatchTypedSubjectAltNames: matchers(s.names(c.Service)),
 		})
 	}
@@ -125,13 +125,6 @@ func (s *Service) names(service *policy.Service) []Name {
 		return s.SubjectAltNames
 	}
 	return []Name{{kind: tlsv3.SubjectAltNameMatcher_DNS, value: s.hostname(service)}}
-}
-
-func (s *Service) authority() policy.Authority {
-	if s.CA == nil {
-		return policy.Authority{System: true}
-	}
-	return *s.CA
 }
 
 func (s *Service) minVersion() tlsv3.TlsParameters_TlsProtocol {

@@ -4,7 +4,6 @@ import (
 	_ "embed"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 )
@@ -58,13 +57,9 @@ func (r *Route) Route(c envoy.RouteContext) envoy.RouteParts {
 		sampling = *r.Sampling
 	}
 	return envoy.RouteParts{Route: &routev3.Route{Tracing: &routev3.Tracing{
-		ClientSampling:  fraction(0),
-		RandomSampling:  fraction(sampling),
-		OverallSampling: fraction(100),
+		ClientSampling:  envoy.Fraction(0),
+		RandomSampling:  envoy.Fraction(sampling),
+		OverallSampling: envoy.Fraction(100),
 		CustomTags:      r.Attributes.tags(),
 	}}}
-}
-
-func fraction(share policy.Percent) *typev3.FractionalPercent {
-	return &typev3.FractionalPercent{Numerator: share.Millionths(), Denominator: typev3.FractionalPercent_MILLION}
 }

@@ -96,10 +96,10 @@ func (s *Setting) tracer(gateway *policy.Gateway) *tracev3.OpenTelemetryConfig {
 		ServiceName: s.OpenTelemetry.Name(gateway),
 	}
 	if len(s.OpenTelemetry.Resource) > 0 {
-		tracer.ResourceDetectors = []*corev3.TypedExtensionConfig{{
-			Name:        "envoy.tracers.opentelemetry.resource_detectors.static_config",
-			TypedConfig: envoy.Pack(&detectorsv3.StaticConfigResourceDetectorConfig{Attributes: s.OpenTelemetry.Resource}),
-		}}
+		tracer.ResourceDetectors = []*corev3.TypedExtensionConfig{envoy.Extension(
+			"envoy.tracers.opentelemetry.resource_detectors.static_config",
+			&detectorsv3.StaticConfigResourceDetectorConfig{Attributes: s.OpenTelemetry.Resource},
+		)}
 	}
 	return tracer
 }
@@ -113,7 +113,7 @@ func forgetParent() *corev3.TypedExtensionConfig {
 			Action: &mutationv3.HeaderMutation_Remove{Remove: name},
 		})
 	}
-	return &corev3.TypedExtensionConfig{Name: "legation.tracing", TypedConfig: envoy.Pack(forget)}
+	return envoy.Extension("legation.tracing", forget)
 }
 
 // ownTags are the attributes of every span. Envoy's own http.url has the query, which may hold secrets; the tag of the

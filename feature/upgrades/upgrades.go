@@ -3,7 +3,6 @@ package upgrades
 
 import (
 	_ "embed"
-	"fmt"
 	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -64,19 +63,13 @@ func (s *Setting) Check(c *policy.Check) {
 	for i, p := range *s {
 		name := strings.ToLower(string(p))
 		if seen[name] {
-			c.Errorf(fmt.Sprintf("[%d]", i), "%s stands here twice: case does not count", p)
+			c.Errorf(policy.Item("", i), "%s stands here twice: case does not count", p)
 		}
 		seen[name] = true
 	}
 	if r := c.Route(); r != nil {
 		checkBackends(c, r)
 	}
-}
-
-// httpVersion is the setting of a service that says which HTTP it speaks.
-type httpVersion interface {
-	AlwaysHTTP2() bool
-	Negotiated() bool
 }
 
 // checkBackends wants services that speak HTTP/1.1: HTTP/2 knows no upgrades, and what stands in their place there
@@ -90,12 +83,11 @@ func checkBackends(c *policy.Check, r *policy.BoundRoute) {
 		c.Warnf("", "upgrades does nothing here: the route has no backend to speak to")
 	}
 	for _, b := range r.Backends {
-		v, ok := policy.Find[httpVersion](b.Service.Settings)
-		switch {
-		case ok && v.AlwaysHTTP2():
+		switch always, maybe := envoy.SpeaksHTTP2(b.Service.Settings); {
+		case always:
 			c.Errorf("", "upgrades need HTTP/1.1, and the service %s speaks HTTP/2", b.Service.Name).
 				Hintf("write protocol: http1 for the service, if it can, or take a service of its own")
-		case ok && v.Negotiated():
+		case maybe:
 			c.Warnf("", "upgrades need HTTP/1.1, and the service %s may agree on HTTP/2", b.Service.Name).
 				Hintf("write protocol: http1 for the service")
 		}

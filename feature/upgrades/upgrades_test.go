@@ -19,20 +19,9 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// protocol stands for the key of that name.
-type protocol string
-
-var protocolKind = policy.Define[protocol]("protocol", policy.InService, "")
-
-func (protocol) Values() []string { return []string{"http1", "http2", "auto"} }
-
-func (*protocol) Check(*policy.Check) {}
-
-func (p *protocol) AlwaysHTTP2() bool { return *p == "http2" }
-
-func (p *protocol) Negotiated() bool { return *p == "auto" }
-
-func TestGolden(t *testing.T) { golden.Run(t, "testdata", upgrades.Kind, protocolKind) }
+func TestGolden(t *testing.T) {
+	golden.Run(t, "testdata", upgrades.Kind, golden.Protocol, golden.UpstreamTLS)
+}
 
 // quick stands for the timeouts of a route: 1 s for the request, 2 s of silence.
 type quick bool
