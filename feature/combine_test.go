@@ -24,7 +24,7 @@ var combinedMatches = []string{
 	`{path: {template: "/users/{id}/{rest=**}"}}`, `{path: {template: "/{a}/{b}/{c}/*/x.html"}}`, `{path: {template: "/**"}}`,
 	`{path: {template: "/a/{v=x/*/y}/*.html"}}`, `{path: {template: "/~!$&'()+,;:@=-._"}}`,
 	`{headers: {x-canary: "yes", x-gone: {present: false}, x-here: {present: true}, x-empty: ""}}`,
-	`{query: {dry: {present: true}, v: "1", w: {regex: ".*"}, none: {present: false}, "a b": ""}}`,
+	`{query: {dry: {present: true}, v: "1", w: {regex: ".*"}, none: {present: false}, "a%20b": ""}}`,
 	`{source: [10.0.0.0/8, 10.1.0.0/16, "2001:db8::/32", 127.0.0.1, "::/0", 0.0.0.0/0]}`, `{path: /s, source: ["::ffff:10.1.2.3"]}`,
 	`{grpc: {service: a.b.C}}`, `{grpc: {service: a.b.C, method: Do}, headers: {x-a: b}}`, `{methods: [PROPFIND, M-SEARCH, "X!"]}`,
 	`{methods: [TRACE]}`, `{methods: [CONNECT]}`, `{path: "/%C3%A4;x=1,(2)"}`,

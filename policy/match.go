@@ -165,11 +165,7 @@ func (l *loader) decodeMatch(doc *matchDoc, n *Node) Match {
 	}
 	slices.Sort(m.Methods)
 	m.Headers = l.headerMatches(doc.Headers, n.Get("headers"))
-	for name, v := range doc.Query {
-		v.Name = name
-		m.Query = append(m.Query, ValueMatch(v))
-	}
-	slices.SortFunc(m.Query, byName)
+	m.Query = l.queryMatches(doc.Query, n.Get("query"))
 	return m
 }
 
@@ -231,6 +227,42 @@ func (l *loader) headerMatches(doc map[string]valueDoc, n *Node) []ValueMatch {
 	}
 	slices.SortFunc(matches, byName)
 	return matches
+}
+
+// queryMatches reads conditions on the query, which Envoy compares as the client has written it.
+func (l *loader) queryMatches(doc map[string]valueDoc, n *Node) []ValueMatch {
+	if n == nil || n.Kind != Map {
+		return nil
+	}
+	matches := make([]ValueMatch, 0, len(doc))
+	for i, key := range n.Keys {
+		v := doc[key.Text]
+		if escaped := escapeQuery(key.Text, "&=#"); escaped != key.Text {
+			l.reportKey(key, "the parameter %s would never match: the query is compared as clients write it, escaped", quote(key.Text)).
+				Hintf("write %s", quote(escaped))
+		}
+		if escaped := escapeQuery(v.Exact, "&#"); escaped != v.Exact {
+			l.report(n.Items[i], "", false, "the value %s would never match: the query is compared as clients write it, escaped", quote(v.Exact)).
+				Hintf("write %s", quote(escaped))
+		}
+		v.Name = key.Text
+		matches = append(matches, ValueMatch(v))
+	}
+	slices.SortFunc(matches, byName)
+	return matches
+}
+
+// escapeQuery escapes what can't stand in a query, or would end a part of it.
+func escapeQuery(text, ends string) string {
+	var b strings.Builder
+	for i := range len(text) {
+		if c := text[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(ends, c) >= 0 {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 func byName(a, b ValueMatch) int { return cmp.Compare(a.Name, b.Name) }

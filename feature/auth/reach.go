@@ -329,9 +329,6 @@ func leftOut(r, o *policy.BoundRoute) (ways string, takes bool) {
 	if b.Path.IgnoreCase && !a.Path.IgnoreCase && !isPattern(a.Path) {
 		all = append(all, "in other letter case")
 	}
-	if a.Path.Kind == policy.PathTemplate && strings.ContainsAny(a.Path.Value, "{*") && b.Path.Kind != policy.PathTemplate {
-		all = append(all, `with a character such as | in the path, which no template takes`)
-	}
 	return strings.Join(all, " or "), true
 }
 
