@@ -405,3 +405,26 @@ func consecutive(t *testing.T, n int) int {
 		}
 	}
 }
+
+// The certificate by which orders is known is nobody else's to show: with it the edge could call payments, of which it is
+// no peer, by another name for the same address.
+func TestMeshLendsNoIdentity(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t, "")
+	m.start(t)
+	bearer := token(t, "alice")
+	eventually(t, "the whole way", func() error { _, err := get(m.edge, bearer); return err })
+	write(t, filepath.Join(m.dir, "team.yaml"), fmt.Sprintf(`services:
+  alias:
+    endpoints: ["%s"]
+    tls: {hostname: payments, ca: {secret: mesh/ca}, certificate: {secret: mesh/orders}}
+routes: {around: {gateways: [edge], hostnames: [localhost], match: {path: /around}, backends: {alias: 1}}}
+`, m.payments))
+	m.says(0, "tells who orders is among sidecars")
+	if a := mustRequest(t, "GET", strings.Replace(m.edge, "/orders", "/around", 1)); a.status != http.StatusNotFound {
+		t.Errorf("got %d %s, want 404", a.status, a.body)
+	}
+	if _, err := get(m.edge, bearer); err != nil {
+		t.Errorf("what was served before: %v", err)
+	}
+}

@@ -2,11 +2,14 @@ package envoy
 
 import (
 	"regexp"
+	"slices"
+	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
@@ -54,6 +57,33 @@ func (t *translation) secure(gw *policy.Gateway, s *policy.Service, cluster *clu
 		Sni:              s.Name,
 		MaxSessionKeys:   wrapperspb.UInt32(0), // the other side takes none up again
 	})
+}
+
+// identities is the gateways and sidecars that are known by a certificate, by the ID of its secret.
+func identities(m *policy.Model) map[string][]string {
+	owners := make(map[string][]string)
+	for _, g := range m.Gateways {
+		if g.Mesh != nil {
+			id := (&policy.Secret{Kind: policy.CertificateSecret, Name: g.Mesh.Certificate}).ID()
+			owners[id] = append(owners[id], g.Name)
+		}
+	}
+	return owners
+}
+
+// ownIdentity refuses a listener or a cluster that would show the certificate by which somebody else is known: its gateway
+// could call whom it is no peer of, and would hold the other's key.
+func (t *translation) ownIdentity(gw *policy.Gateway, r Resource, secret string) {
+	owners := t.identities[secret]
+	if len(owners) == 0 || slices.Contains(owners, gw.Name) {
+		return
+	}
+	path := "services." + r.Name
+	if r.Type == resource.ListenerType {
+		path = "gateways." + gw.Name + ".listeners." + r.Name
+	}
+	t.problem(r.Pos, path, "the certificate "+strings.TrimPrefix(secret, "certificate/")+" tells who "+owners[0]+" is among sidecars: "+
+		gw.Name+" can't show it", "name another certificate; to call a service that has a sidecar, send to that service")
 }
 
 // named asks for a certificate with one of these names. They are compared as text: for exact DNS names Envoy would take

@@ -8,6 +8,40 @@ import (
 	"github.com/legation/legation/policy"
 )
 
+// TestIdentityIsNotLent: the certificate by which a sidecar is known is its own, whatever setting of another gateway names it.
+func TestIdentityIsNotLent(t *testing.T) {
+	known := func(name, certificate string) *policy.Gateway {
+		return &policy.Gateway{
+			Entry: entry(name), Listeners: []*policy.Listener{httpListener("http")},
+			Mesh: &policy.Mesh{Certificate: certificate, CA: policy.Authority{Secret: "mesh/ca"}},
+		}
+	}
+	for _, tt := range []struct{ name, edge, service, listener, want string }{
+		{"the gateway's own", "mesh/edge", "mesh/edge", "mesh/edge", ""},
+		{"one that both are known by", "mesh/orders", "mesh/orders", "mesh/orders", ""},
+		{"others", "mesh/edge", "tls/client", "tls/edge", ""},
+		{"of a sidecar, in a service", "mesh/edge", "mesh/orders", "tls/edge", "services.web: the certificate mesh/orders tells who orders is"},
+		{"of a sidecar, in a listener", "mesh/edge", "tls/client", "mesh/orders", "gateways.edge.listeners.https: the certificate mesh/orders tells who orders is"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := service("web", policy.Endpoint{Host: "10.0.0.1", Port: 80})
+			s.Settings = policy.Settings{{Kind: mutualKind, Setting: &mutual{policy.Authority{System: true}, tt.service}, Node: &policy.Node{}}}
+			l := httpsListener("https", "one.test")
+			l.Certificates[0].Secret = tt.listener
+			m := modelOf([]*policy.Listener{l}, route("r", "one.test", "/", to(s)))
+			m.Gateways[0].Mesh = known("edge", tt.edge).Mesh
+			m.Gateways = append(m.Gateways, known("orders", "mesh/orders"))
+			for _, name := range []string{"mesh/edge", "mesh/orders", "tls/client", "tls/edge"} {
+				addSecret(m, &policy.Secret{Kind: policy.CertificateSecret, Name: name})
+			}
+			_, err := envoy.Translate(m, nil)
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
 // TestWhatStandsInTheWayOfTheMesh tells why a gateway can't send to a service that has a sidecar, whatever setting has it
 // do so: it never does without.
 func TestWhatStandsInTheWayOfTheMesh(t *testing.T) {

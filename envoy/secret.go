@@ -54,16 +54,17 @@ func sds(id string) *tlsv3.SdsSecretConfig {
 // that one that is renewed is sent alone, and changes no listener and no cluster.
 func (t *translation) secrets(gw *policy.Gateway, list []Resource) []Resource {
 	asked := make(map[string]bool)
-	note := func(m proto.Message) bool {
-		if s, ok := m.(*tlsv3.SdsSecretConfig); ok && s.GetSdsConfig().GetAds() != nil {
-			asked[s.Name] = true
-		}
-		return false
-	}
 	for _, r := range list {
-		if r.Type == resource.ListenerType || r.Type == resource.ClusterType {
-			walk(r.Message, note)
+		if r.Type != resource.ListenerType && r.Type != resource.ClusterType {
+			continue
 		}
+		walk(r.Message, func(m proto.Message) bool {
+			if s, ok := m.(*tlsv3.SdsSecretConfig); ok && s.GetSdsConfig().GetAds() != nil {
+				asked[s.Name] = true
+				t.ownIdentity(gw, r, s.Name)
+			}
+			return false
+		})
 	}
 	var found []Resource
 	for _, id := range slices.Sorted(maps.Keys(asked)) {

@@ -29,11 +29,12 @@ type Resource struct {
 // said to Envoy is a [policy.Problem]; the error joins all of them.
 func Translate(m *policy.Model, kinds []*policy.Kind) (map[string][]Resource, error) {
 	t := &translation{
-		model:    m,
-		filters:  zeros[FilterContributor](kinds),
-		absents:  zeros[Absent](kinds),
-		strip:    stripped(m),
-		clusters: make(map[string]clusterPair),
+		model:      m,
+		filters:    zeros[FilterContributor](kinds),
+		absents:    zeros[Absent](kinds),
+		strip:      stripped(m),
+		identities: identities(m),
+		clusters:   make(map[string]clusterPair),
 	}
 	out := make(map[string][]Resource, len(m.Gateways))
 	for _, gw := range m.Gateways {
@@ -51,12 +52,13 @@ func Translate(m *policy.Model, kinds []*policy.Kind) (map[string][]Resource, er
 
 // translation is one run of Translate.
 type translation struct {
-	model    *policy.Model
-	filters  []zero[FilterContributor]
-	absents  []zero[Absent]
-	strip    []string
-	clusters map[string]clusterPair // by service; the gateways share those of services without a sidecar
-	problems []error
+	model      *policy.Model
+	filters    []zero[FilterContributor]
+	absents    []zero[Absent]
+	strip      []string
+	identities map[string][]string    // who is known in the mesh by a certificate
+	clusters   map[string]clusterPair // by service; the gateways share those of services without a sidecar
+	problems   []error
 }
 
 // problem reports what Envoy can't be told, at its place in the policy and the others that it comes from.

@@ -95,6 +95,9 @@ var hostile = map[string]string{
 	"their listeners":  "gateways: {a: {listeners: {" + repeat(5_000, "l%d: {port: 80},") + "}}}\n---\nroutes: {r: {hostnames: [" + repeat(30_000, "h%d,") + "], listeners: [" + repeat(5_000, "l%d,") + "]}}",
 	"sources":          "routes: {r: {hostnames: ['*'], match: {source: [" + strings.Repeat("10.0.0.1,", 40_000) + "]}}}",
 	"templates":        "routes:\n" + repeat(3_000, "  r%d: {match: {path: {template: '"+strings.Repeat("/{a}", 20)+"'}}}\n"),
+	"other sources":    "routes: {r: {hostnames: ['*'], match: {source: [" + repeat(40_000, "'::%x',") + "]}}}",
+	"other listeners":  "gateways: {a: {listeners: {" + repeat(15_000, "l%[1]d: {port: %[1]d},") + "}}}",
+	"crowd":            "gateways: {e: {listeners: {" + repeat(900, "l%d: {port: 1%[1]d},") + "}}}\nservices: {a: {dns: 'a:80'}}\nroutes:\n" + repeat(2_000, "  r%d: {hostnames: [h%[1]d], backends: {a: 1}}\n"),
 	"listeners":        "gateways: {a: {listeners: {" + repeat(20_000, "l%d: {port: 80},") + "}}}",
 }
 
@@ -159,6 +162,25 @@ func TestHostileEndpointFilesCostLittle(t *testing.T) {
 				t.Errorf("%d MiB allocated", got)
 			}
 		})
+	}
+}
+
+// TestManyServicesReadOneFileOnce: a file of endpoints is read once, whoever names it, and good for so many services only.
+func TestManyServicesReadOneFileOnce(t *testing.T) {
+	const head = "gateways: {edge: {listeners: {http: {port: 80}}}}\nservices:\n"
+	l := testLanguage()
+	for name, file := range map[string]string{"bad": strings.Repeat("1.1.1.1:0\n", 9_000), "good": repeat(9_000, "1.1.1.1:1%04d\n")} {
+		f := policy.Files{"p.yaml": []byte(head + repeat(15_000, "  s%d: {endpoints: {file: s.endpoints}}\n")), "s.endpoints": []byte(file)}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, problems := l.Load(f)
+		runtime.ReadMemStats(&after)
+		if !problems.HasErrors() {
+			t.Errorf("%s: taken", name)
+		}
+		if got := (after.TotalAlloc - before.TotalAlloc) >> 20; got > 250 {
+			t.Errorf("%s: %d MiB allocated", name, got)
+		}
 	}
 }
 

@@ -77,13 +77,22 @@ func (c *Check) Broken(key string) bool {
 // Once gives what build makes, made once for all the checks of a load that ask for this T: an index over the model, so
 // that a check need not walk it.
 func Once[T any](c *Check, build func() T) T {
-	t := reflect.TypeFor[T]()
-	v, ok := c.load.once[t]
+	return onceOf(c.load, onceKey{of: reflect.TypeFor[T]()}, build)
+}
+
+// onceKey is a type that something was made of, from a file or else from the model.
+type onceKey struct {
+	of   reflect.Type
+	file string
+}
+
+func onceOf[T any](l *loader, key onceKey, build func() T) T {
+	v, ok := l.once[key].(T)
 	if !ok {
 		v = build()
-		c.load.once[t] = v
+		l.once[key] = v
 	}
-	return v.(T)
+	return v
 }
 
 // Regex reports an expression that RE2 or Envoy will not run, and tells whether it is fine.

@@ -48,6 +48,12 @@ func (d *Decode) File(n *Node, name string) ([]byte, bool) {
 	return content, p == nil
 }
 
+// OncePerFile gives what build makes of the file that d has read last. It is made once for all entries of a load that refer
+// to the file and ask for this T, be they thousands.
+func OncePerFile[T any](d *Decode, build func() T) T {
+	return onceOf(d.load, onceKey{reflect.TypeFor[T](), d.reads[len(d.reads)-1]}, build)
+}
+
 // Layer tells whether n is part of one layer of several, where required keys may be missing.
 func (d *Decode) Layer() bool { return d.layer }
 

@@ -15,13 +15,20 @@ const (
 	maxPriority = 127 // Envoy takes 128 of them
 	maxZone     = 63
 
-	maxEndpoints = 10_000 // of one service
+	maxEndpoints    = 10_000  // of one service
+	maxAllEndpoints = 500_000 // of all: thousands of services may name one file
 )
 
 // endpointsDoc is the endpoints of a service as written: a list, or the file that lists them.
 type endpointsDoc struct {
 	list []endpoint
 	file string // its full name, empty for a list
+}
+
+// listed is what a file of endpoints came to.
+type listed struct {
+	list  []endpoint
+	wrong bool
 }
 
 // DecodePolicy reads the endpoints of a service.
@@ -53,7 +60,13 @@ func (e *endpointsDoc) DecodePolicy(d *Decode, n *Node) {
 		return
 	}
 	e.file = path.Join(path.Dir(name.Pos.File), doc.File)
-	e.list = d.endpointFile(e.file, content)
+	read := OncePerFile(d, func() listed {
+		before := d.load.errs
+		return listed{d.endpointFile(e.file, content), d.load.errs > before}
+	})
+	if e.list = read.list; read.wrong {
+		d.load.errs++ // it is told once, and wrong for all
+	}
 }
 
 // PolicySchema describes the endpoints of a service.
@@ -154,6 +167,10 @@ func addressSchema() map[string]any {
 
 // endpoints checks the endpoints of a service against each other. They stand below n, or in a file of their own.
 func (l *loader) endpoints(doc *endpointsDoc, n *Node) []Endpoint {
+	if l.endpointsTold += len(doc.list); l.endpointsTold > maxAllEndpoints {
+		l.report(n, "", false, "the services have more than %d endpoints together", maxAllEndpoints)
+		return nil
+	}
 	all := make([]Endpoint, 0, len(doc.list))
 	wrong := func(e Endpoint, format string, args ...any) *Problem {
 		at := &Node{Pos: e.Pos}

@@ -102,7 +102,11 @@ func (*httpsRedirect) PolicySchema(s *Schemas) map[string]any {
 	return map[string]any{"oneOf": []any{map[string]any{"type": "boolean"}, OnlyKey("port", s.override("port", nil))}}
 }
 
-const defaultHTTPS = 443
+const (
+	defaultHTTPS = 443
+
+	mostListeners = 1000 // of one gateway: the routes that name none stand in the table of each
+)
 
 func (l *loader) decodeListeners(g *gatewayLayers, n *Node) {
 	if n.Kind != Map {
@@ -111,6 +115,10 @@ func (l *loader) decodeListeners(g *gatewayLayers, n *Node) {
 	}
 	if len(n.Keys) == 0 {
 		l.report(n, "", false, "a gateway needs a listener").Hintf("write {http: {port: 80}}")
+	}
+	if len(n.Keys) > mostListeners {
+		l.report(n, "", false, "%d listeners, more than %d", len(n.Keys), mostListeners).Hintf("divide them between several gateways")
+		return
 	}
 	g.listeners = make(map[string]*listenerLayer, len(n.Keys))
 	redirects := make(map[*Listener]httpsRedirect)

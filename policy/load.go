@@ -3,7 +3,6 @@ package policy
 import (
 	"cmp"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 )
@@ -65,7 +64,7 @@ func (l *Language) load(files Files, known trees, kept map[string]*Secret) (*Mod
 		sorted:   make(map[string][]string),
 		referred: make(map[string]bool),
 		merged:   make(map[mergeKey]*mergedSet),
-		once:     make(map[reflect.Type]any),
+		once:     make(map[onceKey]any),
 		vault:    make(vault),
 		kept:     kept,
 	}
@@ -106,9 +105,11 @@ type loader struct {
 	services map[string]*serviceLayer
 	routes   []*routeLayer
 
+	endpointsTold int // of all services so far
+
 	merged map[mergeKey]*mergedSet
 	checks []*Check
-	once   map[reflect.Type]any // what checks share
+	once   map[onceKey]any // what checks and files share
 
 	vault vault
 	kept  map[string]*Secret

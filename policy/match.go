@@ -197,9 +197,16 @@ func (l *loader) grpcMatch(m *Match, doc *matchDoc, n *Node) {
 	}
 }
 
+// maxSources is how many ranges a route may ask for: Envoy finds its routes by each of them.
+const maxSources = 1000
+
 func (l *loader) sources(ranges []Range, n *Node) []netip.Prefix {
 	if n != nil && n.Kind == List && len(n.Items) == 0 {
 		l.report(n, "", false, "name at least one address").Hintf("leave source out for any")
+	}
+	if len(ranges) > maxSources {
+		l.report(n, "", false, "%d ranges, more than %d", len(ranges), maxSources)
+		return nil
 	}
 	var all []netip.Prefix
 	seen := make(map[Range]bool, len(ranges))

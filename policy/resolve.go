@@ -25,6 +25,7 @@ func (l *loader) resolve() {
 		slices.SortStableFunc(g.Routes, byPrecedence)
 		l.conflicts(l.gateways[g.Name], vague)
 		l.idle(l.gateways[g.Name], vague)
+		l.crowd(l.gateways[g.Name])
 	}
 	for _, c := range l.checks {
 		c.set.Setting.Check(c)
@@ -72,6 +73,29 @@ func (l *loader) idle(g *gatewayLayers, vague map[string]bool) {
 			l.report(g.listeners[at.Name].node, "", true, "no route names this listener of %s: it closes every connection", at.Protocol).
 				Hintf("write a route with listeners: [%s]", at.Name)
 		}
+	}
+}
+
+// maxPlaces is how often the routes of a gateway may stand in its tables, once for each of their hostnames and listeners. A
+// few lines could fill any memory otherwise, ours and Envoy's.
+const maxPlaces = 500_000
+
+// crowd refuses a gateway whose tables would be larger than anybody can mean.
+func (l *loader) crowd(g *gatewayLayers) {
+	places, unnamed := 0, 0
+	for _, at := range g.gateway.Listeners {
+		unnamed += count01((&Route{}).On(at))
+	}
+	for _, r := range g.gateway.Routes {
+		on := len(r.Listeners)
+		if on == 0 {
+			on = unnamed
+		}
+		places += on * len(r.Hostnames)
+	}
+	if places > maxPlaces {
+		l.report(g.raw.value, "listeners", false, "the routes of this gateway stand in its tables %d times, more than %d: once for each hostname and listener",
+			places, maxPlaces).Hintf("name the listeners of the routes, or divide them between several gateways")
 	}
 }
 

@@ -27,6 +27,9 @@ var doc string
 // Kind is the key auth.
 var Kind = policy.Define[Setting]("auth", policy.Layers, doc).Layer4()
 
+// maxEntries is how many ways to tell who calls one route may accept.
+const maxEntries = 64
+
 // none is the word for a route that anyone may call.
 const none = "none"
 
@@ -70,6 +73,10 @@ func (s *Setting) Check(c *policy.Check) {
 	}
 	if len(s.AnyOf) == 0 {
 		c.Errorf("", "name at least one auth entry").Hintf("write auth: none for a route that anyone may call")
+	}
+	if len(s.AnyOf) > maxEntries {
+		c.Errorf("", "%d auth entries, more than %d", len(s.AnyOf), maxEntries).Hintf("give callers of so many sorts routes of their own")
+		return
 	}
 	for i, name := range s.AnyOf {
 		at := fmt.Sprintf("[%d]", i)

@@ -45,13 +45,17 @@ func (k *JWKS) DecodePolicy(d *policy.Decode, n *policy.Node) {
 	}
 }
 
+// parsed tells what is wrong with the key set of a file.
+type parsed struct{ err error }
+
 func (k *JWKS) file(d *policy.Decode, n *policy.Node) {
 	content, ok := d.File(n, n.Text)
 	if !ok {
 		return
 	}
-	if err := auth.ParseKeys(content); err != nil {
-		d.Errorf(n, "%s: %v", n.Text, err).Hintf("%s", keysHint(err))
+	read := policy.OncePerFile(d, func() parsed { return parsed{auth.ParseKeys(content)} })
+	if read.err != nil {
+		d.Errorf(n, "%s: %v", n.Text, read.err).Hintf("%s", keysHint(read.err))
 		return
 	}
 	k.Keys = content

@@ -55,6 +55,7 @@ func (s *Setting) Check(c *policy.Check) {
 	}
 	if len(s.From) > maxRanges {
 		c.Errorf("from", "want at most %d ranges, got %d", maxRanges, len(s.From))
+		return
 	}
 	for i, r := range s.From {
 		p := netip.Prefix(r)
