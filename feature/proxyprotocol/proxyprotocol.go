@@ -77,7 +77,7 @@ func (s *Setting) Listener(c envoy.ListenerContext) *listenerv3.Listener {
 	})
 	return &listenerv3.Listener{ListenerFilters: []*listenerv3.ListenerFilter{{
 		Name:       "envoy.filters.listener.proxy_protocol",
-		ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: envoy.Pack(config)},
+		ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: config},
 	}}}
 }
 
