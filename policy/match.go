@@ -124,38 +124,6 @@ func (*grpcDoc) PolicySchema(*Schemas) map[string]any {
 	return out
 }
 
-// sourceRange is a range of addresses as written: 10.0.0.0/8, or one address.
-type sourceRange netip.Prefix
-
-// DecodePolicy reads a range of addresses.
-func (r *sourceRange) DecodePolicy(d *Decode, n *Node) {
-	if n.Kind != Scalar {
-		d.Errorf(n, "want an address or a range such as 10.0.0.0/8, got %s", n.shape())
-		return
-	}
-	if ip, err := netip.ParseAddr(n.Text); err == nil && ip.Zone() == "" {
-		ip = ip.Unmap()
-		*r = sourceRange(netip.PrefixFrom(ip, ip.BitLen()))
-		return
-	}
-	prefix, err := netip.ParsePrefix(n.Text)
-	switch {
-	case err != nil:
-		d.Errorf(n, "want an address or a range such as 10.0.0.0/8, got %s", n.shape())
-	case prefix.Addr().Is4In6():
-		d.Errorf(n, "the range %s is one of IPv4 written as IPv6", quote(n.Text)).Hintf("write it as 10.0.0.0/8")
-	case prefix.Masked() != prefix:
-		d.Errorf(n, "the address of the range %s goes beyond its %d bits", quote(n.Text), prefix.Bits()).Hintf("write %s", prefix.Masked())
-	default:
-		*r = sourceRange(prefix)
-	}
-}
-
-// PolicySchema describes a range of addresses.
-func (*sourceRange) PolicySchema(*Schemas) map[string]any {
-	return map[string]any{"type": "string", "pattern": `^[0-9a-fA-F:.]+(/[0-9]+)?$`, "description": "an address, or a range such as 10.0.0.0/8"}
-}
-
 // decodeMatch makes the conditions of a route from what stands under match.
 func (l *loader) decodeMatch(doc *matchDoc, n *Node) Match {
 	m := Match{Path: PathMatch{Kind: PathPrefix, Value: "/"}}
