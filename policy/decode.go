@@ -303,3 +303,21 @@ func (d *Decode) Unknown(key *Node, names []string) {
 		p.Hint = cmp.Or(translated(key.Text, names), d.load.guess(key.Text, names))
 	}
 }
+
+// TrueOr reads true, which leaves into as it is: all defaults; or a map into it. The hint is for whoever wrote neither.
+func (d *Decode) TrueOr(n *Node, into any, hint string) {
+	switch {
+	case n.Kind == Map:
+		d.Decode(n, into)
+	case !n.True():
+		d.Errorf(n, "want true, or a map, got %s", n.shape()).Hintf("%s", hint)
+	}
+}
+
+// TrueOr is the schema of what [Decode.TrueOr] reads; form is that of the map.
+func TrueOr(form map[string]any) map[string]any {
+	return map[string]any{"anyOf": []any{map[string]any{"const": true}, form}}
+}
+
+// True tells whether the node is the word true, as YAML has it.
+func (n *Node) True() bool { return n.Kind == Scalar && !n.Quoted && n.Text == "true" }

@@ -23,7 +23,7 @@ var doc string
 // Kind is the key accessLog of a gateway and of a listener, which then has its own in place of the gateway's.
 var Kind = policy.Define[Setting]("accessLog", policy.InGateway|policy.InListener, doc)
 
-// Setting is what stands under accessLog: one log, {} for the default, a list of logs, or off for none.
+// Setting is what stands under accessLog: one log, true for the default, a list of logs, or off for none.
 type Setting struct {
 	Logs   []Log
 	listed bool
@@ -38,18 +38,16 @@ type Log struct {
 	Filter        Filter           `policy:"filter" doc:"which requests are logged; default: all"`
 }
 
-// DecodePolicy reads one log, a list, or off.
+// DecodePolicy reads true, one log, a list, or off.
 func (s *Setting) DecodePolicy(d *policy.Decode, n *policy.Node) {
 	switch {
 	case n.Kind == policy.List:
 		s.listed = true
 		d.Decode(n, &s.Logs)
 	case n.Off():
-	case n.Kind == policy.Map:
-		s.Logs = make([]Log, 1)
-		d.Decode(n, &s.Logs[0])
 	default:
-		d.Errorf(n, "want a log or a list of logs").Hintf("write accessLog: {} for lines of JSON on Envoy's standard output, or off for none")
+		s.Logs = make([]Log, 1)
+		d.TrueOr(n, &s.Logs[0], "write accessLog: true for lines of JSON on Envoy's standard output, {path: FILE} for a file, or off for none")
 	}
 }
 
@@ -57,7 +55,7 @@ func (s *Setting) DecodePolicy(d *policy.Decode, n *policy.Node) {
 func (*Setting) PolicySchema(s *policy.Schemas) map[string]any {
 	one := s.Of(new(Log))
 	return map[string]any{"oneOf": []any{
-		one,
+		policy.TrueOr(one),
 		map[string]any{"type": "array", "minItems": 1, "items": one},
 		map[string]any{"const": "off"},
 	}}

@@ -40,7 +40,7 @@ func TestLines(t *testing.T) {
 		w.WriteHeader(201)
 		w.Write([]byte("hello"))
 	})
-	e := golden.Serve(t, fmt.Sprintf(live, "{}", backend), kinds...)
+	e := golden.Serve(t, fmt.Sprintf(live, "true", backend), kinds...)
 	e.Ask(t, "GET", "a.test", "/v1/orders?token=secret", "user-agent", `a"},{"b`)
 	e.Ask(t, "GET", "a.test", "/other?token=secret", "user-agent", "b")
 

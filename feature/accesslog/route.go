@@ -19,21 +19,21 @@ var routeDoc string
 // RouteKind is the key accessLog of a route and the layers outside it.
 var RouteKind = policy.Define[Route]("accessLog", policy.Layers, routeDoc).Switch()
 
-// Route is what stands under accessLog in a route: off, or {} for what the gateway says.
+// Route is what stands under accessLog in a route: off, or true for what the gateway says.
 type Route struct{ Off bool }
 
-// DecodePolicy reads off, or an empty map.
+// DecodePolicy reads off, true, or a map, which has nothing to hold.
 func (r *Route) DecodePolicy(d *policy.Decode, n *policy.Node) {
 	r.Off = n.Off()
-	if !r.Off && (n.Kind != policy.Map || len(n.Keys) > 0) {
-		d.Errorf(n, "a route says only whether it is logged: want off, or {} for what its gateway says").
+	if !r.Off && !n.True() && (n.Kind != policy.Map || len(n.Keys) > 0) {
+		d.Errorf(n, "a route says only whether it is logged: want off, or true for what its gateway says").
 			Hintf("what is logged, and where, stands in gateways.NAME.accessLog")
 	}
 }
 
-// PolicySchema describes the empty map; off is known of any key of a route.
+// PolicySchema describes true and the empty map; off is known of any key of a route.
 func (*Route) PolicySchema(*policy.Schemas) map[string]any {
-	return map[string]any{"type": "object", "maxProperties": 0}
+	return policy.TrueOr(map[string]any{"type": "object", "maxProperties": 0})
 }
 
 // Check has nothing to hold against it.

@@ -66,23 +66,14 @@ func (*ContentType) PolicySchema(*policy.Schemas) map[string]any {
 	return map[string]any{"type": "string", "pattern": "^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+$", "examples": []string{"application/json"}}
 }
 
-// form is the map form of a setting.
-type form Setting
-
 // DecodePolicy reads true or a map.
 func (s *Setting) DecodePolicy(d *policy.Decode, n *policy.Node) {
-	switch {
-	case n.Kind == policy.Map:
-		d.Decode(n, (*form)(s))
-	case n.Kind == policy.Scalar && !n.Quoted && n.Text == "true":
-	default:
-		d.Errorf(n, "want true, or a map with algorithms, minLength or contentTypes").Hintf("write `compression: off` for none")
-	}
+	d.TrueOr(n, s, "write compression: true, or off for none")
 }
 
 // PolicySchema describes both forms.
-func (*Setting) PolicySchema(s *policy.Schemas) map[string]any {
-	return map[string]any{"anyOf": []any{map[string]any{"const": true}, s.Of(new(form))}}
+func (s *Setting) PolicySchema(schemas *policy.Schemas) map[string]any {
+	return policy.TrueOr(schemas.Of(s))
 }
 
 // maxMinLength is what fits into Envoy's field; 0 would be 30 there.

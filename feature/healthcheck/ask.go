@@ -26,11 +26,11 @@ type GRPC struct {
 
 // DecodePolicy reads true or a map.
 func (g *GRPC) DecodePolicy(d *policy.Decode, n *policy.Node) {
-	decodeTrueOr(d, n, g, "write grpc: true, or grpc: {service: NAME}")
+	d.TrueOr(n, g, "write grpc: true, or grpc: {service: NAME}")
 }
 
 // PolicySchema describes both forms.
-func (g *GRPC) PolicySchema(s *policy.Schemas) map[string]any { return trueOr(s.Of(g)) }
+func (g *GRPC) PolicySchema(s *policy.Schemas) map[string]any { return policy.TrueOr(s.Of(g)) }
 
 // TCP connects and, where Receive is there, waits for it.
 type TCP struct {
@@ -40,27 +40,14 @@ type TCP struct {
 
 // DecodePolicy reads true or a map.
 func (t *TCP) DecodePolicy(d *policy.Decode, n *policy.Node) {
-	decodeTrueOr(d, n, t, `write tcp: true, or tcp: {send: "PING\r\n", receive: "+PONG"}`)
+	d.TrueOr(n, t, `write tcp: true, or tcp: {send: "PING\r\n", receive: "+PONG"}`)
 	if receive := n.Get("receive"); receive != nil && receive.Kind == policy.Scalar && t.Receive == "" {
 		d.Errorf(receive, "want a text: without one nothing looks at the answer")
 	}
 }
 
 // PolicySchema describes both forms.
-func (t *TCP) PolicySchema(s *policy.Schemas) map[string]any { return trueOr(s.Of(t)) }
-
-func decodeTrueOr(d *policy.Decode, n *policy.Node, fields any, hint string) {
-	switch {
-	case n.Kind == policy.Map:
-		d.Decode(n, fields)
-	case n.Kind != policy.Scalar || n.Quoted || n.Text != "true":
-		d.Errorf(n, "want true, or a map").Hintf("%s", hint)
-	}
-}
-
-func trueOr(fields map[string]any) map[string]any {
-	return map[string]any{"anyOf": []any{map[string]any{"const": true}, fields}}
-}
+func (t *TCP) PolicySchema(s *policy.Schemas) map[string]any { return policy.TrueOr(s.Of(t)) }
 
 // Statuses is one good status or a range of them, both ends included.
 type Statuses struct{ First, Last int64 }

@@ -69,17 +69,12 @@ type ZoneAware struct {
 
 // DecodePolicy reads true or a map.
 func (z *ZoneAware) DecodePolicy(d *policy.Decode, n *policy.Node) {
-	switch {
-	case n.Kind == policy.Map:
-		d.Decode(n, z)
-	case n.Kind != policy.Scalar || n.Text != "true" || n.Quoted:
-		d.Errorf(n, "want true, or a map with minEndpoints or share")
-	}
+	d.TrueOr(n, z, "write zoneAware: true, or leave it out to ask all zones")
 }
 
 // PolicySchema describes both forms.
 func (z *ZoneAware) PolicySchema(s *policy.Schemas) map[string]any {
-	return map[string]any{"anyOf": []any{map[string]any{"const": true}, s.Of(z)}}
+	return policy.TrueOr(s.Of(z))
 }
 
 func (z *ZoneAware) check(c *policy.Check, m method) {

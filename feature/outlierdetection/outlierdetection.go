@@ -62,17 +62,30 @@ const (
 
 // DecodePolicy reads true or a map.
 func (s *Setting) DecodePolicy(d *policy.Decode, n *policy.Node) {
-	switch {
-	case n.Kind != policy.Scalar:
-		d.Decode(n, s)
-	case n.Quoted || n.Text != "true":
-		d.Errorf(n, "want true, or a map").Hintf("write outlierDetection: true, or leave it out to take nobody out")
-	}
+	d.TrueOr(n, s, "write outlierDetection: true, or leave it out to take nobody out")
 }
 
 // PolicySchema describes both forms.
 func (s *Setting) PolicySchema(schemas *policy.Schemas) map[string]any {
-	return map[string]any{"anyOf": []any{map[string]any{"const": true}, schemas.Of(s)}}
+	return policy.TrueOr(schemas.Of(s))
+}
+
+// DecodePolicy reads true or a map.
+func (r *SuccessRate) DecodePolicy(d *policy.Decode, n *policy.Node) {
+	d.TrueOr(n, r, "write successRate: true, or leave it out for off")
+}
+
+// PolicySchema describes both forms.
+func (r *SuccessRate) PolicySchema(s *policy.Schemas) map[string]any { return policy.TrueOr(s.Of(r)) }
+
+// DecodePolicy reads true or a map.
+func (f *FailurePercentage) DecodePolicy(d *policy.Decode, n *policy.Node) {
+	d.TrueOr(n, f, "write failurePercentage: true, or leave it out for off")
+}
+
+// PolicySchema describes both forms.
+func (f *FailurePercentage) PolicySchema(s *policy.Schemas) map[string]any {
+	return policy.TrueOr(s.Of(f))
 }
 
 // Check bounds the numbers, and tells what never takes anybody out.

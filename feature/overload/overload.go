@@ -42,17 +42,12 @@ const (
 
 // DecodePolicy reads true or a map.
 func (s *Setting) DecodePolicy(d *policy.Decode, n *policy.Node) {
-	switch {
-	case n.Kind != policy.Scalar:
-		d.Decode(n, s)
-	case n.Quoted || n.Text != "true":
-		d.Errorf(n, "want true, or a map").Hintf("write overload: true, or leave it out to shed no load")
-	}
+	d.TrueOr(n, s, "write overload: true, or leave it out to shed no load")
 }
 
 // PolicySchema describes both forms.
 func (s *Setting) PolicySchema(schemas *policy.Schemas) map[string]any {
-	return map[string]any{"anyOf": []any{map[string]any{"const": true}, schemas.Of(s)}}
+	return policy.TrueOr(schemas.Of(s))
 }
 
 // Check bounds the numbers.

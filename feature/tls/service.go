@@ -34,17 +34,12 @@ type Certificate struct {
 
 // DecodePolicy reads true, or a map.
 func (s *Service) DecodePolicy(d *policy.Decode, n *policy.Node) {
-	switch {
-	case n.Kind == policy.Map:
-		d.Decode(n, s)
-	case n.Kind != policy.Scalar || n.Quoted || n.Text != "true":
-		d.Errorf(n, "want true, or a map").Hintf("write tls: {hostname: api.internal}, or leave tls out for plain text")
-	}
+	d.TrueOr(n, s, "write tls: {hostname: api.internal}, or leave tls out for plain text")
 }
 
 // PolicySchema describes both forms.
 func (s *Service) PolicySchema(schemas *policy.Schemas) map[string]any {
-	return map[string]any{"anyOf": []any{map[string]any{"const": true}, schemas.Of(s)}}
+	return policy.TrueOr(schemas.Of(s))
 }
 
 func (s *Service) verifies() bool { return policy.Or(s.Verify, true) }
