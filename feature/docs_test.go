@@ -539,6 +539,7 @@ var foreignFlags = map[string]string{
 	"--file-flush-interval-msec": "envoy",
 	"--disable-hot-restart":      "envoy",
 	"--cert":                     "curl",
+	"--resolve":                  "curl",
 	"--now":                      "systemctl",
 	"--system":                   "useradd",
 	"--shell":                    "useradd",
@@ -577,9 +578,6 @@ func TestCommandLinesInDocsExist(t *testing.T) {
 				}
 			}
 			for _, v := range variable.FindAllString(code, -1) {
-				if strings.HasPrefix(v, "LEGATION_SECRET_") { // a secret, by its own name
-					continue
-				}
 				flag := "--" + strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(v, "LEGATION_"), "_", "-"))
 				if strings.HasPrefix(v, "LEGATION_SECRET_") { // a secret, by a name of the policy
 					continue

@@ -139,6 +139,26 @@ func (l *loader) decodeListeners(g *gatewayLayers, n *Node) {
 	only := g.gateway.onlyHTTPS()
 	for listener, redirect := range redirects {
 		listener.RedirectPort = cmp.Or(uint32(redirect.port), only, defaultHTTPS)
+		if listener.Protocol == HTTP && redirect.port == 0 && only == 0 {
+			l.checkRedirect(g.gateway, g.listeners[listener.Name].node)
+		}
+	}
+}
+
+// checkRedirect warns where clients are sent to a port that none of several listeners of HTTPS has.
+func (l *loader) checkRedirect(g *Gateway, n *Node) {
+	var port uint32
+	for _, other := range g.Listeners {
+		if other.Protocol == HTTPS && other.Port == defaultHTTPS {
+			return
+		}
+		if other.Protocol == HTTPS {
+			port = cmp.Or(port, other.Port)
+		}
+	}
+	if port != 0 {
+		l.report(n, "httpsRedirect", true, "the gateway has several listeners of HTTPS, none on port %d, which clients are sent to", defaultHTTPS).
+			Hintf("write {port: %d}, or {port: %d} where something before Envoy listens there", port, defaultHTTPS)
 	}
 }
 
