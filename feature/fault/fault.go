@@ -67,7 +67,6 @@ func (d *Delay) check(c *policy.Check) {
 	case span > maxDelay:
 		c.Errorf("delay.fixed", "want at most %s: all that time the request takes memory", maxDelay)
 	}
-	checkShare(c, "delay.percent", d.Percent)
 }
 
 func (a *Abort) check(c *policy.Check) {
@@ -81,13 +80,6 @@ func (a *Abort) check(c *policy.Check) {
 		c.Errorf("abort.status", "want a status from 200 to 599, got %d", *a.Status)
 	case a.GRPCStatus != nil && (*a.GRPCStatus < 1 || *a.GRPCStatus > 16):
 		c.Errorf("abort.grpcStatus", "want the status of a failure, 1 to 16, got %d", *a.GRPCStatus)
-	}
-	checkShare(c, "abort.percent", a.Percent)
-}
-
-func checkShare(c *policy.Check, path string, share policy.Percent) {
-	if share > 0 && share.Millionths() == 0 {
-		c.Errorf(path, "the share is less than one request of a million, which Envoy takes for none").Hintf("write 0%%, or 0.0001%%")
 	}
 }
 
