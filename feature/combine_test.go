@@ -45,8 +45,8 @@ var combinedKeys = map[string][]string{
 		`{status: 599, body: "", headers: {location: /x}}`,
 	},
 	"fault": {
-		`{delay: {fixed: 1ms, percentage: 0%}}`, `{abort: {status: 200, percentage: 100%}}`, `{delay: {fixed: 1m, percentage: 0.01%}, abort: {grpcStatus: 16, percentage: 50%}}`,
-		`{delay: {fixed: 1500us, percentage: 33.3333%}}`, `off`,
+		`{delay: {fixed: 1ms, percent: 0%}}`, `{abort: {status: 200, percent: 100%}}`, `{delay: {fixed: 1m, percent: 0.01%}, abort: {grpcStatus: 16, percent: 50%}}`,
+		`{delay: {fixed: 1500us, percent: 33.3333%}}`, `off`,
 	},
 	"grpcWeb": {`true`, `false`, `off`},
 	"headers": {
@@ -64,7 +64,7 @@ var combinedKeys = map[string][]string{
 	"requestBody": {`{max: 1B}`, `{max: 64MiB, buffer: true}`, `{max: 4GiB}`, `{max: 1B, buffer: true}`, `off`},
 	"retry": {
 		`{}`, `{attempts: 10, retryOn: [5xx, reset, 429, 503, unavailable, retriable-4xx], methods: ["*"], backoff: {base: 1ms, max: 1h}}`,
-		`{retryOn: [cancelled], otherHost: false, otherPriority: true}`, `{rateLimited: {header: retry-after, max: 1s, format: unixTimestamp}, methods: [POST, PUT, GET, X]}`, `off`,
+		`{retryOn: [cancelled], otherEndpoint: false, otherPriority: true}`, `{rateLimited: {header: retry-after, max: 1s, format: unixTimestamp}, methods: [POST, PUT, GET, X]}`, `off`,
 	},
 	"rewrite": {
 		`{prefix: /}`, `{prefix: /x/}`, `{path: /index.html}`, `{regex: {pattern: "^/v1/([^/]+)(/.*)?$", substitution: '/\1\2'}}`, `{template: "/u/{id}/{rest}"}`,

@@ -40,7 +40,7 @@ routes:
   free: {hostnames: [a.test], match: {path: /free}, rateLimit: off, backends: {echo: 1}}
   lenient: {hostnames: [a.test], match: {path: /lenient}, paths: lenient, rateLimit: off, backends: {echo: 1}}
   changed: {hostnames: [a.test], match: {path: /changed}, rewrite: {prefix: /new}, query: {set: {v: 2}}, rateLimit: off, backends: {echo: 1}}
-  broken: {hostnames: [a.test], match: {path: /broken}, auth: [demo], rateLimit: {rate: 2/day, by: consumer, replace: true}, fault: {abort: {status: 418, percentage: 100%}}, backends: {echo: 1}}
+  broken: {hostnames: [a.test], match: {path: /broken}, auth: [demo], rateLimit: {rate: 2/day, by: consumer, replace: true}, fault: {abort: {status: 418, percent: 100%}}, backends: {echo: 1}}
   page: {hostnames: [a.test], match: {path: /page}, auth: [demo], rateLimit: {rate: 2/day, by: consumer, replace: true}, directResponse: {body: hi}}
   moved: {hostnames: [a.test], match: {path: /moved}, auth: [demo], rateLimit: off, redirect: {hostname: b.test, status: 308}}
 `

@@ -39,7 +39,7 @@ func (*Duration) PolicySchema(*Schemas) map[string]any {
 
 func (t Duration) String() string { return time.Duration(t).String() }
 
-// Percent is a share as written with its sign: 10%, 0.5%. It lies between 0 and 100.
+// Percent is a share as written with its sign: 10%, 0.5%. It lies between 0 and 100, and is 0 or at least one of a million.
 type Percent float64
 
 // DecodePolicy reads a share.
@@ -53,6 +53,8 @@ func (s *Percent) DecodePolicy(d *Decode, n *Node) {
 		d.Errorf(n, "a share needs its sign, got %s", n.shape()).Hintf("write %s%%", cut(n.Text))
 	case f > 100:
 		d.Errorf(n, "want a share from 0%% to 100%%, got %s", n.shape())
+	case f > 0 && Percent(f).Millionths() == 0:
+		d.Errorf(n, "the share %s is less than one of a million, which Envoy takes for none", n.shape()).Hintf("write 0%%, or 0.0001%%")
 	default:
 		*s = Percent(f)
 	}

@@ -98,8 +98,8 @@ gateways:
       - {path: %[1]s/missed, format: {text: "%%RESPONSE_CODE%% %%PATH(NQ)%%"}, filter: {statuses: [404, 5xx]}}
       - {path: %[1]s/slow, filter: {minDuration: 20ms}}
       - {path: %[1]s/endless, filter: {minDuration: 24h}}
-      - {path: %[1]s/half, format: {text: "%%REQ(x-request-id)%%"}, filter: {sample: 50%%}}
-      - {path: %[1]s/same, format: {text: "%%REQ(x-request-id)%%"}, filter: {statuses: [2xx], sample: 50%%}}
+      - {path: %[1]s/half, format: {text: "%%REQ(x-request-id)%%"}, filter: {sampling: 50%%}}
+      - {path: %[1]s/same, format: {text: "%%REQ(x-request-id)%%"}, filter: {statuses: [2xx], sampling: 50%%}}
 services: {orders: {endpoints: [%[2]q]}, gone: {endpoints: ["127.0.0.1:1"]}}
 routes:
   orders: {hostnames: [a.test], match: {path: /v1}, backends: {orders: 1}}

@@ -14,7 +14,7 @@ import (
 type Filter struct {
 	Statuses    []Status         `policy:"statuses" doc:"the statuses of the answer: 404, 5xx, 0 where none was sent; default: any"`
 	MinDuration *policy.Duration `policy:"minDuration" doc:"how long the request took at least, in whole milliseconds"`
-	Sample      *policy.Percent  `policy:"sample" doc:"the share of these that is logged, chosen at random; default: 100%"`
+	Sampling    *policy.Percent  `policy:"sampling" doc:"the share of these that is logged, chosen at random; default: 100%"`
 }
 
 // Status is the statuses of a class, such as 5xx, or a single one.
@@ -52,8 +52,8 @@ func (f *Filter) check(c *policy.Check, path string) {
 	if f.MinDuration != nil && time.Duration(*f.MinDuration) > maxDuration {
 		c.Errorf(path+".minDuration", "want at most %s", maxDuration)
 	}
-	if f.Sample != nil && f.Sample.Millionths() == 0 {
-		c.Errorf(path+".sample", "nothing would be logged: want at least 0.0001%%").Hintf("write accessLog: off for no log")
+	if f.Sampling != nil && *f.Sampling == 0 {
+		c.Errorf(path+".sampling", "nothing would be logged: want at least 0.0001%%").Hintf("write accessLog: off for no log")
 	}
 }
 
@@ -73,8 +73,8 @@ func (f *Filter) filters() []*accesslogv3.AccessLogFilter {
 			},
 		}})
 	}
-	if f.Sample != nil {
-		list = append(list, sample(*f.Sample))
+	if f.Sampling != nil {
+		list = append(list, sample(*f.Sampling))
 	}
 	return list
 }

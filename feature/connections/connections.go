@@ -23,14 +23,14 @@ var Kind = policy.Define[Setting]("connections", policy.InService, doc).ForApp()
 
 // Setting is what stands under connections.
 type Setting struct {
-	ConnectTimeout     *policy.Duration `policy:"connectTimeout" doc:"how long it may take to connect; default: 5s"`
-	IdleTimeout        *policy.Duration `policy:"idleTimeout" doc:"how long a connection without requests is kept; 0s for ever; default: 50s"`
-	MaxLifetime        *policy.Duration `policy:"maxLifetime" doc:"how long a connection is given new requests; default: no bound"`
-	MaxRequests        *uint32          `policy:"maxRequests" doc:"how many requests a connection is given; default: no bound"`
-	MaxStreams         *uint32          `policy:"maxStreams" doc:"requests at a time on one connection of HTTP/2; default: 100"`
-	MaxResponseHeaders *policy.Bytes    `policy:"maxResponseHeaders" doc:"the headers of an answer together, in whole KiB up to 8192KiB; default: 60KiB, 80KiB on HTTP/1.1"`
-	BufferLimit        *policy.Bytes    `policy:"bufferLimit" doc:"what Envoy keeps of a connection in memory, in each direction; default: 32KiB"`
-	KeepAlive          KeepAlive        `policy:"keepAlive" doc:"TCP's probes of silent connections"`
+	ConnectTimeout        *policy.Duration `policy:"connectTimeout" doc:"how long it may take to connect; default: 5s"`
+	IdleTimeout           *policy.Duration `policy:"idleTimeout" doc:"how long a connection without requests is kept; 0s for ever; default: 50s"`
+	MaxLifetime           *policy.Duration `policy:"maxLifetime" doc:"how long a connection is given new requests; default: no bound"`
+	RequestsPerConnection *uint32          `policy:"requestsPerConnection" doc:"how many requests a connection is given; default: no bound"`
+	ConcurrentStreams     *uint32          `policy:"concurrentStreams" doc:"requests at a time on one connection of HTTP/2; default: 100"`
+	MaxResponseHeaders    *policy.Bytes    `policy:"maxResponseHeaders" doc:"the headers of an answer together, in whole KiB up to 8192KiB; default: 60KiB, 80KiB on HTTP/1.1"`
+	BufferLimit           *policy.Bytes    `policy:"bufferLimit" doc:"what Envoy keeps of a connection in memory, in each direction; default: 32KiB"`
+	KeepAlive             KeepAlive        `policy:"keepAlive" doc:"TCP's probes of silent connections"`
 }
 
 // KeepAlive is TCP's own probing.
@@ -50,7 +50,7 @@ const (
 
 // MaxStreamsPerConnection is the bound on one connection's requests, for the protocol to tell Envoy; 0 for the default.
 func (s *Setting) MaxStreamsPerConnection() uint32 {
-	return policy.Or(s.MaxStreams, 0)
+	return policy.Or(s.ConcurrentStreams, 0)
 }
 
 // Check bounds the numbers.
@@ -60,8 +60,8 @@ func (s *Setting) Check(c *policy.Check) {
 	if s.IdleTimeout != nil && *s.IdleTimeout > 0 {
 		checkSpan(c, "idleTimeout", s.IdleTimeout, "want at least 1ms, or 0s for ever")
 	}
-	if s.MaxRequests != nil && *s.MaxRequests == 0 {
-		c.Errorf("maxRequests", "want at least 1").Hintf("leave it out for no bound")
+	if s.RequestsPerConnection != nil && *s.RequestsPerConnection == 0 {
+		c.Errorf("requestsPerConnection", "want at least 1").Hintf("leave it out for no bound")
 	}
 	if h := s.MaxResponseHeaders; h != nil && (*h == 0 || *h > maxHeaders || *h%1024 != 0) {
 		c.Errorf("maxResponseHeaders", "want whole KiB, 1KiB to 8192KiB")
@@ -80,15 +80,15 @@ func checkSpan(c *policy.Check, field string, d *policy.Duration, want string) {
 }
 
 func (s *Setting) checkStreams(c *policy.Check) {
-	if s.MaxStreams == nil {
+	if s.ConcurrentStreams == nil {
 		return
 	}
-	if *s.MaxStreams == 0 || *s.MaxStreams > math.MaxInt32 {
-		c.Errorf("maxStreams", "want 1 to %d", math.MaxInt32)
+	if *s.ConcurrentStreams == 0 || *s.ConcurrentStreams > math.MaxInt32 {
+		c.Errorf("concurrentStreams", "want 1 to %d", math.MaxInt32)
 	}
 	if _, maybe := envoy.SpeaksHTTP2(c.Entry().Settings); !maybe && !c.Broken("protocol") {
-		c.Errorf("maxStreams", "only HTTP/2 has several requests on a connection, and the service speaks HTTP/1.1").
-			Hintf("write protocol: http2, or leave maxStreams out")
+		c.Errorf("concurrentStreams", "only HTTP/2 has several requests on a connection, and the service speaks HTTP/1.1").
+			Hintf("write protocol: http2, or leave concurrentStreams out")
 	}
 }
 
@@ -131,7 +131,7 @@ func (s *Setting) Upstream(envoy.ServiceContext) *httpv3.HttpProtocolOptions {
 	common := &corev3.HttpProtocolOptions{
 		IdleTimeout:              envoy.Duration(s.IdleTimeout),
 		MaxConnectionDuration:    envoy.Duration(s.MaxLifetime),
-		MaxRequestsPerConnection: envoy.UInt32(s.MaxRequests),
+		MaxRequestsPerConnection: envoy.UInt32(s.RequestsPerConnection),
 	}
 	if s.MaxResponseHeaders != nil {
 		common.MaxResponseHeadersKb = wrapperspb.UInt32(uint32(*s.MaxResponseHeaders >> 10))

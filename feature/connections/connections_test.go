@@ -22,7 +22,7 @@ const live = `
 gateways: {edge: {listeners: {http: {port: 10000}}}}
 services:
   plain: {endpoints: [%[1]q]}
-  single: {endpoints: [%[1]q], connections: {maxRequests: 1}}
+  single: {endpoints: [%[1]q], connections: {requestsPerConnection: 1}}
   headers: {endpoints: [%[1]q], connections: {maxResponseHeaders: 2KiB}}
   idle: {endpoints: [%[2]q], connections: {idleTimeout: 100ms}}
   life: {endpoints: [%[2]q], connections: {maxLifetime: 100ms}}
@@ -51,7 +51,7 @@ func TestConnectionsEndAsTheyShould(t *testing.T) {
 	defer watched.Close()
 	envoy := golden.Serve(t, fmt.Sprintf(live, teller, watched.Listener.Addr().String()), kinds...)
 
-	t.Run("maxRequests", func(t *testing.T) {
+	t.Run("requestsPerConnection", func(t *testing.T) {
 		for _, c := range []struct {
 			host string
 			want int

@@ -28,15 +28,15 @@ type Setting struct {
 
 // Delay lets requests wait.
 type Delay struct {
-	Fixed      policy.Duration `policy:"fixed,required" doc:"how long, 1ms to 1m"`
-	Percentage policy.Percent  `policy:"percentage,required" doc:"the share of the requests, 0% to 100%"`
+	Fixed   policy.Duration `policy:"fixed,required" doc:"how long, 1ms to 1m"`
+	Percent policy.Percent  `policy:"percent,required" doc:"the share of the requests, 0% to 100%"`
 }
 
 // Abort answers requests with a failure: Status or GRPCStatus.
 type Abort struct {
 	Status     *uint32        `policy:"status" doc:"the HTTP status of the answer, 200 to 599"`
 	GRPCStatus *uint32        `policy:"grpcStatus" doc:"the gRPC status of the answer, 1 to 16, in place of status; for clients of gRPC only"`
-	Percentage policy.Percent `policy:"percentage,required" doc:"the share of the requests, 0% to 100%"`
+	Percent    policy.Percent `policy:"percent,required" doc:"the share of the requests, 0% to 100%"`
 }
 
 // Whole keeps the status of one layer from meeting the gRPC status of another.
@@ -67,7 +67,6 @@ func (d *Delay) check(c *policy.Check) {
 	case span > maxDelay:
 		c.Errorf("delay.fixed", "want at most %s: all that time the request takes memory", maxDelay)
 	}
-	checkShare(c, "delay.percentage", d.Percentage)
 }
 
 func (a *Abort) check(c *policy.Check) {
@@ -81,13 +80,6 @@ func (a *Abort) check(c *policy.Check) {
 		c.Errorf("abort.status", "want a status from 200 to 599, got %d", *a.Status)
 	case a.GRPCStatus != nil && (*a.GRPCStatus < 1 || *a.GRPCStatus > 16):
 		c.Errorf("abort.grpcStatus", "want the status of a failure, 1 to 16, got %d", *a.GRPCStatus)
-	}
-	checkShare(c, "abort.percentage", a.Percentage)
-}
-
-func checkShare(c *policy.Check, path string, share policy.Percent) {
-	if share > 0 && share.Millionths() == 0 {
-		c.Errorf(path, "the share is less than one request of a million, which Envoy takes for none").Hintf("write 0%%, or 0.0001%%")
 	}
 }
 
@@ -114,7 +106,7 @@ func (s *Setting) fault() *faultv3.HTTPFault {
 	if s.Delay != nil {
 		f.Delay = &commonv3.FaultDelay{
 			FaultDelaySecifier: &commonv3.FaultDelay_FixedDelay{FixedDelay: durationpb.New(time.Duration(s.Delay.Fixed))},
-			Percentage:         envoy.Fraction(s.Delay.Percentage),
+			Percentage:         envoy.Fraction(s.Delay.Percent),
 		}
 	}
 	if s.Abort != nil {
@@ -124,7 +116,7 @@ func (s *Setting) fault() *faultv3.HTTPFault {
 }
 
 func (a *Abort) abort() *faultv3.FaultAbort {
-	abort := &faultv3.FaultAbort{Percentage: envoy.Fraction(a.Percentage)}
+	abort := &faultv3.FaultAbort{Percentage: envoy.Fraction(a.Percent)}
 	if a.GRPCStatus != nil {
 		abort.ErrorType = &faultv3.FaultAbort_GrpcStatus{GrpcStatus: *a.GRPCStatus}
 	} else {

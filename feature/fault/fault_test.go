@@ -18,12 +18,12 @@ gateways: {edge: {listeners: {http: {port: 10000}}}}
 services: {orders: {endpoints: [%q]}}
 routes:
   none: {hostnames: [none.test], backends: {orders: 1}}
-  zero: {hostnames: [zero.test], backends: {orders: 1}, fault: {abort: {status: 503, percentage: 0%%}, delay: {fixed: 1m, percentage: 0%%}}}
-  abort: {hostnames: [abort.test], backends: {orders: 1}, fault: {abort: {status: 503, percentage: 100%%}}}
-  teapot: {hostnames: [teapot.test], backends: {orders: 1}, fault: {abort: {status: 418, percentage: 100%%}}}
-  grpc: {hostnames: [grpc.test], backends: {orders: 1}, fault: {abort: {grpcStatus: 14, percentage: 100%%}}}
-  delay: {hostnames: [delay.test], backends: {orders: 1}, fault: {delay: {fixed: 200ms, percentage: 100%%}}}
-  both: {hostnames: [both.test], backends: {orders: 1}, fault: {delay: {fixed: 200ms, percentage: 100%%}, abort: {status: 500, percentage: 100%%}}}
+  zero: {hostnames: [zero.test], backends: {orders: 1}, fault: {abort: {status: 503, percent: 0%%}, delay: {fixed: 1m, percent: 0%%}}}
+  abort: {hostnames: [abort.test], backends: {orders: 1}, fault: {abort: {status: 503, percent: 100%%}}}
+  teapot: {hostnames: [teapot.test], backends: {orders: 1}, fault: {abort: {status: 418, percent: 100%%}}}
+  grpc: {hostnames: [grpc.test], backends: {orders: 1}, fault: {abort: {grpcStatus: 14, percent: 100%%}}}
+  delay: {hostnames: [delay.test], backends: {orders: 1}, fault: {delay: {fixed: 200ms, percent: 100%%}}}
+  both: {hostnames: [both.test], backends: {orders: 1}, fault: {delay: {fixed: 200ms, percent: 100%%}, abort: {status: 500, percent: 100%%}}}
 `
 
 // asks is what a client may try to be given faults, or more of them.

@@ -107,14 +107,14 @@ func (s *Setting) checkWay(c *policy.Check) {
 	if s.Path == "" && s.ExpectedStatuses != nil {
 		c.Errorf("expectedStatuses", "only path is answered with a status")
 	}
-	if s.TCP != nil && s.Host != "" {
-		c.Errorf("host", "tcp asks for no host")
+	if s.TCP != nil && s.Hostname != "" {
+		c.Errorf("hostname", "tcp asks for no host")
 	}
 	if s.Path != "" && (!cleanPath.MatchString(s.Path) || strings.Contains(s.Path, "#")) {
 		c.Errorf("path", "%q is not a path", s.Path).Hintf("write path: /healthz")
 	}
-	if s.Host != "" && !cleanHost.MatchString(s.Host) {
-		c.Errorf("host", "%q is not a host name", s.Host)
+	if s.Hostname != "" && !cleanHost.MatchString(s.Hostname) {
+		c.Errorf("hostname", "%q is not a host name", s.Hostname)
 	}
 	s.checkProtocol(c)
 }
@@ -132,8 +132,8 @@ func (s *Setting) checkProtocol(c *policy.Check) {
 
 // ask writes what is asked, in the HTTP that the service is spoken to in.
 func (s *Setting) ask(check *corev3.HealthCheck, service *policy.Service) {
-	host := cmp.Or(s.Host, service.Name)
-	if s.Host == "" && service.DNS != nil {
+	host := cmp.Or(s.Hostname, service.Name)
+	if s.Hostname == "" && service.DNS != nil {
 		host = service.DNS.Host
 	}
 	always, maybe := envoy.SpeaksHTTP2(service.Settings)

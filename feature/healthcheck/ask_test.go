@@ -120,7 +120,7 @@ services:
   h2: {endpoints: [%q], protocol: http2, tls: {}, healthCheck: {path: /h2, method: POST}}
   auto: {endpoints: [%q], protocol: auto, tls: {}, healthCheck: {path: /auto}}
   old: {endpoints: [%q], protocol: auto, tls: {}, healthCheck: {path: /old}}
-  grpc: {endpoints: [%q], protocol: grpc, tls: {}, healthCheck: {grpc: true, host: grpc.test}}
+  grpc: {endpoints: [%q], protocol: grpc, tls: {}, healthCheck: {grpc: true, hostname: grpc.test}}
 routes:
   all: {hostnames: [a.test], backends: {plain: 1, h2c: 1, h2: 1, auto: 1, old: 1, grpc: 1}}
 `

@@ -28,7 +28,7 @@ type Setting struct {
 	ExpectedStatuses []Statuses `policy:"expectedStatuses" doc:"the good answers to path: codes and ranges such as 200-299; default: 200"`
 	GRPC             *GRPC      `policy:"grpc" doc:"asks gRPC's health service: true, or {service: x}"`
 	TCP              *TCP       `policy:"tcp" doc:"connects only: true; or {send: x, receive: y}"`
-	Host             string     `policy:"host" doc:"the host that path or grpc is asked for; default: the service's dns name, else its name"`
+	Hostname         string     `policy:"hostname" doc:"the host that path or grpc is asked for; default: the service's dns name, else its name"`
 
 	Interval           *policy.Duration `policy:"interval" doc:"from one check to the next; default: 10s"`
 	UnhealthyInterval  *policy.Duration `policy:"unhealthyInterval" doc:"the same for an endpoint that is out; default: interval"`

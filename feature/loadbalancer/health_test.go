@@ -123,7 +123,7 @@ gateways: {edge: {listeners: {http: {port: 10000}}}}
 services:
   off: {endpoints: [%[1]q, {address: %[2]q, zone: a}, {address: %[3]q, zone: b}]}
   on: {endpoints: [%[1]q, {address: %[2]q, zone: a}, {address: %[3]q, zone: b}], loadBalancer: {leastRequest: {}, zoneAware: true}}
-  share: {endpoints: [%[1]q, {address: %[2]q, zone: a}, {address: %[3]q, zone: b}], loadBalancer: {zoneAware: {share: 50%%}}}
+  share: {endpoints: [%[1]q, {address: %[2]q, zone: a}, {address: %[3]q, zone: b}], loadBalancer: {zoneAware: {percent: 50%%}}}
   few: {endpoints: [%[1]q, {address: %[2]q, zone: a}, {address: %[3]q, zone: b}], loadBalancer: {random: {}, zoneAware: {minEndpoints: 2}}}
   dead: {endpoints: [%[1]q, {address: %[2]q, zone: a}, {address: %[4]q, zone: b}], loadBalancer: {zoneAware: true}, healthCheck: {path: /, interval: 100ms}}
 routes:

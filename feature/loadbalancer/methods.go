@@ -82,10 +82,10 @@ func (*Random) message(o shared) proto.Message {
 
 // RingHash sends requests that are equal in something to one endpoint, by a ring.
 type RingHash struct {
-	By              By      `policy:"by,required" doc:"what is hashed: ip, {header: x}, {cookie: x} or {query: x}, or a list: the first that a request has"`
-	BalanceFactor   *factor `policy:"balanceFactor" doc:"the most that one endpoint may have of the average requests open; what is above goes to others; 100% to 1000%; default: no bound"`
-	MinimumRingSize *uint64 `policy:"minimumRingSize" doc:"points on the ring, at least; more spread the load more evenly; default: 1024"`
-	MaximumRingSize *uint64 `policy:"maximumRingSize" doc:"points on the ring, at most; default: 8388608"`
+	By            By      `policy:"by,required" doc:"what is hashed: ip, {header: x}, {cookie: x} or {query: x}, or a list: the first that a request has"`
+	BalanceFactor *factor `policy:"balanceFactor" doc:"the most that one endpoint may have of the average requests open; what is above goes to others; 100% to 1000%; default: no bound"`
+	MinRingSize   *uint64 `policy:"minRingSize" doc:"points on the ring, at least; more spread the load more evenly; default: 1024"`
+	MaxRingSize   *uint64 `policy:"maxRingSize" doc:"points on the ring, at most; default: 8388608"`
 }
 
 const (
@@ -96,26 +96,26 @@ const (
 func (*RingHash) key() string { return "ringHash" }
 
 func (r *RingHash) check(c *policy.Check) {
-	least, most := r.MinimumRingSize, r.MaximumRingSize
+	least, most := r.MinRingSize, r.MaxRingSize
 	if least != nil && (*least < 1 || *least > maxRing) {
-		c.Errorf("ringHash.minimumRingSize", "want 1 to %d", maxRing)
+		c.Errorf("ringHash.minRingSize", "want 1 to %d", maxRing)
 		return
 	}
 	if most == nil {
 		return
 	}
 	if floor := policy.Or(least, minRing); *most < floor || *most > maxRing {
-		c.Errorf("ringHash.maximumRingSize", "want minimumRingSize, which is %d, to %d", floor, maxRing)
+		c.Errorf("ringHash.maxRingSize", "want minRingSize, which is %d, to %d", floor, maxRing)
 	}
 }
 
 func (r *RingHash) message(shared) proto.Message {
 	m := &ringhashv3.RingHash{ConsistentHashingLbConfig: consistent(r.By, r.BalanceFactor)}
-	if r.MinimumRingSize != nil {
-		m.MinimumRingSize = wrapperspb.UInt64(*r.MinimumRingSize)
+	if r.MinRingSize != nil {
+		m.MinimumRingSize = wrapperspb.UInt64(*r.MinRingSize)
 	}
-	if r.MaximumRingSize != nil {
-		m.MaximumRingSize = wrapperspb.UInt64(*r.MaximumRingSize)
+	if r.MaxRingSize != nil {
+		m.MaximumRingSize = wrapperspb.UInt64(*r.MaxRingSize)
 	}
 	return m
 }

@@ -64,7 +64,7 @@ func (s *SlowStart) config() *commonv3.SlowStartConfig {
 // ZoneAware keeps requests in the zone of the Envoy that got them, while enough endpoints there are healthy.
 type ZoneAware struct {
 	MinEndpoints *uint32         `policy:"minEndpoints" doc:"with fewer healthy endpoints in the zone all zones are asked; default: 1"`
-	Share        *policy.Percent `policy:"share" doc:"the part of the requests that stays in the zone, others go anywhere; default: 100%"`
+	Percent      *policy.Percent `policy:"percent" doc:"the part of the requests that stays in the zone, others go anywhere; default: 100%"`
 }
 
 // DecodePolicy reads true or a map.
@@ -87,8 +87,8 @@ func (z *ZoneAware) check(c *policy.Check, m method) {
 	if z.MinEndpoints != nil && *z.MinEndpoints == 0 {
 		c.Errorf("zoneAware.minEndpoints", "want at least 1")
 	}
-	if z.Share != nil && *z.Share == 0 {
-		c.Errorf("zoneAware.share", "want more than 0%%").Hintf("leave out zoneAware")
+	if z.Percent != nil && *z.Percent == 0 {
+		c.Errorf("zoneAware.percent", "want more than 0%%").Hintf("leave out zoneAware")
 	}
 	s := c.Service()
 	if s.DNS != nil && s.DNS.Zone == "" {
@@ -116,8 +116,8 @@ func (z *ZoneAware) config() *commonv3.LocalityLbConfig {
 	if z.MinEndpoints != nil {
 		zones.ForceLocalZone.MinSize.Value = *z.MinEndpoints
 	}
-	if z.Share != nil {
-		zones.RoutingEnabled = &typev3.Percent{Value: float64(*z.Share)}
+	if z.Percent != nil {
+		zones.RoutingEnabled = &typev3.Percent{Value: float64(*z.Percent)}
 	}
 	return &commonv3.LocalityLbConfig{
 		LocalityConfigSpecifier: &commonv3.LocalityLbConfig_ZoneAwareLbConfig_{ZoneAwareLbConfig: zones},

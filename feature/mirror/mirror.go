@@ -24,7 +24,7 @@ type Setting map[string]policy.Percent
 // maxMirrors bounds how many copies Envoy makes of one request.
 const maxMirrors = 10
 
-// Check wants services that there are, and shares that Envoy can count.
+// Check wants services that there are.
 func (s *Setting) Check(c *policy.Check) {
 	if c.Route() == nil && len(c.Set().Node.Keys) == 0 {
 		c.Errorf("", "name at least one service").Hintf("write {SERVICE: 10%%}, or `mirror: off` for none")
@@ -35,9 +35,6 @@ func (s *Setting) Check(c *policy.Check) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(*s)) {
 		c.Ref(name, "services", name)
-		if share := (*s)[name]; share > 0 && share.Millionths() == 0 {
-			c.Errorf(name, "the share is less than one request of a million, which Envoy takes for none").Hintf("write 0%%, or 0.0001%%")
-		}
 	}
 	if r := c.Route(); r != nil {
 		s.checkRoute(c, r)
@@ -63,7 +60,7 @@ func (s *Setting) checkRoute(c *policy.Check, r *policy.BoundRoute) {
 func (s *Setting) Route(envoy.RouteContext) envoy.RouteParts {
 	action := &routev3.RouteAction{}
 	for _, name := range slices.Sorted(maps.Keys(*s)) {
-		if share := (*s)[name]; share.Millionths() > 0 {
+		if share := (*s)[name]; share > 0 {
 			action.RequestMirrorPolicies = append(action.RequestMirrorPolicies, mirrorPolicy(name, share))
 		}
 	}

@@ -35,7 +35,7 @@ type Setting struct {
 
 // SuccessRate compares the endpoints with each other.
 type SuccessRate struct {
-	MinHosts      *uint32  `policy:"minHosts" doc:"endpoints with requestVolume that it takes to compare; default: 5"`
+	MinEndpoints  *uint32  `policy:"minEndpoints" doc:"endpoints with requestVolume that it takes to compare; default: 5"`
 	RequestVolume *uint32  `policy:"requestVolume" doc:"requests in one interval that it takes for an endpoint to count; default: 100"`
 	StdevFactor   *float64 `policy:"stdevFactor" doc:"standard deviations below the mean that are too many; default: 1.9"`
 }
@@ -43,7 +43,7 @@ type SuccessRate struct {
 // FailurePercentage looks at each endpoint by itself.
 type FailurePercentage struct {
 	Threshold     *policy.Percent `policy:"threshold" doc:"the share of failures that is too much; default: 85%"`
-	MinHosts      *uint32         `policy:"minHosts" doc:"endpoints that the service must have; default: 5"`
+	MinEndpoints  *uint32         `policy:"minEndpoints" doc:"endpoints that the service must have; default: 5"`
 	RequestVolume *uint32         `policy:"requestVolume" doc:"requests in one interval that it takes for an endpoint to count; default: 50"`
 }
 
@@ -52,7 +52,7 @@ const (
 	defaultBaseEjectionTime   = 30 * time.Second
 	defaultMaxEjectionTime    = 5 * time.Minute
 	defaultConsecutive        = 5
-	defaultMinHosts           = 5
+	defaultMinEndpoints       = 5
 	defaultSuccessVolume      = 100
 	defaultStdevFactor        = 1.9
 	defaultFailureThreshold   = 85
@@ -96,7 +96,7 @@ func (s *Setting) Check(c *policy.Check) {
 	}
 	s.checkTimes(c)
 	s.checkShares(c)
-	s.checkHosts(c)
+	s.checkEndpoints(c)
 }
 
 func (s *Setting) checkTimes(c *policy.Check) {
@@ -118,11 +118,11 @@ func (s *Setting) checkShares(c *policy.Check) {
 	checkWhole(c, "maxEjectionPercent", s.MaxEjectionPercent)
 	if f := s.FailurePercentage; f != nil {
 		checkWhole(c, "failurePercentage.threshold", f.Threshold)
-		checkCount(c, "failurePercentage.minHosts", f.MinHosts)
+		checkCount(c, "failurePercentage.minEndpoints", f.MinEndpoints)
 		checkCount(c, "failurePercentage.requestVolume", f.RequestVolume)
 	}
 	if r := s.SuccessRate; r != nil {
-		checkCount(c, "successRate.minHosts", r.MinHosts)
+		checkCount(c, "successRate.minEndpoints", r.MinEndpoints)
 		checkCount(c, "successRate.requestVolume", r.RequestVolume)
 		if r.StdevFactor != nil && (*r.StdevFactor < 0.001 || *r.StdevFactor > 1000) {
 			c.Errorf("successRate.stdevFactor", "want 0.001 to 1000")
@@ -143,8 +143,8 @@ func checkCount(c *policy.Check, field string, n *uint32) {
 	}
 }
 
-// checkHosts warns of what has no effect on as few endpoints as the service has. DNS, which lists none, may give any number.
-func (s *Setting) checkHosts(c *policy.Check) {
+// checkEndpoints warns of what has no effect on as few endpoints as the service has. DNS, which lists none, may give any number.
+func (s *Setting) checkEndpoints(c *policy.Check) {
 	n := uint32(len(c.Service().Endpoints))
 	if n == 0 {
 		return
@@ -153,13 +153,13 @@ func (s *Setting) checkHosts(c *policy.Check) {
 		c.Warnf("maxEjectionPercent", "no endpoint is ever taken out: %g%% of %d, rounded down, is none", float64(*p), n).
 			Hintf("write at least %d%%", (100+n-1)/n)
 	}
-	if r := s.SuccessRate; r != nil && policy.Or(r.MinHosts, defaultMinHosts) > n {
+	if r := s.SuccessRate; r != nil && policy.Or(r.MinEndpoints, defaultMinEndpoints) > n {
 		c.Warnf("successRate", "no endpoint is ever taken out by it: it takes %d to compare them, and the service has %d",
-			policy.Or(r.MinHosts, defaultMinHosts), n).Hintf("lower minHosts, or use failurePercentage")
+			policy.Or(r.MinEndpoints, defaultMinEndpoints), n).Hintf("lower minEndpoints, or use failurePercentage")
 	}
-	if f := s.FailurePercentage; f != nil && policy.Or(f.MinHosts, defaultMinHosts) > n {
+	if f := s.FailurePercentage; f != nil && policy.Or(f.MinEndpoints, defaultMinEndpoints) > n {
 		c.Warnf("failurePercentage", "no endpoint is ever taken out by it: it takes %d, and the service has %d",
-			policy.Or(f.MinHosts, defaultMinHosts), n).Hintf("lower minHosts")
+			policy.Or(f.MinEndpoints, defaultMinEndpoints), n).Hintf("lower minEndpoints")
 	}
 }
 
@@ -208,7 +208,7 @@ func (r *SuccessRate) write(o *clusterv3.OutlierDetection) {
 	if r == nil {
 		return
 	}
-	o.SuccessRateMinimumHosts = wrapperspb.UInt32(policy.Or(r.MinHosts, defaultMinHosts))
+	o.SuccessRateMinimumHosts = wrapperspb.UInt32(policy.Or(r.MinEndpoints, defaultMinEndpoints))
 	o.SuccessRateRequestVolume = wrapperspb.UInt32(policy.Or(r.RequestVolume, defaultSuccessVolume))
 	o.SuccessRateStdevFactor = wrapperspb.UInt32(uint32(math.Round(policy.Or(r.StdevFactor, defaultStdevFactor) * 1000)))
 }
@@ -220,6 +220,6 @@ func (f *FailurePercentage) write(o *clusterv3.OutlierDetection) {
 		return
 	}
 	o.FailurePercentageThreshold = wrapperspb.UInt32(uint32(policy.Or(f.Threshold, defaultFailureThreshold)))
-	o.FailurePercentageMinimumHosts = wrapperspb.UInt32(policy.Or(f.MinHosts, defaultMinHosts))
+	o.FailurePercentageMinimumHosts = wrapperspb.UInt32(policy.Or(f.MinEndpoints, defaultMinEndpoints))
 	o.FailurePercentageRequestVolume = wrapperspb.UInt32(policy.Or(f.RequestVolume, defaultFailureVolume))
 }

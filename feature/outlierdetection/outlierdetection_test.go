@@ -47,7 +47,7 @@ services:
   defaults: {endpoints: [%[1]q, %[2]q], outlierDetection: true}
   short: {endpoints: [%[3]q, %[2]q], outlierDetection: {baseEjectionTime: 100ms, interval: 100ms}}
   dead: {endpoints: [%[4]q, %[2]q], outlierDetection: {consecutive5xx: 0, consecutiveLocalOriginFailures: 2}}
-  share: {endpoints: [%[1]q, %[2]q], outlierDetection: {consecutive5xx: 0, interval: 100ms, failurePercentage: {threshold: 50%%, minHosts: 2, requestVolume: 3}}}
+  share: {endpoints: [%[1]q, %[2]q], outlierDetection: {consecutive5xx: 0, interval: 100ms, failurePercentage: {threshold: 50%%, minEndpoints: 2, requestVolume: 3}}}
 routes:
   defaults: {hostnames: [defaults.test], backends: {defaults: 1}}
   short: {hostnames: [short.test], backends: {short: 1}}

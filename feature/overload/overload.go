@@ -23,18 +23,18 @@ var Kind = policy.Define[Setting]("overload", policy.InService, doc)
 
 // Setting is what stands under overload: true for all defaults, or a map. Each thread of Envoy counts for itself.
 type Setting struct {
-	SuccessRate  *policy.Percent  `policy:"successRate" doc:"the share of good answers below which requests are turned away; default: 95%"`
-	Window       *policy.Duration `policy:"window" doc:"how far back answers count, in whole seconds; default: 30s"`
-	Aggression   *float64         `policy:"aggression" doc:"1 turns away in proportion to the failures, more turns away sooner; 1 to 100; default: 1"`
-	MinRps       *uint32          `policy:"minRps" doc:"requests a second, over the window, below which none is turned away; default: 5"`
-	MaxRejection *policy.Percent  `policy:"maxRejection" doc:"the share of the requests that may be turned away; default: 80%"`
+	SuccessRate          *policy.Percent  `policy:"successRate" doc:"the share of good answers below which requests are turned away; default: 95%"`
+	Window               *policy.Duration `policy:"window" doc:"how far back answers count, in whole seconds; default: 30s"`
+	Aggression           *float64         `policy:"aggression" doc:"1 turns away in proportion to the failures, more turns away sooner; 1 to 100; default: 1"`
+	MinRequestsPerSecond *uint32          `policy:"minRequestsPerSecond" doc:"requests a second, over the window, below which none is turned away; default: 5"`
+	MaxRejection         *policy.Percent  `policy:"maxRejection" doc:"the share of the requests that may be turned away; default: 80%"`
 }
 
 const (
-	defaultSuccessRate  = 95 // the defaults are Envoy's, but for minRps
+	defaultSuccessRate  = 95 // the defaults are Envoy's, but for minRequestsPerSecond
 	defaultWindow       = 30 * time.Second
 	defaultAggression   = 1
-	defaultMinRps       = 5 // Envoy's 0 turns away after the first failure of a quiet service
+	defaultMinRequests  = 5 // Envoy's 0 turns away after the first failure of a quiet service
 	defaultMaxRejection = 80
 	maxWindow           = time.Hour
 	maxAggression       = 100
@@ -86,7 +86,7 @@ func (s *Setting) admissionControl() *admissionv3.AdmissionControl {
 		SamplingWindow:          durationpb.New(time.Duration(policy.Or(s.Window, policy.Duration(defaultWindow)))),
 		SrThreshold:             percent(policy.Or(s.SuccessRate, defaultSuccessRate)),
 		Aggression:              &corev3.RuntimeDouble{DefaultValue: policy.Or(s.Aggression, defaultAggression)},
-		RpsThreshold:            &corev3.RuntimeUInt32{DefaultValue: policy.Or(s.MinRps, defaultMinRps)},
+		RpsThreshold:            &corev3.RuntimeUInt32{DefaultValue: policy.Or(s.MinRequestsPerSecond, defaultMinRequests)},
 		MaxRejectionProbability: percent(policy.Or(s.MaxRejection, defaultMaxRejection)),
 	}
 }

@@ -31,9 +31,9 @@ func serve(t *testing.T, status int) *backend {
 const live = `
 gateways: {edge: {listeners: {http: {port: 10000}}}}
 services:
-  failing: {endpoints: [%[1]q], overload: {window: 10s, minRps: 1}}
-  quiet: {endpoints: [%[2]q], overload: {window: 10s, minRps: 100000}}
-  missing: {endpoints: [%[3]q], overload: {window: 10s, minRps: 1}}
+  failing: {endpoints: [%[1]q], overload: {window: 10s, minRequestsPerSecond: 1}}
+  quiet: {endpoints: [%[2]q], overload: {window: 10s, minRequestsPerSecond: 100000}}
+  missing: {endpoints: [%[3]q], overload: {window: 10s, minRequestsPerSecond: 1}}
 routes:
   failing: {hostnames: [failing.test], backends: {failing: 1}}
   quiet: {hostnames: [quiet.test], backends: {quiet: 1}}
@@ -51,7 +51,7 @@ func TestFailingServiceIsSpared(t *testing.T) {
 			seen[envoy.Ask(t, "GET", service+".test", "/").Status]++
 		}
 	}
-	// Of these, 10 come before minRps is reached, and of the others about every fifth is let through.
+	// Of these, 10 come before minRequestsPerSecond is reached, and of the others about every fifth is let through.
 	if got := failing.asked.Load(); got < 10 || got > 150 {
 		t.Errorf("the failing service got %d requests of 200, want 10 to 150", got)
 	}

@@ -27,7 +27,7 @@ type Setting struct {
 	Methods       []Method     `policy:"methods" doc:"the methods that are tried again, or [\"*\"] for all; default: all, but those that do the same when done twice where the backend may have seen the request"`
 	Backoff       Backoff      `policy:"backoff" doc:"the pause before a try"`
 	RateLimited   *RateLimited `policy:"rateLimited" doc:"the pause that a backend asks for, in place of backoff"`
-	OtherHost     *bool        `policy:"otherHost" doc:"whether a retry goes to an endpoint that the request has not tried, where there is one; default: true"`
+	OtherEndpoint *bool        `policy:"otherEndpoint" doc:"whether a retry goes to an endpoint that the request has not tried, where there is one; default: true"`
 	OtherPriority bool         `policy:"otherPriority" doc:"whether a retry goes to endpoints of another priority than those tried; default: false"`
 }
 
@@ -90,7 +90,7 @@ func (s *Setting) retryPolicy() *routev3.RetryPolicy {
 		RetryBackOff:            s.Backoff.retryBackOff(),
 		RateLimitedRetryBackOff: s.RateLimited.retryBackOff(),
 	}
-	if policy.Or(s.OtherHost, true) {
+	if policy.Or(s.OtherEndpoint, true) {
 		p.RetryHostPredicate = []*routev3.RetryPolicy_RetryHostPredicate{previousHosts()}
 		p.HostSelectionRetryMaxAttempts = hostAttempts
 	}

@@ -154,10 +154,10 @@ gateways: {edge: {listeners: {http: {port: 10000}}}}
 services: {orders: {endpoints: [%q, %q, %q]}}
 routes:
   other: {hostnames: [other.test], backends: {orders: 1}, retry: {retryOn: [503], attempts: 2, backoff: {base: 1ms}}}
-  any: {hostnames: [any.test], backends: {orders: 1}, retry: {retryOn: [503], attempts: 2, otherHost: false, backoff: {base: 1ms}}}
+  any: {hostnames: [any.test], backends: {orders: 1}, retry: {retryOn: [503], attempts: 2, otherEndpoint: false, backoff: {base: 1ms}}}
 `
 
-// With three requests at a time the turns mix: without otherHost some retry goes to an endpoint that has been tried.
+// With three requests at a time the turns mix: without otherEndpoint some retry goes to an endpoint that has been tried.
 func TestRetryGoesToAnotherEndpoint(t *testing.T) {
 	var mu sync.Mutex
 	tried := map[string][]int{} // the endpoints by request

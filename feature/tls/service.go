@@ -47,7 +47,8 @@ func (s *Service) verifies() bool { return policy.Or(s.Verify, true) }
 // Check wants to know who is to answer, unless that is said not to matter.
 func (s *Service) Check(c *policy.Check) {
 	if s.Hostname != "" && !isHost(strings.ToLower(s.Hostname)) {
-		c.Errorf("hostname", "%q is no host name", s.Hostname).Hintf("an address stands in subjectAltNames: [{ip: 10.0.0.1}]")
+		c.Errorf("hostname", "%q is no host name", s.Hostname).
+			Hintf(`an address, or a name such as "*.internal", stands in subjectAltNames: [{ip: 10.0.0.1}]`)
 	}
 	if s.Certificate != nil {
 		c.Certificate("certificate.secret", string(s.Certificate.Secret))
