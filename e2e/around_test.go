@@ -46,7 +46,7 @@ routes:
   socket: {hostnames: [site.test], match: {path: /socket}, auth: [demo], upgrades: [websocket], backends: {app: 1}}
   bare: {hostnames: [site.test], match: {path: /bare}, auth: none, backends: {app: 1}}
   copied: {hostnames: [site.test], match: {path: /copied}, auth: [demo], mirror: {shadow: 100%%}, backends: {app: 1}, cors: {allowOrigins: ["https://app.test"]}}
-  broken: {hostnames: [site.test], match: {path: /broken}, auth: [demo], fault: {abort: {status: 418, percentage: 100%%}}, backends: {app: 1}}
+  broken: {hostnames: [site.test], match: {path: /broken}, auth: [demo], fault: {abort: {status: 418, percent: 100%%}}, backends: {app: 1}}
   short: {hostnames: [site.test], match: {path: /short}, auth: [demo], requestBody: {max: 10B, buffer: true}, backends: {app: 1}}
   calls: {hostnames: [site.test], match: {path: /calls}, auth: [demo], grpcWeb: true, backends: {calls: 1}}
   wild: {hostnames: ["*.wild.test"], auth: none, backends: {app: 1}}
