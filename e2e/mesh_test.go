@@ -305,7 +305,7 @@ func TestMeshChecksWhoIsCalled(t *testing.T) {
 // Certificates are renewed while requests go through all three Envoys, on connections that last for few requests only.
 func TestMeshRotation(t *testing.T) {
 	t.Parallel()
-	m := newMesh(t, ", connections: {maxRequests: 3}")
+	m := newMesh(t, ", connections: {requestsPerConnection: 3}")
 	m.start(t)
 	bearer := token(t, "alice")
 	eventually(t, "the whole way", func() error { _, err := get(m.edge, bearer); return err })
