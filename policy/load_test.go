@@ -56,7 +56,7 @@ func TestLayers(t *testing.T) {
 		{"off, then anew", "timeouts: {request: 15s}", "timeouts: off", "timeouts: {backendRequest: 1s}", []string{"timeouts {0s 1s} route/r"}},
 		{"off of nothing", "", "", "timeouts: {request: off, backendRequest: 1s}", []string{"timeouts {0s 1s} route/r"}},
 		{"a quoted off is a text", "", "", `rateLimit: {rate: 1, by: "off"}`, []string{"rateLimit {1 off 0 0 false} route/r"}},
-		{"required from another layer", "cors: {allowOrigins: [a]}", "", "cors: {maxAge: 1m}", []string{"cors {[a] [] 1m0s false map[]} route/r"}},
+		{"required from another layer", "cors: {allowOrigins: [a]}", "", "cors: {maxAge: 1m}", []string{"cors {[a] [] 1m false map[]} route/r"}},
 		{"lists replace", "cors: {allowOrigins: [a, b]}", "", "cors: {allowOrigins: [c]}", []string{"cors {[c] [] 0s false map[]} route/r"}},
 		{
 			"maps in maps", "cors: {allowOrigins: [a], expose: {x: true, y: true}}", "", "cors: {expose: {x: off, z: false}}",

@@ -37,7 +37,16 @@ func (*Duration) PolicySchema(*Schemas) map[string]any {
 	}
 }
 
-func (t Duration) String() string { return time.Duration(t).String() }
+// String is a time span as people write it: 1h, where Go has 1h0m0s.
+func (t Duration) String() string {
+	s := time.Duration(t).String()
+	for _, nothing := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(s, nothing) {
+			s = s[:len(s)-2]
+		}
+	}
+	return s
+}
 
 // Percent is a share as written with its sign: 10%, 0.5%. It lies between 0 and 100, and is 0 or at least one of a million.
 type Percent float64

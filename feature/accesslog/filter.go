@@ -50,7 +50,7 @@ func (f *Filter) check(c *policy.Check, path string) {
 		c.Errorf(path+".minDuration", "want whole milliseconds, such as 500ms")
 	}
 	if f.MinDuration != nil && time.Duration(*f.MinDuration) > maxDuration {
-		c.Errorf(path+".minDuration", "want at most %s", maxDuration)
+		c.Errorf(path+".minDuration", "want at most %s", policy.Duration(maxDuration))
 	}
 	if f.Sampling != nil && *f.Sampling == 0 {
 		c.Errorf(path+".sampling", "nothing would be logged: want at least 0.0001%%").Hintf("write accessLog: off for no log")

@@ -65,7 +65,7 @@ func (d *Delay) check(c *policy.Check) {
 	case written && span < time.Millisecond:
 		c.Errorf("delay.fixed", "want at least 1ms").Hintf("write `delay: off` for none")
 	case span > maxDelay:
-		c.Errorf("delay.fixed", "want at most %s: all that time the request takes memory", maxDelay)
+		c.Errorf("delay.fixed", "want at most %s: all that time the request takes memory", policy.Duration(maxDelay))
 	}
 }
 

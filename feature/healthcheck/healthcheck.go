@@ -71,7 +71,7 @@ func (s *Setting) Check(c *policy.Check) {
 	case timeout > mostFirst:
 		c.Errorf("timeout", "want at most 1m: an Envoy that starts does not listen before the first checks have ended")
 	case s.Timeout != nil && timeout > s.interval():
-		c.Errorf("timeout", "want at most the interval, which is %s", s.interval())
+		c.Errorf("timeout", "want at most the interval, which is %s", policy.Duration(s.interval()))
 	}
 	if s.HealthyThreshold != nil && *s.HealthyThreshold == 0 {
 		c.Errorf("healthyThreshold", "want at least 1")

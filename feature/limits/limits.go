@@ -5,7 +5,6 @@ package limits
 import (
 	_ "embed"
 	"slices"
-	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -92,7 +91,7 @@ func number(c *policy.Check, field string, n *uint32, least, most uint32) {
 
 func span(c *policy.Check, field string, d *policy.Duration, most time.Duration) {
 	if d != nil && (time.Duration(*d) < leastSpan || time.Duration(*d) > most) {
-		c.Errorf(field, "want %s to %s, got %s", leastSpan, strings.TrimSuffix(most.String(), "0m0s"), d)
+		c.Errorf(field, "want %s to %s, got %s", policy.Duration(leastSpan), policy.Duration(most), d)
 	}
 }
 

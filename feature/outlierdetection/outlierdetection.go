@@ -110,7 +110,7 @@ func (s *Setting) checkTimes(c *policy.Check) {
 	}
 	base := s.baseEjectionTime()
 	if longest := s.MaxEjectionTime; longest != nil && time.Duration(*longest) >= time.Millisecond && time.Duration(*longest) < base {
-		c.Errorf("maxEjectionTime", "want at least baseEjectionTime, which is %s", base)
+		c.Errorf("maxEjectionTime", "want at least baseEjectionTime, which is %s", policy.Duration(base))
 	}
 }
 

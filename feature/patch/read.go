@@ -211,7 +211,7 @@ func (r *reader) span(n *policy.Node, path string) (v protoreflect.Value, ok boo
 	bounds := r.of.allowedAt(path)
 	longest := cmp.Or(bounds.longest, year)
 	if got := time.Duration(span); got < bounds.shortest || got > longest {
-		r.fail(n, "want a time span from %s to %s, got %s", bounds.shortest, longest, span)
+		r.fail(n, "want a time span from %s to %s, got %s", policy.Duration(bounds.shortest), policy.Duration(longest), span)
 		return v, false
 	}
 	return protoreflect.ValueOfMessage(durationpb.New(time.Duration(span)).ProtoReflect()), true

@@ -70,7 +70,7 @@ func (b *Backoff) check(c *policy.Check) {
 	}
 	base := time.Duration(policy.Or(b.Base, policy.Duration(defaultBase)))
 	if b.Max != nil && time.Duration(*b.Max) < base {
-		c.Errorf("backoff.max", "want at least base, which is %s", base)
+		c.Errorf("backoff.max", "want at least base, which is %s", policy.Duration(base))
 	}
 }
 

@@ -105,10 +105,10 @@ func (s *Setting) checkOrder(c *policy.Check) {
 	try := time.Duration(*s.BackendRequest)
 	switch {
 	case s.Request != nil && *s.Request > 0 && try > time.Duration(*s.Request):
-		c.Errorf("backendRequest", "one try may take %s, but the whole request only %s", try, s.Request).
+		c.Errorf("backendRequest", "one try may take %s, but the whole request only %s", s.BackendRequest, s.Request).
 			Hintf("lower backendRequest or raise request")
 	case s.Request == nil && c.Route() != nil && try > defaultRequest:
-		c.Errorf("backendRequest", "one try may take %s, but the whole request only %s, the default", try, defaultRequest).
+		c.Errorf("backendRequest", "one try may take %s, but the whole request only %s, the default", s.BackendRequest, policy.Duration(defaultRequest)).
 			Hintf("write request, too; 0s for no bound")
 	}
 }
