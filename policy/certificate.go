@@ -6,7 +6,9 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
+	"slices"
 	"strings"
 )
 
@@ -41,6 +43,9 @@ func (h *held) certificate(chain, key []byte) *flaw {
 	if wrong := weak(crt, pair.Leaf); wrong != nil {
 		return wrong
 	}
+	if mustStaple(pair.Leaf) {
+		return &flaw{crt + " asks clients to insist on a stapled OCSP answer (must-staple): Envoy has none, and takes no such certificate", "have it issued without must-staple"}
+	}
 	h.secret.Value, h.secret.Key, h.leaf = value, keyPEM, pair.Leaf
 	return nil
 }
@@ -58,6 +63,21 @@ func weak(file string, c *x509.Certificate) *flaw {
 		}
 	}
 	return nil
+}
+
+// tlsFeature is the extension of a certificate that names what a server has to offer with it (RFC 7633).
+var tlsFeature = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}
+
+// mustStaple tells whether a certificate is good only beside an OCSP answer.
+func mustStaple(c *x509.Certificate) bool {
+	const statusRequest = 5
+	for _, e := range c.Extensions {
+		var features []int
+		if _, err := asn1.Unmarshal(e.Value, &features); e.Id.Equal(tlsFeature) && err == nil && slices.Contains(features, statusRequest) {
+			return true
+		}
+	}
+	return false
 }
 
 // revocations is the type of the PEM blocks that list certificates which are no longer good.

@@ -45,6 +45,7 @@ var pairs = sync.OnceValue(func() map[string][2]string {
 		"b.test": func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P384(), rand.Reader) },
 		"p224":   func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P224(), rand.Reader) },
 		"rsa":    func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, 2048) },
+		"staple": func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) },
 		"weak":   func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, 1024) },
 	} {
 		key, err := make()
@@ -54,6 +55,9 @@ var pairs = sync.OnceValue(func() map[string][2]string {
 		template := &x509.Certificate{
 			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name, "*." + name},
 			NotAfter: time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC),
+		}
+		if name == "staple" { // TLS feature status_request
+			template.ExtraExtensions = []pkix.Extension{{Id: []int{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}}
 		}
 		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 		if err != nil {
@@ -108,6 +112,7 @@ func TestSecrets(t *testing.T) {
 		{"encrypted", vault{"tls/a.key": block("ENCRYPTED PRIVATE KEY", []byte("INLINE"))}, []string{"the key tls/a.key is encrypted: nobody would be there to give Envoy its passphrase"}},
 		{"no key in the key", vault{"tls/a.key": block("PRIVATE KEY", []byte("INLINE"))}, []string{"the key tls/a.key can't be read: want an RSA or ECDSA key in PKCS #8, PKCS #1 or SEC 1"}},
 		{"too few bits", vault{"tls/a.crt": cert("weak"), "tls/a.key": key("weak")}, []string{"the RSA key of tls/a.crt has 1024 bits: Envoy takes none below 2048"}},
+		{"must-staple", vault{"tls/a.crt": cert("staple"), "tls/a.key": key("staple")}, []string{"tls/a.crt asks clients to insist on a stapled OCSP answer (must-staple): Envoy has none, and takes no such certificate"}},
 		{"a curve that Envoy lacks", vault{"tls/a.crt": cert("p224"), "tls/a.key": key("p224")}, []string{"the key of tls/a.crt is on the curve P-224: Envoy takes P-256, P-384 and P-521"}},
 		{"an authority of something else", vault{"ca.crt": block("PUBLIC KEY", []byte{1})}, []string{"ca.crt holds something else than certificates (PUBLIC KEY)"}},
 		{"only a list of the revoked", vault{"ca.crt": block("X509 CRL", []byte{1})}, []string{"ca.crt holds no certificate"}},

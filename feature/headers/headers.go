@@ -101,6 +101,7 @@ func checkWritten(c *policy.Check, path, name, value, side string) {
 	}
 	if side == request {
 		checkIdentity(c, path, strings.ToLower(name), value)
+		checkOrigin(c, path, strings.ToLower(name), value)
 	}
 	if strings.ContainsFunc(value, control) {
 		c.Errorf(path, "the value holds a control character").Hintf("headers are one line of plain text")
@@ -123,6 +124,28 @@ func checkIdentity(c *policy.Check, path, name, value string) {
 		p := c.Errorf(path, "%s tells who calls: auth sets it, and a command may give what a client chose", name).
 			Hintf("use another name")
 		p.Also = append(p.Also, entry)
+	}
+}
+
+// origins are headers by which backends, and sidecars, know the client of a request.
+var origins = []string{"forwarded", "true-client-ip", "x-forwarded-client-cert", "x-forwarded-for", "x-real-ip"}
+
+// checkOrigin keeps what a client may write out of them; what Envoy knows of the client itself may stand there.
+func checkOrigin(c *policy.Check, path, name, value string) {
+	if !slices.Contains(origins, name) {
+		return
+	}
+	found, _ := calls(value)
+	for _, one := range found {
+		if one.name != "REQ" {
+			continue
+		}
+		for from := range strings.SplitSeq(strings.ToLower(one.argument), "?") {
+			if !strings.HasPrefix(from, ":") && !strings.HasPrefix(from, "x-forwarded-") && !strings.HasPrefix(from, "x-envoy-") {
+				c.Errorf(path, "%s tells who the client is, which would write it into %s", name, from).
+					Hintf("write %%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%%, or trustedHops where proxies stand in front")
+			}
+		}
 	}
 }
 
