@@ -96,6 +96,7 @@ var hostile = map[string]string{
 	"sources":          "routes: {r: {hostnames: ['*'], match: {source: [" + strings.Repeat("10.0.0.1,", 40_000) + "]}}}",
 	"templates":        "routes:\n" + repeat(3_000, "  r%d: {match: {path: {template: '"+strings.Repeat("/{a}", 20)+"'}}}\n"),
 	"other sources":    "routes: {r: {hostnames: ['*'], match: {source: [" + repeat(40_000, "'::%x',") + "]}}}",
+	"all sources":      "gateways: {e: {listeners: {h: {port: 1}}}}\nservices: {a: {dns: 'a:80'}}\nroutes:\n" + repeat(2_000, "  r%[1]d: {hostnames: [h], match: {path: /%[1]d, source: ['::%[1]x', '1::%[1]x']}, backends: {a: 1}}\n"),
 	"other listeners":  "gateways: {a: {listeners: {" + repeat(15_000, "l%[1]d: {port: %[1]d},") + "}}}",
 	"crowd":            "gateways: {e: {listeners: {" + repeat(900, "l%d: {port: 1%[1]d},") + "}}}\nservices: {a: {dns: 'a:80'}}\nroutes:\n" + repeat(2_000, "  r%d: {hostnames: [h%[1]d], backends: {a: 1}}\n"),
 	"listeners":        "gateways: {a: {listeners: {" + repeat(20_000, "l%d: {port: 80},") + "}}}",

@@ -165,7 +165,7 @@ func (l *loader) grpcMatch(m *Match, doc *matchDoc, n *Node) {
 	}
 }
 
-// maxSources is how many ranges a route may ask for: Envoy finds its routes by each of them.
+// maxSources is how many ranges a route may ask for, and the routes of a host together: Envoy finds them by each.
 const maxSources = 1000
 
 func (l *loader) sources(ranges []Range, n *Node) []netip.Prefix {

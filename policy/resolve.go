@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -83,6 +84,7 @@ const maxPlaces = 500_000
 // crowd refuses a gateway whose tables would be larger than anybody can mean.
 func (l *loader) crowd(g *gatewayLayers) {
 	places, unnamed := 0, 0
+	sources := make(map[string]map[netip.Prefix]bool) // by hostname
 	for _, at := range g.gateway.Listeners {
 		unnamed += count01((&Route{}).On(at))
 	}
@@ -92,10 +94,31 @@ func (l *loader) crowd(g *gatewayLayers) {
 			on = unnamed
 		}
 		places += on * len(r.Hostnames)
+		if len(r.Match.Source) > 0 {
+			l.gatherSources(r, sources)
+		}
 	}
 	if places > maxPlaces {
 		l.report(g.raw.value, "listeners", false, "the routes of this gateway stand in its tables %d times, more than %d: once for each hostname and listener",
 			places, maxPlaces).Hintf("name the listeners of the routes, or divide them between several gateways")
+	}
+}
+
+// gatherSources adds the ranges that a route asks for to those of its hosts.
+func (l *loader) gatherSources(r *BoundRoute, of map[string]map[netip.Prefix]bool) {
+	for _, h := range r.Hostnames {
+		if of[h] == nil {
+			of[h] = make(map[netip.Prefix]bool)
+		}
+		if len(of[h]) > maxSources {
+			continue // told
+		}
+		for _, p := range r.Match.Source {
+			of[h][p] = true
+		}
+		if len(of[h]) > maxSources {
+			l.report(l.raw["routes"][r.Name].value, "match.source", false, "the routes of %s ask for more than %d ranges together", h, maxSources)
+		}
 	}
 }
 

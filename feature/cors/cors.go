@@ -35,10 +35,17 @@ type Setting struct {
 	AllowCredentials bool            `policy:"allowCredentials" doc:"whether browsers send cookies and client certificates along"`
 }
 
+// maxOrigins is how many origins a route may allow.
+const maxOrigins = 1000
+
 // Check holds the lists against what browsers take, so that nobody finds out in a browser's console.
 func (s *Setting) Check(c *policy.Check) {
 	if s.AllowOrigins != nil && len(s.AllowOrigins) == 0 {
 		c.Errorf("allowOrigins", "name at least one origin, or \"*\"").Hintf("write `cors: off` to allow none")
+	}
+	if len(s.AllowOrigins) > maxOrigins {
+		c.Errorf("allowOrigins", "%d origins, more than %d: Envoy compares them one by one", len(s.AllowOrigins), maxOrigins)
+		return
 	}
 	for i, o := range s.AllowOrigins {
 		checkOrigin(c, policy.Item("allowOrigins", i), o)

@@ -45,7 +45,14 @@ func (s *Setting) Check(c *policy.Check) {
 	s.Response.check(c, response)
 }
 
+// maxChanges is how many headers of a side one layer may change: each route has its own copy of them.
+const maxChanges = 100
+
 func (h *Changes) check(c *policy.Check, side string) {
+	if n := len(h.Set) + len(h.Add) + len(h.Remove); n > maxChanges && c.Route() == nil {
+		c.Errorf(side, "%d headers, more than %d", n, maxChanges)
+		return
+	}
 	seen := map[string]string{} // lower-case name -> the path where it stands
 	for _, name := range sorted(h.Set) {
 		path := side + ".set." + name

@@ -39,10 +39,17 @@ type Setting struct {
 // maxText is the most bytes of a name or a value.
 const maxText = 4096
 
+// maxChanges is how many parameters one layer may change: each route has its own copy of them.
+const maxChanges = 100
+
 // Check refuses names that stand in two lists, and what no query should hold.
 func (s *Setting) Check(c *policy.Check) {
 	if c.Route() == nil && len(c.Set().Node.Keys) == 0 {
 		c.Errorf("", "says nothing: want set, add or remove").Hintf("write `query: off` for no changes")
+	}
+	if n := len(s.Set) + len(s.Add) + len(s.Remove); n > maxChanges && c.Route() == nil {
+		c.Errorf("", "%d parameters, more than %d", n, maxChanges)
+		return
 	}
 	seen := map[string]string{} // name -> the path where it stands
 	for _, name := range slices.Sorted(maps.Keys(s.Set)) {

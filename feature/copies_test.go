@@ -1,0 +1,44 @@
+package feature_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/legation/legation/feature"
+	"github.com/legation/legation/policy"
+)
+
+// Each route has its own copy of what a layer says, and thousands of routes may share a layer: what is a list there has a
+// bound.
+func TestListsOfLayersAreBounded(t *testing.T) {
+	const defaults, listener = "gateways: {edge: {listeners: {http: {port: 80}}, defaults: {%s}}}", "gateways: {edge: {listeners: {http: {port: 80, %s}}}}"
+	for _, tt := range []struct {
+		place, setting, item string // the list stands at LIST
+		most                 int
+		want                 string
+	}{
+		{defaults, "headers: {request: {set: {LIST}}}", "x-h%d: v", 100, "request: 101 headers, more than 100"},
+		{defaults, "headers: {response: {remove: [LIST]}}", "x-h%d", 100, "response: 101 headers, more than 100"},
+		{defaults, "query: {set: {LIST}}", "q%d: v", 100, "query: 101 parameters, more than 100"},
+		{defaults, "cors: {allowOrigins: [LIST]}", `"https://a%d.test"`, 1000, "allowOrigins: 1001 origins, more than 1000"},
+		{defaults, "access: {deny: [LIST]}", "'fd00::%x'", 1000, "want at most 1000 ranges"},
+		{listener, "proxyProtocol: {from: [LIST]}", "10.%d.0.0/16", 100, "want at most 100 ranges, got 101"},
+	} {
+		load := func(n int) (*policy.Model, policy.Problems) {
+			items := make([]string, n)
+			for i := range items {
+				items[i] = fmt.Sprintf(tt.item, i)
+			}
+			text := fmt.Sprintf(tt.place, strings.Replace(tt.setting, "LIST", strings.Join(items, ", "), 1))
+			return feature.Language().Load(policy.Files{"a.yaml": []byte(text)})
+		}
+		if m, problems := load(tt.most); m == nil {
+			t.Errorf("%s, %d: got %v", tt.setting, tt.most, problems.Err())
+		}
+		m, problems := load(tt.most + 1)
+		if m != nil || len(problems) != 1 || !strings.Contains(problems[0].Error(), tt.want) {
+			t.Errorf("%s, one more: got %v, want only %q", tt.setting, problems, tt.want)
+		}
+	}
+}
