@@ -2,6 +2,7 @@ package feature_test
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -39,6 +40,28 @@ func TestListsOfLayersAreBounded(t *testing.T) {
 		m, problems := load(tt.most + 1)
 		if m != nil || len(problems) != 1 || !strings.Contains(problems[0].Error(), tt.want) {
 			t.Errorf("%s, one more: got %v, want only %q", tt.setting, problems, tt.want)
+		}
+	}
+}
+
+// A list that is too long is refused where it stands, and not looked at again for each of the routes that get it.
+func TestLongListsCostLittle(t *testing.T) {
+	var routes, headers strings.Builder
+	for i := range 2_000 {
+		fmt.Fprintf(&routes, "  r%[1]d: {hostnames: [a.test], match: {path: /%[1]d}, backends: {s: 1}}\n", i)
+	}
+	for i := range 5_000 {
+		fmt.Fprintf(&headers, "x-h%d: v, ", i)
+	}
+	for _, setting := range []string{"headers: {request: {set: {LIST}}}", "query: {set: {LIST}}"} {
+		text := "gateways: {edge: {listeners: {http: {port: 80}}, defaults: {" + strings.Replace(setting, "LIST", headers.String(), 1) +
+			"}}}\nservices: {s: {dns: 's:80'}}\nroutes:\n" + routes.String()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		m, _ := feature.Language().Load(policy.Files{"a.yaml": []byte(text)})
+		runtime.ReadMemStats(&after)
+		if got := (after.TotalAlloc - before.TotalAlloc) >> 20; m != nil || got > 80 {
+			t.Errorf("%s: taken: %t, %d MiB allocated", setting, m != nil, got)
 		}
 	}
 }

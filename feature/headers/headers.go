@@ -49,8 +49,11 @@ func (s *Setting) Check(c *policy.Check) {
 const maxChanges = 100
 
 func (h *Changes) check(c *policy.Check, side string) {
-	if n := len(h.Set) + len(h.Add) + len(h.Remove); n > maxChanges && c.Route() == nil {
+	switch n := len(h.Set) + len(h.Add) + len(h.Remove); {
+	case n > maxChanges && c.Route() == nil:
 		c.Errorf(side, "%d headers, more than %d", n, maxChanges)
+		return
+	case n > 3*maxChanges: // more than the three layers may say together: told of one of them
 		return
 	}
 	seen := map[string]string{} // lower-case name -> the path where it stands

@@ -47,8 +47,11 @@ func (s *Setting) Check(c *policy.Check) {
 	if c.Route() == nil && len(c.Set().Node.Keys) == 0 {
 		c.Errorf("", "says nothing: want set, add or remove").Hintf("write `query: off` for no changes")
 	}
-	if n := len(s.Set) + len(s.Add) + len(s.Remove); n > maxChanges && c.Route() == nil {
+	switch n := len(s.Set) + len(s.Add) + len(s.Remove); {
+	case n > maxChanges && c.Route() == nil:
 		c.Errorf("", "%d parameters, more than %d", n, maxChanges)
+		return
+	case n > 3*maxChanges: // more than the three layers may say together: told of one of them
 		return
 	}
 	seen := map[string]string{} // name -> the path where it stands
