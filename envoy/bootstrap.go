@@ -148,7 +148,7 @@ func grpcCluster(name, addresses string, o BootstrapOptions) *clusterv3.Cluster 
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{
 			TcpKeepalive: &corev3.TcpKeepalive{KeepaliveTime: wrapperspb.UInt32(60)},
 		},
-		TypedExtensionProtocolOptions: map[string]*anypb.Any{httpOptions: pack(http2Upstream())},
+		TypedExtensionProtocolOptions: map[string]*anypb.Any{httpOptions: Pack(http2Upstream())},
 		TransportSocket:               clientTLS(o, endpoints),
 	}
 	if len(endpoints) > 1 {

@@ -14,7 +14,7 @@ import (
 
 // Extension is the configuration of one of Envoy's extensions. Most are found by the type of the message, some by name.
 func Extension(name string, m proto.Message) *corev3.TypedExtensionConfig {
-	return &corev3.TypedExtensionConfig{Name: name, TypedConfig: pack(m)}
+	return &corev3.TypedExtensionConfig{Name: name, TypedConfig: Pack(m)}
 }
 
 // Duration is a time span as Envoy has it; nil, which leaves its default, stays apart from 0.

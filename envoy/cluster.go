@@ -81,7 +81,7 @@ func (t *translation) cluster(gw *policy.Gateway, s *policy.Service) clusterPair
 	}
 	fillUpstream(upstream)
 	t.patch(upstream, s.Settings)
-	p.cluster.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: pack(upstream)}
+	p.cluster.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpOptions: Pack(upstream)}
 	for _, k := range policy.Each[EndpointContributor](s.Settings) {
 		if m := k.Endpoints(c); m != nil {
 			overlay(p.assignment(), m)
@@ -145,7 +145,7 @@ func fillUpstream(o *httpv3.HttpProtocolOptions) {
 	if len(o.HttpFilters) > 0 {
 		o.HttpFilters = append(o.HttpFilters, &hcmv3.HttpFilter{
 			Name:       "legation.codec",
-			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(&upstreamcodecv3.UpstreamCodec{})},
+			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: Pack(&upstreamcodecv3.UpstreamCodec{})},
 		})
 	}
 	if o.UpstreamProtocolOptions == nil {

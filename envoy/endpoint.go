@@ -76,6 +76,6 @@ func resolved(d *policy.DNS) *clusterv3.Cluster_ClusterType {
 		config.RespectDnsTtl, config.DnsMinRefreshRate = true, durationpb.New(dnsFloor)
 	}
 	return &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
-		Name: "envoy.cluster.dns", TypedConfig: pack(config),
+		Name: "envoy.cluster.dns", TypedConfig: Pack(config),
 	}}
 }

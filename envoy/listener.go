@@ -94,7 +94,7 @@ func networkFilters(c ListenerContext) []*listenerv3.Filter {
 func networkFilter(name string, config proto.Message) *listenerv3.Filter {
 	return &listenerv3.Filter{
 		Name:       name,
-		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(config)},
+		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: Pack(config)},
 	}
 }
 
@@ -102,7 +102,7 @@ func tlsInspector() *listenerv3.ListenerFilter {
 	return &listenerv3.ListenerFilter{
 		Name: wellknown.TlsInspector,
 		ConfigType: &listenerv3.ListenerFilter_TypedConfig{
-			TypedConfig: pack(&tlsinspectorv3.TlsInspector{}),
+			TypedConfig: Pack(&tlsinspectorv3.TlsInspector{}),
 		},
 	}
 }
@@ -167,7 +167,7 @@ func (t *translation) chain(c ListenerContext) []Filter {
 func httpFilter(f Filter) *hcmv3.HttpFilter {
 	return &hcmv3.HttpFilter{
 		Name:       f.Name,
-		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(f.Config)},
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: Pack(f.Config)},
 		Disabled:   !f.Enabled,
 	}
 }
@@ -175,7 +175,7 @@ func httpFilter(f Filter) *hcmv3.HttpFilter {
 func router() *hcmv3.HttpFilter {
 	return &hcmv3.HttpFilter{
 		Name: wellknown.Router,
-		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(&routerv3.Router{
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: Pack(&routerv3.Router{
 			SuppressEnvoyHeaders: true, // x-envoy-upstream-service-time and -attempt-count are nobody's business
 		})},
 	}

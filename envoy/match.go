@@ -52,7 +52,7 @@ func pathMatch(p policy.PathMatch) *routev3.RouteMatch {
 func pathTemplate(template string) *routev3.RouteMatch_PathMatchPolicy {
 	return &routev3.RouteMatch_PathMatchPolicy{PathMatchPolicy: &corev3.TypedExtensionConfig{
 		Name:        "envoy.path.match.uri_template.uri_template_matcher",
-		TypedConfig: pack(&templatev3.UriTemplateMatchConfig{PathTemplate: template}),
+		TypedConfig: Pack(&templatev3.UriTemplateMatchConfig{PathTemplate: template}),
 	}}
 }
 

@@ -10,16 +10,14 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// pack wraps a message, always into the same bytes. It fails only for text that is not UTF-8, which no policy holds.
-func pack(m proto.Message) *anypb.Any {
+// Pack wraps a message, always into the same bytes: the version of a resource is a hash of them. What [anypb.New] makes of
+// a map is other bytes each time, and replicas would send each other's Envoys what these have. It fails only for text that
+// is not UTF-8, which no policy holds.
+func Pack(m proto.Message) *anypb.Any {
 	a := new(anypb.Any)
 	_ = anypb.MarshalFrom(a, m, proto.MarshalOptions{Deterministic: true})
 	return a
 }
-
-// Pack wraps a message for a feature. The version of a resource is a hash of its bytes: what [anypb.New] makes of a map
-// is other bytes each time, and replicas would send each other's Envoys what these have.
-func Pack(m proto.Message) *anypb.Any { return pack(m) }
 
 // ads is the source of everything that a serving Envoy asks for. With a wait of 0 what depends on it does not start
 // before the answer is there.

@@ -47,7 +47,7 @@ func overloadManager(o BootstrapOptions) *overloadv3.OverloadManager {
 func monitor(name string, config proto.Message) *overloadv3.ResourceMonitor {
 	return &overloadv3.ResourceMonitor{
 		Name:       name,
-		ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: pack(config)},
+		ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: Pack(config)},
 	}
 }
 
@@ -72,7 +72,7 @@ func reduceTimeouts(from, to float64) *overloadv3.OverloadAction {
 				Scaled: &overloadv3.ScaledTrigger{ScalingThreshold: from, SaturationThreshold: to},
 			},
 		}},
-		TypedConfig: pack(&overloadv3.ScaleTimersOverloadActionConfig{
+		TypedConfig: Pack(&overloadv3.ScaleTimersOverloadActionConfig{
 			TimerScaleFactors: []*overloadv3.ScaleTimersOverloadActionConfig_ScaleTimer{
 				{Timer: overloadv3.ScaleTimersOverloadActionConfig_HTTP_DOWNSTREAM_CONNECTION_IDLE, OverloadAdjust: tenth},
 				{Timer: overloadv3.ScaleTimersOverloadActionConfig_HTTP_DOWNSTREAM_STREAM_IDLE, OverloadAdjust: tenth},

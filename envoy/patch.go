@@ -70,6 +70,6 @@ func (t *translation) patchDNS(c *clusterv3.Cluster, settings policy.Settings) {
 	packed := c.GetClusterType().GetTypedConfig()
 	if dns := new(dnsv3.DnsCluster); packed.UnmarshalTo(dns) == nil {
 		t.patch(dns, settings)
-		c.GetClusterType().TypedConfig = pack(dns)
+		c.GetClusterType().TypedConfig = Pack(dns)
 	}
 }

@@ -96,7 +96,7 @@ func celFilter(expression string) *accesslogv3.AccessLogFilter {
 		ExtensionFilter: &accesslogv3.ExtensionFilter{
 			Name: "envoy.access_loggers.extension_filters.cel",
 			ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{
-				TypedConfig: pack(&celv3.ExpressionFilter{Expression: expression}),
+				TypedConfig: Pack(&celv3.ExpressionFilter{Expression: expression}),
 			},
 		},
 	}}

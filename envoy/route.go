@@ -183,7 +183,7 @@ func (t *translation) filterConfigs(r *policy.BoundRoute, parts []RouteParts) ma
 	return packed
 }
 
-var packedOn, packedOff = pack(On), pack(Off)
+var packedOn, packedOff = Pack(On), Pack(Off)
 
 // packFilter packs On and Off, which nearly every route has, only once.
 func packFilter(m proto.Message) *anypb.Any {
@@ -193,7 +193,7 @@ func packFilter(m proto.Message) *anypb.Any {
 	case Off:
 		return packedOff
 	}
-	return pack(m)
+	return Pack(m)
 }
 
 // withFilters adds the filters' configurations to those that a route has already.

@@ -157,5 +157,5 @@ func (f frame) list(all []made, numbers []int) *matcherv3.Matcher_OnMatch {
 }
 
 func extension(name string, config proto.Message) *xdscorev3.TypedExtensionConfig {
-	return &xdscorev3.TypedExtensionConfig{Name: name, TypedConfig: pack(config)}
+	return &xdscorev3.TypedExtensionConfig{Name: name, TypedConfig: Pack(config)}
 }

@@ -99,7 +99,7 @@ func (s inliner) listener(m *listenerv3.Listener) (*listenerv3.Listener, error) 
 			if err := s.manager(manager); err != nil {
 				return nil, err
 			}
-			f.ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: pack(manager)}
+			f.ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: Pack(manager)}
 		}
 	}
 	return l, nil

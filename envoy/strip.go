@@ -140,7 +140,7 @@ func trustedMutations() *earlyv3.HeaderMutation {
 func earlyExtension(early *earlyv3.HeaderMutation) *corev3.TypedExtensionConfig {
 	return &corev3.TypedExtensionConfig{
 		Name:        "envoy.http.early_header_mutation.header_mutation",
-		TypedConfig: pack(early),
+		TypedConfig: Pack(early),
 	}
 }
 

@@ -138,7 +138,7 @@ func fillTLS(common *tlsv3.CommonTlsContext, alpn []string) {
 func tlsSocket(context proto.Message) *corev3.TransportSocket {
 	return &corev3.TransportSocket{
 		Name:       wellknown.TransportSocketTLS,
-		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(context)},
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: Pack(context)},
 	}
 }
 

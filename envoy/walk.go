@@ -58,7 +58,7 @@ func (w walker) packed(packed *anypb.Any) bool {
 	if err != nil || !w.message(m.ProtoReflect()) {
 		return false
 	}
-	packed.Value = pack(m).Value
+	packed.Value = Pack(m).Value
 	return true
 }
 
