@@ -110,26 +110,31 @@ func repeat(n int, format string) string {
 	return b.String()
 }
 
+// costsLittle loads files that have to be refused, and bounds what that may tell and allocate.
+func costsLittle(t *testing.T, l *policy.Language, files policy.Files) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, problems := l.Load(files)
+	runtime.ReadMemStats(&after)
+	if !problems.HasErrors() {
+		t.Error("taken")
+	}
+	if len(problems) > 250 {
+		t.Errorf("%d problems told", len(problems))
+	}
+	if got := (after.TotalAlloc - before.TotalAlloc) >> 20; got > 80 {
+		t.Errorf("%d MiB allocated", got)
+	}
+}
+
 // TestHostileFilesCostLittle bounds what a file can make the loader allocate. Everything that stays reachable at once
 // is far less than what is allocated in all.
 func TestHostileFilesCostLittle(t *testing.T) {
 	l := testLanguage()
 	for name, content := range hostile {
 		t.Run(name, func(t *testing.T) {
-			f := policy.Files{"a.yaml": []byte(content)}
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			_, problems := l.Load(f)
-			runtime.ReadMemStats(&after)
-			if !problems.HasErrors() {
-				t.Error("taken")
-			}
-			if len(problems) > 250 {
-				t.Errorf("%d problems told", len(problems))
-			}
-			if got := (after.TotalAlloc - before.TotalAlloc) >> 20; got > 80 {
-				t.Errorf("%d MiB allocated", got)
-			}
+			costsLittle(t, l, policy.Files{"a.yaml": []byte(content)})
 		})
 	}
 }
@@ -148,20 +153,7 @@ func TestHostileEndpointFilesCostLittle(t *testing.T) {
 		"no end":     `["` + strings.Repeat("x", 1<<20-8),
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := policy.Files{"p.yaml": []byte(listed), "s.endpoints": []byte(content)}
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			_, problems := l.Load(f)
-			runtime.ReadMemStats(&after)
-			if !problems.HasErrors() {
-				t.Error("taken")
-			}
-			if len(problems) > 250 {
-				t.Errorf("%d problems told", len(problems))
-			}
-			if got := (after.TotalAlloc - before.TotalAlloc) >> 20; got > 80 {
-				t.Errorf("%d MiB allocated", got)
-			}
+			costsLittle(t, l, policy.Files{"p.yaml": []byte(listed), "s.endpoints": []byte(content)})
 		})
 	}
 }
