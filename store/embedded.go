@@ -278,3 +278,10 @@ func (e *embedded) Close() error {
 	<-e.stopped
 	return nil
 }
+
+// Decide decides in this process.
+func (e *embedded) Decide(decisions []*Decision) {
+	for _, d := range decisions {
+		d.Outcomes, d.Err = e.Count(context.Background(), d.Hits)
+	}
+}

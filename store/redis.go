@@ -253,3 +253,10 @@ func (l *lane) count(hits []Hit, index []int, out []Outcome) error {
 	}
 	return nil
 }
+
+// Decide makes one trip for each decision.
+func (s *redisStore) Decide(decisions []*Decision) {
+	for _, d := range decisions {
+		d.Outcomes, d.Err = s.Count(context.Background(), d.Hits)
+	}
+}

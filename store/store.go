@@ -29,8 +29,10 @@ type Algorithm uint8
 
 // The algorithms.
 const (
-	FixedWindow Algorithm = iota // Limit hits in each window, windows aligned to the epoch
-	GCRA                         // a bucket of Burst hits that fills at Limit per Window
+	FixedWindow   Algorithm = iota // Limit hits in each window, windows aligned to the epoch
+	GCRA                           // a bucket of Burst hits that fills at Limit per Window
+	SlidingWindow                  // Limit hits in any Window, as near as a few counters tell
+	Calendar                       // Limit hits in each Period by the calendar of a time zone
 )
 
 // String gives the name that policies use.
@@ -40,6 +42,10 @@ func (a Algorithm) String() string {
 		return "fixedWindow"
 	case GCRA:
 		return "gcra"
+	case SlidingWindow:
+		return "slidingWindow"
+	case Calendar:
+		return "calendar"
 	}
 	return fmt.Sprintf("algorithm(%d)", uint8(a))
 }
@@ -60,23 +66,46 @@ var (
 	ErrInvalid = errors.New("invalid hit")
 )
 
+// Period is a span of the calendar; a week begins on Monday.
+type Period uint8
+
+// The periods.
+const (
+	Day Period = iota
+	Week
+	Month
+	Year
+)
+
 // Hit asks for Hits from one bucket.
 type Hit struct {
 	Key       string // the bucket, as of [Key]; any bytes
 	Algorithm Algorithm
-	Limit     int64         // hits per Window
-	Window    time.Duration // whole milliseconds
-	Burst     int64         // GCRA: the size of the bucket
-	Hits      int64         // 0 asks without counting
+	Limit     int64          // hits per Window or Period
+	Window    time.Duration  // whole milliseconds; not for Calendar
+	Period    Period         // Calendar
+	Zone      *time.Location // Calendar: where days begin at midnight; nil is UTC
+	Burst     int64          // GCRA: the size of the bucket
+	Hits      int64          // 0 asks without counting; below 0 gives so many back, as far as there are, and is never refused
+	Lease     int64          // the most hits that this process may take ahead of need from a shared store; 0 has each decided there
+	Beyond    bool           // counts what it refuses too, and refuses none of the decision's other hits: for limits that only watch
 }
 
 // Outcome is the answer for one [Hit].
 type Outcome struct {
 	Allowed    bool          // for a Hit that asks without counting: whether one more would be
-	Limit      int64         // hits that the bucket holds: Limit of a fixed window, Burst of GCRA
+	Limit      int64         // hits that the bucket holds: Limit of a window, Burst of GCRA
 	Remaining  int64         // hits left, after this one when it was counted
+	Count      int64         // hits that the bucket has counted in this window, after this one when it was; more than Limit only with Beyond
 	Reset      time.Duration // until the window ends, or the GCRA bucket is full again
 	RetryAfter time.Duration // 0 when allowed; else until these hits would be, as far as is known now
+}
+
+// Decision is the hits of one request: all are charged, or none.
+type Decision struct {
+	Hits     []Hit
+	Outcomes []Outcome // one for each hit, in order; Decide appends to what is there after [:0]
+	Err      error     // ErrInvalid or ErrUnavailable; then Outcomes say nothing
 }
 
 // Health is the state of a store, for readiness and status. It holds no secret.
@@ -88,8 +117,10 @@ type Health struct {
 
 // Store counts hits.
 type Store interface {
-	// Count takes all or none: when one bucket refuses, none is charged. Outcomes are in the order of hits. A bucket
-	// that is named twice is charged for both.
+	// Decide answers many decisions in one trip for each shard, as if they had come one after the other. In each, when one
+	// bucket refuses, none is charged. A bucket that is named twice is charged for both.
+	Decide(decisions []*Decision)
+	// Count is Decide for one.
 	Count(ctx context.Context, hits []Hit) ([]Outcome, error)
 	Health() Health
 	Close() error
