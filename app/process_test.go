@@ -356,10 +356,10 @@ func TestCounter(t *testing.T) {
 	limits := ratelimit.New(ratelimit.Options{})
 	t.Cleanup(func() { must(t, limits.Close()) })
 	limit := ratelimit.Limit{
-		Name: "route/app/0", Requests: 1, Window: 24 * time.Hour,
+		Name: "route/app/0", Rate: ratelimit.Rate{Requests: 1, Window: 24 * time.Hour},
 		By: []ratelimit.By{{Kind: ratelimit.Consumer}, {Kind: ratelimit.Header, Name: "x-tenant"}, {Kind: ratelimit.Claim, Name: "team"}},
 	}
-	limits.Load([]ratelimit.Limit{limit})
+	limits.Load(ratelimit.Table{Limits: []ratelimit.Limit{limit}})
 	who := func(consumer, tenant, team string) auth.Caller {
 		only := func(name, value string) func(string) string {
 			return func(asked string) string {
@@ -384,7 +384,7 @@ func TestCounter(t *testing.T) {
 		{who("", "a", "red"), 200}, // nobody that is known: not counted
 		{who("", "a", "red"), 200},
 	} {
-		v := c.Count(t.Context(), []string{limit.ID()}, row.caller)
+		v := countOne(c, limit.ID(), row.caller)
 		if v.Status != row.status || v.Allowed != (row.status == 200) {
 			t.Errorf("call %d: got %+v, want %d", i, v, row.status)
 		}
@@ -392,9 +392,15 @@ func TestCounter(t *testing.T) {
 			t.Errorf("call %d: got %+v, want the limit's name and Retry-After", i, v)
 		}
 	}
-	if v := c.Count(t.Context(), []string{"route/app/0@000000000000"}, who("demo/alice", "", "")); v.Allowed || v.Status != 503 {
+	if v := countOne(c, "route/app/0@000000000000", who("demo/alice", "", "")); v.Allowed || v.Status != 503 {
 		t.Errorf("a limit that is not known: got %+v, want 503", v)
 	}
+}
+
+func countOne(c counter, limit string, who auth.Caller) auth.Verdict {
+	a := &auth.Ask{Limits: []string{limit}, Caller: who}
+	c.Count([]*auth.Ask{a})
+	return a.Verdict
 }
 
 // Over mutual TLS both gRPC ports ask for a certificate; the admin port stays HTTP.

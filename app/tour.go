@@ -253,7 +253,7 @@ func demo(m *policy.Model) bool {
 // tightest is the limit of a route that is reached first.
 func tightest(m *policy.Model, r *policy.BoundRoute) (ratelimit.Limit, bool) {
 	_, all := feature.Companions(m)
-	own := slices.DeleteFunc(all, func(l ratelimit.Limit) bool {
+	own := slices.DeleteFunc(all.Limits, func(l ratelimit.Limit) bool {
 		return !strings.HasPrefix(l.Name, "route/"+r.Name+"/") || atOnce(l) > loops
 	})
 	if len(own) == 0 {

@@ -77,12 +77,12 @@ func TestShell(t *testing.T) {
 func TestWindow(t *testing.T) {
 	t.Parallel()
 	for want, limit := range map[string]ratelimit.Limit{
-		"a second":   {Window: time.Second},
-		"a minute":   {Window: time.Minute},
-		"an hour":    {Window: time.Hour},
-		"a day":      {Window: 24 * time.Hour},
-		"each 1m30s": {Window: 90 * time.Second},
-		"at once":    {Window: time.Second, Algorithm: store.GCRA, Burst: 5},
+		"a second":   {Rate: ratelimit.Rate{Window: time.Second}},
+		"a minute":   {Rate: ratelimit.Rate{Window: time.Minute}},
+		"an hour":    {Rate: ratelimit.Rate{Window: time.Hour}},
+		"a day":      {Rate: ratelimit.Rate{Window: 24 * time.Hour}},
+		"each 1m30s": {Rate: ratelimit.Rate{Window: 90 * time.Second}},
+		"at once":    {Rate: ratelimit.Rate{Window: time.Second, Algorithm: store.GCRA, Burst: 5}},
 	} {
 		if got := window(limit); got != want {
 			t.Errorf("%+v: got %s, want %s", limit, got, want)

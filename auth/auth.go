@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -18,6 +17,7 @@ type Rule struct {
 	Name      string     `json:"name"`             // the route, "edge/orders"; shown in logs and metrics; no "@"
 	Providers []Provider `json:"providers"`        // any one that accepts is enough, in this order; at least one
 	Limits    []string   `json:"limits,omitempty"` // limit IDs counted in the same call, through the Counter
+	Plan      PlanUse    `json:"plan,omitempty"`   // whether the consumer's plan is counted too
 }
 
 // ID is the name and a hash over the whole rule, so that an Envoy and a companion that mean different rules by the
@@ -43,6 +43,7 @@ type JWT struct {
 	Audiences []string          `json:"audiences,omitempty"` // "aud" has to name one of them; empty = any
 	JWKS      JWKS              `json:"jwks"`
 	Consumer  string            `json:"consumer,omitempty"` // claim that names the consumer, dotted when nested; "" = "sub"
+	Plan      string            `json:"plan,omitempty"`     // claim that names the consumer's plan, dotted when nested
 	Headers   map[string]string `json:"headers,omitempty"`  // request header (lower case) -> claim
 	Skew      time.Duration     `json:"skew,omitempty"`     // how far clocks may differ; 0 = 30 s
 }
@@ -53,9 +54,20 @@ type JWKS struct {
 	Keys []byte `json:"keys,omitempty"` // a JWK set, JSON
 }
 
+// PlanUse says whether requests count against their consumer's plan.
+type PlanUse string
+
+// The choices of PlanUse.
+const (
+	NoPlan       PlanUse = ""
+	PlanOptional PlanUse = "optional"
+	PlanRequired PlanUse = "required" // a consumer without one gets 403
+)
+
 // Consumer is a name for one or more identities.
 type Consumer struct {
 	Name       string   // no "/", so that it never equals an identity
+	Plan       string   // goes before what a token says; empty: the token's
 	Identities []string // "idp/alice"
 }
 
@@ -66,9 +78,18 @@ type Table struct {
 	Consumers []Consumer
 }
 
-// Counter counts a request against limits in the same call. The app wires it to the rate limit service.
+// Counter counts requests against limits in the same call. The app wires it to the rate limit service.
 type Counter interface {
-	Count(ctx context.Context, limits []string, c Caller) Verdict
+	// Count answers all asks of a turn at once.
+	Count(asks []*Ask)
+}
+
+// Ask is one request that wants to be counted.
+type Ask struct {
+	Limits  []string
+	Plans   PlanUse
+	Caller  Caller
+	Verdict Verdict // the answer
 }
 
 // Caller is what limits may count by. Of a caller that is not identified only those limits count that go by IP and by
@@ -76,6 +97,12 @@ type Counter interface {
 type Caller struct {
 	Identified bool
 	Consumer   string
+	Plan       string // what the consumer has; empty: none that is known here
+	Route      string // the rule's name
+	Method     string
+	Host       string
+	Path       string // with the query
+	Scheme     string
 	IP         netip.Addr               // the client's, not a balancer's; not valid when unknown
 	Header     func(name string) string // lower-case name; "" when absent
 	Claim      func(path string) string // "" when absent or not identified
@@ -84,7 +111,7 @@ type Caller struct {
 // Verdict is what the limits say.
 type Verdict struct {
 	Allowed bool
-	Status  int         // of a refusal: 429, or 503 when the count could not be had; else 429 is taken
+	Status  int         // of a refusal: 429, 403 without the plan that is required, or 503 when the count could not be had; else 429 is taken
 	Headers [][2]string // for the answer, allowed or not
 	Limit   string      // the limit that refused
 }

@@ -91,7 +91,7 @@ func (s *Service) decide(ctx context.Context, req *authv3.CheckRequest, now time
 		d.consumer = t.consumer(d.grant.identity)
 	}
 	if len(r.limits) > 0 && (d.deny == nil || d.deny.status < 500) {
-		d.count(ctx, s.counter, q)
+		d.count(s.counter, q)
 	}
 	return d
 }
@@ -212,12 +212,14 @@ func (d *decision) refuse(err error) {
 
 // count asks the limits. A request that is refused anyway (400, 401) counts by the address that it comes from and by
 // nothing else; the limit's refusal stands before its own, so that guessing is slowed down.
-func (d *decision) count(ctx context.Context, counter Counter, q request) {
+func (d *decision) count(counter Counter, q request) {
 	c := Caller{IP: q.client(), Header: q.header, Claim: func(string) string { return "" }}
 	if d.grant != nil {
 		c.Identified, c.Consumer, c.Claim = true, d.consumer, d.grant.claims.text
 	}
-	d.verdict = counter.Count(ctx, d.rule.limits, c)
+	ask := &Ask{Limits: d.rule.limits, Plans: d.rule.plan, Caller: c}
+	counter.Count([]*Ask{ask})
+	d.verdict = ask.Verdict
 	switch {
 	case d.verdict.Allowed:
 	case d.verdict.Status == 503:

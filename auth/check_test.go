@@ -2,7 +2,6 @@ package auth
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"log/slog"
 	"net/netip"
@@ -88,7 +87,7 @@ func TestConsumersAreMappedByIdentity(t *testing.T) {
 			t.Errorf("consumer %v was loaded", bad)
 		}
 	}
-	if s.Load(Table{Consumers: []Consumer{{"a", []string{"idp/z"}}, {"b", []string{"idp/z"}}}}) == nil {
+	if s.Load(Table{Consumers: []Consumer{{Name: "a", Identities: []string{"idp/z"}}, {Name: "b", Identities: []string{"idp/z"}}}}) == nil {
 		t.Error("one identity for two consumers was loaded")
 	}
 }
@@ -270,20 +269,21 @@ type counter struct {
 	panics  bool
 }
 
-func (c *counter) Count(_ context.Context, limits []string, who Caller) Verdict {
+func (c *counter) Count(asks []*Ask) {
 	if c.panics {
 		panic("store: secret-in-a-panic")
 	}
-	c.calls++
-	c.limits, c.caller = limits, who
-	return c.verdict
+	for _, a := range asks {
+		c.calls++
+		c.limits, c.caller, a.Verdict = a.Limits, a.Caller, c.verdict
+	}
 }
 
 func TestLimitsAreCountedInTheSameCall(t *testing.T) {
 	rule := staticRule()
 	rule.Limits = []string{"route/orders/0"}
 	k := &counter{verdict: Verdict{Allowed: true, Headers: [][2]string{{"X-RateLimit-Remaining", "4"}, {"bad name", "x"}, {"x-bad", "a\r\nb"}}}}
-	c := dial(t, load(t, Options{Counter: k}, Table{Rules: []Rule{rule}, Consumers: []Consumer{{"acme", []string{"idp/alice"}}}}))
+	c := dial(t, load(t, Options{Counter: k}, Table{Rules: []Rule{rule}, Consumers: []Consumer{{Name: "acme", Identities: []string{"idp/alice"}}}}))
 	token := "Bearer " + rsaPair().sign(t, goodClaims(map[string]any{"tenant": map[string]any{"id": 7}}))
 
 	got := check(t, c, ask(rule.ID(), token, "x-envoy-external-address", "198.51.100.9", "x-key", "v"))

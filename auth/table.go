@@ -22,6 +22,7 @@ type rule struct {
 	name      string
 	providers []*provider
 	limits    []string
+	plan      PlanUse
 	headers   []string // every header that any provider sets, sorted: what a client sends under them never passes
 	challenge string   // Bearer realm="..."
 }
@@ -86,7 +87,7 @@ func (c *compiler) rule(r Rule) (*rule, error) {
 	if len(r.Limits) > 0 && !c.counts {
 		return nil, errors.New("has limits, but nothing here counts them")
 	}
-	compiled := &rule{name: r.Name, limits: slices.Clone(r.Limits)}
+	compiled := &rule{name: r.Name, limits: slices.Clone(r.Limits), plan: r.Plan}
 	for _, p := range r.Providers {
 		cp, err := c.provider(p)
 		if err != nil {

@@ -22,7 +22,7 @@ type Compiled struct {
 	Model     *policy.Model
 	Resources map[string][]envoy.Resource // by gateway
 	Auth      auth.Table
-	Limits    []ratelimit.Limit
+	Limits    ratelimit.Table
 }
 
 // Compile turns a model into what is served. The error holds the problems of what Envoy can't be told: see [Problems].

@@ -83,8 +83,8 @@ func TestReadDirFollowsItsOwnName(t *testing.T) {
 func TestCompile(t *testing.T) {
 	t.Parallel()
 	compiled := compile(t, protected(1, 10))
-	if len(compiled.Auth.Rules) != 1 || len(compiled.Limits) != 1 || len(compiled.Resources["edge"]) == 0 {
-		t.Errorf("got %d rules, %d limits, %d resources", len(compiled.Auth.Rules), len(compiled.Limits), len(compiled.Resources["edge"]))
+	if len(compiled.Auth.Rules) != 1 || len(compiled.Limits.Limits) != 1 || len(compiled.Resources["edge"]) == 0 {
+		t.Errorf("got %d rules, %d limits, %d resources", len(compiled.Auth.Rules), len(compiled.Limits.Limits), len(compiled.Resources["edge"]))
 	}
 	groups, err := compiled.snapshots()
 	must(t, err)

@@ -233,7 +233,11 @@ func first[T any](list []T, n int) []T { return list[:min(n, len(list))] }
 // loadTables loads the companions with the newest table and what the older ones have beyond it.
 func (c *Controller) loadTables(tables []*Compiled) error {
 	if c.o.Limits != nil {
-		c.o.Limits.Load(union(tables, func(t *Compiled) []ratelimit.Limit { return t.Limits }))
+		c.o.Limits.Load(ratelimit.Table{
+			Limits:  union(tables, func(t *Compiled) []ratelimit.Limit { return t.Limits.Limits }),
+			Plans:   tables[0].Limits.Plans,
+			Domains: tables[0].Limits.Domains,
+		})
 	}
 	if c.o.Auth == nil {
 		return nil

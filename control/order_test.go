@@ -27,8 +27,10 @@ import (
 // counter counts nothing: the tests ask the limits themselves.
 type counter struct{}
 
-func (counter) Count(context.Context, []string, auth.Caller) auth.Verdict {
-	return auth.Verdict{Allowed: true, Status: 200}
+func (counter) Count(asks []*auth.Ask) {
+	for _, a := range asks {
+		a.Verdict = auth.Verdict{Allowed: true, Status: 200}
+	}
 }
 
 // plane is a controller over real services, in a bubble: loads come from the test, time is fake.
@@ -81,7 +83,7 @@ func (p *plane) push(text string) *Compiled {
 // knows tells whether the companions answer for a policy's rule and limit.
 func (p *plane) knows(c *Compiled) bool {
 	p.t.Helper()
-	rule, limit := knowsRule(p.t, p.o.Auth, c.Auth.Rules[0].ID()), knowsLimit(p.o.Limits, c.Limits[0].ID())
+	rule, limit := knowsRule(p.t, p.o.Auth, c.Auth.Rules[0].ID()), knowsLimit(p.o.Limits, c.Limits.Limits[0].ID())
 	if rule != limit {
 		p.t.Errorf("the rule is known: %t, but the limit: %t", rule, limit)
 	}

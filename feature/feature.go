@@ -94,6 +94,6 @@ func All() []*policy.Kind {
 func Language() *policy.Language { return policy.New(All()...) }
 
 // Companions is what the policy asks of the companion services. Envoy's half is made of the same settings.
-func Companions(m *policy.Model) (companionauth.Table, []companionlimit.Limit) {
-	return auth.Table(m), ratelimit.Limits(m)
+func Companions(m *policy.Model) (companionauth.Table, companionlimit.Table) {
+	return auth.Table(m), companionlimit.Table{Limits: ratelimit.Limits(m)}
 }

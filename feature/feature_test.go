@@ -96,7 +96,7 @@ func TestExamplesLoadIntoTheCompanions(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		known := map[string]bool{}
-		for _, l := range limits {
+		for _, l := range limits.Limits {
 			known[l.ID()] = true
 			if err := l.Validate(); err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -129,7 +129,7 @@ func TestQuickstartTakesItsTestKey(t *testing.T) {
 func TestLimitsKeepTheirNames(t *testing.T) {
 	_, limits := feature.Companions(load(t, "teams"))
 	var got []string
-	for _, l := range limits {
+	for _, l := range limits.Limits {
 		got = append(got, l.Name)
 	}
 	want := []string{"gateway/edge/0", "route/login/0", "route/orders-read/0", "route/orders-write/0", "route/orders-write/1"}
@@ -141,15 +141,18 @@ func TestLimitsKeepTheirNames(t *testing.T) {
 // counter stands for the rate limit service, as app wires it.
 type counter struct{ limits *ratelimit.Service }
 
-func (c counter) Count(ctx context.Context, limits []string, who auth.Caller) auth.Verdict {
-	v := c.limits.Count(ctx, limits, ratelimit.Attributes{
-		Anonymous: !who.Identified, IP: who.IP, Consumer: who.Consumer, Header: who.Header, Claim: who.Claim,
-	}, 1)
-	headers := make([][2]string, len(v.Headers))
-	for i, h := range v.Headers {
-		headers[i] = [2]string{h.Name, h.Value}
+func (c counter) Count(asks []*auth.Ask) {
+	for _, a := range asks {
+		who := &a.Caller
+		v := c.limits.Count(context.Background(), a.Limits, ratelimit.Attributes{
+			Anonymous: !who.Identified, IP: who.IP, Consumer: who.Consumer, Header: who.Header, Claim: who.Claim,
+		}, 1)
+		headers := make([][2]string, len(v.Headers))
+		for i, h := range v.Headers {
+			headers[i] = [2]string{h.Name, h.Value}
+		}
+		a.Verdict = auth.Verdict{Allowed: v.Allowed, Status: v.Status, Headers: headers, Limit: v.Limit}
 	}
-	return auth.Verdict{Allowed: v.Allowed, Status: v.Status, Headers: headers, Limit: v.Limit}
 }
 
 func TestExamplesFitTheSchema(t *testing.T) {

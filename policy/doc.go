@@ -5,8 +5,9 @@
 // One word per thing:
 //
 //   - policy file: one *.yaml file; [Files] is all of them, and what they refer to.
-//   - section: a key at the top of a file (gateways, sidecars, services, routes, auth, consumers).
-//   - entry: one named thing of a section (a gateway, a sidecar, a service, a route, an auth provider, a consumer).
+//   - section: a key at the top of a file (gateways, sidecars, services, routes, auth, consumers, plans, rateLimits).
+//   - entry: one named thing of a section (a gateway, a sidecar, a service, a route, an auth provider, a consumer,
+//     a plan, a rate limit domain).
 //   - sidecar: an Envoy beside an app, its inbound listener for calls of its peers and its outbound one for the app's own;
 //     the mesh is the sidecars and the gateways that call them.
 //   - key, kind: one key of an entry that a feature defines, such as cors; a [Kind] is its definition.

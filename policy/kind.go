@@ -17,6 +17,8 @@ const (
 	InRoute                      // routes.NAME: layer 3
 	InAuth                       // auth.NAME
 	InConsumer                   // consumers.NAME
+	InPlan                       // plans.NAME
+	InDomain                     // rateLimits.NAME: what Envoys that others configure may ask for
 
 	// Layers is the places of a key that may be written for a gateway, a service or a route.
 	Layers = InDefaults | InService | InRoute

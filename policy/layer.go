@@ -126,6 +126,8 @@ var placeWords = []struct {
 	{InRoute, "routes.NAME"},
 	{InAuth, "auth.NAME"},
 	{InConsumer, "consumers.NAME"},
+	{InPlan, "plans.NAME"},
+	{InDomain, "rateLimits.NAME"},
 }
 
 // where says in words where a key may stand.

@@ -85,7 +85,7 @@ func (l *Language) load(files Files, known trees, kept map[string]*Secret) (*Mod
 }
 
 // sections in the order that a reader wants them.
-var sections = []string{"gateways", "sidecars", "services", "routes", "auth", "consumers"}
+var sections = []string{"gateways", "sidecars", "services", "routes", "auth", "consumers", "plans", "rateLimits"}
 
 // rawEntry is one entry before it is decoded.
 type rawEntry struct{ key, value *Node }
@@ -251,6 +251,12 @@ func (l *loader) names() {
 	for _, e := range l.entriesOf("consumers") {
 		l.model.Consumers = append(l.model.Consumers, &Consumer{Entry: e.entry()})
 	}
+	for _, e := range l.entriesOf("plans") {
+		l.model.Plans = append(l.model.Plans, &Plan{Entry: e.entry()})
+	}
+	for _, e := range l.entriesOf("rateLimits") {
+		l.model.Domains = append(l.model.Domains, &Domain{Entry: e.entry()})
+	}
 }
 
 func (e *rawEntry) entry() Entry { return Entry{Name: e.key.Text, Pos: e.key.Pos} }
@@ -268,6 +274,12 @@ func (l *loader) decodeEntries() {
 	}
 	for _, c := range l.model.Consumers {
 		l.layer(&c.Entry, l.raw["consumers"][c.Name].value, &struct{}{}, InConsumer)
+	}
+	for _, p := range l.model.Plans {
+		l.layer(&p.Entry, l.raw["plans"][p.Name].value, &struct{}{}, InPlan)
+	}
+	for _, d := range l.model.Domains {
+		l.layer(&d.Entry, l.raw["rateLimits"][d.Name].value, &struct{}{}, InDomain)
 	}
 	for _, r := range l.routes {
 		l.decodeRoute(r)

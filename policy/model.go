@@ -18,6 +18,8 @@ type Model struct {
 	Routes    []*Route
 	Auth      []*Auth
 	Consumers []*Consumer
+	Plans     []*Plan
+	Domains   []*Domain // of the section rateLimits
 	Secrets   []*Secret // those that the settings refer to, by kind and name
 }
 
@@ -218,6 +220,12 @@ type Auth struct{ Entry }
 // Consumer is somebody who calls, whose identities are listed.
 type Consumer struct{ Entry }
 
+// Plan is what a consumer may use: rate, burst and quota.
+type Plan struct{ Entry }
+
+// Domain is the limits that Envoys which others configure may ask for; they name the domain.
+type Domain struct{ Entry }
+
 // Layer is the place that a setting was written in: its kind and the entry's name.
 type Layer struct {
 	Place Place
@@ -235,6 +243,10 @@ func (l Layer) String() string {
 		return "auth/" + l.Name
 	case InConsumer:
 		return "consumer/" + l.Name
+	case InPlan:
+		return "plan/" + l.Name
+	case InDomain:
+		return "rateLimits/" + l.Name
 	default:
 		return "route/" + l.Name
 	}

@@ -102,7 +102,7 @@ func (p *parser) document(doc *yaml.Node) bool {
 	}
 	if root.Kind != Map {
 		p.lose(root.Pos.Line, root.Pos.Col, "want sections, got %s", root.shape()).
-			Hint = "begin with one of gateways:, sidecars:, services:, routes:, auth:, consumers:"
+			Hint = "begin with one of gateways:, sidecars:, services:, routes:, auth:, consumers:, plans:, rateLimits:"
 		return true
 	}
 	p.out.roots = append(p.out.roots, root)

@@ -174,8 +174,11 @@ func (l *loader) namesOf(section string) []string {
 }
 
 func singular(section string) string {
-	if section == "auth" {
+	switch section {
+	case "auth":
 		return "auth entry"
+	case "rateLimits":
+		return "domain"
 	}
 	return strings.TrimSuffix(section, "s")
 }

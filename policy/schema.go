@@ -38,12 +38,14 @@ func (l *Language) Schema() []byte {
 }
 
 var sectionDocs = map[string]string{
-	"gateways":  "the gateways by name: Envoys and what they listen on",
-	"sidecars":  "the sidecars by the name of the service that each stands beside",
-	"services":  "the services by name: what routes send requests to",
-	"routes":    "the routes by name",
-	"auth":      "the ways to tell who calls, by name",
-	"consumers": "those who call, by name",
+	"gateways":   "the gateways by name: Envoys and what they listen on",
+	"sidecars":   "the sidecars by the name of the service that each stands beside",
+	"services":   "the services by name: what routes send requests to",
+	"routes":     "the routes by name",
+	"auth":       "the ways to tell who calls, by name",
+	"consumers":  "those who call, by name",
+	"plans":      "what consumers may use, by name",
+	"rateLimits": "the limits of Envoys that others configure, by domain",
 }
 
 // sections gives the schema of an entry of each section.
@@ -62,6 +64,8 @@ func (s *Schemas) sections() map[string]any {
 	sidecar["dependentRequired"] = map[string][]string{"inbound": {"app"}, "app": {"inbound"}}
 	s.entry("inbound", reflect.TypeFor[inboundDoc](), InRoute)
 	s.entry("consumer", reflect.TypeFor[struct{}](), InConsumer)
+	s.entry("plan", reflect.TypeFor[struct{}](), InPlan)
+	s.entry("domain", reflect.TypeFor[struct{}](), InDomain)
 	entries := make(map[string]any)
 	for _, section := range sections {
 		name := section

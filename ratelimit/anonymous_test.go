@@ -20,7 +20,7 @@ func TestRefusedCallersCountByAddressAlone(t *testing.T) {
 		"consumer":          {[]By{{Kind: Consumer}}, 200},
 		"claim":             {[]By{{Kind: Claim, Name: "sub"}}, 200},
 	} {
-		limit := Limit{Name: "route/r/0", By: test.by, Requests: 2, Window: time.Hour, Algorithm: store.FixedWindow}
+		limit := Limit{Name: "route/r/0", By: test.by, Rate: Rate{Requests: 2, Window: time.Hour, Algorithm: store.FixedWindow}}
 		s := newService(t, Options{}, limit)
 		who := Attributes{IP: netip.MustParseAddr("192.0.2.7"), Header: func(string) string { return "v" }}
 		for _, anonymous := range []bool{true, true, false} {

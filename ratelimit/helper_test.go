@@ -71,7 +71,7 @@ func newService(t testing.TB, o Options, limits ...Limit) *Service {
 	t.Helper()
 	s := New(o)
 	t.Cleanup(func() { s.Close() })
-	s.Load(limits)
+	s.Load(Table{Limits: limits})
 	return s
 }
 
@@ -111,7 +111,7 @@ func descriptor(pairs ...string) *rlcommon.RateLimitDescriptor {
 }
 
 func request(d ...*rlcommon.RateLimitDescriptor) *rls.RateLimitRequest {
-	return &rls.RateLimitRequest{Domain: Domain, Descriptors: d}
+	return &rls.RateLimitRequest{Domain: OwnDomain, Descriptors: d}
 }
 
 func ask1(t testing.TB, c rls.RateLimitServiceClient, q *rls.RateLimitRequest) *rls.RateLimitResponse {
@@ -169,5 +169,5 @@ func (s *trouble) Count(ctx context.Context, hits []store.Hit) ([]store.Outcome,
 
 // daily is a limit whose window doesn't end in the middle of a test, but at midnight.
 func daily(name string, requests int64, by ...By) Limit {
-	return Limit{Name: name, By: by, Requests: requests, Window: 24 * time.Hour}
+	return Limit{Name: name, By: by, Rate: Rate{Requests: requests, Window: 24 * time.Hour}}
 }

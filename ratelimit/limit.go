@@ -13,15 +13,92 @@ import (
 	"github.com/legation/legation/store"
 )
 
-// Limit is one limit of the table; immutable.
+// Rate is how many hits pass in a time.
+type Rate struct {
+	Requests  int64           `json:",omitzero"` // per Window or Period
+	Window    time.Duration   `json:",omitzero"` // not for store.Calendar
+	Burst     int64           `json:",omitzero"` // GCRA: the size of the bucket
+	Algorithm store.Algorithm `json:",omitzero"`
+	Period    store.Period    `json:",omitzero"` // store.Calendar
+	Zone      string          `json:",omitzero"` // store.Calendar: an IANA name; empty is UTC
+	Unlimited bool            `json:",omitzero"` // counts nothing and refuses nobody; then the rest is zero
+}
+
+// Limit is one limit of the table; immutable. Fields that are zero are left out of the ID, so that a field that is new in
+// one version changes no ID of policies that don't use it.
 type Limit struct {
-	Name      string // "route/orders/0": layer, name and position; part of every counter's key
-	By        []By   // parts of the value that it counts by; none: one bucket for all
-	Requests  int64  // per Window
-	Window    time.Duration
-	Burst     int64 // GCRA: the size of the bucket
-	Algorithm store.Algorithm
-	OnError   OnError
+	Name string `json:",omitzero"` // "route/orders/0": layer, name and position; part of every counter's key
+	By   []By   `json:",omitzero"` // parts of the value that it counts by; none: one bucket for all
+	Rate
+	OnError   OnError    `json:",omitzero"`
+	Lease     int64      `json:",omitzero"` // the most hits that a process takes ahead of need; 0 has each decided in the store
+	Shadow    bool       `json:",omitzero"` // counts and reports, and refuses nobody
+	Headers   Headers    `json:",omitzero"` // what answers tell of it
+	Overrides []Override `json:",omitzero"` // By has one part: other rates for some of its values
+	Exempt    []string   `json:",omitzero"` // By has one part: values that aren't counted; of IP also prefixes
+}
+
+// Override is the rate for one value, of IP also for each address of a prefix.
+type Override struct {
+	Value string `json:",omitzero"`
+	Rate
+}
+
+// Headers is the set of response headers that tell of a limit; the zero value is Draft03.
+type Headers uint8
+
+// The sets; they are or-ed.
+const (
+	Draft03    Headers = 1 << iota // RateLimit-Limit, -Remaining, -Reset of draft-ietf-httpapi-ratelimit-headers-03
+	Structured                     // RateLimit-Policy and RateLimit of the newer drafts (RFC 9651 fields)
+	Legacy                         // X-RateLimit-Limit, -Remaining, -Reset
+	NoHeaders                      // none, alone
+)
+
+// Plan is what the consumers that have it may use. It stands in the place of the limits that count by consumer and by
+// nothing else ([Limit.ByConsumer]), so that nobody is held to both.
+type Plan struct {
+	Name   string
+	Limits []Limit // by consumer; their names are the same in all plans ("plan/rate", "plan/quota"), so that what was used goes along
+}
+
+// PlanUse says whether a request counts against its consumer's plan.
+type PlanUse uint8
+
+// The choices of PlanUse.
+const (
+	NoPlan       PlanUse = iota // plans don't hold here
+	PlanOptional                // who has no plan, or one that isn't known, is held to the limits by consumer
+	PlanRequired                // who has none is refused (403)
+)
+
+// Domain is the limits that Envoys which others configure ask for by domain and descriptors.
+type Domain struct {
+	Name        string
+	Descriptors []Descriptor
+}
+
+// Descriptor is a node of a domain's tree: it stands for an entry of a request's descriptor, and what is below for the
+// entries that follow. Semantics are those of the reference service's configuration.
+type Descriptor struct {
+	Key   string
+	Value string // empty: any value that no other descriptor of the key names; a trailing * matches any ending
+	Limit *Limit // nil: nothing is counted here. Its Name is the path of the keys and values; By is empty
+	// DetailedMetric gives each value that was asked for a label of its own, in bounds; else the configured path is told.
+	DetailedMetric bool
+	// ShareThreshold counts all values that match a wildcard in one bucket.
+	ShareThreshold bool
+	Replaces       []string // names (RateLimit.name there) of limits that don't hold where this one does
+	RateName       string   // what Replaces of others names
+	Descriptors    []Descriptor
+}
+
+// Table is all that the service counts by. During a change it holds the old limits and the new: of several with one
+// name the last is the current one.
+type Table struct {
+	Limits  []Limit
+	Plans   []Plan
+	Domains []Domain
 }
 
 // ID is what callouts carry: the name and a hash over the whole limit, so that a companion that has another version of
@@ -41,7 +118,7 @@ func (l Limit) Validate() error {
 		return fmt.Errorf("limit %q: want a name without @", l.Name)
 	}
 	for _, b := range l.By {
-		if b.Kind > Claim || (b.Name == "") != (b.Kind == IP || b.Kind == Consumer) {
+		if b.Kind > CEL || (b.Name == "") != (b.Kind == IP || b.Kind == Consumer) {
 			return fmt.Errorf("limit %s: no such part: %s %q", l.Name, b.Kind, b.Name)
 		}
 	}
@@ -51,14 +128,18 @@ func (l Limit) Validate() error {
 	return nil
 }
 
+// ByConsumer tells whether the limit counts by consumer and by nothing else, so that a plan replaces it.
+func (l *Limit) ByConsumer() bool { return len(l.By) == 1 && l.By[0].Kind == Consumer }
+
 func (l *Limit) hit(key string, hits int64) store.Hit {
 	return store.Hit{Key: key, Algorithm: l.Algorithm, Limit: l.Requests, Window: l.Window, Burst: l.Burst, Hits: hits}
 }
 
 // By is one part of the value that a limit counts by.
 type By struct {
-	Kind ByKind
-	Name string // of the header or the claim
+	Kind ByKind `json:",omitzero"`
+	Name string `json:",omitzero"` // of the header, the claim or the cookie; the text of the CEL expression
+	Bits uint8  `json:",omitzero"` // IP: how much of an IPv6 address counts; 0 is 64
 }
 
 // Entry is the key of the descriptor entry that carries this part.
@@ -81,6 +162,12 @@ const (
 	Consumer
 	Header
 	Claim
+	Cookie
+	Path // without the query, as Envoy routes by it
+	Route
+	Method
+	Host // lower case, without the port
+	CEL  // an expression that gives a string, a number or a bool
 )
 
 // String gives the name that policies use.
@@ -128,6 +215,13 @@ type Attributes struct {
 	Anonymous bool
 	IP        netip.Addr
 	Consumer  string
+	Plan      string // what the consumer has; empty: none
+	Plans     PlanUse
+	Route     string
+	Method    string
+	Host      string
+	Path      string // with the query
+	Scheme    string
 	Header    func(name string) string
 	Claim     func(name string) string
 }

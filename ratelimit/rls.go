@@ -18,8 +18,8 @@ import (
 	"github.com/legation/legation/store"
 )
 
-// Domain is what our Envoys ask with.
-const Domain = "legation"
+// OwnDomain is what our Envoys ask with.
+const OwnDomain = "legation"
 
 // Bounds of what those who configure an Envoy choose; ours stay far below. Values, which clients choose, have none: a
 // request that is refused as invalid passes through a filter that fails open.
@@ -66,7 +66,7 @@ func (v *server) ShouldRateLimit(ctx context.Context, q *rls.RateLimitRequest) (
 func (s *Service) read(q *rls.RateLimitRequest) (d *decision, places []int, err error) {
 	n := len(q.GetDescriptors())
 	d = &decision{asks: make([]ask, 0, n), hits: make([]store.Hit, 0, n)}
-	if q.GetDomain() != Domain {
+	if q.GetDomain() != OwnDomain {
 		s.metrics.foreign.Inc()
 		return d, nil, nil
 	}

@@ -47,7 +47,7 @@ func TestHostileRequestsAreInvalid(t *testing.T) {
 			t.Errorf("%s: %v, want InvalidArgument", name, err)
 		}
 	}
-	if r, err := v.ShouldRateLimit(context.Background(), &rlsRequest{Domain: Domain}); err != nil || !allowed(r) {
+	if r, err := v.ShouldRateLimit(context.Background(), &rlsRequest{Domain: OwnDomain}); err != nil || !allowed(r) {
 		t.Errorf("no descriptors: %v, %v", r, err)
 	}
 }

@@ -47,12 +47,11 @@ func New(o Options) *Service {
 // Close ends the store of its own, not that of the options.
 func (s *Service) Close() error { return s.local.Close() }
 
-// Load replaces the table. During a change the caller passes the old limits and then the new ones; of limits with one
-// name, the last is that name's. Limits that can't be counted are left out, so that requests for them are answered
+// Load replaces the table. Limits that can't be counted are left out, so that requests for them are answered
 // UNAVAILABLE.
-func (s *Service) Load(limits []Limit) {
-	good := make([]Limit, 0, len(limits))
-	for _, l := range limits {
+func (s *Service) Load(t Table) {
+	good := make([]Limit, 0, len(t.Limits))
+	for _, l := range t.Limits {
 		if err := l.Validate(); err != nil {
 			s.log.Error("limit left out", "error", err)
 			continue

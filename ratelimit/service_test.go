@@ -107,7 +107,7 @@ func TestMissingEntriesShareTheEmptyValue(t *testing.T) {
 }
 
 func TestHeadersTellOfTheNearestLimit(t *testing.T) {
-	wide, near := daily("wide", 1000), Limit{Name: "near", Requests: 1, Window: 10 * time.Hour, Burst: 2, Algorithm: store.GCRA}
+	wide, near := daily("wide", 1000), Limit{Name: "near", Rate: Rate{Requests: 1, Window: 10 * time.Hour, Burst: 2, Algorithm: store.GCRA}}
 	c := serve(t, newService(t, Options{}, wide, near))
 	q := request(descriptor("limit", "wide"), descriptor("limit", "near"))
 	want := []string{
@@ -163,7 +163,7 @@ func TestLoadKeepsCountersAndBothVersions(t *testing.T) {
 	s := newService(t, Options{}, old)
 	c := serve(t, s)
 	ask1(t, c, request(descriptor("limit", old.ID())))
-	s.Load([]Limit{old, next, {Name: "bad@"}})
+	s.Load(Table{Limits: []Limit{old, next, {Name: "bad@"}}})
 	for _, want := range []struct {
 		id   string
 		left uint32
@@ -172,7 +172,7 @@ func TestLoadKeepsCountersAndBothVersions(t *testing.T) {
 			t.Errorf("%s: %d left, want %d", want.id, got, want.left)
 		}
 	}
-	s.Load([]Limit{next})
+	s.Load(Table{Limits: []Limit{next}})
 	if _, err := c.ShouldRateLimit(t.Context(), request(descriptor("limit", old.ID()))); status.Code(err) != codes.Unavailable {
 		t.Errorf("an old version: %v", err)
 	}
@@ -261,7 +261,7 @@ func TestOnError(t *testing.T) {
 
 func TestTwoServicesOnOneRedisAreExact(t *testing.T) {
 	url := startRedis(t)
-	limits := []Limit{daily("fixed", 100), {Name: "gcra", Requests: 1, Window: time.Hour, Burst: 100, Algorithm: store.GCRA}}
+	limits := []Limit{daily("fixed", 100), {Name: "gcra", Rate: Rate{Requests: 1, Window: time.Hour, Burst: 100, Algorithm: store.GCRA}}}
 	a := serve(t, newService(t, Options{Store: openStore(t, url)}, limits...))
 	b := serve(t, newService(t, Options{Store: openStore(t, url)}, limits...))
 	for _, name := range []string{"fixed", "gcra"} {

@@ -1,7 +1,6 @@
 package auth_test
 
 import (
-	"context"
 	"net"
 	"strconv"
 	"testing"
@@ -21,9 +20,11 @@ import (
 // full is a rate limit service whose limits are all used up.
 type full struct{}
 
-func (full) Count(_ context.Context, _ []string, who companion.Caller) companion.Verdict {
-	return companion.Verdict{
-		Allowed: who.Header("x-full") == "", Status: 429, Headers: [][2]string{{"retry-after", "7"}},
+func (full) Count(asks []*companion.Ask) {
+	for _, a := range asks {
+		a.Verdict = companion.Verdict{
+			Allowed: a.Caller.Header("x-full") == "", Status: 429, Headers: [][2]string{{"retry-after", "7"}},
+		}
 	}
 }
 

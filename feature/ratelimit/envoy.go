@@ -64,7 +64,7 @@ func (s *Setting) Route(c envoy.RouteContext) envoy.RouteParts {
 
 func callout(name string, deny bool) *rlfilterv3.RateLimit {
 	return &rlfilterv3.RateLimit{
-		Domain:           ratelimit.Domain,
+		Domain:           ratelimit.OwnDomain,
 		StatPrefix:       name,
 		Timeout:          durationpb.New(timeout),
 		FailureModeDeny:  deny,

@@ -52,7 +52,7 @@ func serve(t *testing.T) live {
 	}
 	v := live{t, "127.0.0.1:" + port, companion.New(companion.Options{})}
 	t.Cleanup(func() { v.limits.Close() })
-	v.limits.Load(ratelimit.Limits(m))
+	v.limits.Load(companion.Table{Limits: ratelimit.Limits(m)})
 	golden.Start(t, m, kinds, v.answer())
 	for range 200 {
 		if v.ask("/ready").StatusCode == http.StatusOK {

@@ -28,12 +28,12 @@ type Setting struct {
 
 // Limit is one limit as written.
 type Limit struct {
-	Rate      Rate      `policy:"rate,required" doc:"requests per second, minute, hour, day or time span: 100/minute, 10/30s"`
-	Burst     int64     `policy:"burst" doc:"how many requests may come at once; the bucket then fills at the rate (gcra)"`
-	By        By        `policy:"by" doc:"what each bucket belongs to: ip, consumer, {header: x}, {claim: x}, or a list of these; default: one bucket for all"`
-	Algorithm Algorithm `policy:"algorithm" doc:"fixedWindow or gcra; default: gcra with burst, else fixedWindow"`
-	OnError   OnError   `policy:"onError" doc:"when counts can't be had: local (each process counts for itself, the default), allow or deny"`
-	Replace   bool      `policy:"replace" doc:"whether the limits of outer layers don't hold here"`
+	Rate      policy.Rate `policy:"rate,required" doc:"requests per second, minute, hour, day or time span: 100/minute, 10/30s"`
+	Burst     int64       `policy:"burst" doc:"how many requests may come at once; the bucket then fills at the rate (gcra)"`
+	By        By          `policy:"by" doc:"what each bucket belongs to: ip, consumer, {header: x}, {claim: x}, or a list of these; default: one bucket for all"`
+	Algorithm Algorithm   `policy:"algorithm" doc:"fixedWindow or gcra; default: gcra with burst, else fixedWindow"`
+	OnError   OnError     `policy:"onError" doc:"when counts can't be had: local (each process counts for itself, the default), allow or deny"`
+	Replace   bool        `policy:"replace" doc:"whether the limits of outer layers don't hold here"`
 }
 
 // Algorithm is the way to count.
@@ -98,13 +98,10 @@ func (s *Setting) LimitIDs(layer policy.Layer) []string {
 func (s *Setting) limit(layer policy.Layer, i int) ratelimit.Limit {
 	l := &s.Limits[i]
 	return ratelimit.Limit{
-		Name:      fmt.Sprintf("%s/%d", layer, i),
-		By:        l.By,
-		Requests:  l.Rate.Requests,
-		Window:    l.Rate.Window,
-		Burst:     l.Burst,
-		Algorithm: l.algorithm(),
-		OnError:   onErrors[l.OnError],
+		Name:    fmt.Sprintf("%s/%d", layer, i),
+		By:      l.By,
+		Rate:    ratelimit.Rate{Requests: l.Rate.Requests, Window: l.Rate.Window, Burst: l.Burst, Algorithm: l.algorithm()},
+		OnError: onErrors[l.OnError],
 	}
 }
 

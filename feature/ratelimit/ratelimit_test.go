@@ -64,16 +64,16 @@ func TestLimits(t *testing.T) {
 	want := []companion.Limit{
 		{
 			Name: "gateway/edge/0", By: []companion.By{{Kind: companion.IP}},
-			Requests: 50, Window: time.Second, Burst: 100, Algorithm: store.GCRA, OnError: companion.Local,
+			Rate: companion.Rate{Requests: 50, Window: time.Second, Burst: 100, Algorithm: store.GCRA}, OnError: companion.Local,
 		},
 		{
-			Name:     "route/a/0",
-			By:       []companion.By{{Kind: companion.Consumer}, {Kind: companion.Claim, Name: "tenant"}, {Kind: companion.Header, Name: "x-team"}},
-			Requests: 10, Window: 30 * time.Second, Algorithm: store.FixedWindow, OnError: companion.Deny,
+			Name: "route/a/0",
+			By:   []companion.By{{Kind: companion.Consumer}, {Kind: companion.Claim, Name: "tenant"}, {Kind: companion.Header, Name: "x-team"}},
+			Rate: companion.Rate{Requests: 10, Window: 30 * time.Second, Algorithm: store.FixedWindow}, OnError: companion.Deny,
 		},
 		{
-			Name:     "route/a/1",
-			Requests: 1, Window: 24 * time.Hour, Burst: 1, Algorithm: store.GCRA, OnError: companion.Allow,
+			Name: "route/a/1",
+			Rate: companion.Rate{Requests: 1, Window: 24 * time.Hour, Burst: 1, Algorithm: store.GCRA}, OnError: companion.Allow,
 		},
 	}
 	if diff := cmp.Diff(want, limits(t, shared)); diff != "" {
