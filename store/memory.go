@@ -39,10 +39,21 @@ type memories struct {
 // memo is a bucket by the memory's clock; count is the least that it may be.
 type memo struct {
 	bucket
-	window int64 // µs
-	asked  int64 // µs
+	period period
+	asked  int64  // µs
+	ends   int64  // a window's end, in µs by Redis' clock: names it
+	held   uint32 // the connection over which the window's key is known to be there and to end
 	spent  bool
 }
+
+// period is what tells the windows of two limits apart, but for when they end.
+type period struct {
+	window time.Duration
+	period Period
+	zone   *time.Location
+}
+
+func (h *Hit) spans() period { return period{h.Window, h.Period, h.Zone} }
 
 func newMemory(hold time.Duration) *memory {
 	m := &memory{clock: newClock(), seed: maphash.MakeSeed(), trust: hold.Microseconds()}
@@ -52,19 +63,28 @@ func newMemory(hold time.Duration) *memory {
 	return m
 }
 
-// place is where the bucket of h is kept: by a hash of 64 bits with a seed that nobody knows.
-func (m *memory) place(h *Hit) (*memories, uint64) {
-	sum := maphash.String(m.seed, h.Key) ^ uint64(h.Algorithm)
-	return &m.shards[sum>>58], sum
-}
+// hash is by what the bucket of h is kept: 64 bits, with a seed that nobody knows.
+func (m *memory) hash(h *Hit) uint64 { return maphash.String(m.seed, h.Key) ^ uint64(h.Algorithm) }
+
+func (m *memory) shard(hash uint64) *memories { return &m.shards[hash>>58] }
 
 // find gives the bucket of h unless its window has ended.
 func (m *memory) find(h *Hit, now int64) (memo, bool) {
-	s, at := m.place(h)
+	hash := m.hash(h)
+	s := m.shard(hash)
 	s.mu.Lock()
-	b, ok := s.buckets[at]
+	b, ok := s.buckets[hash]
 	s.mu.Unlock()
-	return b, ok && b.end > now && b.window == h.Window.Microseconds()
+	return b, ok && b.end > now && b.period == h.spans()
+}
+
+// holds tells whether the key of the window that ends at ends is known, over the connection held, to be there and to end.
+func (m *memory) holds(hash uint64, ends int64, held uint32) bool {
+	s := m.shard(hash)
+	s.mu.Lock()
+	b, ok := s.buckets[hash]
+	s.mu.Unlock()
+	return ok && b.held == held && b.ends == ends
 }
 
 // answer is the outcome for h of a bucket as it is remembered.
@@ -79,13 +99,11 @@ func (b *memo) answer(h *Hit, now int64) Outcome {
 }
 
 // refuse answers hits of which one is refused for sure. Of the others it tells what it knows; a bucket that it doesn't
-// know is told to be untouched. Who only asks, asks Redis.
-func (m *memory) refuse(hits []Hit) ([]Outcome, bool) {
-	now := m.now()
+// know is told to be untouched. Who only asks, asks Redis, and so does who gives back or watches.
+func (m *memory) refuse(hits []Hit, out []Outcome, now int64) bool {
 	if !m.refuses(hits, now) || twice(hits) {
-		return nil, false
+		return false
 	}
-	out := make([]Outcome, len(hits))
 	for i := range hits {
 		h := hits[i]
 		b, known := m.find(&h, now)
@@ -102,13 +120,16 @@ func (m *memory) refuse(hits []Hit) ([]Outcome, bool) {
 		}
 		out[i].Allowed, out[i].RetryAfter = true, 0
 	}
-	return out, true
+	return true
 }
 
 func (m *memory) refuses(hits []Hit, now int64) bool {
 	refused, counts := false, false
 	for i := range hits {
 		h := &hits[i]
+		if h.Hits < 0 || h.Beyond {
+			return false
+		}
 		counts = counts || h.Hits > 0
 		if b, ok := m.find(h, now); ok && !refused {
 			refused = now-b.asked < m.trust && !b.answer(h, now).Allowed
@@ -129,40 +150,54 @@ func twice(hits []Hit) bool {
 	return false
 }
 
-// learn keeps what Redis answered to a decision that was asked for at the given time.
-func (m *memory) learn(hits []Hit, out []Outcome, asked int64) {
-	if refused(out) && twice(hits) {
-		return // the second was told what the first would have left
-	}
-	for i := range hits {
-		m.keep(&hits[i], &out[i], asked)
-	}
-}
-
 func refused(out []Outcome) bool {
 	return slices.ContainsFunc(out, func(o Outcome) bool { return !o.Allowed })
 }
 
-func (m *memory) keep(h *Hit, o *Outcome, asked int64) {
-	b := memo{window: h.Window.Microseconds(), asked: asked, spent: o.Remaining == 0}
-	if b.end = asked + o.Reset.Microseconds(); h.Algorithm == GCRA {
-		b.tat = float64(b.end - epoch - 1) // Redis rounded up
-	} else {
-		b.count = h.Limit - o.Remaining
-	}
-	s, at := m.place(h)
+// windowSeen is what Redis said of a window's counter.
+type windowSeen struct {
+	count int64
+	end   int64 // of the window, µs by Redis' clock
+	left  int64 // µs until then
+	asked int64
+	held  uint32
+}
+
+// keepWindow keeps what Redis said. It tells whether the counter is lower than it was known to be.
+func (m *memory) keepWindow(h *Hit, hash uint64, w windowSeen) (lost bool) {
+	b := memo{period: h.spans(), asked: w.asked, ends: w.end, held: w.held, spent: w.count >= h.Limit}
+	b.count, b.end = w.count, w.asked+w.left
+	s := m.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old, ok := s.buckets[at]
-	switch {
-	case !ok && len(s.buckets) >= maxMemories:
-		s.evict(asked)
-	case ok && old.asked > asked:
-		return // an answer that came late
-	case ok && b.spent && old.window == b.window && old.end > asked:
-		b.count = max(b.count, old.count) // nothing left tells only that there were so many or more
+	old, ok := s.buckets[hash]
+	if ok && old.asked > w.asked {
+		return false // an answer that came late
 	}
-	s.buckets[at] = b
+	if !ok && len(s.buckets) >= maxMemories {
+		s.evict(w.asked)
+	}
+	s.buckets[hash] = b
+	return ok && old.ends == w.end && old.period == b.period && w.count < old.count
+}
+
+// keepGCRA keeps what Redis said of a bucket that was asked for at the given time.
+func (m *memory) keepGCRA(h *Hit, o *Outcome, asked int64) {
+	b := memo{period: h.spans(), asked: asked, spent: o.Remaining == 0}
+	b.end = asked + o.Reset.Microseconds()
+	b.tat = float64(b.end - epoch - 1) // Redis rounded up
+	hash := m.hash(h)
+	s := m.shard(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old, ok := s.buckets[hash]
+	if ok && old.asked > asked {
+		return
+	}
+	if !ok && len(s.buckets) >= maxMemories {
+		s.evict(asked)
+	}
+	s.buckets[hash] = b
 }
 
 // evict makes room: for what has ended, else for one of a few that still has hits left, else for the one that ends soonest.
