@@ -1,9 +1,6 @@
 package store
 
-import (
-	"sync/atomic"
-	"time"
-)
+import "time"
 
 // periodBounds gives the period of the calendar that now is in: from start until before end. A day begins with the first
 // moment of its date in the zone, which isn't midnight where the clocks are put forward then, and may be the first of
@@ -51,26 +48,3 @@ func dayBegins(y int, m time.Month, d int, zone *time.Location) time.Time {
 		t = ends
 	}
 }
-
-// calendar remembers the period of each kind that was asked for last, since to work one out takes a microsecond.
-type calendar [Year + 1]atomic.Pointer[span]
-
-// span is a period, in µs since 1970.
-type span struct {
-	zone       *time.Location
-	start, end int64
-}
-
-// bounds is periodBounds in µs.
-func (c *calendar) bounds(p Period, zone *time.Location, now int64) (start, end int64) {
-	if s := c[p].Load(); s != nil && s.zone == zone && s.start <= now && now < s.end {
-		return s.start, s.end
-	}
-	from, to := periodBounds(p, zone, time.UnixMicro(now))
-	s := &span{zone, from.UnixMicro(), to.UnixMicro()}
-	c[p].Store(s)
-	return s.start, s.end
-}
-
-// periods is the calendar of this process.
-var periods calendar

@@ -171,8 +171,8 @@ func (e *embedded) remind(h *Hit, b bucket, now int64) bucket {
 // windowEnd is when the window or period of now ends.
 func (h *Hit) windowEnd(now int64) int64 {
 	if h.Algorithm == Calendar {
-		_, end := periods.bounds(h.Period, h.Zone, now)
-		return end
+		_, end := periodBounds(h.Period, h.Zone, time.UnixMicro(now))
+		return end.UnixMicro()
 	}
 	window := h.Window.Microseconds()
 	return now - now%window + window
