@@ -135,9 +135,13 @@ func (s *redisStore) decideCluster(decisions []*Decision) {
 			}
 		}
 	}
+	var wg sync.WaitGroup
 	for i := range several {
-		several[i].join(w, asked)
+		for _, l := range several[i].join(w, asked) {
+			wg.Go(l.settle)
+		}
 	}
+	wg.Wait()
 }
 
 // each makes the trips at once.
@@ -178,8 +182,8 @@ func split(hits []Hit) []part {
 	return parts
 }
 
-// join makes one answer of those of the parts, and has given back what was taken in vain.
-func (p *parted) join(w *ways, asked int64) {
+// join makes one answer of those of the parts, and owes what was taken in vain: on the lanes that it gives.
+func (p *parted) join(w *ways, asked int64) (owing []*lane) {
 	no := false
 	for i := range p.parts {
 		part := &p.parts[i]
@@ -192,12 +196,15 @@ func (p *parted) join(w *ways, asked int64) {
 	for i := range p.parts {
 		part := &p.parts[i]
 		if (no || p.whole.Err != nil) && part.Err == nil && !refuses(part.Hits, part.Outcomes) {
-			w.lane(part.slot).refund(part, asked)
+			if l := w.lane(part.slot); l.refund(part, asked) {
+				owing = append(owing, l)
+			}
 		}
 		for j, at := range part.index {
 			p.whole.Outcomes[at] = part.Outcomes[j]
 		}
 	}
+	return owing
 }
 
 // refuses tells whether a hit is refused that the others depend on.
@@ -211,9 +218,8 @@ func refuses(hits []Hit, out []Outcome) bool {
 }
 
 // refund gives back what p took, with the next write; what fails to be given back stays counted.
-func (l *lane) refund(p *part, asked int64) {
+func (l *lane) refund(p *part, asked int64) (owing bool) {
 	now := l.link.now()
-	owing := false
 	l.mu.Lock()
 	for i := range p.Hits {
 		h, o := p.Hits[i], &p.Outcomes[i]
@@ -232,9 +238,7 @@ func (l *lane) refund(p *part, asked int64) {
 		o.Count = max(0, o.Count-p.Hits[i].Hits)
 	}
 	l.mu.Unlock()
-	if owing {
-		go l.settle()
-	}
+	return owing
 }
 
 // moved tells that a decision wasn't made since its slot is another node's, or on its way there.

@@ -247,4 +247,3 @@ func (o *link) close() {
 		o.conn = nil
 	}
 }
-

@@ -3,8 +3,8 @@ package store
 import (
 	"hash/maphash"
 	"math"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,7 +17,8 @@ import (
 type memory struct {
 	clock
 	seed   maphash.Seed
-	trust  int64 // µs for which hits are refused before Redis is asked again, which may have lost or reset its counts
+	offset atomic.Int64 // µs: Redis' time less now, as of the last batch
+	trust  int64        // µs for which hits are refused before Redis is asked again, which may have lost or reset its counts
 	shards [shards]memories
 }
 
@@ -36,24 +37,21 @@ type memories struct {
 	_       [48]byte // shards on cache lines of their own
 }
 
-// memo is a bucket by the memory's clock; count is the least that it may be.
+// memo is a bucket by the memory's clock.
 type memo struct {
-	bucket
-	period period
-	asked  int64  // µs
-	ends   int64  // a window's end, in µs by Redis' clock: names it
-	held   uint32 // the connection over which the window's key is known to be there and to end
-	spent  bool
-}
+	span
+	count int64   // window, period, sliding window: as Redis said
+	sure  int64   // window, period: the least that it may be
+	tat   float64 // GCRA, in µs since epoch
+	end   int64   // µs: when it says nothing any more
+	asked int64   // µs
+	ends  int64   // window, period: when it ends, in µs by Redis' clock, which names it
+	held  uint32  // window, period: the connection over which its key is known to be there and to end
+	spent bool
 
-// period is what tells the windows of two limits apart, but for when they end.
-type period struct {
-	window time.Duration
-	period Period
-	zone   *time.Location
+	least int64 // sliding window: a count below which it doesn't fall
+	until int64 // µs: before then
 }
-
-func (h *Hit) spans() period { return period{h.Window, h.Period, h.Zone} }
 
 func newMemory(hold time.Duration) *memory {
 	m := &memory{clock: newClock(), seed: maphash.MakeSeed(), trust: hold.Microseconds()}
@@ -75,7 +73,7 @@ func (m *memory) find(h *Hit, now int64) (memo, bool) {
 	s.mu.Lock()
 	b, ok := s.buckets[hash]
 	s.mu.Unlock()
-	return b, ok && b.end > now && b.period == h.spans()
+	return b, ok && b.end > now && b.span == h.span()
 }
 
 // holds tells whether the key of the window that ends at ends is known, over the connection held, to be there and to end.
@@ -89,12 +87,32 @@ func (m *memory) holds(hash uint64, ends int64, held uint32) bool {
 
 // answer is the outcome for h of a bucket as it is remembered.
 func (b *memo) answer(h *Hit, now int64) Outcome {
-	var o Outcome
-	if h.Algorithm == GCRA {
-		_, o = h.takeGCRA(b.bucket, now)
-	} else {
-		_, o = h.takeWindow(b.bucket, now, b.end)
+	switch h.Algorithm {
+	case GCRA:
+		_, o := h.takeGCRA(bucket{tat: b.tat, end: b.end}, now)
+		return o
+	case SlidingWindow:
+		return b.answerSliding(h, now)
 	}
+	_, o := h.takeWindow(bucket{count: b.count, end: b.end}, now, b.end)
+	return o
+}
+
+// refuses tells whether h is refused for sure.
+func (b memo) refuses(h *Hit, now int64) bool {
+	if h.windowed() {
+		b.count = b.sure
+	}
+	return !b.answer(h, now).Allowed
+}
+
+// answerSliding refuses what certainly doesn't fit.
+func (b *memo) answerSliding(h *Hit, now int64) Outcome {
+	o := Outcome{Allowed: true, Limit: h.Limit, Count: b.count, Reset: microseconds(float64(b.end - now))}
+	if now < b.until && !h.fits(b.least) {
+		o.Allowed, o.RetryAfter = false, microseconds(float64(b.until-now))
+	}
+	o.Remaining = max(0, h.Limit-o.Count)
 	return o
 }
 
@@ -116,7 +134,7 @@ func (m *memory) refuse(hits []Hit, out []Outcome, now int64) bool {
 		if known {
 			out[i] = b.answer(&h, now)
 		} else {
-			_, out[i] = h.take(bucket{}, now)
+			_, out[i] = h.take(bucket{}, now+m.offset.Load())
 		}
 		out[i].Allowed, out[i].RetryAfter = true, 0
 	}
@@ -132,7 +150,7 @@ func (m *memory) refuses(hits []Hit, now int64) bool {
 		}
 		counts = counts || h.Hits > 0
 		if b, ok := m.find(h, now); ok && !refused {
-			refused = now-b.asked < m.trust && !b.answer(h, now).Allowed
+			refused = now-b.asked < m.trust && b.refuses(h, now)
 		}
 	}
 	return refused && counts
@@ -150,10 +168,6 @@ func twice(hits []Hit) bool {
 	return false
 }
 
-func refused(out []Outcome) bool {
-	return slices.ContainsFunc(out, func(o Outcome) bool { return !o.Allowed })
-}
-
 // windowSeen is what Redis said of a window's counter.
 type windowSeen struct {
 	count int64
@@ -163,41 +177,47 @@ type windowSeen struct {
 	held  uint32
 }
 
-// keepWindow keeps what Redis said. It tells whether the counter is lower than it was known to be.
+// keepWindow keeps what Redis said. It tells whether the counter is lower than it was known to be. Of a counter above the
+// limit no more is known than that it is used up: others may have counted what they are about to give back.
 func (m *memory) keepWindow(h *Hit, hash uint64, w windowSeen) (lost bool) {
-	b := memo{period: h.spans(), asked: w.asked, ends: w.end, held: w.held, spent: w.count >= h.Limit}
-	b.count, b.end = w.count, w.asked+w.left
-	s := m.shard(hash)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	old, ok := s.buckets[hash]
-	if ok && old.asked > w.asked {
-		return false // an answer that came late
+	b := memo{
+		span: h.span(), count: w.count, sure: min(w.count, h.Limit), end: w.asked + w.left,
+		asked: w.asked, ends: w.end, held: w.held, spent: w.count >= h.Limit,
 	}
-	if !ok && len(s.buckets) >= maxMemories {
-		s.evict(w.asked)
-	}
-	s.buckets[hash] = b
-	return ok && old.ends == w.end && old.period == b.period && w.count < old.count
+	old, ok := m.keep(hash, b)
+	return ok && old.ends == b.ends && old.span == b.span && b.sure < min(old.sure, h.Limit) && h.Hits >= 0
 }
 
 // keepGCRA keeps what Redis said of a bucket that was asked for at the given time.
 func (m *memory) keepGCRA(h *Hit, o *Outcome, asked int64) {
-	b := memo{period: h.spans(), asked: asked, spent: o.Remaining == 0}
-	b.end = asked + o.Reset.Microseconds()
+	b := memo{span: h.span(), end: asked + o.Reset.Microseconds(), asked: asked, spent: o.Remaining == 0}
 	b.tat = float64(b.end - epoch - 1) // Redis rounded up
-	hash := m.hash(h)
+	m.keep(m.hash(h), b)
+}
+
+// keepSliding keeps that what was refused is, until its time comes.
+func (m *memory) keepSliding(h *Hit, o *Outcome, asked int64) {
+	b := memo{span: h.span(), count: o.Count, end: asked + o.Reset.Microseconds(), asked: asked}
+	if more := max(1, h.Hits); !o.Allowed && more <= h.Limit && !h.Beyond {
+		b.spent, b.least, b.until = true, h.Limit-more+1, asked+o.RetryAfter.Microseconds()
+	}
+	m.keep(m.hash(h), b)
+}
+
+// keep gives what was remembered before, unless b is older.
+func (m *memory) keep(hash uint64, b memo) (old memo, ok bool) {
 	s := m.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old, ok := s.buckets[hash]
-	if ok && old.asked > asked {
-		return
+	old, ok = s.buckets[hash]
+	if ok && old.asked > b.asked {
+		return old, false // an answer that came late
 	}
 	if !ok && len(s.buckets) >= maxMemories {
-		s.evict(asked)
+		s.evict(b.asked)
 	}
 	s.buckets[hash] = b
+	return old, ok
 }
 
 // evict makes room: for what has ended, else for one of a few that still has hits left, else for the one that ends soonest.
@@ -229,5 +249,8 @@ func (s *memories) evict(now int64) {
 func (m *memory) recall(h *Hit) (count int64, reset int64, ok bool) {
 	now := m.now()
 	b, ok := m.find(h, now)
+	if h.windowed() {
+		return b.sure, b.end - now, ok
+	}
 	return b.count, b.end - now, ok
 }

@@ -45,9 +45,6 @@ func isPlain(hits []Hit) bool {
 	return len(hits) == 1 && hits[0].Hits == 1 && !hits[0].Beyond && hits[0].windowed()
 }
 
-// windowed tells whether the bucket is a counter for each window.
-func (h *Hit) windowed() bool { return h.Algorithm == FixedWindow || h.Algorithm == Calendar }
-
 func (p *plain) begin(n int) {
 	p.groups = p.groups[:0]
 	p.round++
@@ -68,7 +65,7 @@ func (p *plain) find(h *Hit, hash uint64) *place {
 }
 
 func (h *Hit) sameBucket(o *Hit) bool {
-	return h.Key == o.Key && h.Algorithm == o.Algorithm && h.Window == o.Window && h.Period == o.Period && h.Zone == o.Zone
+	return h.Key == o.Key && h.Algorithm == o.Algorithm && h.span() == o.span()
 }
 
 // add puts decision i, which is h, into the group of its bucket.
@@ -196,7 +193,7 @@ func (b *batch) apportion(c *conn, g *group, before int64) {
 			count++
 			o.Remaining, o.Count = limit-count, count
 		} else {
-			o.RetryAfter, o.Count = reset, limit
+			o.RetryAfter, o.Count = reset, count
 		}
 		d.Outcomes[0] = o
 	}
@@ -206,7 +203,12 @@ func (b *batch) apportion(c *conn, g *group, before int64) {
 	if before == 0 && !g.creates {
 		b.repair(g, 0)
 	}
-	lost := b.memory.keepWindow(g.hit, g.hash, windowSeen{count: count, end: g.end, left: g.end - b.frames.now, asked: b.asked, held: c.number})
+	b.remember(g.hit, g.hash, count, g.end, c.number)
+}
+
+// remember keeps what the counter of a window is.
+func (b *batch) remember(h *Hit, hash uint64, count, end int64, held uint32) {
+	lost := b.memory.keepWindow(h, hash, windowSeen{count: count, end: end, left: end - b.frames.now, asked: b.asked, held: held})
 	if lost {
 		b.metrics.lost.Inc()
 	}

@@ -109,28 +109,34 @@ func (b *batch) appendKey(key []byte, h *Hit) []byte {
 	if h.windowed() {
 		return append(key, b.frames.of(h).suffix...)
 	}
-	return append(key, ":gcra"...)
+	if h.Algorithm == GCRA {
+		return append(key, ":gcra"...)
+	}
+	return append(key, ":sliding"...)
 }
 
-// beyond marks hits that are counted even when they are refused.
-const beyond = 8
+// countsBeyond marks hits that are counted even when they are refused.
+const countsBeyond = 8
 
 func (b *batch) appendHit(args []byte, h *Hit) ([]byte, int) {
-	algorithm := int64(h.Algorithm)
+	kind := int64(h.Algorithm)
 	if h.windowed() {
-		algorithm = int64(FixedWindow)
+		kind = int64(FixedWindow)
 	}
 	if h.Beyond {
-		algorithm += beyond
+		kind += countsBeyond
 	}
-	args = appendNumber(args, algorithm)
+	args = appendNumber(args, kind)
 	args = appendNumber(args, h.Hits)
 	args = appendNumber(args, h.Limit)
-	if h.windowed() {
+	switch {
+	case h.windowed():
 		return appendNumber(args, b.frames.of(h).ttl), 4
+	case h.Algorithm == GCRA:
+		args = appendNumber(args, h.Window.Microseconds())
+		return appendNumber(args, h.Burst), 5
 	}
-	args = appendNumber(args, h.Window.Microseconds())
-	return appendNumber(args, h.Burst), 5
+	return appendNumber(args, h.Window.Microseconds()), 4
 }
 
 // readScripts gives every decision of the script its outcomes, or err from where it comes. What Redis doesn't know the
@@ -219,39 +225,39 @@ func (b *batch) readRun(c *conn, decisions []int32) (refused, err error) {
 	return nil, nil
 }
 
-// outcome makes an outcome of what the script says: whether the hit is allowed, what the bucket has counted or, with GCRA,
-// has left, and µs until it is reset and until a retry.
+// outcome makes an outcome of what the script says of a hit.
 func (b *batch) outcome(h *Hit, v [4]int64) Outcome {
-	o := Outcome{Allowed: v[0] == 1, Limit: h.size()}
-	if h.windowed() {
-		o.Count, o.Remaining = v[1], max(0, h.Limit-v[1])
+	o := Outcome{Allowed: v[0] == 1, Limit: h.size(), Count: v[1]}
+	o.Reset, o.RetryAfter = time.Duration(v[2])*time.Microsecond, time.Duration(v[3])*time.Microsecond
+	switch {
+	case h.windowed():
 		o.Reset = time.Duration(max(0, b.frames.of(h).end-b.frames.now)) * time.Microsecond
 		if !o.Allowed {
 			o.RetryAfter = o.Reset
 		}
+	case h.Algorithm == GCRA:
+		o.Remaining = min(max(0, v[1]), h.Burst)
+		o.Count = min(max(0, h.Burst-v[1]), MaxCount)
 		return o
 	}
-	o.Remaining = v[1]
-	o.Count = h.Burst - v[1]
-	o.Reset, o.RetryAfter = time.Duration(v[2])*time.Microsecond, time.Duration(v[3])*time.Microsecond
+	o.Remaining = max(0, h.Limit-o.Count)
 	return o
 }
 
 // learn keeps what the script said of the buckets of d.
 func (b *batch) learn(d *Decision, held uint32) {
-	if refused(d.Outcomes) && twice(d.Hits) {
+	if refuses(d.Hits, d.Outcomes) && twice(d.Hits) {
 		return // the second was told what the first would have left
 	}
 	for i := range d.Hits {
 		h, o := &d.Hits[i], &d.Outcomes[i]
-		if !h.windowed() {
+		switch {
+		case h.windowed():
+			b.remember(h, b.memory.hash(h), o.Count, b.frames.of(h).end, held)
+		case h.Algorithm == GCRA:
 			b.memory.keepGCRA(h, o, b.asked)
-			continue
-		}
-		end := b.frames.of(h).end
-		lost := b.memory.keepWindow(h, b.memory.hash(h), windowSeen{count: o.Count, end: end, left: end - b.frames.now, asked: b.asked, held: held})
-		if lost && h.Hits >= 0 {
-			b.metrics.lost.Inc()
+		default:
+			b.memory.keepSliding(h, o, b.asked)
 		}
 	}
 }

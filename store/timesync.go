@@ -16,9 +16,9 @@ type redisClock struct {
 }
 
 const (
-	drift    = 500             // one µs in so many
-	resync   = 500_000         // µs after which to ask again
-	firmness = 1_000           // µs: bounds that are apart by more than this tell of a clock that was set
+	drift    = 500     // one µs in so many
+	resync   = 500_000 // µs after which to ask again
+	firmness = 1_000   // µs: bounds that are apart by more than this tell of a clock that was set
 	second   = int64(time.Second / time.Microsecond)
 )
 
