@@ -169,7 +169,7 @@ func TestMetricsAreWellNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 		problems, err := promlint.NewWithMetricFamilies(families).Lint()
-		if err != nil || len(problems) > 0 || len(families) != 3 {
+		if err != nil || len(problems) > 0 || len(families) < 3 {
 			t.Error(problems, err)
 		}
 	}
