@@ -7,12 +7,14 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/legation/legation/callout"
 )
 
 func TestGoodTokenPassesWithItsIdentity(t *testing.T) {
@@ -276,7 +278,18 @@ func (c *counter) Count(asks []*Ask) {
 	for _, a := range asks {
 		c.calls++
 		c.limits, c.caller, a.Verdict = a.Limits, a.Caller, c.verdict
+		c.caller.Header = remembered(a.Caller.Header, "x-key", "absent")
+		c.caller.Claim = remembered(a.Caller.Claim, "tenant.id", "sub", "absent")
 	}
+}
+
+// remembered gives what f gives for some names: f itself is good only while the Counter is asked.
+func remembered(f func(string) string, names ...string) func(string) string {
+	m := map[string]string{}
+	for _, name := range names {
+		m[name] = f(name)
+	}
+	return func(name string) string { return m[name] }
 }
 
 func TestLimitsAreCountedInTheSameCall(t *testing.T) {
@@ -503,21 +516,32 @@ func FuzzCheck(f *testing.F) {
 	if got := flatten(must(s.Check(f.Context(), ask(rule.Name, good)))); got.status != 200 {
 		f.Fatalf("the good token: %d %s", got.status, got.body)
 	}
+	var log bytes.Buffer
+	s.log = slog.New(slog.NewTextHandler(&log, nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		q := &authv3.CheckRequest{}
-		if proto.Unmarshal(b, q) != nil {
+		call := &callout.Call{Message: bytes.Clone(b)}
+		s.Answer([]*callout.Call{call})
+		if log.Len() > 0 {
+			t.Fatal(log.String())
+		}
+		var q request
+		if q.decode(b) != nil {
+			if call.Code != codes.Internal || call.Reply != nil {
+				t.Fatalf("no request, and answered %v %q", call.Code, call.Reply)
+			}
 			return
 		}
-		d := s.decide(t.Context(), q, time.Now()) // not Check, which would hide a panic
-		r := d.response()
-		if _, err := proto.Marshal(r); err != nil {
-			t.Fatal(err)
-		}
+		r := read(t, call)
 		if (r.GetOkResponse() != nil) != (r.GetStatus().GetCode() == 0) {
 			t.Fatalf("status and answer differ: %v", r)
 		}
-		if r.GetOkResponse() != nil && (request{q.Attributes}).header("authorization")[7:] != good[7:] {
+		if r.GetOkResponse() != nil && q.header("authorization")[7:] != good[7:] {
 			t.Fatal("another token than the good one passed")
+		}
+		if m := new(authv3.CheckRequest); proto.Unmarshal(b, m) == nil {
+			if byCheck := must(s.Check(t.Context(), m)); !proto.Equal(byCheck, r) {
+				t.Fatalf("Check and Answer differ:\n%v\n%v", byCheck, r)
+			}
 		}
 	})
 }
