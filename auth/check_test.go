@@ -84,6 +84,7 @@ func TestConsumersAreMappedByIdentity(t *testing.T) {
 	}
 	for _, bad := range []Consumer{
 		{Name: "idp/alice", Identities: []string{"idp/bob"}}, {Name: "x", Identities: []string{"alice"}}, {Name: ""},
+		{Name: "x", Plan: "gold\n"}, {Name: "x", Plan: "\xff"},
 	} {
 		if s.Load(Table{Rules: []Rule{rule}, Consumers: []Consumer{bad}}) == nil {
 			t.Errorf("consumer %v was loaded", bad)
@@ -222,6 +223,9 @@ func TestIDFollowsContent(t *testing.T) {
 		"header":   func(r *Rule) { r.Providers[0].JWT.Headers["x-new"] = "sub" },
 		"skew":     func(r *Rule) { r.Providers[0].JWT.Skew = 1 },
 		"consumer": func(r *Rule) { r.Providers[0].JWT.Consumer = "email" },
+		"plan":     func(r *Rule) { r.Providers[0].JWT.Plan = "plan" },
+		"plans":    func(r *Rule) { r.Plan = PlanOptional },
+		"metadata": func(r *Rule) { r.Metadata = []string{"sub"} },
 	} {
 		r := staticRule()
 		change(&r)
@@ -440,6 +444,10 @@ func TestLoadIsAllOrNothing(t *testing.T) {
 	for name, change := range map[string]func(*Rule){
 		"no provider":        func(r *Rule) { r.Providers = nil },
 		"limits, no counter": func(r *Rule) { r.Limits = []string{"l"} },
+		"plan, no counter":   func(r *Rule) { r.Plan = PlanOptional },
+		"metadata twice":     func(r *Rule) { r.Metadata = []string{"a", "a"} },
+		"metadata no name":   func(r *Rule) { r.Metadata = []string{""} },
+		"metadata not UTF-8": func(r *Rule) { r.Metadata = []string{"\xff"} },
 		"no name":            func(r *Rule) { r.Name = "" },
 		"name like an ID":    func(r *Rule) { r.Name = "a@b" },
 		"name breaks header": func(r *Rule) { r.Providers[0].Name = `a"b` },
