@@ -83,8 +83,11 @@ func TestConsumersAreMappedByIdentity(t *testing.T) {
 		}
 	}
 	for _, bad := range []Consumer{
-		{Name: "idp/alice", Identities: []string{"idp/bob"}}, {Name: "x", Identities: []string{"alice"}}, {Name: ""},
-		{Name: "x", Plan: "gold\n"}, {Name: "x", Plan: "\xff"},
+		{Name: "idp/alice", Identities: []string{"idp/bob"}},
+		{Name: "x", Identities: []string{"alice"}},
+		{Name: ""},
+		{Name: "x", Plan: "gold\n"},
+		{Name: "x", Plan: "\xff"},
 	} {
 		if s.Load(Table{Rules: []Rule{rule}, Consumers: []Consumer{bad}}) == nil {
 			t.Errorf("consumer %v was loaded", bad)
