@@ -30,6 +30,7 @@ func (s *Service) decide(t *turn) {
 	if len(t.asked) > 0 {
 		s.store.Decide(t.asked)
 	}
+	s.retry(t)
 	for _, d := range t.decisions[:t.n] {
 		if d.code == codes.OK {
 			s.settle(d)

@@ -58,6 +58,9 @@ func (s *Service) readOwn(t *turn, d *decision, place int) bool {
 	}
 	t.key = key
 	d.add(l, r, s.keys.get(key), t.request.addend(w), place)
+	if text, ok := w.entry("quota"); ok {
+		d.reserve(text)
+	}
 	return true
 }
 

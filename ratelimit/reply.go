@@ -18,6 +18,7 @@ const (
 	statusCode      = 1
 	statusRemaining = 3
 	statusReset     = 4
+	statusQuota     = 5
 
 	codeOK        = 1
 	codeOverLimit = 2
@@ -35,7 +36,7 @@ func (t *turn) reply(b []byte, d *decision) []byte {
 		var at int
 		b, at = open(b, responseStatus)
 		if next < len(d.asks) && d.asks[next].place == place {
-			b = d.asks[next].appendStatus(b)
+			b = d.asks[next].appendStatus(b, t.start)
 			next++
 		} else {
 			b = appendVarint(b, statusCode, codeOK)
@@ -54,7 +55,7 @@ func (t *turn) reply(b []byte, d *decision) []byte {
 }
 
 // appendStatus appends the fields of a DescriptorStatus. A limit in shadow refuses nobody.
-func (a *ask) appendStatus(b []byte) []byte {
+func (a *ask) appendStatus(b []byte, now time.Time) []byte {
 	code := uint64(codeOK)
 	if a.counted && !a.outcome.Allowed && !a.limit.Shadow {
 		code = codeOverLimit
@@ -75,7 +76,11 @@ func (a *ask) appendStatus(b []byte) []byte {
 	}
 	b, at := open(b, statusReset)
 	b = appendDuration(b, a.outcome.Reset)
-	return shut(b, at)
+	b = shut(b, at)
+	if a.granted > 0 {
+		b = a.appendQuota(b, now)
+	}
+	return b
 }
 
 // appendMetadata appends what access logs can tell of the limit that refused, or else of the nearest to exhaustion that

@@ -66,6 +66,7 @@ type decision struct {
 	refused  int            // the ask that refuses and is to be waited for the longest; -1: none
 	nearest  int            // the ask that has the smallest share left, of those that answers tell of; -1: none
 	shadow   *limit         // one in shadow that would have refused
+	reserved bool           // an ask wants hits for later
 	degraded bool           // the store couldn't answer
 	code     codes.Code     // not OK: there is no decision
 	text     string         // and this is why
@@ -77,8 +78,9 @@ type ask struct {
 	rate    *rate
 	key     string
 	hits    int64
-	place   int  // the descriptor that asks
-	counted bool // there is an outcome: the store or this process has counted, or the rate is no requests at all
+	granted int64 // hits beyond those, for the caller to use later
+	place   int   // the descriptor that asks
+	counted bool  // there is an outcome: the store or this process has counted, or the rate is no requests at all
 	outcome store.Outcome
 }
 
