@@ -149,6 +149,10 @@ func (b By) Entry() string {
 		return "header:" + strings.ToLower(b.Name)
 	case Claim:
 		return "claim:" + b.Name
+	case Cookie:
+		return "cookie:" + b.Name
+	case CEL:
+		return "cel:" + b.Name
 	}
 	return b.Kind.String()
 }
@@ -181,6 +185,18 @@ func (k ByKind) String() string {
 		return "header"
 	case Claim:
 		return "claim"
+	case Cookie:
+		return "cookie"
+	case Path:
+		return "path"
+	case Route:
+		return "route"
+	case Method:
+		return "method"
+	case Host:
+		return "host"
+	case CEL:
+		return "cel"
 	}
 	return fmt.Sprintf("by(%d)", uint8(k))
 }
