@@ -34,11 +34,20 @@ func Digest(s string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
+// AppendPart appends to b what [Key] writes for one part; '|' stands between two.
+func AppendPart(b []byte, part string) []byte { return appendPart(b, part) }
+
+// AppendDigest is [AppendPart] of s' [Digest].
+func AppendDigest(b []byte, s string) []byte {
+	sum := sha256.Sum256([]byte(s))
+	return hex.AppendEncode(b, sum[:16])
+}
+
 func appendPart(b []byte, p string) []byte {
 	if len(p) > longPart {
 		b = appendEscaped(b, p[:8])
 		b = append(b, '#') // escaped in ordinary text, so no short part looks like this
-		return append(b, Digest(p)...)
+		return AppendDigest(b, p)
 	}
 	return appendEscaped(b, p)
 }
