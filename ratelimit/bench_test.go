@@ -12,6 +12,10 @@ import (
 
 	rls "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/legation/legation/callout"
+	"github.com/legation/legation/store"
 )
 
 // empty answers without deciding: the ceiling of grpc-go.
@@ -86,5 +90,64 @@ func BenchmarkDecide(b *testing.B) {
 		if _, err := v.ShouldRateLimit(context.Background(), q); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkAnswer leaves HTTP/2 out: turns of calls over an embedded store. The figures are for each call.
+func BenchmarkAnswer(b *testing.B) {
+	limits := []Limit{daily("route/orders/0", 1<<40, By{Kind: Consumer}), daily("route/orders/1", 1<<40, By{Kind: IP}), daily("header", 1<<40, By{Kind: Header, Name: "x-t"})}
+	s := newService(b, Options{}, limits...)
+	for _, kind := range []struct {
+		name string
+		ask  func(i int) *rls.RateLimitRequest
+	}{
+		{"consumer", func(i int) *rls.RateLimitRequest {
+			return request(descriptor("limit", limits[0].ID(), "consumer", fmt.Sprint("idp/user-", i)))
+		}},
+		{"three", func(i int) *rls.RateLimitRequest {
+			return request(descriptor("limit", limits[0].ID(), "consumer", fmt.Sprint("idp/user-", i)),
+				descriptor("limit", limits[1].ID(), "ip", fmt.Sprint("192.0.2.", i%256)), descriptor("limit", limits[2].ID(), "header:x-t", fmt.Sprint(i)))
+		}},
+	} {
+		var messages [1024][]byte
+		for i := range messages {
+			m, err := proto.Marshal(kind.ask(i % 1000))
+			if err != nil {
+				b.Fatal(err)
+			}
+			messages[i] = m
+		}
+		for _, n := range []int{1, 8, 64} {
+			calls := make([]*callout.Call, n)
+			for i := range calls {
+				calls[i] = new(callout.Call)
+			}
+			b.Run(fmt.Sprintf("%s/%d", kind.name, n), func(b *testing.B) {
+				b.ReportAllocs()
+				for i := 0; i < b.N; i += n {
+					for j, c := range calls {
+						c.Message, c.Reply = messages[(i+j)%len(messages)], c.Reply[:0]
+					}
+					s.Answer(calls)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkStore is what of BenchmarkAnswer is the store's.
+func BenchmarkStore(b *testing.B) {
+	st, err := store.Open(store.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer st.Close()
+	decisions := make([]*store.Decision, 64)
+	for i := range decisions {
+		decisions[i] = &store.Decision{Hits: []store.Hit{{Key: fmt.Sprint("route/orders/0|idp/user-", i), Limit: 1 << 40, Window: 24 * time.Hour, Hits: 1}}}
+	}
+	b.ReportAllocs()
+	for i := 0; i < b.N; i += len(decisions) {
+		st.Decide(decisions)
 	}
 }

@@ -160,11 +160,14 @@ type trouble struct {
 	down atomic.Bool
 }
 
-func (s *trouble) Count(ctx context.Context, hits []store.Hit) ([]store.Outcome, error) {
-	if s.down.Load() {
-		return nil, fmt.Errorf("%w: taken to be down", store.ErrUnavailable)
+func (s *trouble) Decide(decisions []*store.Decision) {
+	if !s.down.Load() {
+		s.Store.Decide(decisions)
+		return
 	}
-	return s.Store.Count(ctx, hits)
+	for _, d := range decisions {
+		d.Err = fmt.Errorf("%w: taken to be down", store.ErrUnavailable)
+	}
 }
 
 // daily is a limit whose window doesn't end in the middle of a test, but at midnight.

@@ -5,9 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/legation/legation/store"
@@ -91,77 +89,12 @@ func (l Limit) ID() string {
 	return l.Name + "@" + hex.EncodeToString(sum[:6])
 }
 
-// Validate tells what makes the limit impossible to count.
-func (l Limit) Validate() error {
-	if l.Name == "" || strings.Contains(l.Name, "@") {
-		return fmt.Errorf("limit %q: want a name without @", l.Name)
-	}
-	for _, b := range l.By {
-		if b.Kind > CEL || (b.Name == "") != (b.Kind == IP || b.Kind == Consumer) {
-			return fmt.Errorf("limit %s: no such part: %s %q", l.Name, b.Kind, b.Name)
-		}
-	}
-	if err := l.hit("", 1).Validate(); err != nil {
-		return fmt.Errorf("limit %s: %w", l.Name, err)
-	}
-	return nil
-}
-
 // ByConsumer tells whether the limit counts by consumer and by nothing else, so that a plan replaces it.
 func (l *Limit) ByConsumer() bool { return len(l.By) == 1 && l.By[0].Kind == Consumer }
 
-func (l *Limit) hit(key string, hits int64) store.Hit {
-	return store.Hit{Key: key, Algorithm: l.Algorithm, Limit: l.Requests, Window: l.Window, Burst: l.Burst, Hits: hits}
-}
-
-// By is one part of the value that a limit counts by.
-type By struct {
-	Kind ByKind `json:",omitzero"`
-	Name string `json:",omitzero"` // of the header, the claim or the cookie; the text of the CEL expression
-	Bits uint8  `json:",omitzero"` // IP: how much of an IPv6 address counts; 0 is 64
-}
-
-// Entry is the key of the descriptor entry that carries this part.
-func (b By) Entry() string {
-	switch b.Kind {
-	case Header:
-		return "header:" + strings.ToLower(b.Name)
-	case Claim:
-		return "claim:" + b.Name
-	}
-	return b.Kind.String()
-}
-
-// ByKind says where a part of the value comes from.
-type ByKind uint8
-
-// The kinds of By.
-const (
-	IP ByKind = iota
-	Consumer
-	Header
-	Claim
-	Cookie
-	Path // without the query, as Envoy routes by it
-	Route
-	Method
-	Host // lower case, without the port
-	CEL  // an expression that gives a string, a number or a bool
-)
-
-// String gives the name that policies use.
-func (k ByKind) String() string {
-	switch k {
-	case IP:
-		return "ip"
-	case Consumer:
-		return "consumer"
-	case Header:
-		return "header"
-	case Claim:
-		return "claim"
-	}
-	return fmt.Sprintf("by(%d)", uint8(k))
+// byAddress tells whether the limit counts by where requests come from and by nothing else.
+func (l *Limit) byAddress() bool {
+	return len(l.By) > 0 && !slices.ContainsFunc(l.By, func(b By) bool { return b.Kind != IP })
 }
 
 // OnError says what becomes of a request when the store can't answer.
@@ -185,71 +118,4 @@ func (e OnError) String() string {
 		return "deny"
 	}
 	return fmt.Sprintf("onError(%d)", uint8(e))
-}
-
-// Attributes are what a request can be counted by. Nil functions give the empty value.
-type Attributes struct {
-	// Anonymous is a request that auth refuses: only limits by IP and nothing else count it, so that callers without a
-	// token don't use up what those with one share.
-	Anonymous bool
-	IP        netip.Addr
-	Consumer  string
-	Plan      string // what the consumer has; empty: none
-	Plans     PlanUse
-	Route     string
-	Method    string
-	Host      string
-	Path      string // with the query
-	Scheme    string
-	Header    func(name string) string
-	Claim     func(name string) string
-}
-
-// byAddress tells whether the limit counts by where requests come from and by nothing else.
-func (l *Limit) byAddress() bool {
-	return len(l.By) > 0 && !slices.ContainsFunc(l.By, func(b By) bool { return b.Kind != IP })
-}
-
-func (a *Attributes) value(b By) string {
-	switch {
-	case b.Kind == IP:
-		return addressValue(a.IP)
-	case b.Kind == Consumer:
-		return a.Consumer
-	case b.Kind == Header && a.Header != nil:
-		return a.Header(b.Name)
-	case b.Kind == Claim && a.Claim != nil:
-		return a.Claim(b.Name)
-	}
-	return ""
-}
-
-// keyPart is the part of the counter's key for a value. What a client wrote in a header may be a credential: Redis gets
-// its digest.
-func (b By) keyPart(value string) string {
-	switch {
-	case b.Kind == IP:
-		if a, err := netip.ParseAddr(value); err == nil {
-			return addressValue(a)
-		}
-	case b.Kind == Header && value != "":
-		return store.Digest(value)
-	}
-	return value
-}
-
-// addressValue is the address that a client can't change at will: an IPv6 client has a /64 of them.
-func addressValue(a netip.Addr) string {
-	a = a.Unmap().WithZone("")
-	if !a.IsValid() {
-		return ""
-	}
-	if a.Is4() {
-		return a.String()
-	}
-	p, err := a.Prefix(64)
-	if err != nil {
-		return a.String()
-	}
-	return p.String()
 }

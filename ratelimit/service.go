@@ -2,14 +2,13 @@ package ratelimit
 
 import (
 	"context"
-	"errors"
+	"hash/maphash"
 	"log/slog"
-	"math"
-	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
 
 	"github.com/legation/legation/store"
 )
@@ -28,11 +27,12 @@ type Service struct {
 	log     *slog.Logger
 	metrics *metrics
 	table   atomic.Pointer[table]
+	keys    interner
 }
 
 // New gives a service without limits; [Service.Load] brings them.
 func New(o Options) *Service {
-	s := &Service{store: o.Store, log: o.Log, metrics: newMetrics(o.Metrics)}
+	s := &Service{store: o.Store, log: o.Log, metrics: newMetrics(o.Metrics), keys: interner{seed: maphash.MakeSeed()}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -40,7 +40,7 @@ func New(o Options) *Service {
 	if s.store == nil {
 		s.store = s.local
 	}
-	s.table.Store(newTable(nil, s.metrics))
+	s.Load(Table{})
 	return s
 }
 
@@ -50,175 +50,114 @@ func (s *Service) Close() error { return s.local.Close() }
 // Load replaces the table. Limits that can't be counted are left out, so that requests for them are answered
 // UNAVAILABLE.
 func (s *Service) Load(t Table) {
-	good := make([]Limit, 0, len(t.Limits))
-	for _, l := range t.Limits {
-		if err := l.Validate(); err != nil {
-			s.log.Error("limit left out", "error", err)
-			continue
-		}
-		good = append(good, l)
+	ready, err := newTable(t, s.metrics)
+	if err != nil {
+		s.log.Error("limits left out", "error", err)
 	}
-	s.table.Store(newTable(good, s.metrics))
-	s.log.Debug("limits loaded", "limits", len(good))
+	s.table.Store(ready)
+	s.log.Debug("limits loaded", "limits", len(t.Limits), "plans", len(t.Plans))
+}
+
+// Ask is one request that is to be counted against the limits of IDs, all or none.
+type Ask struct {
+	IDs        []string // limits, by ID or name
+	Attributes Attributes
+	Hits       int64 // 0 asks without counting; below 0 gives back
+	Verdict    Verdict
 }
 
 // Verdict is the answer for one request.
 type Verdict struct {
 	Allowed    bool
-	Limit      string // the name of the limit that refused
+	Limit      string // the name of the limit that refused; "plan" where the plan is missing that is required
 	Headers    []Field
 	RetryAfter time.Duration
-	Status     int  // 200; 429 over a limit; 503 when it isn't known, or the store can't answer and onError is deny
+	Status     int  // 200; 429 over a limit; 403 without the plan; 503 when it isn't known, or the store can't answer and onError is deny
 	Degraded   bool // the store couldn't answer
 }
 
 // Field is a header of the response.
 type Field struct{ Name, Value string }
 
-// Count counts one request against the limits of ids, all or none; hits 0 asks without counting.
-func (s *Service) Count(ctx context.Context, ids []string, a Attributes, hits int64) Verdict {
-	start := time.Now()
-	defer func() { s.metrics.seconds.Observe(time.Since(start).Seconds()) }()
-	t := s.table.Load()
-	d := decision{asks: make([]ask, 0, len(ids))}
-	for _, id := range ids {
-		l := t.limits[id]
-		if l == nil {
+// CountAll answers all asks with one trip to the store.
+func (s *Service) CountAll(asks []Ask) {
+	t := s.begin()
+	defer s.end(t)
+	for i := range asks {
+		s.readAsk(t, t.next(), &asks[i])
+	}
+	s.decide(t)
+	for i := range asks {
+		asks[i].Verdict = t.verdict(t.decisions[i])
+	}
+}
+
+// Count is [Service.CountAll] for one request. It takes as long as the store may, whatever the context says: what is
+// under way is charged.
+func (s *Service) Count(_ context.Context, ids []string, a Attributes, hits int64) Verdict {
+	asks := []Ask{{IDs: ids, Attributes: a, Hits: hits}}
+	s.CountAll(asks)
+	return asks[0].Verdict
+}
+
+// readAsk finds the limits of an ask.
+func (s *Service) readAsk(t *turn, d *decision, q *Ask) {
+	a := &q.Attributes
+	p := t.table.plan(a)
+	for _, id := range q.IDs {
+		l := t.table.limits[id]
+		switch {
+		case l == nil:
 			s.metrics.unknown.Inc()
-			return Verdict{Status: 503, Limit: id, RetryAfter: time.Second}
-		}
-		if a.Anonymous && !l.byAddress() {
+			d.fail(codes.Unavailable, id)
+			return
+		case a.Anonymous && !l.byAddress(), p != nil && l.ByConsumer():
 			continue
 		}
-		d.add(l, l.key(a.value), hits)
+		s.addAsk(t, d, l, q)
 	}
-	err := s.decide(ctx, &d)
-	v := Verdict{Allowed: d.refused == nil && err == nil, Degraded: d.degraded, Status: 200}
 	switch {
-	case err != nil:
+	case p != nil:
+		for _, l := range p.limits {
+			s.addAsk(t, d, l, q)
+		}
+	case a.Plans == PlanRequired && !a.Anonymous:
+		s.metrics.unplanned.Inc()
+		d.fail(codes.PermissionDenied, "plan")
+	}
+}
+
+func (s *Service) addAsk(t *turn, d *decision, l *limit, q *Ask) {
+	key, r := l.bucket(t.key[:0], l.prefix, &q.Attributes)
+	t.key = key
+	d.add(l, r, s.keys.get(key), q.Hits, 0)
+}
+
+// plan is the plan that the request counts against; nil: none.
+func (t *table) plan(a *Attributes) *plan {
+	if a.Plans == NoPlan || a.Anonymous || a.Plan == "" {
+		return nil
+	}
+	return t.plans[a.Plan]
+}
+
+func (t *turn) verdict(d *decision) Verdict {
+	v := Verdict{Allowed: d.code == codes.OK && d.refused < 0, Degraded: d.degraded, Status: 200}
+	switch {
+	case d.code == codes.PermissionDenied:
+		v.Status, v.Limit = 403, d.text
+		return v
+	case d.code != codes.OK:
 		v.Status, v.RetryAfter = 503, time.Second
-	case d.refused != nil:
-		v.Status, v.Limit, v.RetryAfter = 429, d.refused.limit.Name, d.refused.outcome.RetryAfter
+		if !d.degraded {
+			v.Limit = d.text
+		}
+		return v
+	case d.refused >= 0:
+		a := &d.asks[d.refused]
+		v.Status, v.Limit, v.RetryAfter = 429, a.limit.Name, a.outcome.RetryAfter
 	}
-	v.Headers = d.headers()
+	t.headers.of(d)
+	v.Headers = t.headers.fields()
 	return v
-}
-
-// ask is a limit's part in a decision.
-type ask struct {
-	limit   *limit
-	counted bool // false when the store couldn't answer and onError lets the request pass
-	outcome store.Outcome
-}
-
-// decision is the limits of one request.
-type decision struct {
-	asks     []ask
-	hits     []store.Hit // one for each ask
-	degraded bool
-	refused  *ask // the one to wait for the longest
-}
-
-func (d *decision) add(l *limit, key string, hits int64) {
-	d.asks = append(d.asks, ask{limit: l})
-	d.hits = append(d.hits, l.hit(key, hits))
-}
-
-// errDenied is for limits whose OnError is Deny.
-var errDenied = errors.New("the store can't answer")
-
-// decide counts; an error means that there is no decision.
-func (s *Service) decide(ctx context.Context, d *decision) error {
-	if len(d.asks) == 0 {
-		return nil
-	}
-	outcomes, err := s.store.Count(ctx, d.hits)
-	switch {
-	case err == nil:
-		for i := range outcomes {
-			d.asks[i].counted, d.asks[i].outcome = true, outcomes[i]
-		}
-	case errors.Is(err, store.ErrInvalid):
-		return err
-	default:
-		if err := s.degrade(ctx, d); err != nil {
-			return err
-		}
-	}
-	for i := range d.asks {
-		a := &d.asks[i]
-		over := a.counted && !a.outcome.Allowed
-		if over && (d.refused == nil || a.outcome.RetryAfter > d.refused.outcome.RetryAfter) {
-			d.refused = a
-		}
-		switch {
-		case over:
-			a.limit.over.Inc()
-		case d.degraded:
-			s.metrics.decisions.WithLabelValues(a.limit.Name, "degraded").Inc()
-		default:
-			a.limit.ok.Inc()
-		}
-	}
-	return nil
-}
-
-// degrade decides without the store.
-func (s *Service) degrade(ctx context.Context, d *decision) error {
-	d.degraded = true
-	var local []store.Hit
-	var at []int
-	for i := range d.asks {
-		switch d.asks[i].limit.OnError {
-		case Deny:
-			s.metrics.decisions.WithLabelValues(d.asks[i].limit.Name, "error").Inc()
-			return errDenied
-		case Local:
-			local, at = append(local, d.hits[i]), append(at, i)
-		}
-	}
-	if len(local) == 0 {
-		return nil
-	}
-	outcomes, err := s.local.Count(ctx, local)
-	if err != nil {
-		return err
-	}
-	for i, o := range outcomes {
-		d.asks[at[i]].counted, d.asks[at[i]].outcome = true, o
-	}
-	return nil
-}
-
-// headers tells of the limit that refused, else of the one nearest to exhaustion, in the names of
-// draft-ietf-httpapi-ratelimit-headers-03.
-func (d *decision) headers() []Field {
-	a := d.refused
-	for i := range d.asks {
-		if b := &d.asks[i]; d.refused == nil && b.counted && (a == nil || nearer(b.outcome, a.outcome)) {
-			a = b
-		}
-	}
-	if a == nil {
-		return nil
-	}
-	h := make([]Field, 0, 4)
-	h = append(h,
-		Field{"RateLimit-Limit", strconv.FormatInt(a.outcome.Limit, 10)},
-		Field{"RateLimit-Remaining", strconv.FormatInt(a.outcome.Remaining, 10)},
-		Field{"RateLimit-Reset", seconds(a.outcome.Reset)})
-	if d.refused != nil {
-		h = append(h, Field{"Retry-After", seconds(max(a.outcome.RetryAfter, time.Second))})
-	}
-	return h
-}
-
-// nearer tells whether a smaller share is left of a than of b.
-func nearer(a, b store.Outcome) bool {
-	return float64(a.Remaining)*float64(b.Limit) < float64(b.Remaining)*float64(a.Limit)
-}
-
-// seconds is d in whole seconds, rounded up.
-func seconds(d time.Duration) string {
-	return strconv.FormatInt(int64(math.Ceil(d.Seconds())), 10)
 }

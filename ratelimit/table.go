@@ -1,89 +1,184 @@
 package ratelimit
 
 import (
-	"time"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"unicode/utf8"
 
-	rls "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/legation/legation/store"
 )
 
-// table is the limits by ID and by name; immutable.
+// table is what was loaded, ready for requests; immutable but for what limits have counted.
 type table struct {
-	limits map[string]*limit
+	limits map[string]*limit // by ID and by name
+	plans  map[string]*plan
+}
+
+// plan is a Plan.
+type plan struct {
+	name   string
+	limits []*limit
 }
 
 // limit is a Limit with what each request would have to work out again.
 type limit struct {
 	Limit
-	entries []string // keys of the descriptor entries, one for each By
-	proto   *rls.RateLimitResponse_RateLimit
+	prefix  string // what its keys begin with
+	quoted  string // the name in headers
+	parts   []part // one for each By
+	base    *rate
+	values  *values // nil: none
+	brought *overrides
+	figures *figures
 	ok      prometheus.Counter
-	over    prometheus.Counter
+	over    prometheus.Counter // shadow_over of a limit in shadow
 }
 
-func newTable(limits []Limit, m *metrics) *table {
-	t := &table{limits: make(map[string]*limit, 2*len(limits))}
-	names := make(map[string]bool, len(limits))
-	for _, l := range limits {
-		c := &limit{
-			Limit: l,
-			proto: currentLimit(l),
-			ok:    m.decisions.WithLabelValues(l.Name, "ok"),
-			over:  m.decisions.WithLabelValues(l.Name, "over"),
+// part is a By.
+type part struct {
+	By
+	entry   string // key of the descriptor entry
+	program *program
+}
+
+// source is what values come from: a descriptor or a request's attributes.
+type source interface {
+	// value of a part; address is valid when it is one.
+	value(p *part) (text string, address netip.Addr)
+}
+
+// bucket appends the key of the bucket that the values belong to, after the prefix, and finds its rate; nil: the value is exempt.
+func (l *limit) bucket(key []byte, prefix string, from source) ([]byte, *rate) {
+	key = append(key, prefix...)
+	r := l.base
+	for i := range l.parts {
+		p := &l.parts[i]
+		key = append(key, '|')
+		text, address := from.value(p)
+		if address.IsValid() {
+			key = p.appendAddress(key, address)
+		} else {
+			text = p.normal(text)
+			key = p.appendText(key, text)
 		}
-		for _, b := range l.By {
-			c.entries = append(c.entries, b.Entry())
-		}
-		t.limits[l.ID()] = c
-		t.limits[l.Name] = c
-		names[l.Name] = true
-	}
-	m.forget(names)
-	return t
-}
-
-// key is the bucket's; value gives the value of a part.
-func (l *limit) key(value func(By) string) string {
-	var room [8]string
-	parts := append(room[:0], l.Name)
-	for _, b := range l.By {
-		parts = append(parts, b.keyPart(value(b)))
-	}
-	return store.Key(parts...)
-}
-
-// units of the answer's current_limit, the longest first; a month or a year isn't the same length each time.
-var units = []struct {
-	unit   rls.RateLimitResponse_RateLimit_Unit
-	length time.Duration
-}{
-	{rls.RateLimitResponse_RateLimit_WEEK, 7 * 24 * time.Hour},
-	{rls.RateLimitResponse_RateLimit_DAY, 24 * time.Hour},
-	{rls.RateLimitResponse_RateLimit_HOUR, time.Hour},
-	{rls.RateLimitResponse_RateLimit_MINUTE, time.Minute},
-	{rls.RateLimitResponse_RateLimit_SECOND, time.Second},
-}
-
-// currentLimit says what Envoy can say of l; a window that isn't whole seconds has no unit.
-func currentLimit(l Limit) *rls.RateLimitResponse_RateLimit {
-	p := &rls.RateLimitResponse_RateLimit{Name: l.Name, RequestsPerUnit: clamp(l.Requests)}
-	for _, u := range units {
-		if l.Window%u.length != 0 {
+		if l.values == nil {
 			continue
 		}
-		p.Unit = u.unit
-		if n := l.Window / u.length; n > 1 {
-			p.UnitMultiplier = wrapperspb.UInt32(clamp(int64(n)))
+		if other, ok := l.values.find(text, address); ok {
+			r = other
 		}
-		return p
 	}
-	return p
+	return key, r
 }
 
-// clamp is n as far as uint32 goes.
-func clamp(n int64) uint32 {
-	return uint32(min(max(n, 0), 1<<32-1))
+// compiler makes limits ready.
+type compiler struct {
+	metrics  *metrics
+	programs map[string]*program // by expression
+}
+
+func (c *compiler) limit(l Limit) (*limit, error) {
+	if l.Name == "" || strings.Contains(l.Name, "@") || !utf8.ValidString(l.Name) {
+		return nil, fmt.Errorf("limit %q: want a name in UTF-8, without @", l.Name)
+	}
+	if l.Headers > NoHeaders || l.Headers&NoHeaders != 0 && l.Headers != NoHeaders {
+		return nil, fmt.Errorf("limit %s: no such set of headers: %d", l.Name, l.Headers)
+	}
+	r := &limit{Limit: l, prefix: store.Key(l.Name), quoted: quoted(l.Name), brought: new(overrides)}
+	for _, b := range l.By {
+		if err := b.validate(); err != nil {
+			return nil, fmt.Errorf("limit %s: %w", l.Name, err)
+		}
+		p := part{By: b, entry: b.Entry()}
+		if b.Kind == CEL {
+			var err error
+			if p.program, err = c.program(b.Name); err != nil {
+				return nil, fmt.Errorf("limit %s: cel: %w", l.Name, err)
+			}
+		}
+		r.parts = append(r.parts, p)
+	}
+	var err error
+	if r.base, err = newRate(&l, l.Rate); err != nil {
+		return nil, fmt.Errorf("limit %s: %w", l.Name, err)
+	}
+	if r.values, err = newValues(&l); err != nil {
+		return nil, fmt.Errorf("limit %s: %w", l.Name, err)
+	}
+	if c.metrics != nil {
+		c.metrics.limit(r)
+	}
+	return r, nil
+}
+
+// program compiles an expression once.
+func (c *compiler) program(expression string) (*program, error) {
+	if p, ok := c.programs[expression]; ok {
+		return p, nil
+	}
+	p, err := compile(expression)
+	if err == nil {
+		c.programs[expression] = p
+	}
+	return p, err
+}
+
+// newTable makes t ready. What can't be counted is left out, and told.
+func newTable(t Table, m *metrics) (*table, error) {
+	c := compiler{metrics: m, programs: map[string]*program{}}
+	m.begin()
+	defer m.forget()
+	r := &table{limits: make(map[string]*limit, 2*len(t.Limits)), plans: make(map[string]*plan, len(t.Plans))}
+	var problems []error
+	for _, l := range t.Limits {
+		ready, err := c.limit(l)
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		r.limits[l.ID()] = ready
+		r.limits[l.Name] = ready
+	}
+	for _, p := range t.Plans {
+		if err := p.Validate(); err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		ready := &plan{name: p.Name}
+		for _, l := range p.Limits {
+			each, err := c.limit(l)
+			if err != nil {
+				problems = append(problems, err)
+				continue
+			}
+			ready.limits = append(ready.limits, each)
+		}
+		r.plans[p.Name] = ready
+	}
+	return r, errors.Join(problems...)
+}
+
+// Validate tells what makes the limit impossible to count.
+func (l Limit) Validate() error {
+	c := compiler{programs: map[string]*program{}}
+	_, err := c.limit(l)
+	return err
+}
+
+// Validate tells what makes the plan impossible to count.
+func (p Plan) Validate() error {
+	for i := range p.Limits {
+		l := &p.Limits[i]
+		if err := l.Validate(); err != nil {
+			return fmt.Errorf("plan %s: %w", p.Name, err)
+		}
+		if !l.ByConsumer() {
+			return fmt.Errorf("plan %s: limit %s doesn't count by consumer alone", p.Name, l.Name)
+		}
+	}
+	return nil
 }

@@ -1,0 +1,146 @@
+package ratelimit
+
+import (
+	"errors"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/legation/legation/store"
+)
+
+// decide decides all requests of a turn with one trip to the store.
+func (s *Service) decide(t *turn) {
+	t.asked = t.asked[:0]
+	for _, d := range t.decisions[:t.n] {
+		if d.code != codes.OK {
+			continue
+		}
+		if d.blocked {
+			for i := range d.charge.Hits {
+				d.charge.Hits[i].Hits = 0
+			}
+		}
+		if len(d.charge.Hits) > 0 {
+			t.asked = append(t.asked, &d.charge)
+		}
+		if len(d.watch.Hits) > 0 {
+			t.asked = append(t.asked, &d.watch)
+		}
+	}
+	if len(t.asked) > 0 {
+		s.store.Decide(t.asked)
+	}
+	s.retry(t)
+	for _, d := range t.decisions[:t.n] {
+		if d.code == codes.OK {
+			s.settle(d)
+		}
+	}
+}
+
+// settle reads what the store said to d.
+func (s *Service) settle(d *decision) {
+	switch err := d.charge.Err; {
+	case err == nil:
+		d.take()
+	case errors.Is(err, store.ErrInvalid):
+		s.metrics.invalid.Inc()
+		d.fail(codes.InvalidArgument, err.Error())
+		return
+	default:
+		if !s.degrade(d) {
+			d.fail(codes.Unavailable, "the store can't answer")
+			return
+		}
+	}
+	for i := range d.asks {
+		a := &d.asks[i]
+		s.count(d, a)
+		if a.limit.Shadow || !a.counted {
+			continue
+		}
+		switch {
+		case !a.outcome.Allowed:
+			if d.refused < 0 || a.outcome.RetryAfter > d.asks[d.refused].outcome.RetryAfter {
+				d.refused = i
+			}
+		case a.limit.Headers != NoHeaders:
+			if d.nearest < 0 || nearer(&a.outcome, &d.asks[d.nearest].outcome) {
+				d.nearest = i
+			}
+		}
+	}
+}
+
+// take gives the outcomes to the asks.
+func (d *decision) take() {
+	charged, watched := 0, 0
+	for i := range d.asks {
+		a := &d.asks[i]
+		switch {
+		case !a.stored():
+		case !a.limit.Shadow:
+			a.counted, a.outcome = true, d.charge.Outcomes[charged]
+			charged++
+		case d.watch.Err == nil:
+			a.counted, a.outcome = true, d.watch.Outcomes[watched]
+			watched++
+		}
+	}
+}
+
+// nearer tells whether a smaller share is left of a than of b.
+func nearer(a, b *store.Outcome) bool {
+	return float64(a.Remaining)*float64(b.Limit) < float64(b.Remaining)*float64(a.Limit)
+}
+
+// degrade decides without the store; false when a limit wants no decision then.
+func (s *Service) degrade(d *decision) bool {
+	d.degraded = true
+	var local store.Decision
+	n := 0
+	for i := range d.asks {
+		a := &d.asks[i]
+		if !a.stored() || a.limit.Shadow {
+			continue
+		}
+		switch a.limit.OnError {
+		case Deny:
+			s.metrics.result(a.limit, "error").Inc()
+			return false
+		case Local:
+			local.Hits = append(local.Hits, d.charge.Hits[n])
+		}
+		n++
+	}
+	if len(local.Hits) == 0 {
+		return true
+	}
+	s.local.Decide([]*store.Decision{&local})
+	if local.Err != nil {
+		return false
+	}
+	n = 0
+	for i := range d.asks {
+		if a := &d.asks[i]; a.stored() && !a.limit.Shadow && a.limit.OnError == Local {
+			a.counted, a.outcome = true, local.Outcomes[n]
+			n++
+		}
+	}
+	return true
+}
+
+// count gives the figures of an ask.
+func (s *Service) count(d *decision, a *ask) {
+	switch {
+	case a.counted && !a.outcome.Allowed:
+		a.limit.over.Inc()
+		if a.limit.Shadow && d.shadow == nil {
+			d.shadow = a.limit
+		}
+	case d.degraded && !a.limit.Shadow:
+		s.metrics.result(a.limit, "degraded").Inc()
+	default:
+		a.limit.ok.Inc()
+	}
+}
