@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
+	"unicode/utf8"
 
-	rlcommon "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
+	"google.golang.org/grpc/codes"
 
 	"github.com/legation/legation/store"
 )
@@ -31,7 +34,7 @@ type Descriptor struct {
 	Range  *Range       // instead of Value: numbers
 	Prefix netip.Prefix // instead of Value: addresses
 
-	Limit    *Limit // nil: nothing is counted here. Its Name is unique in the domain, and By is empty
+	Limit    *Limit // nil: nothing is counted here. By and Name are empty: it is named after the path of keys and values
 	Deny     bool   // refuses without counting
 	Soft     bool   // over it only marks the request, unless all soft limits of the request are over
 	Shared   bool   // all values that fit count in one bucket
@@ -51,10 +54,8 @@ const maxDescriptorDepth = maxEntries
 
 // Validate tells what makes the domain impossible to use.
 func (d *Domain) Validate() error {
-	if d.Name == "" || d.Name == OwnDomain || len(d.Name) > maxName {
-		return fmt.Errorf("domain %.100q: want a name, not that of this system's own Envoys (%s)", d.Name, OwnDomain)
-	}
-	_, err := newNode(d.Name, d.Descriptors, 0)
+	c := compiler{programs: map[string]*program{}}
+	_, err := c.domain(d)
 	return err
 }
 
@@ -74,12 +75,13 @@ type domainKey struct {
 // domainEntry is one node.
 type domainEntry struct {
 	*Descriptor
+	limit *limit
 	parts []string // of a pattern, between the stars
 	text  string   // stands for the values of a shared bucket
 	below *domainNode
 }
 
-func newNode(path string, descriptors []Descriptor, depth int) (*domainNode, error) {
+func (c *compiler) node(path string, descriptors []Descriptor, depth int) (*domainNode, error) {
 	if depth >= maxDescriptorDepth {
 		return nil, fmt.Errorf("%s: descriptors nest deeper than %d", path, maxDescriptorDepth)
 	}
@@ -98,15 +100,41 @@ func newNode(path string, descriptors []Descriptor, depth int) (*domainNode, err
 		if err := k.add(e); err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", path, d.Key, err)
 		}
-		if d.Limit != nil && len(d.Limit.By) > 0 {
-			return nil, fmt.Errorf("%s: %s: a domain's limit counts by its descriptors alone", path, d.Key)
-		}
+		at := path + "/" + d.Key + e.suffix()
 		var err error
-		if e.below, err = newNode(path+"/"+d.Key+e.suffix(), d.Descriptors, depth+1); err != nil {
+		if e.limit, err = c.descriptorLimit(at, d); err != nil {
+			return nil, err
+		}
+		if e.below, err = c.node(at, d.Descriptors, depth+1); err != nil {
 			return nil, err
 		}
 	}
 	return n, nil
+}
+
+// descriptorLimit is the limit of a descriptor; nil: none.
+func (c *compiler) descriptorLimit(path string, d *Descriptor) (*limit, error) {
+	l := Limit{Rate: Rate{Unlimited: true}}
+	switch {
+	case d.Limit != nil && (len(d.Limit.By) > 0 || d.Deny):
+		return nil, fmt.Errorf("%s: a domain's limit counts by its descriptors alone, and denies nothing", path)
+	case d.Limit != nil:
+		l = *d.Limit
+	case !d.Deny:
+		return nil, nil
+	}
+	l.Name = path
+	l.Shadow = l.Shadow || d.Soft
+	r, err := c.limit(l)
+	if err != nil {
+		return nil, err
+	}
+	r.soft, r.metadata = d.Soft, d.Metadata
+	if d.Deny {
+		r.base = &rate{hit: store.Hit{Window: time.Second}}
+		r.base.describe(path)
+	}
+	return r, nil
 }
 
 func (e *domainEntry) suffix() string {
@@ -168,7 +196,7 @@ func (k *domainKey) addRange(e *domainEntry) error {
 			at = i
 		}
 	}
-	k.ranges = append(k.ranges[:at], append([]*domainEntry{e}, k.ranges[at:]...)...)
+	k.ranges = slices.Insert(k.ranges, at, e)
 	return nil
 }
 
@@ -224,44 +252,140 @@ func matchParts(parts []string, value string) bool {
 	return true
 }
 
-// entry is one key and value of a request's descriptor.
-type entry = rlcommon.RateLimitDescriptor_Entry
-
-// find gives the node that a request's descriptor meets, and the key of its bucket. A path that the tree doesn't hold
-// gives nil.
-func (n *domainNode) find(domain string, entries []*entry) (*domainEntry, string) {
-	var room [2*maxEntries + 1]string
-	parts := append(room[:0], "rateLimits/"+domain)
-	var e *domainEntry
-	for _, asked := range entries {
-		k := n.keys[asked.GetKey()]
-		if k == nil {
-			return nil, ""
-		}
-		if e = k.find(asked.GetValue()); e == nil {
-			return nil, ""
-		}
-		parts = append(parts, e.keyParts(asked)...)
-		n = e.below
-	}
-	if e == nil {
-		return nil, ""
-	}
-	return e, store.Key(parts...)
+// domain is a compiled Domain; immutable but for what its limits have counted.
+type domain struct {
+	prefix string // what its keys begin with
+	root   *domainNode
+	base   *limit // of requests that bring their limit themselves
 }
 
-// keyParts tell the entry in the bucket's key. A value that stands in the policy, or is an address, is readable there;
+// domain makes a Domain ready.
+func (c *compiler) domain(d *Domain) (*domain, error) {
+	if d.Name == "" || d.Name == OwnDomain || len(d.Name) > maxName || !utf8.ValidString(d.Name) {
+		return nil, fmt.Errorf("domain %.100q: want a name in UTF-8, not that of this system's own Envoys (%s)", d.Name, OwnDomain)
+	}
+	name := "rateLimits/" + d.Name
+	base, err := c.limit(Limit{Name: name, Rate: Rate{Unlimited: true}})
+	if err != nil {
+		return nil, err
+	}
+	root, err := c.node(name, d.Descriptors, 0)
+	return &domain{prefix: base.prefix, root: root, base: base}, err
+}
+
+// find gives the node that a request's descriptor meets; nil when the tree doesn't hold its path. The key of its bucket
+// is appended to key.
+func (d *domain) find(key []byte, entries []wireEntry) ([]byte, *domainEntry) {
+	key = append(key, d.prefix...)
+	n := d.root
+	var e *domainEntry
+	for i := range entries {
+		k := n.keys[entries[i].key]
+		if k == nil {
+			return key, nil
+		}
+		if e = k.find(entries[i].value); e == nil {
+			return key, nil
+		}
+		key = e.appendTo(key, &entries[i])
+		n = e.below
+	}
+	return key, e
+}
+
+// appendTo tells the entry in the bucket's key. A value that stands in the policy, or is an address, is readable there;
 // others may be credentials. What stands between key and value keeps the three apart: no exact value is empty or a star.
-func (e *domainEntry) keyParts(asked *entry) []string {
+func (e *domainEntry) appendTo(key []byte, asked *wireEntry) []byte {
+	key = store.AppendPart(append(key, '|'), e.Key)
 	switch {
 	case e.Shared:
-		return []string{e.Key, "*", e.text}
+		return store.AppendPart(append(key, "|*|"...), e.text)
 	case e.Value != "" && e.parts == nil:
-		return []string{e.Key, e.Value}
+		return store.AppendPart(append(key, '|'), e.Value)
 	}
-	value := asked.GetValue()
-	if _, err := netip.ParseAddr(value); err != nil && value != "" {
-		value = store.Digest(value)
+	return appendValue(append(key, "||"...), asked.value)
+}
+
+func appendValue(key []byte, value string) []byte {
+	if _, err := netip.ParseAddr(value); err == nil || value == "" {
+		return store.AppendPart(key, value)
 	}
-	return []string{e.Key, "", value}
+	return store.AppendDigest(key, value)
+}
+
+// readForeign reads the descriptors of a domain that others ask with; false when there can be no decision.
+func (s *Service) readForeign(t *turn, d *decision, from *domain) bool {
+	t.found = t.found[:0]
+	replaced := false
+	for place := range t.request.descriptors {
+		w := &t.request.descriptors[place]
+		var e *domainEntry
+		t.key, e = from.find(t.key[:0], w.entries)
+		f := found{entry: e}
+		switch {
+		case w.limited:
+			if !s.readBrought(t, d, from, place, &f) {
+				return false
+			}
+		case e != nil && e.limit != nil:
+			f.limit, f.rate = e.limit, e.limit.base
+			f.key = s.keys.get(t.key)
+			replaced = replaced || len(e.Replaces) > 0
+		}
+		t.found = append(t.found, f)
+	}
+	for place, f := range t.found {
+		if f.limit == nil || replaced && t.replaced(place) {
+			continue
+		}
+		w := &t.request.descriptors[place]
+		if f.entry != nil && f.entry.PerValue && f.limit == f.entry.limit {
+			f.limit = s.metrics.variant(f.limit, w.entries)
+		}
+		d.add(f.limit, f.rate, f.key, t.request.addend(w), place)
+	}
+	return true
+}
+
+// found is what a descriptor met.
+type found struct {
+	entry *domainEntry
+	limit *limit // nil: none
+	rate  *rate
+	key   string
+}
+
+// replaced tells whether another descriptor of the request has a limit that stands in the place of this one's.
+func (t *turn) replaced(place int) bool {
+	e := t.found[place].entry
+	if e == nil || e.RateName == "" {
+		return false
+	}
+	for i, f := range t.found {
+		if i != place && f.entry != nil && f.limit != nil && slices.Contains(f.entry.Replaces, e.RateName) {
+			return true
+		}
+	}
+	return false
+}
+
+// readBrought reads a descriptor that brings its limit itself: it counts by all its entries, whatever the tree says.
+func (s *Service) readBrought(t *turn, d *decision, from *domain, place int, f *found) bool {
+	w := &t.request.descriptors[place]
+	o, err := from.base.override(w.limit)
+	if err != nil {
+		s.metrics.invalid.Inc()
+		d.fail(codes.InvalidArgument, fmt.Sprintf("descriptor %d: %v", place, err))
+		return false
+	}
+	if o == nil { // of a unit that isn't known
+		return true
+	}
+	t.key = append(t.key[:0], o.prefix...)
+	for i := range w.entries {
+		t.key = store.AppendPart(append(t.key, '|'), w.entries[i].key)
+		t.key = appendValue(append(t.key, "||"...), w.entries[i].value)
+	}
+	f.limit, f.rate, f.key = from.base, o.rate, s.keys.get(t.key)
+	return true
 }

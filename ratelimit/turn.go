@@ -20,6 +20,7 @@ type turn struct {
 	n         int
 	asked     []*store.Decision
 	key       []byte // the key that is being built
+	found     []found
 	headers   headers
 	sample    int64 // asks until the next is one for the list of busy keys
 }
