@@ -14,6 +14,12 @@ type limiter interface {
 	LimitIDs(layer policy.Layer) []string
 }
 
+// planner is a setting of a route that has the companion count the caller's plan in the same call.
+type planner interface{ PlanUse() auth.PlanUse }
+
+// planned is a setting of a consumer that names its plan.
+type planned interface{ Plan() string }
+
 // Table is what the companion decides by: a rule for each route that asks for auth, and the consumers.
 func Table(m *policy.Model) auth.Table {
 	var t auth.Table
@@ -28,6 +34,9 @@ func Table(m *policy.Model) auth.Table {
 		consumer := auth.Consumer{Name: c.Name}
 		for _, i := range policy.Each[auth.Identifier](c.Settings) {
 			consumer.Identities = append(consumer.Identities, i.Identities()...)
+		}
+		if p, ok := policy.Find[planned](c.Settings); ok {
+			consumer.Plan = p.Plan()
 		}
 		t.Consumers = append(t.Consumers, consumer)
 	}
@@ -45,6 +54,9 @@ func (s *Setting) rule(m *policy.Model, r *policy.BoundRoute) auth.Rule {
 	}
 	for set, l := range policy.Each[limiter](r.Settings) {
 		rule.Limits = append(rule.Limits, l.LimitIDs(set.Layer)...)
+	}
+	if p, ok := policy.Find[planner](r.Settings); ok {
+		rule.Plan = p.PlanUse()
 	}
 	return rule
 }
