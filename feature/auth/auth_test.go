@@ -58,7 +58,7 @@ type (
 	tariff string
 )
 
-func (*uses) Check(*policy.Check)           {}
+func (*uses) Check(*policy.Check)          {}
 func (u *uses) PlanUse() companion.PlanUse { return companion.PlanUse(*u) }
 
 func (*tariff) Check(*policy.Check) {}

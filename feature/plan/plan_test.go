@@ -15,7 +15,7 @@ import (
 // login stands for auth: the entries that a route asks for.
 type login []string
 
-func (*login) Check(*policy.Check)  {}
+func (*login) Check(*policy.Check) {}
 func (l *login) Entries() []string { return *l }
 
 // token stands for a way to tell who calls: the claim that names the plan.
