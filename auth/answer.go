@@ -1,79 +1,72 @@
 package auth
 
 import (
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
-func (d *decision) response() *authv3.CheckResponse {
+// The numbers of the fields that an envoy.service.auth.v3.CheckResponse is written with.
+const (
+	responseStatus, responseDenied, responseOK, responseMetadata = 1, 2, 3, 4
+	statusCode                                                   = 1 // google.rpc.Status and envoy.type.v3.HttpStatus
+	deniedStatus, deniedHeaders, deniedBody                      = 1, 2, 3
+	okHeaders, okRemove, okAdd                                   = 2, 5, 6
+	optionHeader, optionAction                                   = 1, 3 // envoy.config.core.v3.HeaderValueOption
+	headerKey, headerText                                        = 1, 2
+	structFields, entryKey, entryValue                           = 1, 1, 2 // google.protobuf.Struct
+	valueText, valueStruct                                       = 3, 5
+)
+
+// appendTo appends the message of the answer.
+func (d *decision) appendTo(b []byte) []byte {
 	if d.deny != nil {
-		return d.denied()
+		return d.appendDenied(b)
 	}
-	return d.allowed()
+	return d.appendAllowed(b)
 }
 
-func (d *decision) allowed() *authv3.CheckResponse {
-	return &authv3.CheckResponse{
-		Status: &rpcstatus.Status{Code: int32(codes.OK)},
-		HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
-			Headers:              d.grant.headers,
-			HeadersToRemove:      d.absent(),
-			ResponseHeadersToAdd: d.limitHeaders(),
-		}},
-		DynamicMetadata: d.metadata("allow"),
+func (d *decision) appendAllowed(b []byte) []byte {
+	b = protowire.AppendBytes(protowire.AppendTag(b, responseStatus, protowire.BytesType), nil) // code OK is 0
+	b, ok := open(b, responseOK)
+	b = append(b, d.grant.wire...)
+	for _, name := range d.rule.headers {
+		// A client that sends a header itself that some provider of the rule could have set, and this grant does not,
+		// must not be believed.
+		if !slices.ContainsFunc(d.grant.headers, func(h pair) bool { return h.name == name }) {
+			b = appendText(b, okRemove, name)
+		}
 	}
+	b = d.appendLimitHeaders(b, okAdd)
+	return d.appendMetadata(end(b, ok), "allow")
 }
 
-// absent are the headers that some provider of the rule could have set, and this grant does not: a client that sends
-// them itself must not be believed.
-func (d *decision) absent() []string {
-	if len(d.grant.headers) == len(d.rule.headers) {
-		return nil
-	}
-	return slices.DeleteFunc(slices.Clone(d.rule.headers), func(name string) bool {
-		return slices.ContainsFunc(d.grant.headers, func(h *corev3.HeaderValueOption) bool { return h.Header.Key == name })
-	})
-}
-
-// denied is never the "error response" of newer Envoys: failure_mode_allow would let that pass.
-func (d *decision) denied() *authv3.CheckResponse {
-	body, err := json.Marshal(map[string]string{"error": d.deny.reason, "message": d.deny.message})
-	if err != nil {
-		body = []byte(`{"error":"internal"}`)
-	}
-	headers := []*corev3.HeaderValueOption{
-		setHeader("content-type", "application/json"),
-		setHeader("cache-control", "no-store"),
-	}
+// appendDenied never writes the "error response" of newer Envoys: failure_mode_allow would let that pass.
+func (d *decision) appendDenied(b []byte) []byte {
+	b, at := open(b, responseStatus)
+	b = appendNumber(b, statusCode, uint64(d.deny.code))
+	b, at = open(end(b, at), responseDenied)
+	b, status := open(b, deniedStatus)
+	b = end(appendNumber(b, statusCode, uint64(d.deny.status)), status)
+	b = appendHeader(b, deniedHeaders, "content-type", "application/json")
+	b = appendHeader(b, deniedHeaders, "cache-control", "no-store")
+	body := d.deny.body
 	if d.grpc {
 		// Envoy makes headers with grpc-status of a denial, and the body its grpc-message. Left to itself it makes the
 		// status of the HTTP one, and UNAVAILABLE of 429, which clients try again at once.
-		headers = append(headers, setHeader("grpc-status", strconv.Itoa(int(d.deny.code))))
-		body = []byte(d.deny.message)
+		b = appendHeader(b, deniedHeaders, "grpc-status", strconv.Itoa(int(d.deny.code)))
+		body = d.deny.message
 	}
 	if d.deny.status == 401 {
-		headers = append(headers, setHeader("www-authenticate", d.challenge()))
+		b = appendHeader(b, deniedHeaders, "www-authenticate", d.challenge())
 	}
-	return &authv3.CheckResponse{
-		Status: &rpcstatus.Status{Code: int32(d.deny.code)},
-		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
-			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(d.deny.status)},
-			Headers: append(headers, d.limitHeaders()...),
-			Body:    string(body),
-		}},
-		DynamicMetadata: d.metadata("deny"),
-	}
+	b = d.appendLimitHeaders(b, deniedHeaders)
+	b = appendText(b, deniedBody, body)
+	return d.appendMetadata(end(b, at), "deny")
 }
 
 // challenge names an error only where credentials were sent (RFC 6750, 3.1).
@@ -84,43 +77,108 @@ func (d *decision) challenge() string {
 	return d.rule.challenge + `, error="invalid_token", error_description="` + d.refusal.text + `"`
 }
 
-// metadata is for Envoy's access log: %DYNAMIC_METADATA(envoy.filters.http.ext_authz:consumer)%.
-func (d *decision) metadata(what string) *structpb.Struct {
-	m := map[string]*structpb.Value{"decision": structpb.NewStringValue(what)}
+// appendMetadata is for Envoy's access log, %DYNAMIC_METADATA(envoy.filters.http.ext_authz:consumer)%, and for what
+// Envoy itself counts by.
+func (d *decision) appendMetadata(b []byte, what string) []byte {
+	b, at := open(b, responseMetadata)
+	b = appendEntry(b, "decision", what)
 	if d.rule != nil {
-		m["rule"] = structpb.NewStringValue(d.rule.name)
+		b = appendEntry(b, "rule", d.rule.name)
 	}
 	if d.grant != nil {
-		m["consumer"] = structpb.NewStringValue(d.consumer)
-		m["provider"] = structpb.NewStringValue(d.grant.provider)
+		b = appendEntry(b, "consumer", d.who.name)
+		b = appendEntry(b, "provider", d.grant.provider)
+		if d.who.plan != "" {
+			b = appendEntry(b, "plan", d.who.plan)
+		}
+		b = d.appendClaims(b)
 	}
 	if d.deny != nil {
-		m["reason"] = structpb.NewStringValue(d.deny.reason)
+		b = appendEntry(b, "reason", d.deny.reason)
 	}
 	if d.verdict.Limit != "" {
-		m["limit"] = structpb.NewStringValue(strings.ToValidUTF8(d.verdict.Limit, "?"))
+		b = appendEntry(b, "limit", strings.ToValidUTF8(d.verdict.Limit, "?"))
 	}
-	return &structpb.Struct{Fields: m}
+	return end(b, at)
 }
 
-// limitHeaders leaves out what would not be a header.
-func (d *decision) limitHeaders() []*corev3.HeaderValueOption {
-	var all []*corev3.HeaderValueOption
-	for _, h := range d.verdict.Headers {
-		name := strings.ToLower(h[0])
-		if headerName(name) && cleanValue(h[1]) && utf8.ValidString(h[1]) {
-			all = append(all, setHeader(name, h[1]))
+// appendClaims appends the claims that the rule names and the token has, as "claims", with their paths as the keys.
+func (d *decision) appendClaims(b []byte) []byte {
+	if len(d.rule.metadata) == 0 {
+		return b
+	}
+	b, entry := open(b, structFields)
+	b = appendText(b, entryKey, "claims")
+	b, value := open(b, entryValue)
+	b, claims := open(b, valueStruct)
+	for _, path := range d.rule.metadata {
+		if text := d.claim(path); text != "" {
+			b = appendEntry(b, path, text)
 		}
 	}
-	return all
+	return end(end(end(b, claims), value), entry)
 }
 
-// setHeader replaces whatever the header held. Envoy's default is to append.
-func setHeader(name, value string) *corev3.HeaderValueOption {
-	return &corev3.HeaderValueOption{
-		Header:       &corev3.HeaderValue{Key: name, Value: value},
-		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+// appendLimitHeaders leaves out what would not be a header.
+func (d *decision) appendLimitHeaders(b []byte, field protowire.Number) []byte {
+	var room [64]byte
+	for _, h := range d.verdict.Headers {
+		name := appendLower(room[:0], h[0])
+		if headerName(view(name)) && utf8.ValidString(h[1]) && cleanValue(h[1]) {
+			b = appendHeader(b, field, view(name), h[1])
+		}
 	}
+	return b
 }
 
-func panicType(p any) string { return fmt.Sprintf("%T", p) }
+func appendLower(b []byte, s string) []byte {
+	for _, c := range []byte(s) {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		b = append(b, c)
+	}
+	return b
+}
+
+// appendHeader appends a header that replaces whatever there was under its name. Envoy's default is to append.
+func appendHeader(b []byte, field protowire.Number, name, value string) []byte {
+	b, option := open(b, field)
+	b, header := open(b, optionHeader)
+	b = appendText(b, headerKey, name)
+	b = end(appendText(b, headerText, value), header)
+	return end(appendNumber(b, optionAction, uint64(corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD)), option)
+}
+
+// appendEntry appends a field of a google.protobuf.Struct that is a text.
+func appendEntry(b []byte, key, text string) []byte {
+	b, entry := open(b, structFields)
+	b = appendText(b, entryKey, key)
+	b, value := open(b, entryValue)
+	return end(end(appendText(b, valueText, text), value), entry)
+}
+
+func appendText(b []byte, field protowire.Number, s string) []byte {
+	return protowire.AppendString(protowire.AppendTag(b, field, protowire.BytesType), s)
+}
+
+func appendNumber(b []byte, field protowire.Number, n uint64) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), n)
+}
+
+// open begins a message within the message; end sets its length.
+func open(b []byte, field protowire.Number) (_ []byte, start int) {
+	b = append(protowire.AppendTag(b, field, protowire.BytesType), 0) // most lengths take one byte
+	return b, len(b)
+}
+
+func end(b []byte, start int) []byte {
+	n := len(b) - start
+	if n < 0x80 {
+		b[start-1] = byte(n)
+		return b
+	}
+	var room [10]byte
+	length := protowire.AppendVarint(room[:0], uint64(n))
+	return slices.Replace(b, start-1, start, length...)
+}

@@ -18,6 +18,9 @@ type Rule struct {
 	Providers []Provider `json:"providers"`        // any one that accepts is enough, in this order; at least one
 	Limits    []string   `json:"limits,omitempty"` // limit IDs counted in the same call, through the Counter
 	Plan      PlanUse    `json:"plan,omitempty"`   // whether the consumer's plan is counted too
+	// Metadata are the claims that Envoy is told, as texts: in the filter's dynamic metadata as "claims", each under its
+	// path, for what Envoy itself counts by.
+	Metadata []string `json:"metadata,omitempty"`
 }
 
 // ID is the name and a hash over the whole rule, so that an Envoy and a companion that mean different rules by the
@@ -80,7 +83,8 @@ type Table struct {
 
 // Counter counts requests against limits in the same call. The app wires it to the rate limit service.
 type Counter interface {
-	// Count answers all asks of a turn at once.
+	// Count answers all asks of a turn at once. The asks and the texts in them are its own only until it returns: what it
+	// keeps it has to copy.
 	Count(asks []*Ask)
 }
 

@@ -23,8 +23,12 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/lestrrat-go/jwx/v3/jwk"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/legation/legation/callout"
 )
 
 const issuer = "https://id.example.com/"
@@ -141,12 +145,17 @@ func load(t testing.TB, o Options, table Table) *Service {
 	return s
 }
 
-// dial serves s over gRPC.
+// dial gives a client that asks s over gRPC and by Answer, and finds the answers equal.
 func dial(t testing.TB, s *Service) authv3.AuthorizationClient {
+	return both{t, serve(t, s), s}
+}
+
+// serve serves s over gRPC.
+func serve(t testing.TB, s authv3.AuthorizationServer, o ...grpc.ServerOption) *grpc.ClientConn {
 	t.Helper()
 	l := bufconn.Listen(1 << 20)
-	server := grpc.NewServer()
-	s.Register(server)
+	server := grpc.NewServer(o...)
+	authv3.RegisterAuthorizationServer(server, s)
 	go server.Serve(l)
 	t.Cleanup(server.Stop)
 	c, err := grpc.NewClient("passthrough:///auth", grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -155,7 +164,37 @@ func dial(t testing.TB, s *Service) authv3.AuthorizationClient {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return authv3.NewAuthorizationClient(c)
+	return c
+}
+
+type both struct {
+	t testing.TB
+	c *grpc.ClientConn
+	s *Service
+}
+
+func (b both) Check(ctx context.Context, q *authv3.CheckRequest, o ...grpc.CallOption) (*authv3.CheckResponse, error) {
+	b.t.Helper()
+	byCheck, err := authv3.NewAuthorizationClient(b.c).Check(ctx, q, o...)
+	if err != nil {
+		return nil, err
+	}
+	call := &callout.Call{Message: must(proto.Marshal(q))}
+	b.s.Answer([]*callout.Call{call})
+	if byAnswer := read(b.t, call); !proto.Equal(byCheck, byAnswer) {
+		b.t.Errorf("Check and Answer differ:\n%v\n%v", byCheck, byAnswer)
+	}
+	return byCheck, nil
+}
+
+// read is what Envoy reads of the answer.
+func read(t testing.TB, c *callout.Call) *authv3.CheckResponse {
+	t.Helper()
+	r := new(authv3.CheckResponse)
+	if err := proto.Unmarshal(c.Reply, r); err != nil || c.Code != codes.OK {
+		t.Fatalf("answered %v %s, %v", c.Code, c.Text, err)
+	}
+	return r
 }
 
 // ask is a request as Envoy sends it, with an authorization header unless it is "".

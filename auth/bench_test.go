@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -10,9 +11,13 @@ import (
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/prometheus/client_golang/prometheus"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/legation/legation/callout"
 )
 
 // empty answers without looking: what grpc-go itself costs.
@@ -144,6 +149,72 @@ func BenchmarkDecide(b *testing.B) {
 					b.Fatal(r, err)
 				}
 			}
+		})
+	}
+}
+
+// BenchmarkAnswer decides turns of so many calls; cpu-ns/call is the CPU of one.
+func BenchmarkAnswer(b *testing.B) {
+	rule, limited := staticRule(), staticRule()
+	limited.Name, limited.Limits = "edge/limited", []string{"l"}
+	rateLimit := Verdict{Allowed: true, Headers: [][2]string{{"RateLimit-Limit", "100"}, {"RateLimit-Remaining", "99"}, {"RateLimit-Reset", "60"}}}
+	s := load(b, Options{Counter: &fixedCounter{rateLimit}, Metrics: prometheus.NewRegistry()}, Table{Rules: []Rule{rule, limited}})
+	good := func(n int) string {
+		return "Bearer " + rsaPair().sign(b, goodClaims(map[string]any{"sub": fmt.Sprint("user-", n), "tenant": map[string]any{"id": "t-1"}, "scope": "orders:read orders:write"}))
+	}
+	for _, kind := range []struct {
+		name, rule    string
+		authorization func(n int) string
+		status        int
+	}{
+		{"warm", rule.ID(), good, 200},
+		{"counted", limited.ID(), good, 200},
+		{"anonymous", rule.ID(), func(int) string { return "" }, 401},
+		{"hostile", rule.ID(), func(int) string { return "Bearer " + forge(b, `{"alg":"none"}`, "{}") }, 401},
+	} {
+		for _, size := range []int{1, 8, 64} {
+			b.Run(fmt.Sprintf("%s-%d", kind.name, size), func(b *testing.B) {
+				turn := make([]*callout.Call, size)
+				for i := range turn {
+					turn[i] = &callout.Call{Message: must(proto.Marshal(envoyLike(kind.rule, kind.authorization(i))))}
+				}
+				s.Answer(turn)
+				if got := flatten(read(b, turn[0])).status; got != kind.status {
+					b.Fatal(got)
+				}
+				b.ReportAllocs()
+				before := cpu()
+				for b.Loop() {
+					for _, c := range turn {
+						c.Reply = c.Reply[:0]
+					}
+					s.Answer(turn)
+				}
+				b.ReportMetric(float64((cpu()-before).Nanoseconds())/float64(b.N*size), "cpu-ns/call")
+			})
+		}
+	}
+}
+
+// BenchmarkAnswerNew decides turns of tokens that were never seen before.
+func BenchmarkAnswerNew(b *testing.B) {
+	for _, size := range []int{1, 64} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			rule := staticRule()
+			s := load(b, Options{}, Table{Rules: []Rule{rule}})
+			for _, p := range s.table.Load().providers {
+				p.cache = nil
+			}
+			turn := make([]*callout.Call, size)
+			for i := range turn {
+				token := "Bearer " + rsaPair().sign(b, goodClaims(map[string]any{"sub": fmt.Sprint("user-", i)}))
+				turn[i] = &callout.Call{Message: must(proto.Marshal(envoyLike(rule.ID(), token)))}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				s.Answer(turn)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*size), "wall-ns/call")
 		})
 	}
 }

@@ -1,111 +1,79 @@
 package auth
 
 import (
-	"context"
 	"crypto/sha256"
 	"errors"
 	"net/netip"
 	"strings"
 	"time"
-
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	"google.golang.org/grpc/codes"
-)
-
-// denial is an answer that stops the request. It stands for all requests of its kind, so it holds nothing of theirs.
-type denial struct {
-	status  int
-	code    codes.Code
-	reason  string // for the access log, and the "error" of the body
-	message string
-	result  string // of the metric, one of those in newMetrics
-}
-
-var (
-	denyHost      = &denial{400, codes.InvalidArgument, "bad_host", "the host is not acceptable", "bad_request"}
-	denyTwoTokens = &denial{400, codes.InvalidArgument, "two_credentials", "the authorization header holds more than one value", "bad_request"}
-	denyNoRule    = &denial{403, codes.PermissionDenied, "no_rule", "the route names no rule", "forbidden"}
-	denyUnknown   = &denial{503, codes.Unavailable, "unknown_rule", "the route's rule is not known here yet", "unavailable"}
-	denyNoKeys    = &denial{503, codes.Unavailable, "no_keys", "the keys of the identity provider are not available", "unavailable"}
-	denyInternal  = &denial{503, codes.Unavailable, "internal", "the request could not be decided", "unavailable"}
-	denyAnonymous = &denial{401, codes.Unauthenticated, "no_credentials", "a bearer token is needed", "unauthenticated"}
-	denyLimited   = &denial{429, codes.ResourceExhausted, "limited", "too many requests", "limited"}
-	denyNoCount   = &denial{503, codes.Unavailable, "limit_unavailable", "the request could not be counted", "unavailable"}
+	"unsafe"
 )
 
 var errNoKeys = errors.New("no keys")
 
-// decision is what becomes of one request.
+// decision is one request and what becomes of it.
 type decision struct {
-	rule     *rule
-	deny     *denial // nil = allowed
-	refusal  *refusal
-	grant    *grant
-	consumer string
-	verdict  Verdict
-	grpc     bool // the caller speaks gRPC, and reads grpc-status
+	request
+	outcome
+	ask               Ask
+	byHeader, byClaim func(string) string // of this decision, for its Caller
 }
 
-// Check answers Envoy. The error is always nil: what goes wrong is a 503 that Envoy passes on.
-func (s *Service) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	start := time.Now()
-	d := s.decideSafely(ctx, req, start)
-	result := "allow"
-	if d.deny != nil {
-		result = d.deny.result
-	}
-	s.metrics.decisions[result].Inc()
-	s.metrics.seconds.Observe(time.Since(start).Seconds())
-	return d.response(), nil
+// outcome is what becomes of a request; all of it is forgotten when deciding panics.
+type outcome struct {
+	unread  bool // the message was no request
+	grpc    bool // the caller speaks gRPC, and reads grpc-status
+	rule    *rule
+	deny    *denial // nil = allowed
+	refusal *refusal
+	pending *unverified // the token, when no provider has seen it before
+	grant   *grant
+	who     consumer
+	asks    bool // the limits are asked
+	verdict Verdict
 }
 
-// decideSafely turns a panic, ours, a library's or the counter's, into a denial: a crash would let nobody in anywhere.
-func (s *Service) decideSafely(ctx context.Context, req *authv3.CheckRequest, now time.Time) (d decision) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.log.Error("check panicked", "type", panicType(p)) // its text might hold a token
-			d = decision{deny: denyInternal}
-		}
-	}()
-	return s.decide(ctx, req, now)
+// unverified is a token that passed the gate, and what it claims.
+type unverified struct {
+	token  *token
+	claims claims
+	sum    [sha256.Size]byte
 }
 
-func (s *Service) decide(ctx context.Context, req *authv3.CheckRequest, now time.Time) decision {
-	id := req.GetAttributes().GetContextExtensions()[RuleExtension]
-	q := request{req.GetAttributes()}
-	if id == "" {
-		return decision{deny: denyNoRule, grpc: q.grpc()}
-	}
-	t := s.table.Load()
-	r := t.rules[id]
-	if r == nil {
-		return decision{deny: denyUnknown, grpc: q.grpc()}
-	}
-	d := decision{rule: r, grpc: q.grpc()}
-	if cleanHost(q.host()) {
-		d.authenticate(q, now)
-	} else {
-		d.deny = denyHost
-	}
-	if d.grant != nil {
-		d.consumer = t.consumer(d.grant.identity)
-	}
-	if len(r.limits) > 0 && (d.deny == nil || d.deny.status < 500) {
-		d.count(s.counter, q)
-	}
+func newDecision() *decision {
+	d := new(decision)
+	d.byHeader, d.byClaim = d.header, d.claim
 	return d
 }
 
-func (t *table) consumer(identity string) string {
-	if name, ok := t.consumers[identity]; ok {
-		return name
-	}
-	return identity
+func (d *decision) reset() {
+	d.request.reset()
+	d.outcome, d.ask = outcome{}, Ask{}
 }
 
-// authenticate reads the credentials and asks the providers. Tokens seen before are looked for first, in all.
-func (d *decision) authenticate(q request, now time.Time) {
-	credentials := q.header("authorization")
+// begin finds the rule, and reads the credentials as far as that is cheap.
+func (d *decision) begin(t *table, now time.Time) {
+	d.grpc = d.isGRPC()
+	id := d.ruleID()
+	if id == "" {
+		d.deny = denyNoRule
+		return
+	}
+	if d.rule = t.rules[id]; d.rule == nil {
+		d.deny = denyUnknown
+		return
+	}
+	if !cleanHost(d.host) {
+		d.deny = denyHost
+		return
+	}
+	d.authenticate(now)
+}
+
+// authenticate reads the credentials, and asks the providers whether they have seen the token before. One that passes
+// the gate and is new stays pending.
+func (d *decision) authenticate(now time.Time) {
+	credentials := d.header("authorization")
 	if several(credentials) {
 		d.deny = denyTwoTokens
 		return
@@ -119,11 +87,9 @@ func (d *decision) authenticate(q request, now time.Time) {
 		d.refuse(errMalformed)
 		return
 	}
-	sum := sha256.Sum256([]byte(raw))
-	for _, p := range d.rule.providers {
-		if d.grant = p.cached(&sum, now); d.grant != nil {
-			return
-		}
+	sum := sha256.Sum256(unsafe.Slice(unsafe.StringData(raw), len(raw))) // reads only
+	if d.recognise(&sum, now) {
+		return
 	}
 	t, err := parseToken(raw)
 	if err != nil {
@@ -135,13 +101,26 @@ func (d *decision) authenticate(q request, now time.Time) {
 		d.refuse(errMalformed)
 		return
 	}
-	d.verify(t, c, sum, now)
+	d.pending = &unverified{t, c, sum}
+}
+
+// recognise looks for a token that was seen before.
+func (d *decision) recognise(sum *[sha256.Size]byte, now time.Time) bool {
+	for _, p := range d.rule.providers {
+		if d.grant = p.cached(sum, now); d.grant != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // several tells whether the value holds more than one set of credentials: Envoy joins two headers with a comma. What
 // follows a comma belongs to the same set only where it is a parameter, as in Digest a="b", c="d" (RFC 9110, 11.4).
 // Whatever this says, no token has a comma.
 func several(credentials string) bool {
+	if strings.IndexByte(credentials, ',') < 0 {
+		return false
+	}
 	_, rest, more := cutUnquoted(credentials)
 	for more {
 		var element string
@@ -182,13 +161,19 @@ func httpToken(s string) bool {
 	})
 }
 
-// verify asks each provider. Of several refusals the one that came furthest is told: a wrong issuer says least.
-func (d *decision) verify(t *token, c claims, sum [sha256.Size]byte, now time.Time) {
+// verify asks each provider about a pending token. Of several refusals the one that came furthest is told: a wrong
+// issuer says least.
+func (d *decision) verify(now time.Time) {
+	u := d.pending
+	d.pending = nil
+	if d.recognise(&u.sum, now) { // another request of the turn has brought it
+		return
+	}
 	var why error = errIssuer
 	for _, p := range d.rule.providers {
-		g, err := p.verify(t, c, sum, now)
+		g, err := p.verify(u.token, u.claims, u.sum, now)
 		if err == nil {
-			d.grant, d.deny, d.refusal = g, nil, nil
+			d.grant = g
 			return
 		}
 		if why == errIssuer || err == errNoKeys {
@@ -199,72 +184,74 @@ func (d *decision) verify(t *token, c claims, sum [sha256.Size]byte, now time.Ti
 }
 
 func (d *decision) refuse(err error) {
-	if r, ok := errors.AsType[*refusal](err); ok {
-		d.deny = &denial{401, codes.Unauthenticated, r.code, r.text, "unauthenticated"}
-		d.refusal = r
+	switch r, ok := errors.AsType[*refusal](err); {
+	case ok:
+		d.deny, d.refusal = r.deny, r
+	case err == errNoKeys:
+		d.deny = denyNoKeys
+	default:
+		d.deny = denyInternal
+	}
+}
+
+// identify tells who the caller is to limits and logs.
+func (d *decision) identify(t *table) {
+	if d.grant == nil {
 		return
 	}
-	d.deny = denyInternal
-	if err == errNoKeys {
-		d.deny = denyNoKeys
+	d.who = t.consumer(d.grant.identity)
+	if d.who.plan == "" {
+		d.who.plan = d.grant.plan
 	}
 }
 
-// count asks the limits. A request that is refused anyway (400, 401) counts by the address that it comes from and by
-// nothing else; the limit's refusal stands before its own, so that guessing is slowed down.
-func (d *decision) count(counter Counter, q request) {
-	c := Caller{IP: q.client(), Header: q.header, Claim: func(string) string { return "" }}
-	if d.grant != nil {
-		c.Identified, c.Consumer, c.Claim = true, d.consumer, d.grant.claims.text
+// counts tells whether the Counter is to be asked. A request that is refused anyway (400, 401) counts too, by the
+// address that it comes from and by nothing else; the limit's refusal stands before its own, so that guessing is slowed
+// down.
+func (d *decision) counts() bool {
+	if d.rule == nil || d.deny != nil && d.deny.status >= 500 {
+		return false
 	}
-	ask := &Ask{Limits: d.rule.limits, Plans: d.rule.plan, Caller: c}
-	counter.Count([]*Ask{ask})
-	d.verdict = ask.Verdict
-	switch {
-	case d.verdict.Allowed:
-	case d.verdict.Status == 503:
-		d.deny, d.refusal = denyNoCount, nil
+	return len(d.rule.limits) > 0 || d.rule.plan != NoPlan && d.grant != nil
+}
+
+// asked is what the Counter is asked.
+func (d *decision) asked() *Ask {
+	d.asks = true
+	d.ask = Ask{Limits: d.rule.limits, Caller: Caller{
+		Route: d.rule.name, Method: d.method, Host: d.host, Path: d.path, Scheme: d.scheme,
+		IP: d.client(), Header: d.byHeader, Claim: d.byClaim,
+	}}
+	if d.grant != nil { // nobody else has a plan, or is told that one is needed
+		d.ask.Plans = d.rule.plan
+		d.ask.Caller.Identified, d.ask.Caller.Consumer, d.ask.Caller.Plan = true, d.who.name, d.who.plan
+	}
+	return &d.ask
+}
+
+// counted takes what the Counter says.
+func (d *decision) counted(v Verdict) {
+	d.verdict = v
+	if v.Allowed {
+		return
+	}
+	d.refusal = nil
+	switch v.Status {
+	case 503:
+		d.deny = denyNoCount
+	case 403:
+		d.deny = denyNoPlan
 	default:
-		d.deny, d.refusal = denyLimited, nil
+		d.deny = denyLimited
 	}
 }
 
-// request reads what Envoy tells about a request.
-type request struct{ a *authv3.AttributeContext }
-
-func (q request) host() string { return q.a.GetRequest().GetHttp().GetHost() }
-
-// header returns a header's values, joined by commas as Envoy does itself unless it is told to send raw headers.
-func (q request) header(name string) string {
-	http := q.a.GetRequest().GetHttp()
-	if http.GetHeaderMap() == nil {
-		return http.GetHeaders()[name]
+// claim is a claim of the caller as text.
+func (d *decision) claim(path string) string {
+	if d.grant == nil {
+		return ""
 	}
-	var values []string
-	for _, h := range http.GetHeaderMap().GetHeaders() {
-		if strings.EqualFold(h.GetKey(), name) {
-			values = append(values, h.GetValue()+string(h.GetRawValue()))
-		}
-	}
-	return strings.Join(values, ",")
-}
-
-// grpc tells whether Envoy takes the request for gRPC.
-func (q request) grpc() bool {
-	rest, ok := strings.CutPrefix(q.header("content-type"), "application/grpc")
-	return ok && (rest == "" || rest[0] == '+')
-}
-
-// client is the address of the client. Envoy tells the TCP peer as the source even where it trusts a balancer's
-// header, so its own conclusion comes first.
-func (q request) client() netip.Addr {
-	peer := q.a.GetSource().GetAddress().GetSocketAddress().GetAddress()
-	for _, text := range []string{q.header("x-envoy-external-address"), peer} {
-		if a, err := netip.ParseAddr(text); err == nil {
-			return a.WithZone("").Unmap()
-		}
-	}
-	return netip.Addr{}
+	return d.grant.claims.text(path)
 }
 
 // cleanHost tells whether a host is one that all readers understand alike: a name in ASCII, or an address.

@@ -7,12 +7,14 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/legation/legation/callout"
 )
 
 func TestGoodTokenPassesWithItsIdentity(t *testing.T) {
@@ -81,7 +83,11 @@ func TestConsumersAreMappedByIdentity(t *testing.T) {
 		}
 	}
 	for _, bad := range []Consumer{
-		{Name: "idp/alice", Identities: []string{"idp/bob"}}, {Name: "x", Identities: []string{"alice"}}, {Name: ""},
+		{Name: "idp/alice", Identities: []string{"idp/bob"}},
+		{Name: "x", Identities: []string{"alice"}},
+		{Name: ""},
+		{Name: "x", Plan: "gold\n"},
+		{Name: "x", Plan: "\xff"},
 	} {
 		if s.Load(Table{Rules: []Rule{rule}, Consumers: []Consumer{bad}}) == nil {
 			t.Errorf("consumer %v was loaded", bad)
@@ -220,6 +226,9 @@ func TestIDFollowsContent(t *testing.T) {
 		"header":   func(r *Rule) { r.Providers[0].JWT.Headers["x-new"] = "sub" },
 		"skew":     func(r *Rule) { r.Providers[0].JWT.Skew = 1 },
 		"consumer": func(r *Rule) { r.Providers[0].JWT.Consumer = "email" },
+		"plan":     func(r *Rule) { r.Providers[0].JWT.Plan = "plan" },
+		"plans":    func(r *Rule) { r.Plan = PlanOptional },
+		"metadata": func(r *Rule) { r.Metadata = []string{"sub"} },
 	} {
 		r := staticRule()
 		change(&r)
@@ -276,7 +285,18 @@ func (c *counter) Count(asks []*Ask) {
 	for _, a := range asks {
 		c.calls++
 		c.limits, c.caller, a.Verdict = a.Limits, a.Caller, c.verdict
+		c.caller.Header = remembered(a.Caller.Header, "x-key", "absent")
+		c.caller.Claim = remembered(a.Caller.Claim, "tenant.id", "sub", "absent")
 	}
+}
+
+// remembered gives what f gives for some names: f itself is good only while the Counter is asked.
+func remembered(f func(string) string, names ...string) func(string) string {
+	m := map[string]string{}
+	for _, name := range names {
+		m[name] = f(name)
+	}
+	return func(name string) string { return m[name] }
 }
 
 func TestLimitsAreCountedInTheSameCall(t *testing.T) {
@@ -427,6 +447,10 @@ func TestLoadIsAllOrNothing(t *testing.T) {
 	for name, change := range map[string]func(*Rule){
 		"no provider":        func(r *Rule) { r.Providers = nil },
 		"limits, no counter": func(r *Rule) { r.Limits = []string{"l"} },
+		"plan, no counter":   func(r *Rule) { r.Plan = PlanOptional },
+		"metadata twice":     func(r *Rule) { r.Metadata = []string{"a", "a"} },
+		"metadata no name":   func(r *Rule) { r.Metadata = []string{""} },
+		"metadata not UTF-8": func(r *Rule) { r.Metadata = []string{"\xff"} },
 		"no name":            func(r *Rule) { r.Name = "" },
 		"name like an ID":    func(r *Rule) { r.Name = "a@b" },
 		"name breaks header": func(r *Rule) { r.Providers[0].Name = `a"b` },
@@ -503,21 +527,32 @@ func FuzzCheck(f *testing.F) {
 	if got := flatten(must(s.Check(f.Context(), ask(rule.Name, good)))); got.status != 200 {
 		f.Fatalf("the good token: %d %s", got.status, got.body)
 	}
+	var log bytes.Buffer
+	s.log = slog.New(slog.NewTextHandler(&log, nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		q := &authv3.CheckRequest{}
-		if proto.Unmarshal(b, q) != nil {
+		call := &callout.Call{Message: bytes.Clone(b)}
+		s.Answer([]*callout.Call{call})
+		if log.Len() > 0 {
+			t.Fatal(log.String())
+		}
+		var q request
+		if q.decode(b) != nil {
+			if call.Code != codes.Internal || call.Reply != nil {
+				t.Fatalf("no request, and answered %v %q", call.Code, call.Reply)
+			}
 			return
 		}
-		d := s.decide(t.Context(), q, time.Now()) // not Check, which would hide a panic
-		r := d.response()
-		if _, err := proto.Marshal(r); err != nil {
-			t.Fatal(err)
-		}
+		r := read(t, call)
 		if (r.GetOkResponse() != nil) != (r.GetStatus().GetCode() == 0) {
 			t.Fatalf("status and answer differ: %v", r)
 		}
-		if r.GetOkResponse() != nil && (request{q.Attributes}).header("authorization")[7:] != good[7:] {
+		if r.GetOkResponse() != nil && q.header("authorization")[7:] != good[7:] {
 			t.Fatal("another token than the good one passed")
+		}
+		if m := new(authv3.CheckRequest); proto.Unmarshal(b, m) == nil {
+			if byCheck := must(s.Check(t.Context(), m)); !proto.Equal(byCheck, r) {
+				t.Fatalf("Check and Answer differ:\n%v\n%v", byCheck, r)
+			}
 		}
 	})
 }

@@ -152,9 +152,30 @@ func scalar(v any) string {
 // cleanValue tells whether a header value reaches every reader as it is, and people see what it says: without control
 // characters (U+0085 is a line end to some), other line ends, and marks that turn the direction of what follows.
 func cleanValue(s string) bool {
+	if plainText(s) {
+		return true
+	}
 	return strings.TrimSpace(s) == s && !strings.ContainsFunc(s, func(r rune) bool {
 		return unicode.IsControl(r) || r == 0x2028 || r == 0x2029 || unicode.Is(unicode.Bidi_Control, r)
 	})
+}
+
+// plainText tells whether s is visible ASCII, with spaces only between: what most values are.
+func plainText(s string) bool {
+	for i := range len(s) {
+		if s[i] < '!' && (s[i] != ' ' || i == 0 || i == len(s)-1) || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// plan is a claim that names a plan: a text. Anything else names none.
+func (c claims) plan(path string) string {
+	if s, ok := c.find(path).(string); ok && path != "" {
+		return scalar(s)
+	}
+	return ""
 }
 
 // name is a claim that names somebody: a string, or a whole number. Anything else names nobody.

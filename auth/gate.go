@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"slices"
 	"strings"
+
+	"google.golang.org/grpc/codes"
 )
 
 // maxToken is the most bytes that a token may have; Envoy lets 32 KiB of headers pass.
@@ -11,24 +13,28 @@ const maxToken = 8 << 10
 
 // refusal says why a token is not good. The text is told to the client, so it never repeats what the client sent.
 type refusal struct {
-	code string // for the access log
 	text string
+	deny *denial
+}
+
+func newRefusal(reason, text string) *refusal {
+	return &refusal{text, newDenial(401, codes.Unauthenticated, reason, text, resultUnauthenticated)}
 }
 
 func (r *refusal) Error() string { return r.text }
 
 var (
-	errMalformed = &refusal{"token_malformed", "the token is malformed"}
-	errHeader    = &refusal{"token_header", "the token's header is not acceptable"}
-	errAlgorithm = &refusal{"token_algorithm", "the token's algorithm is not acceptable"}
-	errKey       = &refusal{"token_key", "the token's key is not known"}
-	errSignature = &refusal{"token_signature", "the token's signature is not valid"}
-	errClaims    = &refusal{"token_claims", "a claim is missing or of the wrong type"}
-	errIssuer    = &refusal{"token_issuer", "the token's issuer is not accepted"}
-	errAudience  = &refusal{"token_audience", "the token is not meant for this audience"}
-	errExpired   = &refusal{"token_expired", "the token is expired"}
-	errEarly     = &refusal{"token_early", "the token is not valid yet"}
-	errConsumer  = &refusal{"token_consumer", "the token names no consumer"}
+	errMalformed = newRefusal("token_malformed", "the token is malformed")
+	errHeader    = newRefusal("token_header", "the token's header is not acceptable")
+	errAlgorithm = newRefusal("token_algorithm", "the token's algorithm is not acceptable")
+	errKey       = newRefusal("token_key", "the token's key is not known")
+	errSignature = newRefusal("token_signature", "the token's signature is not valid")
+	errClaims    = newRefusal("token_claims", "a claim is missing or of the wrong type")
+	errIssuer    = newRefusal("token_issuer", "the token's issuer is not accepted")
+	errAudience  = newRefusal("token_audience", "the token is not meant for this audience")
+	errExpired   = newRefusal("token_expired", "the token is expired")
+	errEarly     = newRefusal("token_early", "the token is not valid yet")
+	errConsumer  = newRefusal("token_consumer", "the token names no consumer")
 )
 
 // algorithms are all that are ever accepted, with the key type and the curve that each needs. There is no "none" and

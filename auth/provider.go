@@ -4,8 +4,6 @@ import (
 	"crypto/sha256"
 	"sync/atomic"
 	"time"
-
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 )
 
 // provider is a compiled [Provider].
@@ -14,6 +12,7 @@ type provider struct {
 	issuer    string
 	audiences []string
 	consumer  string // claim
+	plan      string // claim; "" = none
 	headers   []claimHeader
 	skew      time.Duration
 	source    keySource
@@ -29,8 +28,10 @@ type grant struct {
 	expires  time.Time
 	provider string
 	identity string // provider/value
+	plan     string // "" = none
 	claims   claims
-	headers  []*corev3.HeaderValueOption
+	headers  []pair
+	wire     []byte // headers, as they stand in an OkHttpResponse
 }
 
 // cached finds the grant of a token that was seen before.
@@ -65,10 +66,11 @@ func (p *provider) verify(t *token, c claims, sum [sha256.Size]byte, now time.Ti
 	if value == "" {
 		return nil, errConsumer
 	}
-	g := &grant{sum: sum, keys: keys, expires: expires, provider: p.name, identity: p.name + "/" + value, claims: c}
+	g := &grant{sum: sum, keys: keys, expires: expires, provider: p.name, identity: p.name + "/" + value, plan: c.plan(p.plan), claims: c}
 	for _, h := range p.headers {
 		if v := c.text(h.claim); v != "" {
-			g.headers = append(g.headers, setHeader(h.name, v))
+			g.headers = append(g.headers, pair{name: h.name, value: v})
+			g.wire = appendHeader(g.wire, okHeaders, h.name, v)
 		}
 	}
 	p.cache.put(g)

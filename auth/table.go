@@ -14,8 +14,22 @@ import (
 // table is a compiled [Table]; immutable.
 type table struct {
 	rules     map[string]*rule     // by ID and by bare name
-	consumers map[string]string    // identity -> consumer
+	consumers map[string]consumer  // by identity
 	providers map[string]*provider // by content; Load takes over those that did not change, with their caches
+}
+
+// consumer is who a caller is to limits and logs.
+type consumer struct {
+	name string
+	plan string // "" = none
+}
+
+// consumer is that of an identity, whose name it has when nobody lists it.
+func (t *table) consumer(identity string) consumer {
+	if c, ok := t.consumers[identity]; ok {
+		return c
+	}
+	return consumer{name: identity}
 }
 
 type rule struct {
@@ -23,6 +37,7 @@ type rule struct {
 	providers []*provider
 	limits    []string
 	plan      PlanUse
+	metadata  []string // claims
 	headers   []string // every header that any provider sets, sorted: what a client sends under them never passes
 	challenge string   // Bearer realm="..."
 }
@@ -38,7 +53,7 @@ type compiler struct {
 }
 
 func (c *compiler) table(t Table) (*table, error) {
-	c.next = &table{rules: map[string]*rule{}, consumers: map[string]string{}, providers: map[string]*provider{}}
+	c.next = &table{rules: map[string]*rule{}, consumers: map[string]consumer{}, providers: map[string]*provider{}}
 	c.used = map[string]bool{}
 	var problems []error
 	for _, r := range t.Rules {
@@ -65,14 +80,19 @@ func (c *compiler) consumer(k Consumer) error {
 	if err := checkName(k.Name, "/"); err != nil {
 		return err
 	}
+	if k.Plan != "" {
+		if err := checkName(k.Plan, ""); err != nil {
+			return fmt.Errorf("plan: %w", err)
+		}
+	}
 	for _, id := range k.Identities {
 		if !strings.Contains(id, "/") {
 			return fmt.Errorf("identity %q is not provider/value", id)
 		}
-		if other, ok := c.next.consumers[id]; ok && other != k.Name {
-			return fmt.Errorf("identity %q is consumer %q too", id, other)
+		if other, ok := c.next.consumers[id]; ok && other.name != k.Name {
+			return fmt.Errorf("identity %q is consumer %q too", id, other.name)
 		}
-		c.next.consumers[id] = k.Name
+		c.next.consumers[id] = consumer{k.Name, k.Plan}
 	}
 	return nil
 }
@@ -84,10 +104,16 @@ func (c *compiler) rule(r Rule) (*rule, error) {
 	if len(r.Providers) == 0 {
 		return nil, errors.New("no provider")
 	}
-	if len(r.Limits) > 0 && !c.counts {
-		return nil, errors.New("has limits, but nothing here counts them")
+	if (len(r.Limits) > 0 || r.Plan != NoPlan) && !c.counts {
+		return nil, errors.New("has limits or plans, but nothing here counts them")
 	}
-	compiled := &rule{name: r.Name, limits: slices.Clone(r.Limits), plan: r.Plan}
+	if !slices.Contains([]PlanUse{NoPlan, PlanOptional, PlanRequired}, r.Plan) {
+		return nil, fmt.Errorf("there is no use of plans %q", r.Plan)
+	}
+	if err := checkMetadata(r.Metadata); err != nil {
+		return nil, err
+	}
+	compiled := &rule{name: r.Name, limits: slices.Clone(r.Limits), plan: r.Plan, metadata: slices.Clone(r.Metadata)}
 	for _, p := range r.Providers {
 		cp, err := c.provider(p)
 		if err != nil {
@@ -160,7 +186,7 @@ func newProvider(p Provider, source keySource) (*provider, error) {
 	j := p.JWT
 	compiled := &provider{
 		name: p.Name, issuer: j.Issuer, audiences: slices.Clone(j.Audiences), consumer: j.Consumer,
-		skew: j.Skew, source: source, cache: newCache(),
+		plan: j.Plan, skew: j.Skew, source: source, cache: newCache(),
 	}
 	if compiled.consumer == "" {
 		compiled.consumer = "sub"
@@ -191,6 +217,16 @@ func checkName(name, without string) error {
 	for _, r := range name {
 		if r < 0x20 || r == 0x7f || r == '"' || r == '\\' || strings.ContainsRune(without, r) {
 			return fmt.Errorf("the name may not hold %q", r)
+		}
+	}
+	return nil
+}
+
+// checkMetadata refuses claims that Envoy could not be told under their names.
+func checkMetadata(claims []string) error {
+	for i, name := range claims {
+		if name == "" || !utf8.ValidString(name) || slices.Contains(claims[:i], name) {
+			return fmt.Errorf("metadata: the claim %q is empty, not UTF-8, or stands twice", name)
 		}
 	}
 	return nil

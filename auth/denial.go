@@ -1,0 +1,38 @@
+package auth
+
+import (
+	"encoding/json"
+
+	"google.golang.org/grpc/codes"
+)
+
+// denial is an answer that stops the request. It stands for all requests of its kind, so it holds nothing of theirs.
+type denial struct {
+	status  int
+	code    codes.Code
+	reason  string // for the access log, and the "error" of the body
+	message string
+	result  result
+	body    string // JSON
+}
+
+var (
+	denyHost      = newDenial(400, codes.InvalidArgument, "bad_host", "the host is not acceptable", resultBadRequest)
+	denyTwoTokens = newDenial(400, codes.InvalidArgument, "two_credentials", "the authorization header holds more than one value", resultBadRequest)
+	denyNoRule    = newDenial(403, codes.PermissionDenied, "no_rule", "the route names no rule", resultForbidden)
+	denyUnknown   = newDenial(503, codes.Unavailable, "unknown_rule", "the route's rule is not known here yet", resultUnavailable)
+	denyNoKeys    = newDenial(503, codes.Unavailable, "no_keys", "the keys of the identity provider are not available", resultUnavailable)
+	denyInternal  = newDenial(503, codes.Unavailable, "internal", "the request could not be decided", resultUnavailable)
+	denyAnonymous = newDenial(401, codes.Unauthenticated, "no_credentials", "a bearer token is needed", resultUnauthenticated)
+	denyLimited   = newDenial(429, codes.ResourceExhausted, "limited", "too many requests", resultLimited)
+	denyNoPlan    = newDenial(403, codes.PermissionDenied, "no_plan", "a plan is needed", resultForbidden)
+	denyNoCount   = newDenial(503, codes.Unavailable, "limit_unavailable", "the request could not be counted", resultUnavailable)
+)
+
+func newDenial(status int, code codes.Code, reason, message string, result result) *denial {
+	body, err := json.Marshal(map[string]string{"error": reason, "message": message})
+	if err != nil {
+		panic(err) // texts only: cannot happen
+	}
+	return &denial{status, code, reason, message, result, string(body)}
+}

@@ -1,0 +1,182 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/legation/legation/callout"
+)
+
+// Answer is the [callout.Method] of envoy.service.auth.v3.Authorization/Check. It asks the Counter once for all calls together. Only a message that
+// can't be read is answered with an error, of which Envoy makes a 503; whatever else goes wrong is a 503 that Envoy
+// passes on.
+func (s *Service) Answer(calls []*callout.Call) {
+	start := time.Now()
+	t := newTurn(len(calls))
+	defer t.end()
+	for i, d := range t.decisions {
+		s.guard(d, func() { d.unread = d.decode(calls[i].Message) != nil })
+	}
+	s.decide(t, start)
+	for i, d := range t.decisions {
+		c := calls[i]
+		if d.unread {
+			c.Code, c.Text = codes.Internal, errMessage.Error()
+			continue
+		}
+		c.Code, c.Reply = codes.OK, s.appendAnswer(c.Reply, d)
+	}
+	s.metrics.observe(t.decisions, time.Since(start))
+}
+
+// Check answers Envoy by way of grpc-go. The error is nil: what goes wrong is a 503 that Envoy passes on.
+func (s *Service) Check(_ context.Context, q *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	start := time.Now()
+	t := newTurn(1)
+	defer t.end()
+	d := t.decisions[0]
+	s.guard(d, func() { d.read(q) })
+	s.decide(t, start)
+	answer := new(authv3.CheckResponse)
+	if err := proto.Unmarshal(s.appendAnswer(nil, d), answer); err != nil {
+		return nil, err
+	}
+	s.metrics.observe(t.decisions, time.Since(start))
+	return answer, nil
+}
+
+// decide decides all requests of a turn.
+func (s *Service) decide(t *turn, now time.Time) {
+	table := s.table.Load()
+	for _, d := range t.decisions {
+		if d.unread || d.deny != nil {
+			continue
+		}
+		s.guard(d, func() { d.begin(table, now) })
+		if d.pending != nil {
+			t.pending = append(t.pending, d)
+		}
+	}
+	s.verify(t.pending, now)
+	for _, d := range t.decisions {
+		s.guard(d, func() {
+			d.identify(table)
+			if d.counts() {
+				t.asks = append(t.asks, d.asked())
+			}
+		})
+	}
+	s.count(t)
+}
+
+// verify looks at the tokens that are new here. Each takes some 50 µs, so that several are spread over the cores.
+func (s *Service) verify(pending []*decision, now time.Time) {
+	if len(pending) <= 1 {
+		for _, d := range pending {
+			s.guard(d, func() { d.verify(now) })
+		}
+		return
+	}
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, d := range pending {
+		group.Go(func() error {
+			s.guard(d, func() { d.verify(now) })
+			return nil
+		})
+	}
+	_ = group.Wait() // none gives an error
+}
+
+// count asks the Counter for the whole turn. If it panics, nobody in the turn is let in who had to be counted.
+func (s *Service) count(t *turn) {
+	if len(t.asks) == 0 {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked(p)
+			for _, d := range t.decisions {
+				if d.asks {
+					d.outcome = outcome{deny: denyInternal}
+				}
+			}
+		}
+	}()
+	s.counter.Count(t.asks)
+	for _, d := range t.decisions {
+		if d.asks {
+			d.counted(d.ask.Verdict)
+		}
+	}
+}
+
+// guard turns a panic, ours or a library's, in a step of one decision into a denial: a crash would let nobody in
+// anywhere.
+func (s *Service) guard(d *decision, step func()) (ok bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked(p)
+			d.outcome = outcome{deny: denyInternal}
+		}
+	}()
+	step()
+	return true
+}
+
+func (s *Service) panicked(p any) {
+	s.log.Error("check panicked", "type", fmt.Sprintf("%T", p)) // its text might hold a token
+}
+
+// appendAnswer appends the message that answers d.
+func (s *Service) appendAnswer(b []byte, d *decision) []byte {
+	whole := b
+	if !s.guard(d, func() { whole = d.appendTo(b) }) {
+		return d.appendTo(b) // the denial, in which nothing is left of what went wrong
+	}
+	return whole
+}
+
+// turn is the requests that are decided together.
+type turn struct {
+	room      []*decision // decisions of this turn and of later ones
+	decisions []*decision
+	pending   []*decision
+	asks      []*Ask
+}
+
+// mostRoom is how many decisions' room is kept.
+const mostRoom = 256
+
+var turns = sync.Pool{New: func() any { return new(turn) }}
+
+// newTurn has room for n requests; end gives it back.
+func newTurn(n int) *turn {
+	t := turns.Get().(*turn)
+	for len(t.room) < n {
+		t.room = append(t.room, newDecision())
+	}
+	t.decisions = t.room[:n]
+	return t
+}
+
+// end lets go of all that came with the requests.
+func (t *turn) end() {
+	for _, d := range t.decisions {
+		d.reset()
+	}
+	clear(t.pending)
+	clear(t.asks)
+	t.decisions, t.pending, t.asks = nil, t.pending[:0], t.asks[:0]
+	if len(t.room) <= mostRoom {
+		turns.Put(t)
+	}
+}

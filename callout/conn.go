@@ -1,0 +1,358 @@
+package callout
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc/codes"
+)
+
+const (
+	turnCalls   = 256      // answered at once, at most
+	smallBuffer = 4 << 10  // what an idle connection reads into
+	largeBuffer = 64 << 10 // what a busy one reads into: the most input of a turn
+	connWindow  = 1 << 20  // bytes that the client may send on the connection before we say more
+	maxHeld     = 4 << 20  // bytes of messages that have come in part
+	patience    = time.Minute
+	lingering   = time.Second
+)
+
+var errDrained = errors.New("drained")
+
+// A conn is a connection that the loop serves. Its goroutine reads, runs methods and writes; those of forwarded calls
+// and of the server's stop write too.
+type conn struct {
+	server *Server
+	raw    net.Conn // as it was accepted
+	net    net.Conn // the same, or TLS over it
+	tls    *tls.ConnectionState // nil without TLS
+
+	// The loop's own.
+	buf     []byte
+	from    int // buf[from:to] is unread
+	to      int
+	now     time.Time // when this turn was read
+	pinged  bool      // and nothing was heard since
+	batches []batch   // this turn's calls, by method
+	calls   int       // in batches
+	headers *headers
+	block   block
+
+	mu     sync.Mutex // held but while the loop reads and while methods run; guards what follows
+	table  table
+	budget budget
+	outlet
+	credit   int // bytes that the client may send on the connection
+	held     int // bytes of bodies
+	reopened bool
+	lapsed   time.Time
+	goingOff stage
+	off      chan struct{} // closed once the client knows its last stream
+	upstream upstream
+}
+
+// stage is how far the end of a connection has come.
+type stage int
+
+const (
+	serving  stage = iota
+	warned         // GOAWAY is out: the client shall open no streams; those on the way are welcome
+	closing_       // the client has seen that, and knows the last stream that is answered
+)
+
+// A batch is the calls of one method in a turn.
+type batch struct {
+	streams []*stream
+	calls   []*Call // those of streams that the method is handed
+}
+
+func newConn(s *Server, raw, c net.Conn, state *tls.ConnectionState, read []byte) *conn {
+	now := time.Now()
+	return &conn{
+		server: s, raw: raw, net: c, tls: state,
+		buf: read, to: len(read), now: now,
+		batches: make([]batch, len(s.methods)),
+		headers: newHeaders(s.methods),
+		budget:  budget{budgetMax, now},
+		outlet:  outlet{window: initWindow, initial: initWindow},
+		credit:  connWindow, lapsed: now,
+		off: make(chan struct{}),
+	}
+}
+
+// serve answers calls until the connection ends.
+func (c *conn) serve() {
+	c.mu.Lock()
+	c.out = appendSettings(c.out,
+		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: maxStreams},
+		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: maxHeaderList})
+	c.out = appendWindowUpdate(c.out, 0, connWindow-initWindow)
+	c.flush()
+	c.mu.Unlock()
+	_ = c.net.SetReadDeadline(c.now.Add(c.server.o.Keepalive))
+	err := c.turns()
+	for err == nil {
+		if err = c.fill(); err == nil {
+			err = c.turns()
+		}
+	}
+	c.end(err)
+}
+
+// fill reads what has come. It watches over a connection that is silent.
+func (c *conn) fill() error {
+	if c.from > 0 {
+		c.to = copy(c.buf, c.buf[c.from:c.to])
+		c.from = 0
+	}
+	if c.to == len(c.buf) || len(c.buf) < smallBuffer {
+		larger := make([]byte, min(max(2*len(c.buf), smallBuffer), largeBuffer))
+		c.to = copy(larger, c.buf[:c.to])
+		c.buf = larger
+	}
+	for {
+		n, err := c.net.Read(c.buf[c.to:])
+		if n > 0 {
+			c.to += n
+			c.now, c.pinged = time.Now(), false
+			return nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		if err := c.silent(); err != nil {
+			return err
+		}
+	}
+}
+
+// silent asks a client that has sent nothing for a while whether it is there, and tells when it has not answered that.
+// Meanwhile the connection takes little memory.
+func (c *conn) silent() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.drained() {
+		return errDrained
+	}
+	now := time.Now()
+	if err := c.lapse(now); err != nil {
+		return err
+	}
+	keepalive, timeout := c.server.o.Keepalive, c.server.o.KeepaliveTimeout
+	wait := keepalive - now.Sub(c.now)
+	switch {
+	case wait > 0:
+	case !c.pinged:
+		c.pinged = true
+		c.out = appendPing(c.out, 0, []byte("are you?"))
+		c.flush()
+		wait = timeout
+	case wait <= -timeout:
+		return os.ErrDeadlineExceeded
+	default:
+		wait += timeout
+	}
+	if c.to == 0 {
+		c.buf = make([]byte, smallBuffer)
+	}
+	c.table.spare = nil
+	return c.net.SetReadDeadline(now.Add(wait))
+}
+
+// turns answers what was read, turnCalls at a time.
+func (c *conn) turns() error {
+	for {
+		more, err := c.take()
+		for i := range c.batches {
+			c.run(c.server.ordered[i], &c.batches[i])
+		}
+		if err := c.answer(err); err != nil {
+			return err
+		}
+		if !more {
+			return nil
+		}
+	}
+}
+
+// take handles the frames that were read, as far as they are whole and the turn isn't full.
+func (c *conn) take() (more bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.budget.tick(c.now)
+	for c.calls < turnCalls {
+		f, n, err := cut(c.buf[c.from:c.to])
+		if n == 0 || err != nil {
+			return false, err
+		}
+		c.from += n
+		if err := c.receive(f); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// run has a method answer its calls, but for those that nobody waits for any more.
+func (c *conn) run(m *method, b *batch) {
+	if len(b.streams) == 0 {
+		return
+	}
+	b.calls = b.calls[:0]
+	for _, s := range b.streams {
+		switch {
+		case s.gone:
+		case !s.call.Deadline.IsZero() && !c.now.Before(s.call.Deadline):
+			s.call.Code, s.call.Text = codes.DeadlineExceeded, "the deadline passed before the call's turn"
+		default:
+			b.calls = append(b.calls, &s.call)
+		}
+	}
+	if len(b.calls) > 0 {
+		c.guard(m, b.calls)
+	}
+}
+
+// guard answers the calls of a method that panics.
+func (c *conn) guard(m *method, calls []*Call) {
+	defer func() {
+		if r := recover(); r != nil {
+			c.server.o.Log.Error("method panicked", "method", m.path, "stack", string(debug.Stack()))
+			for _, call := range calls {
+				call.Code, call.Text = codes.Internal, "internal error"
+			}
+		}
+	}()
+	m.run(calls)
+}
+
+// answer sends the turn's answers, and what else there is to say. It passes on why the connection must end.
+func (c *conn) answer(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.batches {
+		b, all, ok := &c.batches[i], 0, 0
+		for _, s := range b.streams {
+			if s.gone {
+				continue
+			}
+			all++
+			if s.call.Code == codes.OK {
+				ok++
+			} else {
+				s.method.answered(s.call.Code, 1)
+			}
+			c.reply(s)
+			if len(c.out) > flushAt {
+				c.flush()
+			}
+		}
+		if ok > 0 {
+			c.server.ordered[i].answered(codes.OK, ok)
+		}
+		c.budget.earn(earnedByCall * all)
+		clear(b.streams)
+		clear(b.calls)
+		b.streams, b.calls = b.streams[:0], b.calls[:0]
+	}
+	c.calls = 0
+	if c.reopened {
+		c.reopened = false
+		c.resume()
+	}
+	if c.credit < connWindow/2 {
+		c.out = appendWindowUpdate(c.out, 0, connWindow-c.credit)
+		c.credit = connWindow
+	}
+	c.table.sweep()
+	if err == nil && c.now.Sub(c.lapsed) > patience {
+		err = c.lapse(c.now)
+	}
+	if v, ok := errors.AsType[*violation](err); ok {
+		c.out = appendGoAway(c.out, c.table.last, v.code, v.reason)
+	}
+	c.flush()
+	if err == nil && c.drained() {
+		return errDrained
+	}
+	return err
+}
+
+// lapse ends what has taken too long: calls whose message doesn't come, and a connection whose answers aren't read.
+func (c *conn) lapse(now time.Time) error {
+	c.lapsed = now
+	for _, s := range c.table.open {
+		if s.gone || s.relay != nil || now.Sub(s.opened) < patience {
+			continue
+		}
+		if len(s.unsent) > 0 {
+			return violate(http2.ErrCodeEnhanceYourCalm, "answers aren't read")
+		}
+		c.fail(s, refusal{200, codes.DeadlineExceeded, "the call's message didn't come"})
+	}
+	c.flush()
+	return nil
+}
+
+// drain asks the client to go elsewhere. What it has sent until it knows is answered.
+func (c *conn) drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.goingOff != serving {
+		return
+	}
+	c.goingOff = warned
+	c.out = appendGoAway(c.out, anyStream, http2.ErrCodeNo, "")
+	c.out = appendPing(c.out, 0, drainPing)
+	c.flush()
+}
+
+var drainPing = []byte("go away!")
+
+// lastCall follows drain, once the client has answered its ping.
+func (c *conn) lastCall() {
+	if c.goingOff != warned {
+		return
+	}
+	c.goingOff = closing_
+	c.out = appendGoAway(c.out, c.table.last, http2.ErrCodeNo, "")
+	close(c.off)
+}
+
+func (c *conn) drained() bool { return c.goingOff == closing_ && c.table.live == 0 }
+
+// end closes the connection. After a GOAWAY it waits a little for the client to do so: what it still sends would
+// otherwise make the kernel throw away what it has yet to read.
+func (c *conn) end(err error) {
+	c.mu.Lock()
+	if c.goingOff != closing_ {
+		c.goingOff = closing_
+		close(c.off)
+	}
+	for _, s := range c.table.open {
+		if !s.gone {
+			c.drop(s, true)
+		}
+	}
+	c.mu.Unlock()
+	c.upstream.close()
+	if _, ok := errors.AsType[*violation](err); ok || errors.Is(err, errDrained) {
+		c.linger()
+	}
+	_ = c.net.Close()
+}
+
+func (c *conn) linger() {
+	half, ok := c.net.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || c.net.SetReadDeadline(time.Now().Add(lingering)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, c.net, connWindow)
+}

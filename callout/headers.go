@@ -1,0 +1,231 @@
+package callout
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc/codes"
+)
+
+const (
+	maxHeaderList  = 64 << 10 // bytes of a request's headers, as HTTP/2 counts them; also of its block on the wire
+	maxHeaderTable = 4096     // bytes of HPACK's table, the protocol's default
+	noTimeout      = -1
+	noLength       = -1
+)
+
+// A request is what a header block asks for.
+type request struct {
+	method    *method       // nil: grpc-go's
+	timeout   time.Duration // by grpc-timeout; noTimeout without
+	length    int           // by content-length; noLength without
+	refusal   *refusal      // what it is answered with at once
+	malformed string        // why it breaks the rules of HTTP/2; the stream is reset
+	path      string
+	authority string
+	fields    []hpack.HeaderField // valid until the next block
+}
+
+// headers decodes the header blocks of one connection.
+type headers struct {
+	methods map[string]*method
+	decoder *hpack.Decoder
+	fields  []hpack.HeaderField
+	size    int // of the list so far
+
+	// What blocks meant that came before, as long as the table is the same. Clients that call one method over and over
+	// send the same few bytes for it.
+	known [4]struct {
+		block   []byte
+		request request
+	}
+	used int // of known; the newest is at (used-1) % len(known)
+}
+
+func newHeaders(methods map[string]*method) *headers {
+	h := &headers{methods: methods}
+	h.decoder = hpack.NewDecoder(maxHeaderTable, h.emit)
+	return h
+}
+
+func (h *headers) emit(f hpack.HeaderField) {
+	h.size += int(f.Size())
+	if h.size > maxHeaderList {
+		h.decoder.SetEmitEnabled(false) // what follows still changes the table
+		return
+	}
+	h.fields = append(h.fields, f)
+}
+
+// request decodes the block of a call. An error means that the table is lost, and the connection with it.
+func (h *headers) request(block []byte) (*request, error) {
+	same := indexed(block)
+	if same {
+		for i := range min(h.used, len(h.known)) {
+			if bytes.Equal(h.known[i].block, block) {
+				return &h.known[i].request, nil
+			}
+		}
+	} else {
+		h.used = 0
+	}
+	if err := h.decode(block); err != nil {
+		return nil, err
+	}
+	r := h.interpret()
+	if same && r.method != nil && r.refusal == nil && r.malformed == "" {
+		k := &h.known[h.used%len(h.known)]
+		h.used++
+		k.block, k.request = append(k.block[:0], block...), r
+		k.request.fields = nil
+		return &k.request, nil
+	}
+	return &r, nil
+}
+
+// trailers decodes the block that ends a call, whose fields nobody needs. It tells what is wrong with them.
+func (h *headers) trailers(block []byte) (malformed string, err error) {
+	if !indexed(block) {
+		h.used = 0
+	}
+	if err := h.decode(block); err != nil {
+		return "", err
+	}
+	for _, f := range h.fields {
+		if f.IsPseudo() {
+			return "pseudo-header in trailers", nil
+		}
+		if problem := checkField(f); problem != "" {
+			return problem, nil
+		}
+	}
+	return "", nil
+}
+
+// indexed tells whether a block is made of indexed fields only: it then leaves the table as it is, and means the same
+// until the table changes. Indices of more than a byte are left out.
+func indexed(block []byte) bool {
+	for _, b := range block {
+		if b <= 0x80 || b == 0xff {
+			return false
+		}
+	}
+	return true
+}
+
+func (h *headers) decode(block []byte) error {
+	h.fields, h.size = h.fields[:0], 0
+	h.decoder.SetEmitEnabled(true)
+	if _, err := h.decoder.Write(block); err != nil {
+		return err
+	}
+	return h.decoder.Close()
+}
+
+// interpret tells what the fields ask for, by the rules of HTTP/2 first, then by those of gRPC.
+func (h *headers) interpret() request {
+	if h.size > maxHeaderList {
+		return request{refusal: refuse(431, codes.ResourceExhausted, "headers are larger than %d bytes", maxHeaderList)}
+	}
+	r := request{timeout: noTimeout, length: noLength, fields: h.fields}
+	var verb, scheme, contentType, encoding, host string
+	var pseudo [4]int
+	regular, hosts := false, 0
+	for _, f := range h.fields {
+		if f.IsPseudo() {
+			if regular {
+				r.malformed = "pseudo-header after others"
+			}
+			switch f.Name {
+			case ":method":
+				verb = f.Value
+				pseudo[0]++
+			case ":scheme":
+				scheme = f.Value
+				pseudo[1]++
+			case ":path":
+				r.path = f.Value
+				pseudo[2]++
+			case ":authority":
+				r.authority = f.Value
+				pseudo[3]++
+			default:
+				r.malformed = "unknown pseudo-header"
+			}
+			if !httpguts.ValidHeaderFieldValue(f.Value) {
+				r.malformed = "pseudo-header's value has control characters"
+			}
+			continue
+		}
+		regular = true
+		if problem := checkField(f); problem != "" {
+			r.malformed = problem
+		}
+		switch f.Name {
+		case "content-type":
+			contentType = f.Value
+		case "grpc-encoding":
+			encoding = f.Value
+		case "host":
+			host = f.Value
+			hosts++
+		case "content-length":
+			n, err := strconv.ParseUint(f.Value, 10, 62)
+			if err != nil {
+				r.malformed = "content-length is no number"
+			}
+			r.length = int(n)
+		case "grpc-timeout":
+			var ok bool
+			if r.timeout, ok = parseTimeout(f.Value); !ok {
+				r.refusal = refuse(400, codes.Internal, "malformed grpc-timeout")
+			}
+		}
+	}
+	if pseudo[0] != 1 || pseudo[1] != 1 || pseudo[2] != 1 || pseudo[3] > 1 || r.path == "" || scheme == "" {
+		r.malformed = "missing or repeated pseudo-header"
+	}
+	if pseudo[3] == 0 {
+		r.authority = host
+	}
+	switch {
+	case r.malformed != "":
+	case hosts > 1:
+		r.refusal = refuse(400, codes.Internal, "more than one host header")
+	case !grpcContent(contentType):
+		r.refusal = refuse(415, codes.InvalidArgument, "invalid gRPC request content-type %q", contentType)
+	case r.refusal != nil:
+	case r.authority == "":
+		r.refusal = refuse(400, codes.Internal, "no host or :authority header present")
+	case verb != "POST":
+		r.refusal = refuse(405, codes.Internal, "Received a HEADERS frame with :method %q which should be POST", verb)
+	case r.path[0] != '/':
+		r.refusal = refuse(200, codes.Unimplemented, "malformed method name: %q", r.path)
+	case encoding == "" || encoding == "identity": // grpc-go knows what else is installed
+		r.method = h.methods[r.path]
+	}
+	return r
+}
+
+// checkField tells what is wrong with a field by the rules of HTTP/2.
+func checkField(f hpack.HeaderField) string {
+	switch {
+	case strings.ToLower(f.Name) != f.Name || !httpguts.ValidHeaderFieldName(f.Name):
+		return "invalid name of a header"
+	case !httpguts.ValidHeaderFieldValue(f.Value):
+		return "a header's value has control characters"
+	}
+	switch f.Name {
+	case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
+		return "header of a connection in a request"
+	case "te":
+		if f.Value != "trailers" {
+			return "te is not trailers"
+		}
+	}
+	return ""
+}
