@@ -52,6 +52,8 @@ func (q *quota) LimitIDs(layer policy.Layer) []string {
 	return ids
 }
 
+func (*quota) Claims() []string { return []string{"tenant", "team"} }
+
 // uses stands for the key plan of routes, and tariff for that of consumers.
 type (
 	uses   string
@@ -89,8 +91,9 @@ routes:
 				{Name: "staff", JWT: &companion.JWT{Issuer: "secret"}},
 				{Name: "guests", JWT: &companion.JWT{Issuer: "welcome"}},
 			},
-			Limits: []string{"gateway/edge/total", "route/asked/reads"},
-			Plan:   companion.PlanRequired,
+			Limits:   []string{"gateway/edge/total", "route/asked/reads"},
+			Plan:     companion.PlanRequired,
+			Metadata: []string{"team", "tenant"},
 		}},
 		Consumers: []companion.Consumer{{Name: "acme", Plan: "gold", Identities: []string{"staff/alice", "guests/alice"}}},
 	}

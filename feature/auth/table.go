@@ -14,6 +14,9 @@ type limiter interface {
 	LimitIDs(layer policy.Layer) []string
 }
 
+// reader is a setting of a route by which Envoy itself reads claims of the caller's token.
+type reader interface{ Claims() []string }
+
 // planner is a setting of a route that has the companion count the caller's plan in the same call.
 type planner interface{ PlanUse() auth.PlanUse }
 
@@ -55,6 +58,11 @@ func (s *Setting) rule(m *policy.Model, r *policy.BoundRoute) auth.Rule {
 	for set, l := range policy.Each[limiter](r.Settings) {
 		rule.Limits = append(rule.Limits, l.LimitIDs(set.Layer)...)
 	}
+	for _, l := range policy.Each[reader](r.Settings) {
+		rule.Metadata = append(rule.Metadata, l.Claims()...)
+	}
+	slices.Sort(rule.Metadata)
+	rule.Metadata = slices.Compact(rule.Metadata)
 	if p, ok := policy.Find[planner](r.Settings); ok {
 		rule.Plan = p.PlanUse()
 	}
