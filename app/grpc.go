@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/legation/legation/callout"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
@@ -21,6 +22,7 @@ const stopGrace = 5 * time.Second
 type grpcServer struct {
 	*grpc.Server
 	health *health.Server
+	loop   *callout.Server // takes the connections, and answers some methods itself; nil: grpc-go does all
 }
 
 // newGRPC makes a server. Keepalive finds Envoys that went away without a word, and allows them to ask every 5 s.
@@ -38,10 +40,25 @@ func newGRPC(tls *mutualTLS, o ...grpc.ServerOption) grpcServer {
 	return s
 }
 
+// newCalloutServer makes a server whose methods are answered without grpc-go.
+func newCalloutServer(tls *mutualTLS, c callout.Options, o ...grpc.ServerOption) grpcServer {
+	if tls != nil {
+		c.TLS = tls.server()
+	}
+	s := newGRPC(nil, append(o, grpc.Creds(callout.Credentials()))...)
+	c.Fallback = s.Server
+	s.loop = callout.New(c)
+	return s
+}
+
 // run serves until ctx ends: then health says so at once, calls in flight are answered, and streams that have no end
 // of their own (xDS) are closed after the grace.
 func (s grpcServer) run(ctx context.Context, l net.Listener, grace time.Duration) error {
 	reflection.Register(s)
+	if s.loop != nil {
+		defer context.AfterFunc(ctx, s.health.Shutdown)()
+		return s.loop.Run(ctx, l, grace)
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

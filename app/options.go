@@ -49,6 +49,7 @@ type Options struct {
 
 	Redis        string        // URL; empty is the embedded store
 	RedisTimeout time.Duration // of one decision; default 10 ms
+	NoFastPath   bool          // grpc-go answers the companion's calls too
 	DataDir      string        // last good policy, state of run; empty keeps nothing
 	Envoy        string        // path; empty looks for it
 

@@ -13,7 +13,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	rls "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"github.com/legation/legation/auth"
+	"github.com/legation/legation/callout"
 	"github.com/legation/legation/control"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
@@ -128,17 +131,31 @@ func (p *process) companion(tls *mutualTLS) error {
 		return usagef("--redis: %w", err)
 	}
 	p.limits = ratelimit.New(ratelimit.Options{Store: p.store, Log: p.o.Log, Metrics: p.metrics})
-	server := newGRPC(tls, ratelimit.AnyText(), grpc.NumStreamWorkers(64), grpc.MaxRecvMsgSize(1<<20))
 	var services []func(grpc.ServiceRegistrar)
+	methods := map[string]callout.Method{}
 	if p.o.has(RateLimit) {
 		services = append(services, p.limits.Register)
+		methods[rls.RateLimitService_ShouldRateLimit_FullMethodName] = p.limits.Answer
 	}
 	if p.o.has(Auth) {
 		p.auth = auth.New(auth.Options{Counter: counter{p.limits}, Log: p.o.Log, Metrics: p.metrics})
 		services = append(services, p.auth.Register)
+		methods[authv3.Authorization_Check_FullMethodName] = p.auth.Answer
 	}
-	p.addGRPC("companion", "--companion-address", p.o.CompanionAddress, server, services...)
+	p.addGRPC("companion", "--companion-address", p.o.CompanionAddress, p.companionServer(tls, methods), services...)
 	return nil
+}
+
+// maxCall is the most bytes of a call's message: Envoy sends headers, which it bounds far lower, and no bodies.
+const maxCall = 1 << 20
+
+// companionServer answers methods fast, unless the fast path is off.
+func (p *process) companionServer(tls *mutualTLS, methods map[string]callout.Method) grpcServer {
+	o := []grpc.ServerOption{ratelimit.AnyText(), grpc.NumStreamWorkers(64), grpc.MaxRecvMsgSize(maxCall)}
+	if p.o.NoFastPath {
+		return newGRPC(tls, o...)
+	}
+	return newCalloutServer(tls, callout.Options{Methods: methods, MaxMessage: maxCall, Log: p.o.Log, Metrics: p.metrics}, o...)
 }
 
 // addGRPC adds a gRPC port.

@@ -17,6 +17,7 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/legation/legation/auth"
+	"github.com/legation/legation/callout"
 	"github.com/legation/legation/control"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
@@ -51,11 +52,12 @@ func watch(t testing.TB, c *grpc.ClientConn) (next func() string, end func()) {
 }
 
 // A whole process answers on all its ports, says so, and ends when it is told to.
-func TestProcessServes(t *testing.T) {
-	t.Parallel()
+func TestProcessServes(t *testing.T) { eachPath(t, testProcessServes) }
+
+func testProcessServes(t *testing.T, slow bool) {
 	var log, out output
 	p, stop := running(t, Options{
-		Dir: policyDir(t, quickstart), DataDir: t.TempDir(), Out: &out, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Dir: policyDir(t, quickstart), DataDir: t.TempDir(), Out: &out, Log: slog.New(slog.NewTextHandler(&log, nil)), NoFastPath: slow,
 	})
 	for _, name := range []string{"xDS", "companion"} {
 		next, end := watch(t, dial(t, p.address(name)))
@@ -87,11 +89,12 @@ func TestProcessServes(t *testing.T) {
 }
 
 // Health says NOT_SERVING while there is no policy, and comes by itself.
-func TestHealthFollowsThePolicy(t *testing.T) {
-	t.Parallel()
+func TestHealthFollowsThePolicy(t *testing.T) { eachPath(t, testHealthFollowsThePolicy) }
+
+func testHealthFollowsThePolicy(t *testing.T, slow bool) {
 	dir := policyDir(t, "routes: [\n")
 	var out output
-	p, err := newProcess(anywhere(Options{Dir: dir, Out: &out, Roles: []Role{Auth}}))
+	p, err := newProcess(anywhere(Options{Dir: dir, Out: &out, Roles: []Role{Auth}, NoFastPath: slow}))
 	must(t, err)
 	must(t, p.open())
 	ctx, cancel := context.WithCancel(t.Context())
@@ -171,22 +174,32 @@ func TestSecretsAreForXDS(t *testing.T) {
 	}
 }
 
-// slow is an auth service whose answer the test holds back.
-type slow struct {
+// held is an auth service whose answer the test holds back.
+type held struct {
 	authv3.UnimplementedAuthorizationServer
 	inside, release chan struct{}
 }
 
-func (s slow) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	close(s.inside)
-	<-s.release
+func (h held) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	close(h.inside)
+	<-h.release
 	return &authv3.CheckResponse{}, nil
 }
 
+func (h held) Answer([]*callout.Call) {
+	close(h.inside)
+	<-h.release
+}
+
 // At the end health says so at once, a call in flight is answered, and no new one is taken.
-func TestGRPCStopsGracefully(t *testing.T) {
-	t.Parallel()
-	s, service := newGRPC(nil), slow{inside: make(chan struct{}), release: make(chan struct{})}
+func TestGRPCStopsGracefully(t *testing.T) { eachPath(t, testGRPCStopsGracefully) }
+
+func testGRPCStopsGracefully(t *testing.T, slow bool) {
+	service := held{inside: make(chan struct{}), release: make(chan struct{})}
+	s := newGRPC(nil)
+	if !slow {
+		s = newCalloutServer(nil, callout.Options{Methods: map[string]callout.Method{authv3.Authorization_Check_FullMethodName: service.Answer}})
+	}
 	authv3.RegisterAuthorizationServer(s, service)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -200,7 +213,7 @@ func TestGRPCStopsGracefully(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	go func() {
-		_, err := authv3.NewAuthorizationClient(c).Check(context.Background(), &authv3.CheckRequest{})
+		_, err := authv3.NewAuthorizationClient(dial(t, l.Addr().String())).Check(context.Background(), &authv3.CheckRequest{})
 		answered <- err
 	}()
 	await(t, "the call", service.inside)
@@ -229,9 +242,13 @@ func TestGRPCStopsGracefully(t *testing.T) {
 }
 
 // Streams that never end are cut off after the grace.
-func TestEndlessStreamsAreCut(t *testing.T) {
-	t.Parallel()
+func TestEndlessStreamsAreCut(t *testing.T) { eachPath(t, testEndlessStreamsAreCut) }
+
+func testEndlessStreamsAreCut(t *testing.T, slow bool) {
 	s := newGRPC(nil)
+	if !slow {
+		s = newCalloutServer(nil, callout.Options{})
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -321,7 +338,7 @@ func TestMetricNames(t *testing.T) {
 	p, _ := running(t, Options{Dir: policyDir(t, quickstart)})
 	families, err := p.metrics.Gather()
 	must(t, err)
-	name := regexp.MustCompile(`^legation_(control|xds|store|ratelimit|auth)_[a-z]+(_[a-z]+)*$`)
+	name := regexp.MustCompile(`^legation_(control|xds|store|ratelimit|auth|callout)_[a-z]+(_[a-z]+)*$`)
 	for _, f := range families {
 		if strings.HasPrefix(f.GetName(), "go_") || strings.HasPrefix(f.GetName(), "process_") {
 			continue
@@ -335,7 +352,7 @@ func TestMetricNames(t *testing.T) {
 		}
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
-				if !slices.Contains([]string{"group", "type", "result", "limit"}, l.GetName()) {
+				if !slices.Contains([]string{"group", "type", "result", "limit", "by", "method", "code", "reason", "kind"}, l.GetName()) {
 					t.Errorf("%s: label %s may be without bounds", f.GetName(), l.GetName())
 				}
 			}
@@ -404,10 +421,11 @@ func countOne(c counter, limit string, who auth.Caller) auth.Verdict {
 }
 
 // Over mutual TLS both gRPC ports ask for a certificate; the admin port stays HTTP.
-func TestPortsOverTLS(t *testing.T) {
-	t.Parallel()
+func TestPortsOverTLS(t *testing.T) { eachPath(t, testPortsOverTLS) }
+
+func testPortsOverTLS(t *testing.T, slow bool) {
 	c := newCertificates(t)
-	p, _ := running(t, Options{Dir: policyDir(t, quickstart), TLSCert: c.cert, TLSKey: c.key, TLSCA: c.as})
+	p, _ := running(t, Options{Dir: policyDir(t, quickstart), TLSCert: c.cert, TLSKey: c.key, TLSCA: c.as, NoFastPath: slow})
 	for _, name := range []string{"xDS", "companion"} {
 		conn, err := net.Dial("tcp", p.address(name))
 		must(t, err)

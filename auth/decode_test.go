@@ -47,7 +47,7 @@ func (r *reader) Check(_ context.Context, q *authv3.CheckRequest) (*authv3.Check
 func (r *reader) read(t testing.TB, message []byte) *authv3.CheckRequest {
 	t.Helper()
 	r.last = nil
-	err := r.conn.Invoke(t.Context(), CheckMethod, message, new(authv3.CheckResponse), grpc.ForceCodecV2(bytesCodec{encoding.GetCodecV2("proto")}))
+	err := r.conn.Invoke(t.Context(), authv3.Authorization_Check_FullMethodName, message, new(authv3.CheckResponse), grpc.ForceCodecV2(bytesCodec{encoding.GetCodecV2("proto")}))
 	if code := grpcstatus.Code(err); code != codes.OK && code != codes.Internal {
 		t.Fatal(err)
 	}

@@ -15,10 +15,7 @@ import (
 	"github.com/legation/legation/callout"
 )
 
-// CheckMethod is the gRPC method that [Service.Answer] answers.
-const CheckMethod = authv3.Authorization_Check_FullMethodName
-
-// Answer is the [callout.Method] of CheckMethod. It asks the Counter once for all calls together. Only a message that
+// Answer is the [callout.Method] of envoy.service.auth.v3.Authorization/Check. It asks the Counter once for all calls together. Only a message that
 // can't be read is answered with an error, of which Envoy makes a 503; whatever else goes wrong is a 503 that Envoy
 // passes on.
 func (s *Service) Answer(calls []*callout.Call) {

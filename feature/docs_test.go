@@ -54,6 +54,7 @@ var places = []struct {
 	{policy.InRoute, "route", "routes.NAME", "route", "a route"},
 	{policy.InAuth, "auth", "auth.NAME", "entry of `auth`", "an entry of the section `auth`"},
 	{policy.InConsumer, "consumer", "consumers.NAME", "consumer", "a consumer"},
+	{policy.InPlan, "plan", "plans.NAME", "plan", "a plan"},
 }
 
 // parts are further entries, of what the keys of places stand in.
@@ -81,7 +82,7 @@ const introduction = `<!-- Made of the schema and of feature/*/doc.md by feature
 # Every key of the policy language
 
 [language.md](language.md) tells how sections, layers and files work together; here is what each key takes. A file holds
-some of the sections ` + "`gateways`, `sidecars`, `services`, `routes`, `auth` and `consumers`" + `; NAME stands for a name of your own: up to 63
+some of the sections ` + "`gateways`, `sidecars`, `services`, `routes`, `auth`, `consumers` and `plans`" + `; NAME stands for a name of your own: up to 63
 of a-z, 0-9, - and ., beginning and ending with a letter or digit.
 
 `
@@ -122,16 +123,17 @@ var summaries = map[policy.Place]string{
 	policy.InRoute:    "which requests go where; layer 3: this route",
 	policy.InAuth:     "a way to tell who calls: one key",
 	policy.InConsumer: "a caller by a name of your own",
+	policy.InPlan:     "what consumers may use",
 }
 
-// title is the heading of a key: its place too where the key means something else in another place.
+// title is the heading of a key: its place too where the key means something else in another place, and of the parts of a
+// plan, whose names are common ones.
 func title(k *policy.Kind) string {
-	for _, other := range feature.All() {
-		if other.Key == k.Key && other != k {
-			return k.Key + " in " + strings.NewReplacer("entry of `auth`", "auth", "consumer", "consumers").Replace(joined(k.Places, ", ", " and "))
-		}
+	shared := slices.ContainsFunc(feature.All(), func(other *policy.Kind) bool { return other.Key == k.Key && other != k })
+	if !shared && k.Places != policy.InPlan {
+		return k.Key
 	}
-	return k.Key
+	return k.Key + " in " + strings.NewReplacer("entry of `auth`", "auth", "consumer", "consumers", "plan", "plans").Replace(joined(k.Places, ", ", " and "))
 }
 
 // said is a summary without the key that it begins with.
@@ -443,7 +445,7 @@ func alternatives(text string) []string {
 // wrapped makes a policy file of a block.
 func wrapped(text string) string {
 	var top map[string]any
-	sections := []string{"gateways", "sidecars", "services", "routes", "auth", "consumers"}
+	sections := []string{"gateways", "sidecars", "services", "routes", "auth", "consumers", "plans"}
 	whole := yaml.Unmarshal([]byte(text), &top) == nil
 	for key, value := range top {
 		_, entries := value.(map[string]any)
@@ -464,13 +466,13 @@ func wrapped(text string) string {
 	if top["auth"] != nil {
 		auth = ""
 	}
-	return "routes:\n  docs:\n    hostnames: [docs.test]\n    match: {path: /docs}\n    backends: {docs: 1}\n" + auth + indented(text, "    ")
+	return "plans:\n  docs: {rate: 1/second}\nroutes:\n  docs:\n    hostnames: [docs.test]\n    match: {path: /docs}\n    backends: {docs: 1}\n" + auth + indented(text, "    ")
 }
 
 var stubs = map[string]string{
 	"gateways": "edge: {listeners: {http: {port: 80}}}",
 	"services": `NAME: {endpoints: ["192.0.2.1:80"]}`,
-	"auth":     `NAME: {jwt: {issuer: "https://id.test/", audiences: [docs], jwks: "https://id.test/keys.json"}}`,
+	"auth":     `NAME: {jwt: {issuer: "https://id.test/", audiences: [docs], jwks: "https://id.test/keys.json", plan: plan}}`,
 }
 
 // tried loads a block as a policy, with what it refers to, and tells what is wrong with it.

@@ -24,6 +24,7 @@ import (
 	"github.com/legation/legation/feature/overload"
 	"github.com/legation/legation/feature/patch"
 	"github.com/legation/legation/feature/paths"
+	"github.com/legation/legation/feature/plan"
 	"github.com/legation/legation/feature/protocol"
 	"github.com/legation/legation/feature/proxyprotocol"
 	"github.com/legation/legation/feature/query"
@@ -50,6 +51,7 @@ func All() []*policy.Kind {
 		accesslog.Kind,
 		accesslog.RouteKind,
 		auth.Kind,
+		plan.BurstKind,
 		circuitbreakers.Kind,
 		compression.Kind,
 		connections.Kind,
@@ -61,18 +63,24 @@ func All() []*policy.Kind {
 		fault.Kind,
 		grpcweb.Kind,
 		headers.Kind,
+		plan.HeadersKind,
 		healthcheck.Kind,
 		jwt.ConsumerKind,
 		jwt.Kind,
 		limits.Kind,
 		loadbalancer.Kind,
 		mirror.Kind,
+		plan.ModeKind,
 		outlierdetection.Kind,
 		overload.Kind,
 		paths.Kind,
+		plan.Kind,
+		plan.ConsumerKind,
 		protocol.Kind,
 		proxyprotocol.Kind,
 		query.Kind,
+		plan.QuotaKind,
+		plan.RateKind,
 		ratelimit.Kind,
 		redirect.Kind,
 		requestbody.Kind,
@@ -80,6 +88,7 @@ func All() []*policy.Kind {
 		rewrite.Kind,
 		sample.Kind,
 		sessionpersistence.Kind,
+		plan.TimeZoneKind,
 		timeouts.Kind,
 		tls.ListenerKind,
 		tls.ServiceKind,
@@ -95,5 +104,5 @@ func Language() *policy.Language { return policy.New(All()...) }
 
 // Companions is what the policy asks of the companion services. Envoy's half is made of the same settings.
 func Companions(m *policy.Model) (companionauth.Table, companionlimit.Table) {
-	return auth.Table(m), companionlimit.Table{Limits: ratelimit.Limits(m)}
+	return auth.Table(m), companionlimit.Table{Limits: ratelimit.Limits(m), Plans: plan.Plans(m)}
 }

@@ -276,7 +276,7 @@ func (l *loader) decodeEntries() {
 		l.layer(&c.Entry, l.raw["consumers"][c.Name].value, &struct{}{}, InConsumer)
 	}
 	for _, p := range l.model.Plans {
-		l.layer(&p.Entry, l.raw["plans"][p.Name].value, &struct{}{}, InPlan)
+		l.decodePlan(p, l.raw["plans"][p.Name].value)
 	}
 	for _, d := range l.model.Domains {
 		l.layer(&d.Entry, l.raw["rateLimits"][d.Name].value, &struct{}{}, InDomain)
@@ -295,5 +295,12 @@ func (l *loader) decodeAuth(a *Auth, n *Node) {
 	if n.Kind == Map && len(written.sets) != 1 && len(written.sets) == len(n.Keys) {
 		l.report(n, "", false, "want exactly one way to tell who calls, got %d", len(n.Keys)).
 			Hintf("%s", hint("", l.lang.keysOf(InAuth)))
+	}
+}
+
+func (l *loader) decodePlan(p *Plan, n *Node) {
+	if l.layer(&p.Entry, n, &struct{}{}, InPlan); n.Kind == Map && len(n.Keys) == 0 {
+		l.report(n, "", false, "the plan %s says nothing of what may be used", quote(p.Name)).
+			Hintf("%s", hint("", l.lang.keysOf(InPlan)))
 	}
 }

@@ -13,6 +13,7 @@ var choices = map[string][]string{
 	"output":     {"text", "json"},
 	"log-level":  {"debug", "info", "warn", "error"},
 	"log-format": {"text", "json"},
+	"fast-path":  {"on", "off"},
 }
 
 // plain is the flags whose values nothing completes: addresses, names and numbers. All others take files.

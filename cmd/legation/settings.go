@@ -61,7 +61,7 @@ func nearest(key string) string {
 // known is the settings of all verbs, which one legation.yaml may hold together.
 var known = []string{
 	"roles", "xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout",
-	"data-dir", "secrets-dir", "envoy", "log-level", "log-format", "tls-cert", "tls-key", "tls-ca", "admin-token-file", "insecure",
+	"fast-path", "data-dir", "secrets-dir", "envoy", "log-level", "log-format", "tls-cert", "tls-key", "tls-ca", "admin-token-file", "insecure",
 	"server", "token-file",
 }
 
@@ -88,6 +88,7 @@ func processFlags(f *pflag.FlagSet, level string) {
 	f.String("redis", "", `where limits are counted: redis://, rediss:// or unix:// URL; with ?master_name= Sentinel, with
 ?addr= (more than one) or ?cluster=true Cluster; empty counts in this process alone`)
 	f.Duration("redis-timeout", 10*time.Millisecond, "how long Redis may take for a decision, at most 100ms; then onError of the limit holds")
+	f.String("fast-path", "on", "on, or off: grpc-go answers auth and rate limit calls too, at several times the CPU")
 	f.String("data-dir", ".legation", "where the last good policy is kept; empty keeps none")
 	secretsFlag(f)
 	f.String("tls-cert", "", "certificate for the xDS and companion ports (PEM)")
@@ -109,6 +110,10 @@ func (s settings) options(c *cobra.Command, dir string) (app.Options, error) {
 	if err != nil {
 		return app.Options{}, usage{fmt.Errorf("--redis-timeout: want a time with its unit, as in 10ms, not %q", s.v.GetString("redis-timeout"))}
 	}
+	fast, err := s.onOff("fast-path")
+	if err != nil {
+		return app.Options{}, err
+	}
 	o := app.Options{
 		Dir:               dir,
 		XDSAddress:        s.v.GetString("xds-address"),
@@ -118,6 +123,7 @@ func (s settings) options(c *cobra.Command, dir string) (app.Options, error) {
 		CompanionTarget:   s.v.GetString("companion-target"),
 		Redis:             s.v.GetString("redis"),
 		RedisTimeout:      timeout,
+		NoFastPath:        !fast,
 		DataDir:           s.v.GetString("data-dir"),
 		SecretsDir:        s.v.GetString("secrets-dir"),
 		Envoy:             s.v.GetString("envoy"),
@@ -139,6 +145,18 @@ func (s settings) options(c *cobra.Command, dir string) (app.Options, error) {
 		}
 	}
 	return o, nil
+}
+
+// onOff reads a switch; legation.yaml may hold it as true or false, which some writers of YAML make of on and off.
+func (s settings) onOff(name string) (bool, error) {
+	switch text := s.v.GetString(name); text {
+	case "on", "true":
+		return true, nil
+	case "off", "false":
+		return false, nil
+	default:
+		return false, usage{fmt.Errorf("--%s: want on or off, not %q", name, text)}
+	}
 }
 
 func (s settings) logger(w io.Writer) (*slog.Logger, error) {

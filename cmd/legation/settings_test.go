@@ -65,7 +65,7 @@ func TestSettingsPrecedence(t *testing.T) {
 
 // Every setting can come each way.
 func TestEverySettingEachWay(t *testing.T) {
-	values := map[string]string{"insecure": "true", "roles": "auth", "log-level": "debug", "log-format": "json", "redis-timeout": "30ms"}
+	values := map[string]string{"insecure": "true", "roles": "auth", "log-level": "debug", "log-format": "json", "redis-timeout": "30ms", "fast-path": "off"}
 	read := map[string]func(app.Options) any{
 		"xds-address": func(o app.Options) any { return o.XDSAddress }, "companion-address": func(o app.Options) any { return o.CompanionAddress },
 		"admin-address": func(o app.Options) any { return o.AdminAddress }, "companion-target": func(o app.Options) any { return o.CompanionTarget },
@@ -75,6 +75,7 @@ func TestEverySettingEachWay(t *testing.T) {
 		"tls-ca": func(o app.Options) any { return o.TLSCA }, "admin-token-file": func(o app.Options) any { return o.AdminTokenFile },
 		"insecure": func(o app.Options) any { return o.Insecure }, "roles": func(o app.Options) any { return len(o.Roles) == 1 && o.Roles[0] == app.Auth },
 		"redis-timeout": func(o app.Options) any { return o.RedisTimeout == 30*time.Millisecond },
+		"fast-path":     func(o app.Options) any { return o.NoFastPath },
 		"log-level":     func(o app.Options) any { return o.Log.Enabled(t.Context(), slog.LevelDebug) },
 		"log-format":    func(o app.Options) any { _, ok := o.Log.Handler().(*slog.JSONHandler); return ok },
 	}
@@ -227,6 +228,23 @@ func TestNearest(t *testing.T) {
 		if got := nearest(key); got != want {
 			t.Errorf("%s: got %q, want %q", key, got, want)
 		}
+	}
+}
+
+func TestFastPath(t *testing.T) {
+	for _, row := range []struct {
+		text string
+		on   bool
+	}{{"", true}, {"fast-path: on\n", true}, {"fast-path: true\n", true}, {"fast-path: off\n", false}, {"fast-path: \"off\"\n", false}, {"fast-path: false\n", false}} {
+		t.Chdir(t.TempDir())
+		must(t, os.WriteFile(settingsFile, []byte(row.text), 0o600))
+		if o, err := optionsOf(t, serveCommand); err != nil || o.NoFastPath == row.on {
+			t.Errorf("%q: got %v, %v", row.text, o.NoFastPath, err)
+		}
+	}
+	t.Chdir(t.TempDir())
+	if status, _, errs := legation("serve", ".", "--fast-path", "maybe"); status != statusUsage || !strings.Contains(errs, `want on or off, not "maybe"`) {
+		t.Errorf("got %d %q, want 2", status, errs)
 	}
 }
 

@@ -95,6 +95,9 @@ func (s *Setting) Check(c *policy.Check) {
 // KnowsCaller tells whether requests that pass have a consumer and claims, for limits to count by.
 func (s *Setting) KnowsCaller() bool { return !s.None }
 
+// Entries names the auth entries of which a caller has to satisfy one; none where anyone may call.
+func (s *Setting) Entries() []string { return s.AnyOf }
+
 // String is the setting as a policy writes it.
 func (s *Setting) String() string {
 	if s.None {

@@ -52,17 +52,33 @@ func (q *quota) LimitIDs(layer policy.Layer) []string {
 	return ids
 }
 
+func (*quota) Claims() []string { return []string{"tenant", "team"} }
+
+// uses stands for the key plan of routes, and tariff for that of consumers.
+type (
+	uses   string
+	tariff string
+)
+
+func (*uses) Check(*policy.Check)          {}
+func (u *uses) PlanUse() companion.PlanUse { return companion.PlanUse(*u) }
+
+func (*tariff) Check(*policy.Check) {}
+func (p *tariff) Plan() string      { return string(*p) }
+
 func TestTable(t *testing.T) {
 	lang := policy.New(auth.Kind, passwordKind,
 		policy.Define[names]("names", policy.InConsumer, ""),
+		policy.Define[uses]("uses", policy.Layers, ""),
+		policy.Define[tariff]("tariff", policy.InConsumer, ""),
 		policy.Define[quota]("quota", policy.Layers, "").Stack())
 	m, problems := lang.Load(policy.Files{"policy.yaml": []byte(`
 gateways: {edge: {listeners: {http: {port: 10000}}, defaults: {quota: [total]}}}
 auth: {staff: {password: secret}, guests: {password: welcome}}
-consumers: {acme: {names: [staff/alice, guests/alice]}}
+consumers: {acme: {tariff: gold, names: [staff/alice, guests/alice]}}
 services: {orders: {endpoints: ["10.0.0.1:80"]}}
 routes:
-  asked: {hostnames: [a.test], match: {path: /asked}, auth: [staff, guests], quota: [reads], backends: {orders: 1}}
+  asked: {hostnames: [a.test], match: {path: /asked}, auth: [staff, guests], uses: required, quota: [reads], backends: {orders: 1}}
   open: {hostnames: [a.test], auth: none, backends: {orders: 1}}
 `)})
 	if err := problems.Err(); err != nil {
@@ -75,9 +91,11 @@ routes:
 				{Name: "staff", JWT: &companion.JWT{Issuer: "secret"}},
 				{Name: "guests", JWT: &companion.JWT{Issuer: "welcome"}},
 			},
-			Limits: []string{"gateway/edge/total", "route/asked/reads"},
+			Limits:   []string{"gateway/edge/total", "route/asked/reads"},
+			Plan:     companion.PlanRequired,
+			Metadata: []string{"team", "tenant"},
 		}},
-		Consumers: []companion.Consumer{{Name: "acme", Identities: []string{"staff/alice", "guests/alice"}}},
+		Consumers: []companion.Consumer{{Name: "acme", Plan: "gold", Identities: []string{"staff/alice", "guests/alice"}}},
 	}
 	if diff := cmp.Diff(want, auth.Table(m)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -14,6 +14,15 @@ type limiter interface {
 	LimitIDs(layer policy.Layer) []string
 }
 
+// reader is a setting of a route by which Envoy itself reads claims of the caller's token.
+type reader interface{ Claims() []string }
+
+// planner is a setting of a route that has the companion count the caller's plan in the same call.
+type planner interface{ PlanUse() auth.PlanUse }
+
+// planned is a setting of a consumer that names its plan.
+type planned interface{ Plan() string }
+
 // Table is what the companion decides by: a rule for each route that asks for auth, and the consumers.
 func Table(m *policy.Model) auth.Table {
 	var t auth.Table
@@ -28,6 +37,9 @@ func Table(m *policy.Model) auth.Table {
 		consumer := auth.Consumer{Name: c.Name}
 		for _, i := range policy.Each[auth.Identifier](c.Settings) {
 			consumer.Identities = append(consumer.Identities, i.Identities()...)
+		}
+		if p, ok := policy.Find[planned](c.Settings); ok {
+			consumer.Plan = p.Plan()
 		}
 		t.Consumers = append(t.Consumers, consumer)
 	}
@@ -45,6 +57,14 @@ func (s *Setting) rule(m *policy.Model, r *policy.BoundRoute) auth.Rule {
 	}
 	for set, l := range policy.Each[limiter](r.Settings) {
 		rule.Limits = append(rule.Limits, l.LimitIDs(set.Layer)...)
+	}
+	for _, l := range policy.Each[reader](r.Settings) {
+		rule.Metadata = append(rule.Metadata, l.Claims()...)
+	}
+	slices.Sort(rule.Metadata)
+	rule.Metadata = slices.Compact(rule.Metadata)
+	if p, ok := policy.Find[planner](r.Settings); ok {
+		rule.Plan = p.PlanUse()
 	}
 	return rule
 }

@@ -28,6 +28,7 @@ type JWT struct {
 	Audiences Audiences         `policy:"audiences,required" doc:"whom the tokens are for: their aud has to name one of these, else any service could use the tokens that it gets elsewhere; the word any takes all"`
 	JWKS      JWKS              `policy:"jwks,required" doc:"the public keys: a URL, {file: keys.json}, or inline {keys: […]}"`
 	Consumer  string            `policy:"consumer" doc:"the claim that names the caller, dotted where it is nested; default sub"`
+	Plan      string            `policy:"plan" doc:"the claim that names the caller's plan, dotted where it is nested; default: only consumers have plans"`
 	Headers   map[string]string `policy:"headers" doc:"headers for the backend, each with the claim that it takes its value from"`
 	Skew      policy.Duration   `policy:"skew" doc:"how far the issuer's clock may be off, at most 10m; default 30s"`
 }
@@ -63,6 +64,9 @@ func (j *JWT) Check(c *policy.Check) {
 	checkAudiences(c, j.Audiences)
 	if j.Consumer != strings.TrimSpace(j.Consumer) {
 		c.Errorf("consumer", "want the name of a claim, dotted where it is nested, got %q", j.Consumer)
+	}
+	if j.Plan != strings.TrimSpace(j.Plan) {
+		c.Errorf("plan", "want the name of a claim, dotted where it is nested, got %q", j.Plan)
 	}
 	if j.Skew > maxSkew {
 		c.Errorf("skew", "want at most %s, got %s", maxSkew, j.Skew).Hintf("mend the clocks: tokens that have expired stay good for so long")
@@ -152,10 +156,14 @@ func (j *JWT) Provider(name string) auth.Provider {
 		Audiences: j.Audiences.Names,
 		JWKS:      auth.JWKS{URL: j.JWKS.URL, Keys: j.JWKS.Keys},
 		Consumer:  j.Consumer,
+		Plan:      j.Plan,
 		Headers:   headers,
 		Skew:      time.Duration(j.Skew),
 	}}
 }
+
+// PlanClaim is the claim that names the caller's plan; empty for none.
+func (j *JWT) PlanClaim() string { return j.Plan }
 
 // StripHeaders are the headers that tokens set: what clients send under them is removed before routing.
 func (j *JWT) StripHeaders() []string {

@@ -80,6 +80,11 @@ func (s *Setting) checkLimit(c *policy.Check, i int) {
 	}
 	s.checkMode(c, i)
 	s.checkValues(c, i)
+	for _, by := range l.By {
+		if by.Kind == ratelimit.CEL {
+			checkCEL(c, s.at(i, "by"), by.Name)
+		}
+	}
 	l.Refund.check(c, s.at(i, "refund"))
 	if l.Refund != nil && len(l.Refund) == 0 {
 		c.Errorf(s.at(i, "refund"), "name at least one status").Hintf("write [5xx]")
@@ -147,7 +152,7 @@ func (s *Setting) checkMode(c *policy.Check, i int) {
 	requests := l.rate(l.Rate, l.Quota, l.Burst).Requests
 	switch {
 	case l.Lease != nil && l.Mode != leased:
-		c.Errorf(s.at(i, "lease"), "only with mode: leased a process takes requests ahead of need").Hintf("add mode: leased")
+		c.Errorf(s.at(i, "lease"), "only with mode: leased a process takes requests ahead of need").Hintf("write mode: leased")
 	case l.Lease != nil && (*l.Lease < 1 || *l.Lease > requests):
 		c.Errorf(s.at(i, "lease"), "want from 1 to %d, the limit itself, got %d", requests, *l.Lease)
 	case l.perEnvoy():
@@ -175,9 +180,7 @@ func (s *Setting) checkPerEnvoy(c *policy.Check, i int) {
 	if l.Rate.Window < minFill {
 		no("rate", "an Envoy that counts by itself fills its buckets every %s at the fastest, got %s", minFill, l.Rate.Window)
 	}
-	if l.Rate.Requests > math.MaxUint32 || l.Burst > math.MaxUint32 {
-		no("rate", "an Envoy counts up to %d by itself", uint32(math.MaxUint32))
-	}
+	s.checkCount(c, i, s.at(i, "rate"), l.rate(l.Rate, nil, l.Burst))
 	if l.OnError != "" {
 		no("onError", "an Envoy that counts by itself asks nobody that could fail").Hintf("leave onError out")
 	}
@@ -193,6 +196,13 @@ func (s *Setting) checkPerEnvoy(c *policy.Check, i int) {
 	}
 	if len(l.By) == 1 && l.By[0].Kind == ratelimit.IP && len(l.Overrides)+len(l.Exempt) > 0 {
 		no("by", "an Envoy that counts by itself has the same rate for all addresses").Hintf("leave overrides and exempt out, or mode")
+	}
+}
+
+// checkCount bounds what Envoy's buckets hold.
+func (s *Setting) checkCount(c *policy.Check, i int, at string, r ratelimit.Rate) {
+	if s.Limits[i].perEnvoy() && (r.Requests > math.MaxUint32 || r.Burst > math.MaxUint32) {
+		c.Errorf(at, "an Envoy that counts by itself counts up to %d", uint32(math.MaxUint32)).Hintf("leave mode out")
 	}
 }
 
@@ -230,16 +240,19 @@ func knowsCaller(r *policy.BoundRoute) bool {
 // checkRoute refuses limits by who calls where nobody asks who calls: every request would fall into one bucket.
 func (s *Setting) checkRoute(c *policy.Check, i int) {
 	r := c.Route()
-	if knowsCaller(r) {
-		return
-	}
+	known := knowsCaller(r)
 	for _, by := range s.Limits[i].By {
-		if by.Kind != ratelimit.Consumer && by.Kind != ratelimit.Claim {
-			continue
+		var p *policy.Problem
+		switch {
+		case by.Kind == ratelimit.CEL && (!known || s.Limits[i].perEnvoy()):
+			p = checkEnvoyCEL(c, s.at(i, "by"), by.Name)
+		case !known && (by.Kind == ratelimit.Consumer || by.Kind == ratelimit.Claim):
+			p = c.Errorf(s.at(i, "by"), "counts by %s, but the route %q has no auth that tells who calls", by.Kind, r.Name).
+				Hintf("give the route auth, count by ip, or write rateLimit: off for the route (or its own limit with replace: true)")
 		}
-		p := c.Errorf(s.at(i, "by"), "counts by %s, but the route %q has no auth that tells who calls", by.Kind, r.Name)
-		p.Hintf("give the route auth, count by ip, or write rateLimit: off for the route (or its own limit with replace: true)")
-		p.Also = append(p.Also, r.Pos)
-		return
+		if p != nil {
+			p.Also = append(p.Also, r.Pos)
+			return
+		}
 	}
 }

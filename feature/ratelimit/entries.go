@@ -30,13 +30,13 @@ func entry(by ratelimit.By, route string) *action {
 	case ratelimit.IP:
 		return clientIP(key)
 	case ratelimit.Consumer:
-		return metadata(authMetadata, key, key)
+		return metadata(key, authMetadata, "consumer")
 	case ratelimit.Claim:
-		return metadata(authMetadata, key, key)
+		return metadata(key, authMetadata, "claims", by.Name)
 	case ratelimit.Header:
 		return header(key, by.Name)
 	case ratelimit.Cookie:
-		return metadata(limitMetadata, key, key)
+		return metadata(key, limitMetadata, key)
 	case ratelimit.Path:
 		return expression(key, "request.url_path", true)
 	case ratelimit.Route:
@@ -95,14 +95,16 @@ func header(key, name string) *action {
 }
 
 // metadata is a text of the request's dynamic metadata.
-func metadata(namespace, name, key string) *action {
+func metadata(key, namespace string, path ...string) *action {
+	at := &metadatav3.MetadataKey{Key: namespace}
+	for _, name := range path {
+		at.Path = append(at.Path, &metadatav3.MetadataKey_PathSegment{Segment: &metadatav3.MetadataKey_PathSegment_Key{Key: name}})
+	}
 	return &action{ActionSpecifier: &routev3.RateLimit_Action_Metadata{Metadata: &routev3.RateLimit_Action_MetaData{
 		DescriptorKey: key,
 		Source:        routev3.RateLimit_Action_MetaData_DYNAMIC,
 		SkipIfAbsent:  true,
-		MetadataKey: &metadatav3.MetadataKey{Key: namespace, Path: []*metadatav3.MetadataKey_PathSegment{{
-			Segment: &metadatav3.MetadataKey_PathSegment_Key{Key: name},
-		}}},
+		MetadataKey:   at,
 	}}}
 }
 

@@ -183,7 +183,10 @@ func (s *Setting) checkValue(c *policy.Check, i int, at, value string) {
 func (s *Setting) checkAddress(c *policy.Check, i int, at, value string) {
 	text, ok := prefix(value)
 	if !ok {
-		c.Errorf(at, "want an IP address or a prefix such as 10.0.0.0/8, got %.64q", value).Hintf("no bits may be set behind the prefix")
+		p := c.Errorf(at, "want an IP address or a prefix such as 10.0.0.0/8, got %.64q", value)
+		if network, err := netip.ParsePrefix(value); err == nil {
+			p.Hintf("no bits may be set behind the prefix: write %s", network.Masked())
+		}
 		return
 	}
 	p, err := netip.ParsePrefix(text)
@@ -210,5 +213,6 @@ func (s *Setting) checkOverride(c *policy.Check, i int, at string, o Override) {
 		c.Errorf(at, "the limit is a rate: want another one for the value, such as 1000/minute, or unlimited")
 	case l.Quota == nil:
 		s.checkBurst(c, i, at, l.override(o))
+		s.checkCount(c, i, at, l.override(o))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/legation/legation/policy"
+	"github.com/legation/legation/ratelimit"
 )
 
 //go:embed doc.md
@@ -64,6 +65,19 @@ func (s *Setting) LimitIDs(layer policy.Layer) []string {
 		}
 	}
 	return ids
+}
+
+// Claims are those that Envoy has to be told by auth: what it counts by itself, or gives back.
+func (s *Setting) Claims() []string {
+	var claims []string
+	for _, l := range s.Limits {
+		for _, by := range l.By {
+			if by.Kind == ratelimit.Claim && (l.perEnvoy() || l.Refund != nil) {
+				claims = append(claims, by.Name)
+			}
+		}
+	}
+	return claims
 }
 
 // at is the path of a key of a limit, relative to the setting.

@@ -37,7 +37,16 @@ func (*answer) Route(envoy.RouteContext) envoy.RouteParts {
 	}}}
 }
 
-func TestGolden(t *testing.T) { golden.Run(t, "testdata", ratelimit.Kind, loginKind, answerKind) }
+// password stands for a way to tell who calls.
+type password string
+
+func (*password) Check(*policy.Check) {}
+
+var passwordKind = policy.Define[password]("password", policy.InAuth, "")
+
+func TestGolden(t *testing.T) {
+	golden.Run(t, "testdata", ratelimit.Kind, loginKind, answerKind, passwordKind)
+}
 
 const shared = `
 gateways: {edge: {listeners: {http: {port: 10000}}, defaults: {rateLimit: {rate: 50/second, burst: 100, by: ip}}}}
