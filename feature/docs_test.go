@@ -55,6 +55,7 @@ var places = []struct {
 	{policy.InAuth, "auth", "auth.NAME", "entry of `auth`", "an entry of the section `auth`"},
 	{policy.InConsumer, "consumer", "consumers.NAME", "consumer", "a consumer"},
 	{policy.InPlan, "plan", "plans.NAME", "plan", "a plan"},
+	{policy.InDomain, "domain", "rateLimits.NAME", "domain", "a domain"},
 }
 
 // parts are further entries, of what the keys of places stand in.
@@ -279,10 +280,12 @@ func tags(typ reflect.Type, words map[string]bool) {
 	case reflect.Struct:
 		for i := range typ.NumField() {
 			field := typ.Field(i)
-			if name, _, _ := strings.Cut(field.Tag.Get("policy"), ","); name != "" && name != "-" {
+			name, _, _ := strings.Cut(field.Tag.Get("policy"), ",")
+			again := name != "" && field.Type.Kind() == reflect.Slice && field.Type.Elem() == typ // a tree
+			if name != "" && name != "-" {
 				words[name] = true
 			}
-			if field.IsExported() && field.Type != typ {
+			if field.IsExported() && field.Type != typ && !again {
 				tags(field.Type, words)
 			}
 		}
@@ -445,7 +448,7 @@ func alternatives(text string) []string {
 // wrapped makes a policy file of a block.
 func wrapped(text string) string {
 	var top map[string]any
-	sections := []string{"gateways", "sidecars", "services", "routes", "auth", "consumers", "plans"}
+	sections := []string{"gateways", "sidecars", "services", "routes", "auth", "consumers", "plans", "rateLimits"}
 	whole := yaml.Unmarshal([]byte(text), &top) == nil
 	for key, value := range top {
 		_, entries := value.(map[string]any)

@@ -39,21 +39,21 @@ const imported = `rateLimits:
     domain: Messages/out
     descriptors:
       # few to one number
-      - key: message_type
+      - entry: message_type
         value: marketing
         descriptors:
-          - {key: to_number, rate: 5/day}
-      - key: to_number
+          - {entry: to_number, rate: 5/day}
+      - entry: to_number
         quota: 100/month # import: by the calendar, in UTC
         name: number
-      - {key: to_number, value: "0123", deny: true, replaces: [number]}
-      - key: path
+      - {entry: to_number, value: "0123", deny: true, replaces: [number]}
+      - entry: path
         value: /files/*
         rate: 7/168h
         shadow: true
         shared: true
         perValue: true
-      - {key: free, unlimited: true}
+      - {entry: free, unlimited: true}
 `
 
 func TestImportRateLimit(t *testing.T) {
@@ -76,12 +76,12 @@ func TestImportRateLimit(t *testing.T) {
 		{
 			"two files of one domain",
 			[]string{write("b.yaml", "domain: d\ndescriptors: [{key: a}]\n"), write("c.yaml", "domain: d\ndescriptors: [{key: b}]\n---\ndomain: D\n")},
-			0, "rateLimits:\n  d:\n    descriptors:\n      - {key: a}\n      - {key: b}\n  d-2:\n    domain: D\n    descriptors: []\n", "",
+			0, "rateLimits:\n  d:\n    descriptors:\n      - {entry: a}\n      - {entry: b}\n  d-2:\n    domain: D\n    descriptors: []\n", "",
 		},
 		{
 			"an alias",
 			[]string{write("i.yaml", "domain: d\ndescriptors: [{key: a, rate_limit: &l {unit: hour, requests_per_unit: 1}}, {key: b, rate_limit: *l}]\n")},
-			0, "rateLimits:\n  d:\n    descriptors:\n      - {key: a, rate: 1/hour}\n      - {key: b, rate: 1/hour}\n", "",
+			0, "rateLimits:\n  d:\n    descriptors:\n      - {entry: a, rate: 1/hour}\n      - {entry: b, rate: 1/hour}\n", "",
 		},
 		{"an unknown key", []string{write("d.yaml", "domain: d\ndescriptors:\n  - {key: a, shadow: true}\n")}, 1, "", `d.yaml:3:14: unknown key "shadow"`},
 		{"no domain", []string{write("e.yaml", "# nothing\n")}, 1, "", "e.yaml: holds no domain"},

@@ -146,9 +146,9 @@ func (t *translation) descriptor(n *yaml.Node, depth int) *yaml.Node {
 	out.HeadComment, out.LineComment, out.FootComment = n.HeadComment, n.LineComment, n.FootComment
 	f := t.fields(n, "key", "value", "rate_limit", "descriptors", "shadow_mode", "quota_mode", "detailed_metric", "value_to_metric",
 		"share_threshold", "metadata")
-	for _, name := range []string{"key", "value"} {
-		if f[name] != nil && f[name].value.Value != "" {
-			t.put(out, name, f[name])
+	for _, name := range []struct{ from, to string }{{"key", "entry"}, {"value", "value"}} {
+		if f[name.from] != nil && f[name.from].value.Value != "" {
+			t.put(out, name.to, f[name.from])
 		}
 	}
 	if f["key"] == nil || f["key"].value.Value == "" {
