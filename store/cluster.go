@@ -287,11 +287,6 @@ func words(command []byte) []any {
 
 // take is readRun for one decision and an answer that go-redis read.
 func (b *batch) take(d *Decision, answer []any) error {
-	if len(answer) == 1 {
-		if text, ok := answer[0].(string); ok {
-			return redisError(text)
-		}
-	}
 	if len(answer) != 4*len(d.Hits) {
 		return errReply
 	}
