@@ -33,7 +33,10 @@ type sliding struct {
 	counts [slotsPerWindow + 1]int64 // of the slot of now and those before it
 }
 
-const slotsPerWindow = 16
+const (
+	slotsPerWindow = 16
+	maxSlots       = 192 // more than the longest value has
+)
 
 // slotIndex is the slot of a time in µs, where a window has so many µs.
 func slotIndex(now, window int64) int64 {
@@ -87,7 +90,7 @@ func (s *sliding) value() string {
 			width++
 		}
 	}
-	var room [192]byte
+	var room [maxSlots]byte
 	b := strconv.AppendInt(room[:0], s.now-int64(first), 10)
 	b = append(b, byte('a'+width-1))
 	for _, c := range s.counts[first : last+1] {
