@@ -16,7 +16,9 @@ import (
 // openAt opens a ready store of a process whose clock is wrong.
 func openAt(t *testing.T, url string, wrong time.Duration) *redisStore {
 	t.Helper()
-	s, err := openRedisAt(Options{URL: url, Timeout: 2 * time.Second, Log: logTo(t.Output())}, clock{time.Now().Add(wrong)})
+	right := newClock()
+	process := clock{func() int64 { return right.now() + wrong.Microseconds() }}
+	s, err := openRedisAt(Options{URL: url, Timeout: 2 * time.Second, Log: logTo(t.Output())}, process)
 	if err != nil {
 		t.Fatal(err)
 	}
