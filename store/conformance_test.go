@@ -18,9 +18,6 @@ func logTo(w io.Writer) *slog.Logger {
 
 func isUnavailable(err error) bool { return errors.Is(err, ErrUnavailable) }
 
-// redisLags is true while the Redis store doesn't count all that the embedded one does.
-const redisLags = false
-
 // stores are what the suite runs over.
 var stores = []struct {
 	name string
@@ -49,13 +46,6 @@ var conform = []struct {
 	{"fine rates", testFineRates},
 	{"keys of any bytes", testKeys},
 	{"invalid hits", testInvalid},
-}
-
-// conformLater are those of conform that Redis lags behind with.
-var conformLater = []struct {
-	name string
-	test func(t *testing.T, s Store)
-}{
 	{"counts", testCounts},
 	{"every algorithm refuses past its limit", testRefuses},
 	{"quota raised and lowered", testQuotaChanged},
@@ -74,12 +64,6 @@ func TestConformance(t *testing.T) {
 		t.Run(store.name, func(t *testing.T) {
 			s := store.open(t)
 			for _, c := range conform {
-				t.Run(c.name, func(t *testing.T) { c.test(t, s) })
-			}
-			if redisLags && store.name == "redis" {
-				return
-			}
-			for _, c := range conformLater {
 				t.Run(c.name, func(t *testing.T) { c.test(t, s) })
 			}
 		})
@@ -329,9 +313,6 @@ func TestStoresAgree(t *testing.T) {
 				t.Errorf("times %s apart", off)
 			}
 			x[i].Reset, x[i].RetryAfter, y[i].Reset, y[i].RetryAfter = 0, 0, 0, 0
-			if redisLags {
-				x[i].Count, y[i].Count = 0, 0
-			}
 		}
 		if d := cmp.Diff(x, y); d != "" {
 			t.Fatalf("%+v: embedded (-) and Redis (+) differ:\n%s", hits, d)

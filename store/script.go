@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"crypto/sha1"
 	_ "embed" // the script
+	"encoding/binary"
 	"encoding/hex"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -72,21 +74,20 @@ func (b *batch) bySlot(runs []run, decisions []int32) []run {
 // writeRun appends a command: its arguments are in the first lines of count.lua.
 func (b *batch) writeRun(how command, decisions []int32) {
 	hits := 0
-	for _, i := range decisions {
-		hits += len(b.decisions[i].Hits)
-	}
-	args, n := b.scripts.args[:0], 0
+	args, n := packArray(b.scripts.args[:0]), 0
 	for _, i := range decisions {
 		d := b.decisions[i]
-		args, n = appendNumber(args, int64(len(d.Hits))), n+1
+		hits += len(d.Hits)
+		args, n = pack(args, int64(len(d.Hits))), n+1
 		for j := range d.Hits {
 			var more int
-			args, more = b.appendHit(args, &d.Hits[j])
+			args, more = b.packHit(args, &d.Hits[j])
 			n += more
 		}
 	}
+	packLength(args, n)
 	b.scripts.args = args
-	b.buf = appendCommand(b.buf, 3+hits+n)
+	b.buf = appendCommand(b.buf, 4+hits)
 	b.buf = appendText(b.buf, string(how))
 	if how == eval { // it brings the script along, so that no flush comes between
 		b.buf = appendText(b.buf, countSource)
@@ -100,14 +101,14 @@ func (b *batch) writeRun(how command, decisions []int32) {
 			b.buf = appendText(b.buf, b.plain.keyed)
 		}
 	}
-	b.buf = append(b.buf, args...)
+	b.buf = appendText(b.buf, args)
 }
 
 // appendKey appends the key of the bucket of h.
 func (b *batch) appendKey(key []byte, h *Hit) []byte {
 	key = appendTag(key, h.Key)
 	if h.windowed() {
-		return append(key, b.frames.of(h).suffix...)
+		return append(key, b.windows.of(h).suffix...)
 	}
 	if h.Algorithm == GCRA {
 		return append(key, ":gcra"...)
@@ -118,7 +119,7 @@ func (b *batch) appendKey(key []byte, h *Hit) []byte {
 // countsBeyond marks hits that are counted even when they are refused.
 const countsBeyond = 8
 
-func (b *batch) appendHit(args []byte, h *Hit) ([]byte, int) {
+func (b *batch) packHit(args []byte, h *Hit) ([]byte, int) {
 	kind := int64(h.Algorithm)
 	if h.windowed() {
 		kind = int64(FixedWindow)
@@ -126,17 +127,33 @@ func (b *batch) appendHit(args []byte, h *Hit) ([]byte, int) {
 	if h.Beyond {
 		kind += countsBeyond
 	}
-	args = appendNumber(args, kind)
-	args = appendNumber(args, h.Hits)
-	args = appendNumber(args, h.Limit)
+	args = pack(args, kind)
+	args = pack(args, h.Hits)
+	args = pack(args, h.Limit)
 	switch {
 	case h.windowed():
-		return appendNumber(args, b.frames.of(h).ttl), 4
+		return pack(args, b.windows.of(h).ttl), 4
 	case h.Algorithm == GCRA:
-		args = appendNumber(args, h.Window.Microseconds())
-		return appendNumber(args, h.Burst), 5
+		args = pack(args, h.Window.Microseconds())
+		return pack(args, h.Burst), 5
 	}
-	return appendNumber(args, h.Window.Microseconds()), 4
+	return pack(args, h.Window.Microseconds()), 4
+}
+
+// packArray begins an array of MessagePack, whose length packLength sets.
+func packArray(b []byte) []byte { return append(b, 0xdd, 0, 0, 0, 0) }
+
+func packLength(b []byte, n int) { binary.BigEndian.PutUint32(b[1:], uint32(n)) }
+
+// pack appends a number.
+func pack(b []byte, n int64) []byte {
+	switch {
+	case 0 <= n && n < 128:
+		return append(b, byte(n))
+	case 0 <= n && n <= math.MaxUint32:
+		return binary.BigEndian.AppendUint32(append(b, 0xce), uint32(n))
+	}
+	return binary.BigEndian.AppendUint64(append(b, 0xd3), uint64(n))
 }
 
 // readScripts gives every decision of the script its outcomes, or err from where it comes. What Redis doesn't know the
@@ -180,7 +197,7 @@ func (b *batch) readRuns(c *conn, err error) error {
 	return err
 }
 
-// readRun reads the answer of a run: four integers for each hit of a decision, or a text that tells why it can't be made.
+// readRun reads the answer of a run: four integers for each hit.
 func (b *batch) readRun(c *conn, decisions []int32) (refused, err error) {
 	head, err := c.next()
 	if err != nil {
@@ -189,38 +206,30 @@ func (b *batch) readRun(c *conn, decisions []int32) (refused, err error) {
 	if head.kind == failure {
 		return head.err(array), nil
 	}
-	left := head.number
+	hits := 0
+	for _, i := range decisions {
+		hits += len(b.decisions[i].Hits)
+	}
+	if head.kind != array || head.number != int64(4*hits) {
+		return nil, errReply
+	}
 	for _, i := range decisions {
 		d := b.decisions[i]
 		for j := range d.Hits {
-			r, err := c.next()
-			if err != nil {
-				return nil, err
-			}
-			if left--; r.kind == text && j == 0 {
-				d.Err = redisError(r.text)
-				break
-			}
-			v := [4]int64{r.number}
-			for k := 1; k < len(v) && err == nil && r.kind == integer; k++ {
-				r, err = c.next()
+			var v [4]int64
+			for k := range v {
+				r, err := c.next()
+				if err == nil {
+					err = r.err(integer)
+				}
+				if err != nil {
+					return nil, err
+				}
 				v[k] = r.number
-				left--
-			}
-			if err != nil {
-				return nil, err
-			}
-			if r.kind != integer {
-				return nil, errReply
 			}
 			d.Outcomes[j] = b.outcome(&d.Hits[j], v)
 		}
-		if d.Err == nil {
-			b.learn(d, c.number)
-		}
-	}
-	if head.kind != array || left != 0 {
-		return nil, errReply
+		b.learn(d, c.number)
 	}
 	return nil, nil
 }
@@ -231,7 +240,7 @@ func (b *batch) outcome(h *Hit, v [4]int64) Outcome {
 	o.Reset, o.RetryAfter = time.Duration(v[2])*time.Microsecond, time.Duration(v[3])*time.Microsecond
 	switch {
 	case h.windowed():
-		o.Reset = time.Duration(max(0, b.frames.of(h).end-b.frames.now)) * time.Microsecond
+		o.Reset = time.Duration(max(0, b.windows.of(h).end-b.windows.now)) * time.Microsecond
 		if !o.Allowed {
 			o.RetryAfter = o.Reset
 		}
@@ -253,7 +262,7 @@ func (b *batch) learn(d *Decision, held uint32) {
 		h, o := &d.Hits[i], &d.Outcomes[i]
 		switch {
 		case h.windowed():
-			b.remember(h, b.memory.hash(h), o.Count, b.frames.of(h).end, held)
+			b.remember(h, b.memory.hash(h), o.Count, b.windows.of(h).end, held)
 		case h.Algorithm == GCRA:
 			b.memory.keepGCRA(h, o, b.asked)
 		default:

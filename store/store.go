@@ -118,6 +118,8 @@ type Health struct {
 	OK     bool   `json:"ok"`
 	Kind   string `json:"kind"`             // embedded, redis, sentinel or cluster
 	Reason string `json:"reason,omitempty"` // why it isn't OK
+
+	Warning string `json:"warning,omitempty"` // what should be looked after though it counts
 }
 
 // Store counts hits.
@@ -139,6 +141,10 @@ type Options struct {
 	TLS     *tls.Config   // for rediss://; nil: the system's authorities
 	Timeout time.Duration // of a trip to Redis; a Count takes 1.4 at most while Redis fails, its wait included; default 10 ms
 	MaxKeys int           // embedded: keys held at most; default 1,000,000
+	// Path of the file that keeps the embedded store's counts, so that they outlast the process; empty: none are kept.
+	// Beside it are a .lock, a .new while it is written anew, and a .bad when one couldn't be read. All hold keys, as Redis
+	// does. One process at a time keeps its counts there.
+	Path    string
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 }
@@ -153,7 +159,12 @@ func Open(o Options) (Store, error) {
 		o.Timeout = 10 * time.Millisecond
 	}
 	if o.URL == "" {
-		return openEmbedded(o), nil
+		e := newEmbedded(o, newClock())
+		if o.Path != "" {
+			e.journal = openJournal(e, o.Path, o.Log)
+		}
+		e.start()
+		return e, nil
 	}
 	s, err := openRedis(o)
 	if err != nil {
@@ -166,7 +177,8 @@ func Open(o Options) (Store, error) {
 // that is remembered (the latest 131,072 buckets), so a process allows no more than it knows to be left: r processes
 // together at most r times that, beyond what s counted. s hears nothing of what was counted here.
 func Local(s Store) Store {
-	e := openEmbedded(Options{})
+	e := newEmbedded(Options{}, newClock())
+	defer e.start()
 	if l, ok := s.(*leased); ok {
 		s = l.Store // what is in hand is counted there
 	}
