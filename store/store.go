@@ -155,7 +155,11 @@ func Open(o Options) (Store, error) {
 	if o.URL == "" {
 		return openEmbedded(o), nil
 	}
-	return openRedis(o)
+	s, err := openRedis(o)
+	if err != nil {
+		return nil, err
+	}
+	return lease(s, o), nil
 }
 
 // Local counts in this process for the time that s can't answer. A bucket goes on from what s last said of it, as far as
@@ -163,6 +167,9 @@ func Open(o Options) (Store, error) {
 // together at most r times that, beyond what s counted. s hears nothing of what was counted here.
 func Local(s Store) Store {
 	e := openEmbedded(Options{})
+	if l, ok := s.(*leased); ok {
+		s = l.Store // what is in hand is counted there
+	}
 	if r, ok := s.(*redisStore); ok {
 		e.recall = r.memory.recall
 	}

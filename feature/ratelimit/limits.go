@@ -8,13 +8,16 @@ import (
 	"github.com/legation/legation/ratelimit"
 )
 
-// Limits is what the companion counts: every limit that holds on some route, once, sorted by ID.
+// Limits is what the companion counts: every limit that holds on some route and is not Envoy's own, once, sorted by ID.
 func Limits(m *policy.Model) []ratelimit.Limit {
 	limits := map[string]ratelimit.Limit{}
 	for _, g := range m.Gateways {
 		for _, r := range g.Routes {
 			for set, s := range policy.Each[*Setting](r.Settings) {
 				for i := range s.Limits {
+					if s.Limits[i].perEnvoy() {
+						continue
+					}
 					l := s.limit(set.Layer, i)
 					limits[l.ID()] = l
 				}
