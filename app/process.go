@@ -339,6 +339,7 @@ func (p *process) run(ctx context.Context) error {
 	}
 	group.Go(func() error { return p.control.Run(ctx) })
 	err := group.Wait()
+	p.stopping.Store(true) // before AfterFunc's goroutine, when the parts end at once
 	p.o.Log.Info("stopped")
 	return err
 }

@@ -15,8 +15,8 @@ import (
 // errMessage is for messages that the generated types can't read either.
 var errMessage = errors.New("the message is no CheckRequest")
 
-// The bounds of messages within each other, the same as those of grpc-go with ratelimit.AnyText: deeper ones are
-// refused, and so are texts that aren't UTF-8 below maxMended.
+// The bounds of messages within each other, the same as where the companion's grpc-go server reads them: deeper
+// ones are refused, and so are texts that aren't UTF-8 below maxMended.
 const (
 	maxNesting = protowire.DefaultRecursionLimit - 1
 	maxMended  = 32

@@ -1,7 +1,6 @@
 package ratelimit
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -150,32 +149,5 @@ func TestRatesAsText(t *testing.T) {
 		if got := r.String(); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
-	}
-}
-
-// TestThreeServicesOnOneRedisAreExact has each request held to several limits of different algorithms: all are charged,
-// or none, whichever service asks.
-func TestThreeServicesOnOneRedisAreExact(t *testing.T) {
-	url := startRedis(t)
-	limits := []Limit{
-		daily("wide", 500),
-		daily("narrow", 100, By{Kind: Consumer}),
-		{Name: "burst", By: []By{{Kind: Consumer}, {Kind: Path}}, Rate: Rate{Requests: 1, Window: time.Hour, Burst: 60, Algorithm: store.GCRA}},
-	}
-	ids := []string{"wide", "narrow", "burst"}
-	var services []*Service
-	for range 3 {
-		services = append(services, newService(t, Options{Store: openStore(t, url)}, limits...))
-	}
-	got := swarm(3000, func(i int) bool {
-		who := Attributes{Consumer: fmt.Sprint(i % 2), Path: fmt.Sprint("/", i/2%2)}
-		return services[i%3].Count(context.Background(), ids, who, 1).Allowed
-	})
-	if want := 200; got != want { // 100 for each consumer, 60 at most for each of its paths
-		t.Errorf("%d allowed, want %d", got, want)
-	}
-	r := answer(t, services[0], request(descriptor("limit", "wide")))
-	if got := r.Statuses[0].LimitRemaining; got != 500-200-1 {
-		t.Errorf("%d of the wide limit are left, want 299: what another limit refused counts nowhere", got)
 	}
 }
