@@ -142,10 +142,12 @@ func TestLimitsKeepTheirNames(t *testing.T) {
 type counter struct{ limits *ratelimit.Service }
 
 func (c counter) Count(asks []*auth.Ask) {
+	uses := map[auth.PlanUse]ratelimit.PlanUse{auth.PlanOptional: ratelimit.PlanOptional, auth.PlanRequired: ratelimit.PlanRequired}
 	for _, a := range asks {
 		who := &a.Caller
 		v := c.limits.Count(context.Background(), a.Limits, ratelimit.Attributes{
-			Anonymous: !who.Identified, IP: who.IP, Consumer: who.Consumer, Header: who.Header, Claim: who.Claim,
+			Anonymous: !who.Identified, IP: who.IP, Consumer: who.Consumer, Plan: who.Plan, Plans: uses[a.Plans],
+			Header: who.Header, Claim: who.Claim,
 		}, 1)
 		headers := make([][2]string, len(v.Headers))
 		for i, h := range v.Headers {
