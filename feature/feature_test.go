@@ -90,7 +90,7 @@ func TestExamplesPassEnvoy(t *testing.T) {
 }
 
 func TestExamplesLoadIntoTheCompanions(t *testing.T) {
-	for _, name := range []string{"quickstart", "teams", "canary"} {
+	for _, name := range []string{"quickstart", "teams", "canary", "plans"} {
 		table, limits := feature.Companions(load(t, name))
 		if err := auth.New(auth.Options{Counter: counter{}}).Load(table); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -99,6 +99,11 @@ func TestExamplesLoadIntoTheCompanions(t *testing.T) {
 		for _, l := range limits.Limits {
 			known[l.ID()] = true
 			if err := l.Validate(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		for _, p := range limits.Plans {
+			if err := p.Validate(); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
