@@ -247,9 +247,13 @@ func (o *overrides) held() (n int) {
 }
 
 func TestDecisionsThatBlockCountNothing(t *testing.T) {
-	s := newService(t, Options{}, daily("a", 10), daily("b", 10))
+	s := newService(t, Options{}, daily("a", 10), daily("b", 10), daily("c", 1))
 	blocked := descriptor("limit", "a")
 	blocked.Limit = &rlcommon.RateLimitDescriptor_RateLimitOverride{Unit: typev3.RateLimitUnit_DAY}
+	answer(t, s, request(descriptor("limit", "c")))
+	if r := answer(t, s, request(descriptor("limit", "c", "quota", "5"), blocked)); allowed(r) || r.Statuses[0].LimitRemaining != 0 || r.Statuses[0].Quota != nil {
+		t.Errorf("%v", r)
+	}
 	r := answer(t, s, request(descriptor("limit", "b"), blocked))
 	if allowed(r) || r.Statuses[0].Code != rls.RateLimitResponse_OK || r.Statuses[0].LimitRemaining != 10 || r.Statuses[1].Code != rls.RateLimitResponse_OVER_LIMIT {
 		t.Errorf("%v", r)
