@@ -280,9 +280,14 @@ func TestQuotaIsGrantedOfWhatWasCounted(t *testing.T) {
 		granted, left uint32
 		ok            bool
 	}{
-		{"", 0, 9, true}, {"x", 0, 8, true}, {"0", 0, 7, true}, {"-1", 0, 6, true}, {"3", 3, 2, true},
+		{"", 0, 9, true},
+		{"x", 0, 8, true},
+		{"0", 0, 7, true},
+		{"-1", 0, 6, true},
+		{"3", 3, 2, true},
 		{"2", 0, 1, true}, // not as many are left
-		{"99999999999999999999", 0, 0, true}, {"1", 0, 0, false},
+		{"99999999999999999999", 0, 0, true},
+		{"1", 0, 0, false},
 	} {
 		if granted, left, ok := ask(test.n); granted != test.granted || left != test.left || ok != test.ok {
 			t.Errorf("%d: %d granted, %d left, %t; want %+v", i, granted, left, ok, test)
