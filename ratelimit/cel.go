@@ -75,7 +75,7 @@ func compile(expression string) (*program, error) {
 	tree, issues := env.Compile(expression)
 	if problems := issues.Errors(); len(problems) > 0 {
 		first := problems[0]
-		return nil, &ExpressionError{first.Location.Line(), first.Location.Column() + 1, first.Message}
+		return nil, &ExpressionError{max(1, first.Location.Line()), max(1, first.Location.Column()+1), first.Message}
 	}
 	switch tree.OutputType().Kind() {
 	case types.StringKind, types.IntKind, types.UintKind, types.DoubleKind, types.BoolKind:

@@ -16,9 +16,7 @@ func (s *Service) decide(t *turn) {
 			continue
 		}
 		if d.blocked {
-			for i := range d.charge.Hits {
-				d.charge.Hits[i].Hits = 0
-			}
+			d.chargeNothing()
 		}
 		if len(d.charge.Hits) > 0 {
 			t.asked = append(t.asked, &d.charge)
@@ -33,13 +31,24 @@ func (s *Service) decide(t *turn) {
 	s.retry(t)
 	for _, d := range t.decisions[:t.n] {
 		if d.code == codes.OK {
-			s.settle(d)
+			s.settle(t, d)
 		}
 	}
 }
 
+// chargeNothing has the store only tell what is there.
+func (d *decision) chargeNothing() {
+	for i := range d.charge.Hits {
+		d.charge.Hits[i].Hits = 0
+	}
+	for i := range d.asks {
+		d.asks[i].granted = 0
+	}
+	d.reserved = false
+}
+
 // settle reads what the store said to d.
-func (s *Service) settle(d *decision) {
+func (s *Service) settle(t *turn, d *decision) {
 	switch err := d.charge.Err; {
 	case err == nil:
 		d.take()
@@ -55,7 +64,7 @@ func (s *Service) settle(d *decision) {
 	}
 	for i := range d.asks {
 		a := &d.asks[i]
-		s.count(d, a)
+		s.count(t, d, a)
 		if a.limit.Shadow || !a.counted {
 			continue
 		}
@@ -131,16 +140,29 @@ func (s *Service) degrade(d *decision) bool {
 }
 
 // count gives the figures of an ask.
-func (s *Service) count(d *decision, a *ask) {
+func (s *Service) count(t *turn, d *decision, a *ask) {
+	l := a.limit
+	l.figures.requests.Add(1)
+	if a.counted && l.Shadow {
+		l.figures.record.watch(a, t.start)
+	}
 	switch {
 	case a.counted && !a.outcome.Allowed:
-		a.limit.over.Inc()
-		if a.limit.Shadow && d.shadow == nil {
-			d.shadow = a.limit
+		l.over.Inc()
+		if !l.Shadow {
+			l.figures.record.refuse(a, t.start)
+		} else if d.shadow == nil {
+			d.shadow = l
 		}
-	case d.degraded && !a.limit.Shadow:
-		s.metrics.result(a.limit, "degraded").Inc()
+	case d.degraded && !l.Shadow:
+		s.metrics.result(l, "degraded").Inc()
 	default:
-		a.limit.ok.Inc()
+		l.ok.Inc()
+		if l.crossed[0] != nil && a.counted && a.hits > 0 {
+			l.cross(a)
+		}
+	}
+	if t.sample--; t.sample <= 0 {
+		t.sample = s.top.add(a)
 	}
 }

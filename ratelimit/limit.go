@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -21,6 +22,31 @@ type Rate struct {
 	Zone      string          `json:",omitzero"` // store.Calendar: an IANA name; empty is UTC
 	Unlimited bool            `json:",omitzero"` // counts nothing and refuses nobody; then the rest is zero
 }
+
+// String gives the rate as policies write it: 100/minute, 10/30s, 5/second burst 20, 1000/month (Europe/Berlin).
+func (r Rate) String() string {
+	switch {
+	case r.Unlimited:
+		return "unlimited"
+	case r.Algorithm == store.Calendar:
+		return fmt.Sprintf("%d/%s (%s)", r.Requests, periodNames[min(int(r.Period), len(periodNames)-1)], cmp.Or(r.Zone, "UTC"))
+	}
+	text := fmt.Sprintf("%d/%s", r.Requests, r.Window)
+	for name, unit := range map[string]time.Duration{"second": time.Second, "minute": time.Minute, "hour": time.Hour, "day": day} {
+		if r.Window == unit {
+			text = fmt.Sprintf("%d/%s", r.Requests, name)
+		}
+	}
+	switch r.Algorithm {
+	case store.GCRA:
+		text += fmt.Sprintf(" burst %d", r.Burst)
+	case store.SlidingWindow:
+		text += " sliding"
+	}
+	return text
+}
+
+var periodNames = [...]string{store.Day: "day", store.Week: "week", store.Month: "month", store.Year: "year"}
 
 // Limit is one limit of the table; immutable. Fields that are zero are left out of the ID, so that a field that is new in
 // one version changes no ID of policies that don't use it.

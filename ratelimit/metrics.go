@@ -1,9 +1,14 @@
 package ratelimit
 
 import (
+	"strconv"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/legation/legation/store"
 )
 
 // maxLabels is how many limits have figures of their own; those beyond share the name "other".
@@ -15,16 +20,20 @@ type metrics struct {
 	invalid   prometheus.Counter
 	foreign   prometheus.Counter
 	unplanned prometheus.Counter
+	crossed   *prometheus.CounterVec
 	seconds   prometheus.Histogram
 
 	mu      sync.Mutex          // guards what follows
 	figures map[string]*figures // by the name of the limit
-	wanted  map[string]bool     // by the table that is being made
+	wanted  map[string]string   // the IDs of each name's limits in the table that is being made
 }
 
 // figures are what is counted of a limit, whichever versions of it there are.
 type figures struct {
-	name string // the label
+	name     string // the label
+	ids      string // of the limits; the record is begun anew when they change
+	requests atomic.Int64
+	record   record
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -35,6 +44,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 				"Without a limit: requests for a limit that isn't loaded (unknown), invalid ones, those that ask for no limit of ours (foreign), " +
 				"and those without the plan that they need (unplanned).",
 		}, []string{"limit", "result"}),
+		crossed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "legation_ratelimit_threshold_total",
+			Help: "How often a consumer's quota, of an hour or longer, came to be used up by 80, 90 and 100 %. " +
+				"Of leased quotas as far as this process knows them.",
+		}, []string{"limit", "threshold"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "legation_ratelimit_request_seconds",
 			Help:    "Time to answer a turn: all requests that a connection brought at once, which wait for each other. One observation for each turn.",
@@ -47,7 +61,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m.foreign = m.decisions.WithLabelValues("", "foreign")
 	m.unplanned = m.decisions.WithLabelValues("", "unplanned")
 	if r != nil {
-		r.MustRegister(m.decisions, m.seconds)
+		r.MustRegister(m.decisions, m.crossed, m.seconds)
 	}
 	return m
 }
@@ -56,14 +70,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 func (m *metrics) begin() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.wanted = map[string]bool{}
+	m.wanted = map[string]string{}
 }
 
 // limit gives a limit its figures.
 func (m *metrics) limit(l *limit) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.wanted[l.Name] = true
+	m.wanted[l.Name] += l.ID() + " "
 	f, ok := m.figures[l.Name]
 	if !ok {
 		f = &figures{name: l.Name}
@@ -77,6 +91,11 @@ func (m *metrics) limit(l *limit) {
 		over = "shadow_over"
 	}
 	l.figures = f
+	if l.quota() {
+		for i, percent := range thresholds {
+			l.crossed[i] = m.crossed.WithLabelValues(f.name, strconv.Itoa(percent))
+		}
+	}
 	l.ok, l.over = m.decisions.WithLabelValues(f.name, "ok"), m.decisions.WithLabelValues(f.name, over)
 }
 
@@ -84,12 +103,18 @@ func (m *metrics) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for name, f := range m.figures {
-		if m.wanted[name] {
+		if ids, ok := m.wanted[name]; ok {
+			if ids != f.ids {
+				f.ids = ids
+				f.requests.Store(0)
+				f.record.reset(time.Now())
+			}
 			continue
 		}
 		delete(m.figures, name)
 		if f.name == name {
 			m.decisions.DeletePartialMatch(prometheus.Labels{"limit": name})
+			m.crossed.DeletePartialMatch(prometheus.Labels{"limit": name})
 		}
 	}
 }
@@ -97,4 +122,24 @@ func (m *metrics) forget() {
 // result is the counter of a result that is rare.
 func (m *metrics) result(l *limit, result string) prometheus.Counter {
 	return m.decisions.WithLabelValues(l.figures.name, result)
+}
+
+// thresholds of quotas, in percent.
+var thresholds = [...]int{80, 90, 100}
+
+// quota tells whether the limit is what a consumer may use in a longer time.
+func (l *limit) quota() bool {
+	return l.ByConsumer() && !l.Unlimited && !l.Shadow &&
+		(l.Algorithm == store.Calendar || l.Algorithm != store.GCRA && l.Window >= time.Hour)
+}
+
+// cross counts the thresholds that an ask passed.
+func (l *limit) cross(a *ask) {
+	size, after := a.outcome.Limit, a.outcome.Count
+	before := after - a.hits - a.granted
+	for i, percent := range thresholds {
+		if at := size * int64(percent); before*100 < at && at <= after*100 {
+			l.crossed[i].Inc()
+		}
+	}
 }

@@ -28,11 +28,12 @@ type Service struct {
 	metrics *metrics
 	table   atomic.Pointer[table]
 	keys    interner
+	top     *top
 }
 
 // New gives a service without limits; [Service.Load] brings them.
 func New(o Options) *Service {
-	s := &Service{store: o.Store, log: o.Log, metrics: newMetrics(o.Metrics), keys: interner{seed: maphash.MakeSeed()}}
+	s := &Service{store: o.Store, log: o.Log, metrics: newMetrics(o.Metrics), keys: interner{seed: maphash.MakeSeed()}, top: newTop(time.Now())}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -16,6 +16,7 @@ import (
 type table struct {
 	limits map[string]*limit // by ID and by name
 	plans  map[string]*plan
+	named  map[string]*limit // the current limits by name, those of plans too
 }
 
 // plan is a Plan.
@@ -35,7 +36,8 @@ type limit struct {
 	brought *overrides
 	figures *figures
 	ok      prometheus.Counter
-	over    prometheus.Counter // shadow_over of a limit in shadow
+	over    prometheus.Counter                  // shadow_over of a limit in shadow
+	crossed [len(thresholds)]prometheus.Counter // of a quota
 }
 
 // part is a By.
@@ -132,7 +134,7 @@ func newTable(t Table, m *metrics) (*table, error) {
 	c := compiler{metrics: m, programs: map[string]*program{}}
 	m.begin()
 	defer m.forget()
-	r := &table{limits: make(map[string]*limit, 2*len(t.Limits)), plans: make(map[string]*plan, len(t.Plans))}
+	r := &table{limits: make(map[string]*limit, 2*len(t.Limits)), plans: make(map[string]*plan, len(t.Plans)), named: make(map[string]*limit, len(t.Limits))}
 	var problems []error
 	for _, l := range t.Limits {
 		ready, err := c.limit(l)
@@ -141,7 +143,7 @@ func newTable(t Table, m *metrics) (*table, error) {
 			continue
 		}
 		r.limits[l.ID()] = ready
-		r.limits[l.Name] = ready
+		r.limits[l.Name], r.named[l.Name] = ready, ready
 	}
 	for _, p := range t.Plans {
 		if err := p.Validate(); err != nil {
@@ -156,6 +158,7 @@ func newTable(t Table, m *metrics) (*table, error) {
 				continue
 			}
 			ready.limits = append(ready.limits, each)
+			r.named[l.Name] = each
 		}
 		r.plans[p.Name] = ready
 	}

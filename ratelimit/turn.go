@@ -21,7 +21,7 @@ type turn struct {
 	asked     []*store.Decision
 	key       []byte // the key that is being built
 	headers   headers
-	sampled   uint32
+	sample    int64 // asks until the next is one for the list of busy keys
 }
 
 var turns = sync.Pool{New: func() any { return new(turn) }}
@@ -30,6 +30,8 @@ var turns = sync.Pool{New: func() any { return new(turn) }}
 func (s *Service) begin() *turn {
 	t := turns.Get().(*turn)
 	t.table, t.start, t.n = s.table.Load(), time.Now(), 0
+	s.top.tick(t.start)
+	t.sample = min(t.sample, 2*s.top.stride.Load())
 	return t
 }
 
