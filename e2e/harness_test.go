@@ -406,10 +406,10 @@ func legation(t *testing.T, args ...string) (out string, status int) {
 	return string(text), 0
 }
 
-// token is a test token of the quickstart.
-func token(t *testing.T, sub string) string {
+// token is a test token of the quickstart; further are flags of the verb.
+func token(t *testing.T, sub string, further ...string) string {
 	t.Helper()
-	out, status := legation(t, "token", "--sub", sub)
+	out, status := legation(t, append([]string{"token", "--sub", sub}, further...)...)
 	if status != 0 {
 		t.Fatalf("token: %s", out)
 	}

@@ -90,7 +90,7 @@ func TestExamplesPassEnvoy(t *testing.T) {
 }
 
 func TestExamplesLoadIntoTheCompanions(t *testing.T) {
-	for _, name := range []string{"quickstart", "teams", "canary"} {
+	for _, name := range []string{"quickstart", "teams", "canary", "plans"} {
 		table, limits := feature.Companions(load(t, name))
 		if err := auth.New(auth.Options{Counter: counter{}}).Load(table); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -99,6 +99,11 @@ func TestExamplesLoadIntoTheCompanions(t *testing.T) {
 		for _, l := range limits.Limits {
 			known[l.ID()] = true
 			if err := l.Validate(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		for _, p := range limits.Plans {
+			if err := p.Validate(); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -142,10 +147,12 @@ func TestLimitsKeepTheirNames(t *testing.T) {
 type counter struct{ limits *ratelimit.Service }
 
 func (c counter) Count(asks []*auth.Ask) {
+	uses := map[auth.PlanUse]ratelimit.PlanUse{auth.PlanOptional: ratelimit.PlanOptional, auth.PlanRequired: ratelimit.PlanRequired}
 	for _, a := range asks {
 		who := &a.Caller
 		v := c.limits.Count(context.Background(), a.Limits, ratelimit.Attributes{
-			Anonymous: !who.Identified, IP: who.IP, Consumer: who.Consumer, Header: who.Header, Claim: who.Claim,
+			Anonymous: !who.Identified, IP: who.IP, Consumer: who.Consumer, Plan: who.Plan, Plans: uses[a.Plans],
+			Header: who.Header, Claim: who.Claim,
 		}, 1)
 		headers := make([][2]string, len(v.Headers))
 		for i, h := range v.Headers {

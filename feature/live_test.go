@@ -193,7 +193,7 @@ func loadText(t *testing.T, text string, port int, upstream string) *policy.Mode
 }
 
 // companions serves both services as app does, and tells where.
-func companions(t *testing.T, m *policy.Model) (*grpc.Server, string) {
+func companions(t *testing.T, m *policy.Model, options ...grpc.ServerOption) (*grpc.Server, string) {
 	t.Helper()
 	table, list := feature.Companions(m)
 	limits := ratelimit.New(ratelimit.Options{})
@@ -203,7 +203,7 @@ func companions(t *testing.T, m *policy.Model) (*grpc.Server, string) {
 	if err := rules.Load(table); err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer(ratelimit.AnyText())
+	s := grpc.NewServer(append(options, ratelimit.AnyText())...)
 	limits.Register(s)
 	rules.Register(s)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -226,13 +226,17 @@ func (c client) waitReady() {
 	c.t.Fatal("the companions do not answer")
 }
 
+// bearer is a token; what is given of the tenant is its ID and its plan.
 func bearer(t *testing.T, sub string, tenant ...string) string {
 	t.Helper()
 	claims := map[string]any{
 		"iss": examples.Issuer, "aud": examples.Audience, "sub": sub, "exp": time.Now().Add(time.Hour).Unix(),
 	}
-	if len(tenant) > 0 {
+	switch len(tenant) {
+	case 1:
 		claims["tenant"] = map[string]any{"id": tenant[0]}
+	case 2:
+		claims["tenant"] = map[string]any{"id": tenant[0], "plan": tenant[1]}
 	}
 	token, err := auth.Sign(examples.TestKey(), claims, examples.TestKeyID)
 	if err != nil {

@@ -247,9 +247,13 @@ func (o *overrides) held() (n int) {
 }
 
 func TestDecisionsThatBlockCountNothing(t *testing.T) {
-	s := newService(t, Options{}, daily("a", 10), daily("b", 10))
+	s := newService(t, Options{}, daily("a", 10), daily("b", 10), daily("c", 1))
 	blocked := descriptor("limit", "a")
 	blocked.Limit = &rlcommon.RateLimitDescriptor_RateLimitOverride{Unit: typev3.RateLimitUnit_DAY}
+	answer(t, s, request(descriptor("limit", "c")))
+	if r := answer(t, s, request(descriptor("limit", "c", "quota", "5"), blocked)); allowed(r) || r.Statuses[0].LimitRemaining != 0 || r.Statuses[0].Quota != nil {
+		t.Errorf("%v", r)
+	}
 	r := answer(t, s, request(descriptor("limit", "b"), blocked))
 	if allowed(r) || r.Statuses[0].Code != rls.RateLimitResponse_OK || r.Statuses[0].LimitRemaining != 10 || r.Statuses[1].Code != rls.RateLimitResponse_OVER_LIMIT {
 		t.Errorf("%v", r)
@@ -276,9 +280,14 @@ func TestQuotaIsGrantedOfWhatWasCounted(t *testing.T) {
 		granted, left uint32
 		ok            bool
 	}{
-		{"", 0, 9, true}, {"x", 0, 8, true}, {"0", 0, 7, true}, {"-1", 0, 6, true}, {"3", 3, 2, true},
+		{"", 0, 9, true},
+		{"x", 0, 8, true},
+		{"0", 0, 7, true},
+		{"-1", 0, 6, true},
+		{"3", 3, 2, true},
 		{"2", 0, 1, true}, // not as many are left
-		{"99999999999999999999", 0, 0, true}, {"1", 0, 0, false},
+		{"99999999999999999999", 0, 0, true},
+		{"1", 0, 0, false},
 	} {
 		if granted, left, ok := ask(test.n); granted != test.granted || left != test.left || ok != test.ok {
 			t.Errorf("%d: %d granted, %d left, %t; want %+v", i, granted, left, ok, test)

@@ -16,9 +16,7 @@ func (s *Service) decide(t *turn) {
 			continue
 		}
 		if d.blocked {
-			for i := range d.charge.Hits {
-				d.charge.Hits[i].Hits = 0
-			}
+			d.chargeNothing()
 		}
 		if len(d.charge.Hits) > 0 {
 			t.asked = append(t.asked, &d.charge)
@@ -36,6 +34,17 @@ func (s *Service) decide(t *turn) {
 			s.settle(t, d)
 		}
 	}
+}
+
+// chargeNothing has the store only tell what is there.
+func (d *decision) chargeNothing() {
+	for i := range d.charge.Hits {
+		d.charge.Hits[i].Hits = 0
+	}
+	for i := range d.asks {
+		d.asks[i].granted = 0
+	}
+	d.reserved = false
 }
 
 // settle reads what the store said to d.

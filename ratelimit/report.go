@@ -12,7 +12,7 @@ import (
 // that refuses is told when somebody was refused, one in shadow always.
 type Report struct {
 	Limit    string    `json:"limit"`
-	Rate     string    `json:"rate"`
+	Rate     string    `json:"rate,omitempty"` // [Rate.String]; empty for limits of plans
 	Shadow   bool      `json:"shadow,omitempty"`
 	Since    time.Time `json:"since"`
 	Requests int64     `json:"requests"`
@@ -145,8 +145,12 @@ func valueOf(key string) string {
 // Report tells who was over which limit, sorted by limit.
 func (s *Service) Report() []Report {
 	var all []Report
-	for _, l := range s.table.Load().named {
+	t := s.table.Load()
+	for name, l := range t.named {
 		p := l.figures.record.report(l)
+		if t.limits[name] == nil {
+			p.Rate = "" // each plan has its own
+		}
 		if p.Shadow || p.Over > 0 {
 			all = append(all, p)
 		}

@@ -88,8 +88,14 @@ func TestAdjust(t *testing.T) {
 		hits            int64
 		used, remaining int64
 	}{
-		{"a", 4, 4, 6}, {"a", -3, 1, 9}, {"a", -3, 0, 10}, {"a", 12, 12, 0}, {"a", -2, 10, 0}, {"a", 0, 10, 0},
-		{"plan/quota", 5, 5, 0}, {"plan/rate", 7, 7, 93},
+		{"a", 4, 4, 6},
+		{"a", -3, 1, 9},
+		{"a", -3, 0, 10},
+		{"a", 12, 12, 0},
+		{"a", -2, 10, 0},
+		{"a", 0, 10, 0},
+		{"plan/quota", 5, 5, 0},
+		{"plan/rate", 7, 7, 93},
 	} {
 		u, err := s.Adjust(t.Context(), "acme", "free", test.limit, test.hits)
 		if err != nil || u.Used != test.used || u.Remaining != test.remaining {

@@ -60,6 +60,20 @@ func optional(by ratelimit.By) bool {
 	return false
 }
 
+// entries are those of a limit. What is given back later is read from where it will be read then: else a client that sends
+// a header twice could have one bucket charged and another one refunded.
+func entries(l counted, route string) []*action {
+	var all []*action
+	for _, by := range l.By {
+		if l.written.Refund != nil && kept(by) {
+			all = append(all, metadata(by.Entry(), limitMetadata, by.Entry()))
+			continue
+		}
+		all = append(all, entry(by, route))
+	}
+	return all
+}
+
 // refundEntry gives the entry of a part as the request had it, when the answer is there. By then the router has written
 // the backend's path, host and headers into the request, so these are read from what [values] has kept. What that didn't
 // keep, since it is too long, gives no descriptor at all: rather no refund than that of another value.

@@ -90,7 +90,7 @@ func asks(limits []counted, route string, asked bool) (filter string, config *rl
 			if l.OnError == ratelimit.Deny {
 				filter = closed
 			}
-			all = append(all, descriptor(l.Limit, route))
+			all = append(all, descriptor(l, route))
 		}
 	}
 	for _, l := range limits {
@@ -165,14 +165,10 @@ func service() *rlconfigv3.RateLimitServiceConfig {
 	}
 }
 
-// descriptor is the entries that the companion reads: the limit's ID, then one for each part of the value.
-func descriptor(l ratelimit.Limit, route string) *routev3.RateLimit {
-	d := &routev3.RateLimit{Actions: []*action{constant(limitKey, l.ID())}}
-	for _, by := range l.By {
-		d.Actions = append(d.Actions, entry(by, route))
-	}
-	return d
-}
-
 // limitKey is the key of the entry that names the limit.
 const limitKey = "limit"
+
+// descriptor is the entries that the companion reads: the limit's ID, then one for each part of the value.
+func descriptor(l counted, route string) *routev3.RateLimit {
+	return &routev3.RateLimit{Actions: append([]*action{constant(limitKey, l.ID())}, entries(l, route)...)}
+}

@@ -10,7 +10,7 @@ import (
 )
 
 // values is the filter that reads parts of requests into dynamic metadata, before limits are counted: cookies, for which
-// descriptors have no action, and what the router writes over before the answer comes and hits are given back.
+// descriptors have no action, and for refunds what the router writes over before the answer comes.
 const values = "legation.limit.values"
 
 // kept tells whether a refund takes the part from metadata.
