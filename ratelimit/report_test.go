@@ -70,7 +70,8 @@ func TestShadowWatchesWhateverOthersSay(t *testing.T) {
 	shadow := Limit{Name: "shadow", Shadow: true, Rate: Rate{Requests: 1, Window: time.Hour, Burst: 4, Algorithm: store.GCRA}}
 	strict := daily("strict", 1)
 	st := &trouble{Store: openStore(t, "")}
-	s := newService(t, Options{Store: st}, shadow, strict)
+	reg := prometheus.NewRegistry()
+	s := newService(t, Options{Store: st, Metrics: reg}, shadow, strict)
 	for range 10 {
 		s.Count(t.Context(), []string{"shadow", "strict"}, Attributes{}, 1)
 	}
@@ -89,6 +90,9 @@ func TestShadowWatchesWhateverOthersSay(t *testing.T) {
 	s.Load(Table{Limits: []Limit{shadow, strict}})
 	if v := s.Count(t.Context(), []string{"shadow"}, Attributes{}, 1); !v.Allowed {
 		t.Errorf("one that would deny: %+v", v)
+	}
+	if got := samples(t, reg, "legation_ratelimit_decisions_total"); got["shadow degraded"] != 2 || got["shadow ok"] != 4 {
+		t.Errorf("%v", got)
 	}
 }
 
