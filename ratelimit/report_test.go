@@ -96,6 +96,22 @@ func TestShadowWatchesWhateverOthersSay(t *testing.T) {
 	}
 }
 
+func TestWhatTheStoreIsAsked(t *testing.T) {
+	leased := daily("leased", 100)
+	leased.Lease = 10
+	shadow := leased
+	shadow.Name, shadow.Shadow = "shadow", true
+	table := newService(t, Options{}, leased, shadow).table.Load()
+	for name, want := range map[string]store.Hit{
+		"leased": {Key: "k", Hits: 2, Limit: 100, Window: 24 * time.Hour, Lease: 10},
+		"shadow": {Key: "k", Hits: 2, Limit: 100, Window: 24 * time.Hour, Beyond: true}, // the report needs each count
+	} {
+		if d := cmp.Diff(want, table.limits[name].base.on("k", 2)); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+}
+
 func TestReportsAreBounded(t *testing.T) {
 	l := daily("shadow", 1, By{Kind: Consumer})
 	l.Shadow = true
