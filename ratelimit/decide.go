@@ -172,7 +172,7 @@ func (s *Service) count(t *turn, d *decision, a *ask) {
 		} else if d.shadow == nil {
 			d.shadow = l
 		}
-	case d.degraded && !l.Shadow:
+	case d.degraded && !l.Shadow, l.Shadow && a.stored() && !a.counted:
 		s.metrics.result(l, "degraded").Inc()
 	default:
 		l.ok.Inc()

@@ -73,6 +73,7 @@ type decision struct {
 	degraded bool           // the store couldn't answer
 	code     codes.Code     // not OK: there is no decision
 	text     string         // and this is why
+	unknown  string         // the limit that isn't loaded, when that is why
 }
 
 // ask is a limit's part in a decision.
