@@ -18,6 +18,9 @@ func logTo(w io.Writer) *slog.Logger {
 
 func isUnavailable(err error) bool { return errors.Is(err, ErrUnavailable) }
 
+// redisLags is true while the Redis store doesn't count all that the embedded one does.
+const redisLags = false
+
 // stores are what the suite runs over.
 var stores = []struct {
 	name string
@@ -48,11 +51,35 @@ var conform = []struct {
 	{"invalid hits", testInvalid},
 }
 
+// conformLater are those of conform that Redis lags behind with.
+var conformLater = []struct {
+	name string
+	test func(t *testing.T, s Store)
+}{
+	{"counts", testCounts},
+	{"every algorithm refuses past its limit", testRefuses},
+	{"quota raised and lowered", testQuotaChanged},
+	{"given back", testGiveBack},
+	{"given back with all or none", testGiveBackAllOrNone},
+	{"beyond", testBeyond},
+	{"beyond with all or none", testBeyondAllOrNone},
+	{"beyond and back", testBeyondAndBack},
+	{"decisions one after the other", testDecisions},
+	{"every algorithm has its own bucket", testOwnBuckets},
+	{"new algorithms exact under concurrency", testExactNew},
+}
+
 func TestConformance(t *testing.T) {
 	for _, store := range stores {
 		t.Run(store.name, func(t *testing.T) {
 			s := store.open(t)
 			for _, c := range conform {
+				t.Run(c.name, func(t *testing.T) { c.test(t, s) })
+			}
+			if redisLags && store.name == "redis" {
+				return
+			}
+			for _, c := range conformLater {
 				t.Run(c.name, func(t *testing.T) { c.test(t, s) })
 			}
 		})
@@ -80,7 +107,7 @@ func testFixedWindow(t *testing.T, s Store) {
 		if !got.Allowed && got.RetryAfter != got.Reset {
 			t.Errorf("retry after %s, want the reset %s", got.RetryAfter, got.Reset)
 		}
-		got.Reset, got.RetryAfter = 0, 0
+		got.Reset, got.RetryAfter, got.Count = 0, 0, 0
 		if d := cmp.Diff(want, got); d != "" {
 			t.Error(d)
 		}
@@ -261,7 +288,8 @@ func testInvalid(t *testing.T, s Store) {
 	for name, spoil := range map[string]func(*Hit){
 		"limit 0":         func(h *Hit) { h.Limit = 0 },
 		"limit 2^53+1":    func(h *Hit) { h.Limit = MaxCount + 1 },
-		"negative hits":   func(h *Hit) { h.Hits = -1 },
+		"hits -2^53-1":    func(h *Hit) { h.Hits = -MaxCount - 1 },
+		"period":          func(h *Hit) { h.Algorithm, h.Period = Calendar, 9 },
 		"burst 0":         func(h *Hit) { h.Burst = 0 },
 		"window 0":        func(h *Hit) { h.Window = 0 },
 		"microseconds":    func(h *Hit) { h.Window += time.Microsecond },
@@ -301,6 +329,9 @@ func TestStoresAgree(t *testing.T) {
 				t.Errorf("times %s apart", off)
 			}
 			x[i].Reset, x[i].RetryAfter, y[i].Reset, y[i].RetryAfter = 0, 0, 0, 0
+			if redisLags {
+				x[i].Count, y[i].Count = 0, 0
+			}
 		}
 		if d := cmp.Diff(x, y); d != "" {
 			t.Fatalf("%+v: embedded (-) and Redis (+) differ:\n%s", hits, d)

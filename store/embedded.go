@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"math"
 	"math/bits"
+	"slices"
 	"sync"
 	"time"
 )
@@ -34,11 +35,12 @@ type bucketKey struct {
 	algorithm Algorithm
 }
 
-// bucket is a count and its window's end, or a GCRA bucket's theoretical arrival time.
+// bucket is a count and its window's or period's end, a GCRA bucket's theoretical arrival time, or a sliding window.
 type bucket struct {
-	count int64   // fixed window
+	count int64   // fixed window and calendar
 	tat   float64 // GCRA, in µs since epoch
-	end   int64   // when it says nothing any more, in µs
+	slots string  // sliding window, as in Redis
+	end   int64   // when it says nothing any more, in µs; 0 is an empty bucket
 }
 
 func openEmbedded(o Options) *embedded {
@@ -63,71 +65,85 @@ func openEmbedded(o Options) *embedded {
 
 // Count never fails but for invalid hits.
 func (e *embedded) Count(_ context.Context, hits []Hit) ([]Outcome, error) {
+	return e.decide(hits, make([]Outcome, 0, len(hits)))
+}
+
+// Decide decides in this process.
+func (e *embedded) Decide(decisions []*Decision) {
+	for _, d := range decisions {
+		d.Outcomes, d.Err = e.decide(d.Hits, d.Outcomes[:0])
+	}
+}
+
+// decide appends the outcomes to out.
+func (e *embedded) decide(hits []Hit, out []Outcome) ([]Outcome, error) {
 	if err := validate(hits); err != nil {
 		return nil, err
 	}
 	var set uint64
-	var room [8]int
-	index := room[:0]
+	var room [8]charge
+	charges := room[:0]
 	for i := range hits {
-		n := int(maphash.String(e.seed, hits[i].Key) % shards)
-		index = append(index, n)
+		n := maphash.String(e.seed, hits[i].Key) % shards
 		set |= 1 << n
+		charges = append(charges, charge{hit: &hits[i], shard: &e.shards[n]})
 	}
 	for s := set; s != 0; s &= s - 1 { // in order, so that two decisions never wait for each other
 		e.shards[bits.TrailingZeros64(s)].mu.Lock()
 	}
-	defer func() {
-		for s := set; s != 0; s &= s - 1 {
-			e.shards[bits.TrailingZeros64(s)].mu.Unlock()
-		}
-	}()
-	return e.count(hits, index), nil
+	out = e.charge(charges, out)
+	for s := set; s != 0; s &= s - 1 {
+		e.shards[bits.TrailingZeros64(s)].mu.Unlock()
+	}
+	return out, nil
 }
 
-// count is called with the shards of hits locked. It charges as it goes, and takes back when one refuses.
-func (e *embedded) count(hits []Hit, index []int) []Outcome {
+// charge is a hit under way: its bucket as it was before, and whether it was changed.
+type charge struct {
+	hit    *Hit
+	shard  *shard
+	before bucket
+	done   bool
+}
+
+func (c *charge) key() bucketKey { return bucketKey{c.hit.Key, c.hit.Algorithm} }
+
+// charge is called with the shards locked. It charges as it goes, and takes back when one refuses.
+func (e *embedded) charge(charges []charge, out []Outcome) []Outcome {
 	now := e.now()
-	out := make([]Outcome, len(hits))
-	var room [8]bucket
-	before := room[:0]
 	refused := false
-	for i := range hits {
-		s := &e.shards[index[i]]
-		k := bucketKey{hits[i].Key, hits[i].Algorithm}
-		was := s.buckets[k]
+	for i := range charges {
+		c := &charges[i]
+		c.before = c.shard.buckets[c.key()]
 		if e.recall != nil {
-			was = e.remind(&hits[i], was, now)
+			c.before = e.remind(c.hit, c.before, now)
 		}
-		before = append(before, was)
-		after, o := hits[i].take(was, now)
-		out[i] = o
-		refused = refused || !o.Allowed
-		if o.Allowed && hits[i].Hits > 0 {
-			e.set(s, k, after, now)
+		after, o := c.hit.take(c.before, now)
+		if c.done = (o.Allowed || c.hit.Beyond) && c.hit.Hits != 0; c.done {
+			e.set(c.shard, c.key(), after, now)
 		}
+		refused = refused || !o.Allowed && !c.hit.Beyond
+		out = append(out, o)
 	}
-	if !refused {
-		return out
-	}
-	for i := len(hits) - 1; i >= 0; i-- { // backwards: a bucket named twice ends as it was at first
-		if !out[i].Allowed || hits[i].Hits == 0 {
-			continue
-		}
-		s := &e.shards[index[i]]
-		k := bucketKey{hits[i].Key, hits[i].Algorithm}
-		if before[i].end == 0 {
-			delete(s.buckets, k)
-		} else {
-			s.buckets[k] = before[i]
-		}
-		peek := hits[i]
-		peek.Hits = 0
-		_, o := peek.take(before[i], now)
-		o.Allowed, o.RetryAfter = true, 0
-		out[i] = o
+	if refused {
+		e.takeBack(charges, out, now)
 	}
 	return out
+}
+
+// takeBack goes backwards: a bucket named twice ends as it was at first.
+func (e *embedded) takeBack(charges []charge, out []Outcome, now int64) {
+	for i, c := range slices.Backward(charges) {
+		if !c.done {
+			continue
+		}
+		e.put(c.shard, c.key(), c.before)
+		ask := *c.hit
+		ask.Hits = 0
+		_, o := ask.take(c.before, now)
+		o.Allowed, o.RetryAfter = out[i].Allowed, out[i].RetryAfter
+		out[i] = o
+	}
 }
 
 // remind raises b to what the other store last knew of it.
@@ -136,11 +152,14 @@ func (e *embedded) remind(h *Hit, b bucket, now int64) bucket {
 	if !ok {
 		return b
 	}
-	if h.Algorithm == GCRA {
+	switch h.Algorithm {
+	case GCRA:
 		if tat := float64(now - epoch + reset); b.end == 0 || tat > b.tat {
 			b = bucket{tat: tat, end: now + reset}
 		}
 		return b
+	case SlidingWindow:
+		return h.remindSliding(b, now, count, now+reset)
 	}
 	if end := h.windowEnd(now); b.end != end {
 		b = bucket{end: end}
@@ -149,36 +168,53 @@ func (e *embedded) remind(h *Hit, b bucket, now int64) bucket {
 	return b
 }
 
-// windowEnd is when the window of now ends.
+// windowEnd is when the window or period of now ends.
 func (h *Hit) windowEnd(now int64) int64 {
+	if h.Algorithm == Calendar {
+		_, end := periodBounds(h.Period, h.Zone, time.UnixMicro(now))
+		return end.UnixMicro()
+	}
 	window := h.Window.Microseconds()
 	return now - now%window + window
 }
 
-// take gives the bucket after the hit and the answer; b is unchanged when it refuses.
+// take gives the bucket after the hit and the answer; b is unchanged when it refuses and isn't Beyond.
 func (h *Hit) take(b bucket, now int64) (bucket, Outcome) {
-	if h.Algorithm == GCRA {
+	switch h.Algorithm {
+	case GCRA:
 		return h.takeGCRA(b, now)
+	case SlidingWindow:
+		return h.takeSliding(b, now)
 	}
 	return h.takeWindow(b, now, h.windowEnd(now))
 }
 
-// takeWindow is take for a fixed window that ends at end.
+// takeWindow is take for a window or period that ends at end.
 func (h *Hit) takeWindow(b bucket, now, end int64) (bucket, Outcome) {
 	if b.end != end {
 		b = bucket{end: end}
 	}
-	left := max(0, h.Limit-b.count)
-	o := Outcome{Allowed: max(1, h.Hits) <= left, Limit: h.Limit, Remaining: left, Reset: microseconds(float64(end - now))}
+	o := Outcome{Allowed: h.fits(b.count), Limit: h.Limit, Reset: microseconds(float64(end - now))}
 	if !o.Allowed {
 		o.RetryAfter = o.Reset
-		return b, o
 	}
-	b.count += h.Hits
-	o.Remaining -= h.Hits
+	if o.Allowed || h.Beyond {
+		b.count = min(max(0, b.count+h.Hits), MaxCount)
+	}
+	o.Count = b.count
+	o.Remaining = max(0, h.Limit-b.count)
+	if b.count == 0 {
+		b = bucket{}
+	}
 	return b, o
 }
 
+// fits tells whether a count leaves room for the hits, or for one if they only ask. To give back fits always.
+func (h *Hit) fits(count int64) bool {
+	return h.Hits < 0 || max(1, h.Hits) <= h.Limit-count
+}
+
+// A GCRA bucket's hits are those not yet drained: those before it is empty, at its theoretical arrival time.
 func (h *Hit) takeGCRA(b bucket, now int64) (bucket, Outcome) {
 	interval, slack := h.interval()
 	full := float64(h.Burst) * interval
@@ -188,18 +224,25 @@ func (h *Hit) takeGCRA(b bucket, now int64) (bucket, Outcome) {
 		tat = math.Max(b.tat, at)
 	}
 	want := tat + float64(max(1, h.Hits))*interval
-	o := Outcome{Allowed: want-full <= at+slack, Limit: h.Burst}
-	if o.Allowed {
-		tat += float64(h.Hits) * interval
-	} else {
+	o := Outcome{Allowed: h.Hits < 0 || want-full <= at+slack, Limit: h.Burst}
+	if !o.Allowed {
 		o.RetryAfter = microseconds(want - full - at)
 		if h.Hits > h.Burst {
 			o.RetryAfter = microseconds(math.Max(tat-at, interval)) // never; ask no sooner than when it is full
 		}
 	}
+	if o.Allowed || h.Beyond {
+		tat = math.Max(tat+float64(h.Hits)*interval, at)
+		if h.Beyond {
+			tat = math.Min(tat, at+float64(MaxWindow.Microseconds()))
+		}
+	}
 	left := math.Floor((at + full - tat + slack) / interval)
 	o.Remaining = int64(math.Min(math.Max(left, 0), float64(h.Burst)))
-	o.Reset = microseconds(tat - at)
+	o.Count = int64(math.Min(math.Max(float64(h.Burst)-left, 0), float64(MaxCount)))
+	if o.Reset = microseconds(tat - at); o.Reset == 0 {
+		return bucket{}, o
+	}
 	return bucket{tat: tat, end: int64(math.Ceil(tat)) + epoch}, o
 }
 
@@ -222,10 +265,18 @@ func (c clock) now() int64 {
 
 // set makes room first when the shard is full: expired buckets go first, else the one of a few that ends soonest.
 func (e *embedded) set(s *shard, k bucketKey, b bucket, now int64) {
-	if _, ok := s.buckets[k]; !ok && len(s.buckets) >= e.maxKeys {
+	if _, ok := s.buckets[k]; !ok && len(s.buckets) >= e.maxKeys && b.end != 0 {
 		s.evict(now)
 	}
-	s.buckets[k] = b
+	e.put(s, k, b)
+}
+
+func (e *embedded) put(s *shard, k bucketKey, b bucket) {
+	if b.end == 0 {
+		delete(s.buckets, k)
+	} else {
+		s.buckets[k] = b
+	}
 }
 
 func (s *shard) evict(now int64) {
@@ -277,11 +328,4 @@ func (e *embedded) Close() error {
 	e.stop()
 	<-e.stopped
 	return nil
-}
-
-// Decide decides in this process.
-func (e *embedded) Decide(decisions []*Decision) {
-	for _, d := range decisions {
-		d.Outcomes, d.Err = e.Count(context.Background(), d.Hits)
-	}
 }

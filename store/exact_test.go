@@ -70,3 +70,11 @@ func testExactPairs(t *testing.T, s Store) {
 		t.Errorf("%d pairs allowed, but %d hits counted", got, used)
 	}
 }
+
+func testExactNew(t *testing.T, s Store) {
+	for _, h := range each("exact", 100, 1)[2:] {
+		if got := swarm(300, func(int) bool { return count(t, s, h)[0].Allowed }); got != 100 {
+			t.Errorf("%s: %d allowed, want 100", h.Algorithm, got)
+		}
+	}
+}

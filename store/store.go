@@ -6,7 +6,10 @@
 //
 // A bucket is a limit and a value ([Key] joins the two). A fixed window starts at a multiple of its length since the
 // epoch, by Redis' own clock, and its key expires with it; a GCRA bucket holds Burst hits and fills at Limit per Window.
-// Hits that were refused are never counted.
+// A sliding window never holds more than Limit hits, wherever it starts; each leaves it by a sixteenth of its length too
+// late at most. A calendar's period starts at midnight in its zone. Counts don't depend on the limit, so one that is
+// changed holds at once; another window or period begins anew. Hits that were refused are never counted, unless the hit
+// is [Hit.Beyond] its limit.
 //
 // What Redis refuses is refused here without asking again, until the window ends or the hits would fit, for 10 s at most
 // (25 ms on a Cluster, where hits may be given back): so long a counter that is reset or lost by hand may be taken to be used up.
@@ -31,7 +34,7 @@ type Algorithm uint8
 const (
 	FixedWindow   Algorithm = iota // Limit hits in each window, windows aligned to the epoch
 	GCRA                           // a bucket of Burst hits that fills at Limit per Window
-	SlidingWindow                  // Limit hits in any Window, as near as a few counters tell
+	SlidingWindow                  // Limit hits at most in any Window; each leaves it by Window/16 too late at most
 	Calendar                       // Limit hits in each Period by the calendar of a time zone
 )
 
@@ -54,7 +57,7 @@ func (a Algorithm) String() string {
 const (
 	MaxCount  = int64(1) << 53           // of Limit, Burst and Hits
 	MinWindow = 10 * time.Millisecond    // shorter windows are shorter than a trip to Redis
-	MaxWindow = 2 * 366 * 24 * time.Hour // also the longest time that a GCRA bucket may take to fill
+	MaxWindow = 2 * 366 * 24 * time.Hour // also the longest time that a GCRA bucket may take to fill, also from Beyond
 	MaxHits   = 128                      // hits of one Count
 )
 
@@ -88,7 +91,7 @@ type Hit struct {
 	Burst     int64          // GCRA: the size of the bucket
 	Hits      int64          // 0 asks without counting; below 0 gives so many back, as far as there are, and is never refused
 	Lease     int64          // the most hits that this process may take ahead of need from a shared store; 0 has each decided there
-	Beyond    bool           // counts what it refuses too, and refuses none of the decision's other hits: for limits that only watch
+	Beyond    bool           // for limits that only watch: counts what it refuses too, and refuses nothing for the others; see [Decision]
 }
 
 // Outcome is the answer for one [Hit].
@@ -96,12 +99,14 @@ type Outcome struct {
 	Allowed    bool          // for a Hit that asks without counting: whether one more would be
 	Limit      int64         // hits that the bucket holds: Limit of a window, Burst of GCRA
 	Remaining  int64         // hits left, after this one when it was counted
-	Count      int64         // hits that the bucket has counted in this window, after this one when it was; more than Limit only with Beyond
-	Reset      time.Duration // until the window ends, or the GCRA bucket is full again
+	Count      int64         // hits counted in this window (GCRA: and not yet drained), this one included when it was; more than Limit only with Beyond, or when it was lowered
+	Reset      time.Duration // until the window or period ends; GCRA, SlidingWindow: until nothing is counted any more
 	RetryAfter time.Duration // 0 when allowed; else until these hits would be, as far as is known now
 }
 
-// Decision is the hits of one request: all are charged, or none.
+// Decision is the hits of one request: all are charged, or none. It passes when every hit is allowed, but for those that
+// are Beyond. When it doesn't, nothing is charged or given back, by hits that are Beyond neither: they count what came
+// through to them. Outcomes then tell what each hit would have got, and counts as they were before.
 type Decision struct {
 	Hits     []Hit
 	Outcomes []Outcome // one for each hit, in order; Decide appends to what is there after [:0]
@@ -174,17 +179,21 @@ func Local(s Store) Store {
 // Validate tells what makes h impossible to count.
 func (h Hit) Validate() error {
 	switch {
-	case h.Algorithm > GCRA:
+	case h.Algorithm > Calendar:
 		return fmt.Errorf("%w: unknown algorithm %d", ErrInvalid, h.Algorithm)
 	case h.Limit < 1 || h.Limit > MaxCount:
 		return fmt.Errorf("%w: limit %d is not within 1 and 2^53", ErrInvalid, h.Limit)
-	case h.Hits < 0 || h.Hits > MaxCount:
-		return fmt.Errorf("%w: %d hits are not within 0 and 2^53", ErrInvalid, h.Hits)
+	case h.Hits < -MaxCount || h.Hits > MaxCount:
+		return fmt.Errorf("%w: %d hits are not within -2^53 and 2^53", ErrInvalid, h.Hits)
+	case h.Algorithm == Calendar && h.Period > Year:
+		return fmt.Errorf("%w: unknown period %d", ErrInvalid, h.Period)
+	case h.Algorithm == Calendar:
+		return nil
 	case h.Window < MinWindow || h.Window > MaxWindow:
 		return fmt.Errorf("%w: window %s is not within %s and %s", ErrInvalid, h.Window, MinWindow, MaxWindow)
 	case h.Window%time.Millisecond != 0:
 		return fmt.Errorf("%w: window %s is not whole milliseconds", ErrInvalid, h.Window)
-	case h.Algorithm == FixedWindow:
+	case h.Algorithm != GCRA:
 		return nil
 	case h.Burst < 1 || h.Burst > MaxCount:
 		return fmt.Errorf("%w: burst %d is not within 1 and 2^53", ErrInvalid, h.Burst)
