@@ -164,7 +164,7 @@ func (l *leased) spendOne(h *Hit, now int64) (o Outcome, has held, ordered bool)
 	has.tokens, has.end = p.take(h.Hits, now)
 	has.whole = true
 	if tokens-h.Hits <= p.low {
-		if n := p.wanted(now); n > 0 {
+		if n := p.wanted(0, now); n > 0 {
 			l.order(p, n)
 			ordered = true
 		}

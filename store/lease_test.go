@@ -659,9 +659,9 @@ func TestThreeLeasedProcessesShareOneLimit(t *testing.T) {
 		stores := []Store{openReady(t, r.url()), openReady(t, r.url()), openReady(t, r.url())}
 		h := daily(fmt.Sprint("leased", limit), limit, 1)
 		h.Lease = b
-		before := scripts(t, r)
+		before := hitsServed(t, r)
 		got := swarm(2*int(limit)+500, func(i int) bool { return count(t, stores[i%3], h)[0].Allowed })
-		t.Logf("limit %d: %d allowed, %d scripts", limit, got, scripts(t, r)-before)
+		t.Logf("limit %d: %d allowed, %d commands", limit, got, hitsServed(t, r)-before)
 		if int64(got) > limit || int64(got) < limit-replicas*b {
 			t.Errorf("%d allowed of %d", got, limit)
 		}

@@ -149,8 +149,9 @@ func (p *purse) put(n, end, now int64) {
 	}
 }
 
-// wanted is the size of the lot to ask for ahead of need, 0 for none; it sets when to ask next.
-func (p *purse) wanted(now int64) int64 {
+// wanted is the size of the lot to ask for ahead of need, 0 for none, when need hits are asked for besides; it sets when to
+// ask next.
+func (p *purse) wanted(need, now int64) int64 {
 	if p.asking > 0 {
 		return 0
 	}
@@ -161,7 +162,7 @@ func (p *purse) wanted(now int64) int64 {
 	case left > 0:
 		horizon = min(horizon, float64(left))
 	}
-	level := int64(math.Min(p.pace(now)*horizon/period, float64(min(p.terms.most, p.room(now)/share))))
+	level := int64(math.Min(p.pace(now)*horizon/period, float64(min(p.terms.most, (p.room(now)-need)/share))))
 	if level < 2 {
 		p.low = 0
 		return 0
