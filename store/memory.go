@@ -53,8 +53,8 @@ type memo struct {
 	until int64 // µs: before then
 }
 
-func newMemory(hold time.Duration) *memory {
-	m := &memory{clock: newClock(), seed: maphash.MakeSeed(), trust: hold.Microseconds()}
+func newMemory(c clock, hold time.Duration) *memory {
+	m := &memory{clock: c, seed: maphash.MakeSeed(), trust: hold.Microseconds()}
 	for i := range m.shards {
 		m.shards[i].buckets = map[uint64]memo{}
 	}

@@ -118,6 +118,8 @@ type Health struct {
 	OK     bool   `json:"ok"`
 	Kind   string `json:"kind"`             // embedded, redis, sentinel or cluster
 	Reason string `json:"reason,omitempty"` // why it isn't OK
+
+	Warning string `json:"warning,omitempty"` // what operators should change, though it answers
 }
 
 // Store counts hits.
