@@ -295,3 +295,20 @@ func TestOtherServers(t *testing.T) {
 		})
 	}
 }
+
+// TestMinimalACLIsDocumented: the rule that people copy is the one that is tested.
+func TestMinimalACLIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/companion.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule := "ACL SETUSER legation on >PASSWORD resetkeys " + aclKeys + " resetchannels -@all " + aclCommands + "\n"
+	if !strings.Contains(string(page), rule) {
+		t.Errorf("docs/companion.md doesn't have %q", rule)
+	}
+	for _, c := range strings.Fields(aclBesides) {
+		if !strings.Contains(string(page), "`"+c+"`") {
+			t.Errorf("docs/companion.md doesn't have %s", c)
+		}
+	}
+}

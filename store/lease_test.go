@@ -701,3 +701,6 @@ func BenchmarkLeased(b *testing.B) {
 		})
 	}
 }
+
+// redisOf is the store of Redis that s leases from.
+func redisOf(s Store) *redisStore { return s.(*leased).Store.(*redisStore) }
