@@ -302,7 +302,7 @@ func TestMinimalACLIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rule := "ACL SETUSER legation on >PASSWORD resetkeys " + aclKeys + " resetchannels -@all " + aclCommands + "\n"
+	rule := "ACL SETUSER limits on >PASSWORD resetkeys " + aclKeys + " resetchannels -@all " + aclCommands + "\n"
 	if !strings.Contains(string(page), rule) {
 		t.Errorf("docs/companion.md doesn't have %q", rule)
 	}

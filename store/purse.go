@@ -16,6 +16,7 @@ type purse struct {
 	home  *purses // its mutex guards what follows
 	hit   Hit     // the bucket; Hits is 0
 	terms terms
+	size  int64 // hits that the bucket holds
 
 	lots   [2]lot // the tokens in hand; those that end sooner come first
 	asking int64  // tokens of the lot that is under way
@@ -190,7 +191,7 @@ func (p *purse) room(now int64) int64 {
 	case p.terms.life > 0:
 		return p.terms.burst
 	}
-	return p.hit.size()
+	return p.size
 }
 
 // learn keeps what the store answered to what was asked at the given time.
@@ -227,7 +228,7 @@ func (p *purse) outcome(now int64) Outcome {
 // adjust makes an answer of the store's one of ours: tokens in hand are counted there, but not spent.
 func (p *purse) adjust(o *Outcome) {
 	tokens := p.tokens()
-	o.Limit = p.hit.size()
+	o.Limit = p.size
 	o.Remaining = max(0, min(o.Limit, o.Remaining+tokens))
 	o.Count = max(0, o.Count-tokens)
 	if p.terms.life > 0 {
