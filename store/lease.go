@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"hash/maphash"
+	"slices"
 	"sync"
 	"time"
 
@@ -86,6 +87,10 @@ func leases(hits []Hit) bool {
 
 // Decide makes no trip when tokens in hand are enough for all.
 func (l *leased) Decide(decisions []*Decision) {
+	if !slices.ContainsFunc(decisions, func(d *Decision) bool { return leases(d.Hits) }) {
+		l.Store.Decide(decisions)
+		return
+	}
 	now := l.now()
 	var t *turn
 	var room [8]held
@@ -164,7 +169,7 @@ func (l *leased) spendOne(h *Hit, now int64) (o Outcome, has held, ordered bool)
 	has.tokens, has.end = p.take(h.Hits, now)
 	has.whole = true
 	if tokens-h.Hits <= p.low {
-		if n := p.wanted(now); n > 0 {
+		if n := p.wanted(0, now); n > 0 {
 			l.order(p, n)
 			ordered = true
 		}
@@ -216,7 +221,7 @@ func (l *leased) purse(h *Hit, now int64) *purse {
 	case len(s.held) >= maxPurses:
 		s.evict(now)
 	}
-	p = &purse{home: s, hit: *h, terms: terms, measured: now}
+	p = &purse{home: s, hit: *h, terms: terms, size: h.size(), measured: now}
 	p.hit.Hits, p.hit.Beyond = 0, false
 	s.held[at] = p
 	return p

@@ -223,7 +223,7 @@ func TestExactWhileRedisStalls(t *testing.T) {
 // TestShortStallsOpenNoBreaker has calls under way all the time.
 func TestShortStallsOpenNoBreaker(t *testing.T) {
 	r := startRedis(t)
-	s := open(t, Options{URL: r.url()}).(*leased).Store.(*redisStore)
+	s := redisOf(open(t, Options{URL: r.url()}))
 	healsWithin(t, s, time.Second)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup

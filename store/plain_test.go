@@ -240,7 +240,7 @@ func TestExactWhileScriptsAreFlushedAndRepliesLost(t *testing.T) {
 // keys are gone.
 func TestKeysEndThoughRedisStalls(t *testing.T) {
 	r := startRedis(t)
-	s := open(t, Options{URL: r.url(), Log: logTo(t.Output())}).(*redisStore)
+	s := redisOf(open(t, Options{URL: r.url(), Log: logTo(t.Output())}))
 	until(t, 10*time.Second, "the store to be ready", func() bool { return s.Health().OK })
 	hits := make([]Hit, 50)
 	for i := range hits {
@@ -288,7 +288,7 @@ func TestEvictingRedisIsToldOf(t *testing.T) {
 	r := startRedis(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
 	var log lines
 	reg := prometheus.NewRegistry()
-	s := open(t, Options{URL: r.url(), Timeout: time.Second, Log: logTo(&log), Metrics: reg}).(*redisStore)
+	s := redisOf(open(t, Options{URL: r.url(), Timeout: time.Second, Log: logTo(&log), Metrics: reg}))
 	until(t, 5*time.Second, "the warning", func() bool { return strings.Contains(s.Health().Warning, "allkeys-lru") })
 	if h := s.Health(); !h.OK {
 		t.Errorf("a warning makes it not OK: %+v", h)

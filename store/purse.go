@@ -16,6 +16,7 @@ type purse struct {
 	home  *purses // its mutex guards what follows
 	hit   Hit     // the bucket; Hits is 0
 	terms terms
+	size  int64 // hits that the bucket holds
 
 	lots   [2]lot // the tokens in hand; those that end sooner come first
 	asking int64  // tokens of the lot that is under way
@@ -149,8 +150,9 @@ func (p *purse) put(n, end, now int64) {
 	}
 }
 
-// wanted is the size of the lot to ask for ahead of need, 0 for none; it sets when to ask next.
-func (p *purse) wanted(now int64) int64 {
+// wanted is the size of the lot to ask for ahead of need, 0 for none, when need hits are asked for besides; it sets when to
+// ask next.
+func (p *purse) wanted(need, now int64) int64 {
 	if p.asking > 0 {
 		return 0
 	}
@@ -161,7 +163,7 @@ func (p *purse) wanted(now int64) int64 {
 	case left > 0:
 		horizon = min(horizon, float64(left))
 	}
-	level := int64(math.Min(p.pace(now)*horizon/period, float64(min(p.terms.most, p.room(now)/share))))
+	level := int64(math.Min(p.pace(now)*horizon/period, float64(min(p.terms.most, (p.room(now)-need)/share))))
 	if level < 2 {
 		p.low = 0
 		return 0
@@ -189,7 +191,7 @@ func (p *purse) room(now int64) int64 {
 	case p.terms.life > 0:
 		return p.terms.burst
 	}
-	return p.hit.size()
+	return p.size
 }
 
 // learn keeps what the store answered to what was asked at the given time.
@@ -226,7 +228,7 @@ func (p *purse) outcome(now int64) Outcome {
 // adjust makes an answer of the store's one of ours: tokens in hand are counted there, but not spent.
 func (p *purse) adjust(o *Outcome) {
 	tokens := p.tokens()
-	o.Limit = p.hit.size()
+	o.Limit = p.size
 	o.Remaining = max(0, min(o.Limit, o.Remaining+tokens))
 	o.Count = max(0, o.Count-tokens)
 	if p.terms.life > 0 {

@@ -90,7 +90,7 @@ type Hit struct {
 	Zone      *time.Location // Calendar: where days begin at midnight; nil is UTC
 	Burst     int64          // GCRA: the size of the bucket
 	Hits      int64          // 0 asks without counting; below 0 gives so many back, as far as there are, and is never refused
-	Lease     int64          // the most hits that this process may take ahead of need from a shared store; 0 has each decided there
+	Lease     int64          // the most hits that this process may take ahead of need from a shared store; 0 has each decided there, as sliding windows always are
 	Beyond    bool           // for limits that only watch: counts what it refuses too, and refuses nothing for the others; see [Decision]
 }
 

@@ -8,9 +8,8 @@ import (
 // turn is what one Decide of a leased store takes to the store: the decisions for which tokens in hand are not enough,
 // and the lots that are due.
 //
-// A decision that misses hits of one bucket only waits for the ask of that bucket, which is for all such decisions of the
-// turn, and for the tokens to have next. One that misses more goes to the store itself, for what it misses, so that it is
-// all or none there. What a decision took from the tokens in hand goes back when it is refused.
+// A decision that misses hits of one bucket only waits for the lot of that bucket, when one is due, which brings what all
+// such decisions of the turn miss. Others go to the store themselves, for what they miss, so that they are all or none there. What a decision took from the tokens in hand goes back when it is refused.
 type turn struct {
 	l      *leased
 	plain  []*Decision // without leased hits
@@ -41,8 +40,7 @@ type claim struct {
 // ask takes hits of one bucket from the store.
 type ask struct {
 	purse       *purse
-	claims      int
-	need, ahead int64
+	need, ahead int64 // for the claims that wait, and for later
 	hit         [1]Hit
 	decision    Decision
 }
@@ -108,7 +106,7 @@ func (t *turn) claim(d *Decision, from []held, now int64) {
 	}
 	for i := range c.held {
 		if p := c.held[i].purse; p != nil && (c.ask < 0 || i != c.missing) {
-			t.l.renew(p, now)
+			t.l.renew(p, max(0, d.Hits[i].Hits-c.held[i].tokens), now)
 		}
 	}
 }
@@ -125,19 +123,19 @@ func (l *leased) reserve(h *Hit, now int64) held {
 	return held{p, tokens, end, tokens == h.Hits && (h.Hits > 0 || p.tokens() > 0)}
 }
 
-// renew orders a lot when it is time.
-func (l *leased) renew(p *purse, now int64) {
+// renew orders a lot when it is time; need hits are asked for besides.
+func (l *leased) renew(p *purse, need, now int64) {
 	p.home.mu.Lock()
 	defer p.home.mu.Unlock()
 	if p.tokens() <= p.low {
-		if n := p.wanted(now); n > 0 {
+		if n := p.wanted(need, now); n > 0 {
 			l.order(p, n)
 		}
 	}
 }
 
-// wait has c wait for the ask of the bucket that it misses, unless the store has too little left for all, or the hit
-// isn't leased or takes nothing.
+// wait has c wait for the ask of the bucket that it misses. Where no lot is to be had, for now or since the store has too
+// little left, the decision goes itself: the store makes one increment of several of those.
 func (t *turn) wait(c *claim, now int64) bool {
 	h, has := &c.decision.Hits[c.missing], &c.held[c.missing]
 	p := has.purse
@@ -147,23 +145,25 @@ func (t *turn) wait(c *claim, now int64) bool {
 	need := h.Hits - has.tokens
 	p.home.mu.Lock()
 	defer p.home.mu.Unlock()
-	at, ok := t.at[p]
-	if !ok {
-		at = len(t.asks)
-	}
 	room := p.room(now)
-	switch {
-	case !ok && need > room, ok && need > room-t.asks[at].need-t.asks[at].ahead:
+	at, ok := t.at[p]
+	if ok {
+		room -= t.asks[at].need + t.asks[at].ahead
+	}
+	if need > room {
 		return false
-	case !ok:
-		ahead := min(p.wanted(now), room-need)
+	}
+	if !ok {
+		ahead := p.wanted(need, now)
+		if ahead <= 0 {
+			return false
+		}
+		at = len(t.asks)
 		p.asking += ahead
 		t.asks = append(t.asks, ask{purse: p, ahead: ahead})
 		t.at[p] = at
 	}
-	a := &t.asks[at]
-	a.need += need
-	a.claims++
+	t.asks[at].need += need
 	c.ask = at
 	return true
 }
@@ -191,17 +191,17 @@ func (t *turn) settle(now int64) {
 	for _, o := range t.orders {
 		t.asks = append(t.asks, ask{purse: o.purse, ahead: o.n})
 	}
-	t.batch = append(t.batch, t.plain...)
+	t.batch = append(t.batch, t.plain...) // requests go before lots: what is left is for them
+	for i := range t.claims {
+		if c := &t.claims[i]; len(c.part.Hits) > 0 {
+			t.batch = append(t.batch, &c.part)
+		}
+	}
 	for i := range t.asks {
 		a := &t.asks[i]
 		a.hit[0] = a.purse.ask(a.need + a.ahead)
 		a.decision.Hits = a.hit[:]
 		t.batch = append(t.batch, &a.decision)
-	}
-	for i := range t.claims {
-		if c := &t.claims[i]; len(c.part.Hits) > 0 {
-			t.batch = append(t.batch, &c.part)
-		}
 	}
 	t.decide()
 	back := t.l.now()
@@ -244,39 +244,31 @@ func (l *leased) receive(a *ask, asked, now int64) {
 	defer p.home.mu.Unlock()
 	p.asking -= a.ahead
 	if a.decision.Err != nil {
-		if p.fail(now); a.ahead > 0 {
-			l.metrics.failed.Inc()
-			l.metrics.lost.Add(float64(a.ahead))
-		}
+		p.fail(now)
+		l.metrics.failed.Inc()
+		l.metrics.lost.Add(float64(a.ahead))
 		return
 	}
 	o := &a.decision.Outcomes[0]
 	p.learn(o, asked)
-	if o.Allowed {
-		p.spent += a.need
-		p.put(a.ahead, p.end(o, asked), now)
-	}
-	switch {
-	case a.ahead == 0:
-	case o.Allowed:
-		l.metrics.granted.Inc()
-		l.metrics.size.Observe(float64(a.need + a.ahead))
-	default:
+	if !o.Allowed {
 		l.metrics.refused.Inc()
+		return
 	}
+	p.spent += a.need
+	p.put(a.ahead, p.end(o, asked), now)
+	l.metrics.granted.Inc()
+	l.metrics.size.Observe(float64(a.need + a.ahead))
 }
 
-// open tells whether the refusal of a leaves it open what the store would answer to c alone.
+// open tells whether the refusal of a leaves it open what the store would answer to c alone. What is beyond is counted.
 func (a *ask) open(c *claim) bool {
 	if a.decision.Err != nil || a.decision.Outcomes[0].Allowed {
 		return false
 	}
-	h, o := &c.decision.Hits[c.missing], &a.decision.Outcomes[0]
-	if h.Beyond {
-		return true // and counts
-	}
-	alone := a.claims == 1 && a.ahead == 0
-	return !alone && (h.Algorithm == GCRA || o.Remaining >= h.Hits-c.held[c.missing].tokens)
+	h := &c.decision.Hits[c.missing]
+	missing := h.Hits - c.held[c.missing].tokens
+	return h.Beyond || h.Algorithm == GCRA || a.decision.Outcomes[0].Remaining >= missing
 }
 
 // finish answers a decision from what it held and what the store said to what was asked at the given time.
