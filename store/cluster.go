@@ -1,109 +1,305 @@
 package store
 
 import (
+	"bytes"
+	"context"
+	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
 )
+
+// slots of a Cluster.
+const slots = 16384
+
+// ways lead to where buckets are: one lane, or on a Cluster one to each primary.
+type ways struct {
+	lanes  []*lane
+	slots  []uint16 // of a Cluster: the lane of each slot
+	reason string   // why there are no lanes
+}
+
+func (w *ways) lane(slot int) *lane { return w.lanes[w.slots[slot]] }
+
+// cluster is what a store knows of a Cluster.
+type cluster struct {
+	stale atomic.Bool // a node said that a slot isn't its own
+}
+
+// survey looks up the primaries of all slots: when one said that a slot has moved, each 500 ms while one is down, whose slots
+// another may take over, and each 10 s. It is called each 100 ms.
+func (s *redisStore) survey(ctx context.Context, c *redis.ClusterClient, down bool, n int) {
+	stale := s.cluster.stale.Swap(false)
+	if !stale && n%100 != 0 && (!down || n%5 != 0) {
+		return
+	}
+	c.ReloadState(ctx) // a node that is gone doesn't tell who took its slots
+	old := s.ways.Load()
+	lanes := map[string]*lane{}
+	for _, l := range old.lanes {
+		lanes[l.link.options.Addr] = l
+	}
+	w := &ways{slots: make([]uint16, slots)}
+	for slot, bucket := range slotBuckets() {
+		node, err := c.MasterForKey(ctx, string(appendTag(nil, bucket)))
+		if err != nil {
+			s.cluster.stale.Store(true)
+			if len(old.lanes) == 0 {
+				s.ways.Store(&ways{reason: reason(err)})
+			}
+			return
+		}
+		addr := node.Options().Addr
+		at := slices.IndexFunc(w.lanes, func(l *lane) bool { return l.link.options.Addr == addr })
+		if at < 0 {
+			at = len(w.lanes)
+			l := lanes[addr]
+			if l == nil {
+				l = s.newLane(node.Options(), bucket)
+			}
+			w.lanes = append(w.lanes, l)
+		}
+		w.slots[slot] = uint16(at)
+	}
+	s.ways.Store(w)
+	for _, l := range old.lanes {
+		if !slices.Contains(w.lanes, l) {
+			l.link.close()
+		}
+	}
+}
+
+// slotBuckets is a bucket in each slot.
+var slotBuckets = sync.OnceValue(func() []string {
+	buckets := make([]string, slots)
+	for i, found := 0, 0; found < slots; i++ {
+		b := fmt.Sprintf("probe-%d", i)
+		if at := slot(b); buckets[at] == "" {
+			buckets[at] = b
+			found++
+		}
+	}
+	return buckets
+})
+
+// parted is a decision whose hits are in several slots.
+type parted struct {
+	whole *Decision
+	parts []part
+}
 
 // part is the hits of a decision that are in one slot.
 type part struct {
 	slot  int
 	index []int // of hits
-	err   error
+	Decision
 }
 
-// countSlots counts on a Cluster, which can't run a script over several slots. Each slot takes all or none of its part;
-// when one refuses or fails, the others give back what they took. So no limit is ever exceeded; but for the time of two
-// trips others may be refused for hits that are given back, and when a node fails in between they stay counted until
+// decideCluster makes decisions on a Cluster, which can't run a script over several slots. Each slot takes all or none of
+// its part; when one refuses or fails, the others give back what they took. So no limit is ever exceeded; but for the time
+// of two trips others may be refused for hits that are given back, and when a node fails in between they stay counted until
 // the window ends.
-func (s *redisStore) countSlots(hits []Hit, asked int64) ([]Outcome, error) {
-	parts := split(hits)
-	out := make([]Outcome, len(hits))
-	s.each(parts, func(p *part) { p.err = s.lane(p.slot).count(hits, p.index, out) })
-
-	var failed error
-	refused := false
-	for i := range parts {
-		if parts[i].err != nil {
-			failed = parts[i].err
+func (s *redisStore) decideCluster(decisions []*Decision) {
+	w := s.ways.Load()
+	if len(w.lanes) == 0 {
+		for _, d := range decisions {
+			d.Err = fmt.Errorf("no node of the cluster is known: %s", w.reason)
+		}
+		return
+	}
+	asked := s.memory.now()
+	trips := make([]trip, len(w.lanes))
+	var several []parted
+	send := func(slot int, d *Decision) {
+		t := &trips[w.slots[slot]]
+		t.decisions = append(t.decisions, d)
+	}
+	for _, d := range decisions {
+		parts := split(d.Hits)
+		if len(parts) == 1 {
+			send(parts[0].slot, d)
 			continue
 		}
-		refused = refused || slices.ContainsFunc(parts[i].index, func(i int) bool { return !out[i].Allowed })
+		for i := range parts {
+			send(parts[i].slot, &parts[i].Decision)
+		}
+		several = append(several, parted{d, parts})
 	}
-	if len(parts) > 1 && (refused || failed != nil) {
-		s.giveBack(parts, hits, out)
-	}
-	if failed != nil {
-		return nil, unavailable(failed)
-	}
-	if !refused || len(parts) == 1 { // else some were given back
-		s.memory.learn(hits, out, asked)
-	} else if !twice(hits) {
-		for i := range hits {
-			if !out[i].Allowed {
-				s.memory.keep(&hits[i], &out[i], asked)
+	s.each(w, trips)
+	for i := range trips {
+		for _, d := range trips[i].decisions {
+			if d.Err != nil && moved(d.Err) {
+				s.redirect(w.lanes[i], d)
 			}
 		}
 	}
-	return out, nil
+	var wg sync.WaitGroup
+	for i := range several {
+		for _, l := range several[i].join(w, asked) {
+			wg.Go(l.settle)
+		}
+	}
+	wg.Wait()
+}
+
+// each makes the trips at once.
+func (s *redisStore) each(w *ways, trips []trip) {
+	var wg sync.WaitGroup
+	last := -1
+	for i := range trips {
+		if len(trips[i].decisions) == 0 {
+			continue
+		}
+		trips[i].lead = make(chan bool, 1)
+		if last >= 0 {
+			first := last
+			wg.Go(func() { w.lanes[first].run(&trips[first]) })
+		}
+		last = i
+	}
+	if last >= 0 {
+		w.lanes[last].run(&trips[last])
+	}
+	wg.Wait()
 }
 
 func split(hits []Hit) []part {
 	parts := make([]part, 0, len(hits))
 	for i := range hits {
-		n := slot(redisKey(&hits[i]))
+		n := slot(hits[i].Key)
 		at := slices.IndexFunc(parts, func(p part) bool { return p.slot == n })
 		if at < 0 {
 			at = len(parts)
 			parts = append(parts, part{slot: n})
 		}
-		parts[at].index = append(parts[at].index, i)
+		p := &parts[at]
+		p.index = append(p.index, i)
+		p.Hits = append(p.Hits, hits[i])
+		p.Outcomes = append(p.Outcomes, Outcome{})
 	}
 	return parts
 }
 
-func (s *redisStore) lane(slot int) *lane { return s.lanes[slot*len(s.lanes)/slots] }
-
-// each runs do for all parts at once.
-func (s *redisStore) each(parts []part, do func(*part)) {
-	var wg sync.WaitGroup
-	for i := range parts[1:] {
-		wg.Go(func() { do(&parts[i+1]) })
+// join makes one answer of those of the parts, and owes what was taken in vain: on the lanes that it gives.
+func (p *parted) join(w *ways, asked int64) (owing []*lane) {
+	no := false
+	for i := range p.parts {
+		part := &p.parts[i]
+		if part.Err != nil {
+			p.whole.Err = part.Err
+			continue
+		}
+		no = no || refuses(part.Hits, part.Outcomes)
 	}
-	do(&parts[0])
-	wg.Wait()
+	for i := range p.parts {
+		part := &p.parts[i]
+		if (no || p.whole.Err != nil) && part.Err == nil && !refuses(part.Hits, part.Outcomes) {
+			if l := w.lane(part.slot); l.refund(part, asked) {
+				owing = append(owing, l)
+			}
+		}
+		for j, at := range part.index {
+			p.whole.Outcomes[at] = part.Outcomes[j]
+		}
+	}
+	return owing
 }
 
-// giveBack undoes the parts that were taken.
-func (s *redisStore) giveBack(parts []part, hits []Hit, out []Outcome) {
-	s.each(parts, func(p *part) {
-		took := p.err == nil && !slices.ContainsFunc(p.index, func(i int) bool { return !out[i].Allowed })
-		if took {
-			s.lane(p.slot).refund(hits, p.index, out)
+// refuses tells whether a hit is refused that the others depend on.
+func refuses(hits []Hit, out []Outcome) bool {
+	for i := range hits {
+		if !out[i].Allowed && !hits[i].Beyond {
+			return true
 		}
-	})
+	}
+	return false
 }
 
-// refund gives back the hits at index; what fails to be given back stays counted.
-func (l *lane) refund(hits []Hit, index []int, out []Outcome) {
-	t := trips.Get().(*trip)
-	defer trips.Put(t)
-	t.script, t.values, t.err = refundScript, nil, nil
-	t.args = append(t.args[:0], nil, nil, 0)
-	for _, i := range index {
-		if hits[i].Hits > 0 {
-			t.args = append(t.args, redisKey(&hits[i]))
+// refund gives back what p took, with the next write; what fails to be given back stays counted.
+func (l *lane) refund(p *part, asked int64) (owing bool) {
+	now := l.link.now()
+	l.mu.Lock()
+	for i := range p.Hits {
+		h, o := p.Hits[i], &p.Outcomes[i]
+		ends := asked + o.Reset.Microseconds() // no later than the window does
+		if h.Hits <= 0 || h.windowed() && now >= ends {
+			continue
+		}
+		h.Hits = -h.Hits
+		debt := owed{decision: &Decision{Hits: []Hit{h}, Outcomes: make([]Outcome, 1)}}
+		if h.windowed() {
+			debt.end = h.windowEnd(l.redisTime(now))
+		}
+		l.owed = append(l.owed, debt)
+		owing = true
+		o.Remaining = min(o.Limit, o.Remaining+p.Hits[i].Hits)
+		o.Count = max(0, o.Count-p.Hits[i].Hits)
+	}
+	l.mu.Unlock()
+	return owing
+}
+
+// moved tells that a decision wasn't made since its slot is another node's, or on its way there.
+func moved(err error) bool {
+	return redis.HasErrorPrefix(err, "MOVED") || redis.HasErrorPrefix(err, "ASK") || redis.HasErrorPrefix(err, "TRYAGAIN")
+}
+
+// once is a command that is never sent twice.
+type once struct{ *redis.Cmd }
+
+// NoRetry keeps go-redis from sending the command again when the connection broke after it was sent.
+func (once) NoRetry() bool { return true }
+
+// redirect makes a decision where go-redis is sent to.
+func (s *redisStore) redirect(l *lane, d *Decision) {
+	s.cluster.stale.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
+	defer cancel()
+	b := batch{memory: s.memory, metrics: s.metrics, decisions: []*Decision{d}, asked: s.memory.now()}
+	b.frames.begin(l.redisTime(b.asked))
+	b.writeRun(eval, []int32{0})
+	cmd := once{redis.NewCmd(ctx, words(b.buf)...)}
+	cmd.SetFirstKeyPos(3)
+	_ = s.client.Process(ctx, cmd) // the command holds the error
+	answer, err := cmd.Slice()
+	if err == nil {
+		err = b.take(d, answer)
+	}
+	d.Err = err
+	if err == nil {
+		b.learn(d, 0)
+	}
+}
+
+// words is a command that a batch wrote, as go-redis takes it.
+func words(command []byte) []any {
+	r := newReader(bytes.NewReader(command))
+	var out []any
+	for head, err := r.next(); err == nil; head, err = r.next() {
+		if head.kind == text {
+			out = append(out, string(head.text))
 		}
 	}
-	t.args[2] = len(t.args) - 3
-	if t.args[2] == 0 {
-		return
+	return out
+}
+
+// take is readRun for one decision and an answer that go-redis read.
+func (b *batch) take(d *Decision, answer []any) error {
+	if len(answer) != 4*len(d.Hits) {
+		return errReply
 	}
-	for _, i := range index {
-		if h := &hits[i]; h.Hits > 0 {
-			t.args = append(t.args, uint8(h.Algorithm), h.Limit, h.Window.Microseconds(), h.Hits, out[i].Reset.Microseconds())
-			out[i].Remaining = min(out[i].Limit, out[i].Remaining+h.Hits)
+	for i := range d.Hits {
+		var v [4]int64
+		for j := range v {
+			n, ok := answer[4*i+j].(int64)
+			if !ok {
+				return errReply
+			}
+			v[j] = n
 		}
+		d.Outcomes[i] = b.outcome(&d.Hits[i], v)
 	}
-	l.run(t)
+	return nil
 }

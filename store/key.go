@@ -46,7 +46,7 @@ func appendPart(b []byte, p string) []byte {
 func appendEscaped(b []byte, p string) []byte {
 	const digits = "0123456789ABCDEF"
 	for i := range len(p) {
-		if c := p[i]; plain(c) {
+		if c := p[i]; ordinary(c) {
 			b = append(b, c)
 		} else {
 			b = append(b, '%', digits[c>>4], digits[c&15])
@@ -55,27 +55,30 @@ func appendEscaped(b []byte, p string) []byte {
 	return b
 }
 
-// plain bytes stand for themselves in a part.
-func plain(c byte) bool {
+// ordinary bytes stand for themselves in a part.
+func ordinary(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("._-/:@+=,", c) >= 0
 }
 
-// redisKey is the key in Redis of a bucket: legation:{key}, with :gcra after it for GCRA, whose value is another. What
-// Key makes is taken as it is. The braces are Redis Cluster's hash tag, so other bytes are escaped, or digested.
-func redisKey(h *Hit) string {
-	b := make([]byte, 0, len(h.Key)+len("legation:{}:gcra"))
+// written are the bytes that Key writes.
+var written = func() (is [256]bool) {
+	for c := range is {
+		is[c] = ordinary(byte(c)) || c == '|' || c == '%' || c == '#'
+	}
+	return is
+}()
+
+// appendTag appends how every key of a bucket begins: legation:{key}. What Key makes is taken as it is. The braces are
+// Redis Cluster's hash tag, so other bytes are escaped, or digested.
+func appendTag(b []byte, key string) []byte {
 	b = append(b, "legation:{"...)
-	if made(h.Key) {
-		b = append(b, h.Key...)
+	if made(key) {
+		b = append(b, key...)
 	} else {
 		b = append(b, '~')
-		b = appendPart(b, h.Key)
+		b = appendPart(b, key)
 	}
-	b = append(b, '}')
-	if h.Algorithm == GCRA {
-		b = append(b, ":gcra"...)
-	}
-	return string(b)
+	return append(b, '}')
 }
 
 // made tells whether key has only bytes that Key writes.
@@ -84,19 +87,29 @@ func made(key string) bool {
 		return false
 	}
 	for i := range len(key) {
-		if c := key[i]; !plain(c) && c != '|' && c != '%' && c != '#' {
+		if !written[key[i]] {
 			return false
 		}
 	}
 	return true
 }
 
-// slot is the Redis Cluster slot of a key that redisKey made: CRC16 (XMODEM) of its hash tag.
-func slot(key string) int {
-	tag := key[strings.IndexByte(key, '{')+1 : strings.IndexByte(key, '}')]
+// slot is the Redis Cluster slot of all keys of a bucket: CRC16 (XMODEM) of their hash tag.
+func slot(bucket string) int {
+	var room [128]byte
+	tag := appendTag(room[:0], bucket)
+	tag = tag[len("legation:{") : len(tag)-1]
 	var crc uint16
-	for i := range len(tag) {
-		crc ^= uint16(tag[i]) << 8
+	for _, c := range tag {
+		crc = crc<<8 ^ crc16[byte(crc>>8)^c]
+	}
+	return int(crc % slots)
+}
+
+// crc16 is what each byte adds.
+var crc16 = func() (table [256]uint16) {
+	for i := range table {
+		crc := uint16(i) << 8
 		for range 8 {
 			if crc&0x8000 != 0 {
 				crc = crc<<1 ^ 0x1021
@@ -104,6 +117,7 @@ func slot(key string) int {
 				crc <<= 1
 			}
 		}
+		table[i] = crc
 	}
-	return int(crc % 16384)
-}
+	return table
+}()

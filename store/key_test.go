@@ -24,18 +24,25 @@ func TestKeyIsReadable(t *testing.T) {
 	}
 }
 
+func redisKey(h *Hit, now int64) string {
+	var b batch
+	b.frames.begin(now)
+	return string(b.appendKey(nil, h))
+}
+
 func TestRedisKey(t *testing.T) {
+	now := time.Date(2026, 11, 21, 18, 30, 0, 0, time.UTC).UnixMicro()
 	for want, h := range map[string]Hit{
-		"legation:{route/a/0|1.2.3.4}": {Key: Key("route/a/0", "1.2.3.4")},
-		"legation:{a|b%7Cc}:gcra":      {Key: Key("a", "b|c"), Algorithm: GCRA},
-		"legation:{~a%7D}":             {Key: "a}"},
-		"legation:{~}":                 {},
+		"legation:{route/a/0|1.2.3.4}:1h/498690": {Key: Key("route/a/0", "1.2.3.4"), Window: time.Hour},
+		"legation:{a|b%7Cc}:gcra":                {Key: Key("a", "b|c"), Algorithm: GCRA},
+		"legation:{~a%7D}:1m/29921430":           {Key: "a}", Window: time.Minute},
+		"legation:{~}:1500ms/1196857200":         {Window: 1500 * time.Millisecond},
 	} {
-		if got := redisKey(&h); got != want {
+		if got := redisKey(&h, now); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
-	if got := slot("legation:{123456789}"); got != 0x31C3 { // the check value of CRC16/XMODEM, within 16384
+	if got := slot("123456789"); got != 0x31C3 { // the check value of CRC16/XMODEM, within 16384
 		t.Errorf("slot %#x", got)
 	}
 }
@@ -51,7 +58,7 @@ func FuzzKey(f *testing.F) {
 		if got, want := Key(x...) == Key(y...), slices.Equal(x, y); got != want {
 			t.Errorf("Key(%q) and Key(%q): equal %v, want %v", x, y, got, want)
 		}
-		raw, made := redisKey(&Hit{Key: a}), redisKey(&Hit{Key: Key(c, d)})
+		raw, made := string(appendTag(nil, a)), string(appendTag(nil, Key(c, d)))
 		if (raw == made) != (a == Key(c, d)) {
 			t.Errorf("%q and %q share %s", a, Key(c, d), raw)
 		}
@@ -65,8 +72,7 @@ func FuzzKey(f *testing.F) {
 				}
 			}
 		}
-		h := Hit{Key: a, Limit: 1, Window: time.Second}
-		if s := slot(redisKey(&h)); s < 0 || s >= slots {
+		if s := slot(a); s < 0 || s >= slots {
 			t.Errorf("slot %d", s)
 		}
 	})

@@ -6,59 +6,71 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// lane is the way to one Redis, or to some slots of a Cluster: a breaker, and a queue with one batch away at a time.
-// Decisions that come meanwhile go with the next batch: nothing waits when idle, and trips are shared under load.
+// lane is the way to one Redis: a breaker, and a queue with one batch away at a time. Decisions that come meanwhile go
+// with the next batch: nothing waits when idle, and trips are shared under load.
 type lane struct {
 	breaker
-	client  redis.UniversalClient
-	batches bool // false on a Cluster: go-redis sends its batches again when a reply is lost
+	link    link
 	timeout time.Duration
 	metrics *metrics
-	probe   string // a key of the lane
+	probe   string // a bucket of the lane
+	batch   batch  // of who leads
 
-	mu      sync.Mutex // guards waiting and away
+	offset atomic.Int64 // µs: Redis' time less the monotonic, as of the last batch
+
+	mu      sync.Mutex // guards what follows
 	waiting []*trip
 	away    bool
+	owed    []owed   // to be given back
+	repairs []repair // to be made
 }
 
-// maxBatch keeps the last of a batch within its deadline.
-const maxBatch = 256
-
-// once is a command that is never sent twice.
-type once struct{ *redis.IntSliceCmd }
-
-// NoRetry keeps go-redis from sending the command again when the connection broke after it was sent.
-func (once) NoRetry() bool { return true }
-
-// trip is one run of a script.
+// trip is decisions of one caller that go together.
 type trip struct {
-	script  *script
-	args    []any // evalsha, the digest, the number of keys, the keys, the arguments
-	started time.Time
-	values  []int64
-	err     error
-	lead    chan bool // true: lead the next batch; false: done
+	decisions []*Decision
+	probe     bool // goes even while the lane is taken to be down
+	started   time.Time
+	lead      chan bool // true: lead the next batch; false: done
 }
 
 var trips = sync.Pool{New: func() any { return &trip{lead: make(chan bool, 1)} }}
 
+// Bounds of a batch: they keep the last of it within its deadline.
+const (
+	maxTrip  = 256 // decisions of a trip
+	maxBatch = 512 // of all trips of a batch, with what is owed
+	maxOwed  = 64  // of these that are owed
+)
+
+// owed are hits that were counted though they were refused.
+type owed struct {
+	end      int64 // of their window, µs by Redis' clock; 0 for a bucket without
+	decision *Decision
+}
+
+// errDown is the error of what isn't sent.
+var errDown = errors.New("taken to be down")
+
+func (t *trip) fail(err error) {
+	for _, d := range t.decisions {
+		d.Err = err
+	}
+}
+
 // run makes a trip, alone or with others.
 func (l *lane) run(t *trip) {
-	if l.open.Load() {
-		t.err = errors.New("taken to be down")
+	if l.open.Load() && !t.probe {
+		t.fail(errDown)
 		l.metrics.refused.Inc()
 		return
 	}
 	t.started = time.Now()
-	if !l.batches {
-		l.send([]*trip{t})
-		return
-	}
 	l.mu.Lock()
 	l.waiting = append(l.waiting, t)
 	if l.away {
@@ -69,7 +81,7 @@ func (l *lane) run(t *trip) {
 		l.mu.Lock()
 	}
 	l.away = true
-	n := min(len(l.waiting), maxBatch)
+	n := l.fit()
 	batch := l.waiting[:n:n]
 	l.waiting = l.waiting[n:]
 	l.mu.Unlock()
@@ -80,6 +92,17 @@ func (l *lane) run(t *trip) {
 			b.lead <- false
 		}
 	}
+}
+
+// fit is how many of those that wait go with the next batch.
+func (l *lane) fit() int {
+	room := maxBatch - maxOwed
+	for i, t := range l.waiting {
+		if room -= len(t.decisions); room < 0 {
+			return i
+		}
+	}
+	return len(l.waiting)
 }
 
 // An answer takes bound at most, the wait for a batch that fails included; a batch away has least or more. Who waited so
@@ -108,85 +131,158 @@ func (l *lane) handOver(ok bool) {
 	if l.away = len(l.waiting) > 0; l.away {
 		next = l.waiting[0]
 	}
+	settle := next == nil && ok && l.inDebt()
 	l.mu.Unlock()
 	if next != nil {
 		next.lead <- true
 	}
 	for _, t := range late {
-		t.err = errLate
+		t.fail(errLate)
 		l.metrics.refused.Inc()
 		t.lead <- false
 	}
+	if settle {
+		go l.settle()
+	}
 }
 
-// send runs a batch within what is left of the bound to the oldest trip. The client itself waits for a reply for no longer
-// than the timeout.
-func (l *lane) send(batch []*trip) (ok bool) {
+// redisTime is Redis' time in µs, at the monotonic time now.
+func (l *lane) redisTime(now int64) int64 { return now + l.offset.Load() }
+
+// inDebt tells whether something is to be sent though nobody asks for anything.
+func (l *lane) inDebt() bool {
+	now := l.link.now()
+	for i := range l.repairs {
+		if l.repairs[i].due <= now {
+			return true
+		}
+	}
+	return len(l.owed) > 0
+}
+
+// settle makes a trip for what is owed.
+func (l *lane) settle() { l.run(&trip{lead: make(chan bool, 1)}) }
+
+// send makes a batch within what is left of the bound to the oldest trip. It waits for Redis no longer than the timeout.
+func (l *lane) send(trips []*trip) (ok bool) {
 	start := time.Now()
-	left := max(l.least(), l.bound()-start.Sub(batch[0].started))
-	ctx, cancel := context.WithTimeout(context.Background(), left)
-	defer cancel()
-	l.attempt(ctx, batch)
-	return l.judge(batch, time.Since(start))
+	left := max(l.least(), l.bound()-start.Sub(trips[0].started))
+	err := l.attempt(trips, start.Add(min(left, l.timeout)))
+	took := time.Since(start)
+	l.metrics.seconds.Observe(took.Seconds())
+	return l.judge(err)
 }
 
-func (l *lane) attempt(ctx context.Context, batch []*trip) {
-	l.exec(ctx, batch, evalsha)
-	var unknown []*trip
-	for _, t := range batch {
-		if redis.HasErrorPrefix(t.err, "NOSCRIPT") {
-			unknown = append(unknown, t)
+// attempt makes a batch. Every decision has outcomes or an error then; the error that it gives is of the connection.
+func (l *lane) attempt(trips []*trip, deadline time.Time) error {
+	c, err := l.link.get(deadline)
+	if err != nil {
+		for _, t := range trips {
+			t.fail(err)
+		}
+		return err
+	}
+	b := &l.batch
+	b.decisions = b.decisions[:0]
+	l.collect(b, c)
+	for _, t := range trips {
+		b.decisions = append(b.decisions, t.decisions...)
+	}
+	l.metrics.sizes.Observe(float64(len(b.decisions)))
+	b.make(c)
+	l.offset.Store(b.frames.now - b.asked)
+	b.memory.offset.Store(b.frames.now - b.asked)
+	err = b.exchange(c, deadline)
+	if err != nil || b.misplaced() {
+		l.link.drop(c)
+	}
+	l.mu.Lock()
+	for i := range b.repairs {
+		if !b.repairs[i].done {
+			l.repairs = append(l.repairs, b.repairs[i])
 		}
 	}
-	if len(unknown) > 0 {
-		l.exec(ctx, unknown, eval) // it brings the script along, so that no flush comes between
-	}
+	l.repairs = append(l.repairs, b.found...)
+	l.repairs = l.repairs[max(0, len(l.repairs)-maxRepairs):]
+	l.owed = append(l.owed, b.owed...)
+	l.mu.Unlock()
+	return err
 }
 
-type command string
+// maxRepairs bounds what a lane remembers while Redis is away.
+const maxRepairs = 1 << 14
 
-const (
-	evalsha command = "evalsha"
-	eval    command = "eval"
-)
-
-func (l *lane) exec(ctx context.Context, batch []*trip, how command) {
-	cmds := make([]once, len(batch))
-	for i, t := range batch {
-		t.args[0] = string(how)
-		if t.args[1] = any(t.script.digest); how == eval {
-			t.args[1] = t.script.source
+// collect begins the batch with what is owed. Hits of a window that has ended are forgotten: its counter counts no more.
+func (l *lane) collect(b *batch, c *conn) {
+	b.repairs, b.found, b.owed = b.repairs[:0], b.found[:0], b.owed[:0]
+	now := l.link.now()
+	redis := c.clock.now(now)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, o := range l.owed {
+		switch {
+		case o.end > 0 && o.decision.Hits[0].windowEnd(redis) != o.end:
+		case len(b.decisions) < maxOwed:
+			b.decisions = append(b.decisions, o.decision)
+		default:
+			l.owed[n] = o
+			n++
 		}
-		cmds[i] = once{redis.NewIntSliceCmd(ctx, t.args...)}
-		cmds[i].SetFirstKeyPos(3)
 	}
-	if len(batch) == 1 {
-		_ = l.client.Process(ctx, cmds[0]) // the command holds the error
-	} else {
-		pipe := l.client.Pipeline()
-		for i := range cmds {
-			_ = pipe.Process(ctx, cmds[i])
+	clear(l.owed[n:])
+	l.owed = l.owed[:n]
+	n = 0
+	for _, r := range l.repairs {
+		if r.due <= now && len(b.repairs) < maxBatch {
+			b.repairs = append(b.repairs, r)
+		} else {
+			l.repairs[n] = r
+			n++
 		}
-		_, _ = pipe.Exec(ctx)
 	}
-	for i, t := range batch {
-		t.values, t.err = cmds[i].Result()
-	}
+	clear(l.repairs[n:])
+	l.repairs = l.repairs[:n]
 }
 
 // judge tells the breaker how a batch went: by its worst answer.
-func (l *lane) judge(batch []*trip, took time.Duration) (ok bool) {
-	l.metrics.seconds.Observe(took.Seconds())
-	for _, t := range batch {
-		if t.err != nil && !redis.HasErrorPrefix(t.err, "WRONGTYPE") { // someone else's key, not the store's trouble
-			l.metrics.failed.Inc()
-			l.fail(reason(t.err))
-			return false
-		}
+func (l *lane) judge(err error) (ok bool) {
+	if err == nil {
+		err = l.batch.trouble()
+	}
+	if err != nil {
+		l.metrics.failed.Inc()
+		l.fail(reason(err))
+		return false
 	}
 	l.metrics.ok.Inc()
 	l.succeed()
 	return true
+}
+
+// trouble is the error of a decision that tells of Redis as a whole.
+func (b *batch) trouble() error {
+	for _, d := range b.decisions {
+		if d.Err != nil && !foreign(d.Err) {
+			return d.Err
+		}
+	}
+	return nil
+}
+
+// foreign tells that a key is someone else's: not the store's trouble.
+func foreign(err error) bool {
+	return redis.HasErrorPrefix(err, "WRONGTYPE") || redis.HasErrorPrefix(err, "ERR value is not an integer")
+}
+
+// misplaced tells that the connection leads to a Redis that is no primary any more: the next one may lead to another.
+func (b *batch) misplaced() bool {
+	for _, d := range b.decisions {
+		if d.Err != nil && redis.HasErrorPrefix(d.Err, "READONLY") {
+			return true
+		}
+	}
+	return false
 }
 
 // reason is err in a few words that don't change from one time to the next.
@@ -207,11 +303,11 @@ func reason(err error) string {
 }
 
 // check probes the lane by counting a hit: a replica, a full Redis and one that runs no scripts for us still answer a
-// ping. The first may have to connect, log in and find the primary; the second has to be in time.
+// ping. The first probe may have to connect, log in and find the primary before; the second has to be in time.
 func (l *lane) check(ctx context.Context) {
-	err := l.knock(ctx, max(l.timeout, 400*time.Millisecond))
+	_, err := l.link.ready(time.Now().Add(max(l.timeout, 400*time.Millisecond)))
 	if err == nil {
-		err = l.knock(ctx, l.timeout)
+		err = l.knock()
 	}
 	switch up, _ := l.state(); {
 	case ctx.Err() != nil:
@@ -224,13 +320,17 @@ func (l *lane) check(ctx context.Context) {
 	}
 }
 
-// knock counts one hit of the lane's own bucket.
-func (l *lane) knock(ctx context.Context, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	t := trip{script: countScript, args: []any{
-		nil, nil, 1, l.probe, uint8(FixedWindow), MaxCount, time.Minute.Microseconds(), 0, 1,
-	}}
-	l.attempt(ctx, []*trip{&t})
-	return t.err
+// knock counts hits of the lane's own bucket, by the script.
+func (l *lane) knock() error {
+	h := Hit{Key: l.probe, Limit: MaxCount, Window: time.Minute, Hits: 1}
+	d := &Decision{Hits: []Hit{h, h}, Outcomes: make([]Outcome, 2)}
+	l.run(&trip{decisions: []*Decision{d}, probe: true, lead: make(chan bool, 1)})
+	return d.Err
+}
+
+// overdue tells whether a repair is due that no trip was made for.
+func (l *lane) overdue() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.away && l.inDebt()
 }

@@ -3,8 +3,8 @@ package store
 import (
 	"hash/maphash"
 	"math"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,7 +17,8 @@ import (
 type memory struct {
 	clock
 	seed   maphash.Seed
-	trust  int64 // µs for which hits are refused before Redis is asked again, which may have lost or reset its counts
+	offset atomic.Int64 // µs: Redis' time less now, as of the last batch
+	trust  int64        // µs for which hits are refused before Redis is asked again, which may have lost or reset its counts
 	shards [shards]memories
 }
 
@@ -36,56 +37,91 @@ type memories struct {
 	_       [48]byte // shards on cache lines of their own
 }
 
-// memo is a bucket by the memory's clock; count is the least that it may be.
+// memo is a bucket by the memory's clock.
 type memo struct {
-	bucket
-	window int64 // µs
-	asked  int64 // µs
-	spent  bool
+	span
+	count int64   // window, period, sliding window: as Redis said
+	sure  int64   // window, period: the least that it may be
+	tat   float64 // GCRA, in µs since epoch
+	end   int64   // µs: when it says nothing any more
+	asked int64   // µs
+	ends  int64   // window, period: when it ends, in µs by Redis' clock, which names it
+	held  uint32  // window, period: the connection over which its key is known to be there and to end
+	spent bool
+
+	least int64 // sliding window: a count below which it doesn't fall
+	until int64 // µs: before then
 }
 
-func newMemory(hold time.Duration) *memory {
-	m := &memory{clock: newClock(), seed: maphash.MakeSeed(), trust: hold.Microseconds()}
+func newMemory(c clock, hold time.Duration) *memory {
+	m := &memory{clock: c, seed: maphash.MakeSeed(), trust: hold.Microseconds()}
 	for i := range m.shards {
 		m.shards[i].buckets = map[uint64]memo{}
 	}
 	return m
 }
 
-// place is where the bucket of h is kept: by a hash of 64 bits with a seed that nobody knows.
-func (m *memory) place(h *Hit) (*memories, uint64) {
-	sum := maphash.String(m.seed, h.Key) ^ uint64(h.Algorithm)
-	return &m.shards[sum>>58], sum
-}
+// hash is by what the bucket of h is kept: 64 bits, with a seed that nobody knows.
+func (m *memory) hash(h *Hit) uint64 { return maphash.String(m.seed, h.Key) ^ uint64(h.Algorithm) }
+
+func (m *memory) shard(hash uint64) *memories { return &m.shards[hash>>58] }
 
 // find gives the bucket of h unless its window has ended.
 func (m *memory) find(h *Hit, now int64) (memo, bool) {
-	s, at := m.place(h)
+	hash := m.hash(h)
+	s := m.shard(hash)
 	s.mu.Lock()
-	b, ok := s.buckets[at]
+	b, ok := s.buckets[hash]
 	s.mu.Unlock()
-	return b, ok && b.end > now && b.window == h.Window.Microseconds()
+	return b, ok && b.end > now && b.span == h.span()
+}
+
+// holds tells whether the key of the window that ends at ends is known, over the connection held, to be there and to end.
+func (m *memory) holds(hash uint64, ends int64, held uint32) bool {
+	s := m.shard(hash)
+	s.mu.Lock()
+	b, ok := s.buckets[hash]
+	s.mu.Unlock()
+	return ok && b.held == held && b.ends == ends
 }
 
 // answer is the outcome for h of a bucket as it is remembered.
 func (b *memo) answer(h *Hit, now int64) Outcome {
-	var o Outcome
-	if h.Algorithm == GCRA {
-		_, o = h.takeGCRA(b.bucket, now)
-	} else {
-		_, o = h.takeWindow(b.bucket, now, b.end)
+	switch h.Algorithm {
+	case GCRA:
+		_, o := h.takeGCRA(bucket{tat: b.tat, end: b.end}, now)
+		return o
+	case SlidingWindow:
+		return b.answerSliding(h, now)
 	}
+	_, o := h.takeWindow(bucket{count: b.count, end: b.end}, now, b.end)
+	return o
+}
+
+// refuses tells whether h is refused for sure.
+func (b memo) refuses(h *Hit, now int64) bool {
+	if h.windowed() {
+		b.count = b.sure
+	}
+	return !b.answer(h, now).Allowed
+}
+
+// answerSliding refuses what certainly doesn't fit.
+func (b *memo) answerSliding(h *Hit, now int64) Outcome {
+	o := Outcome{Allowed: true, Limit: h.Limit, Count: b.count, Reset: microseconds(float64(b.end - now))}
+	if now < b.until && !h.fits(b.least) {
+		o.Allowed, o.RetryAfter = false, microseconds(float64(b.until-now))
+	}
+	o.Remaining = max(0, h.Limit-o.Count)
 	return o
 }
 
 // refuse answers hits of which one is refused for sure. Of the others it tells what it knows; a bucket that it doesn't
-// know is told to be untouched. Who only asks, asks Redis.
-func (m *memory) refuse(hits []Hit) ([]Outcome, bool) {
-	now := m.now()
+// know is told to be untouched. Who only asks, asks Redis, and so does who gives back or watches.
+func (m *memory) refuse(hits []Hit, out []Outcome, now int64) bool {
 	if !m.refuses(hits, now) || twice(hits) {
-		return nil, false
+		return false
 	}
-	out := make([]Outcome, len(hits))
 	for i := range hits {
 		h := hits[i]
 		b, known := m.find(&h, now)
@@ -98,20 +134,23 @@ func (m *memory) refuse(hits []Hit) ([]Outcome, bool) {
 		if known {
 			out[i] = b.answer(&h, now)
 		} else {
-			_, out[i] = h.take(bucket{}, now)
+			_, out[i] = h.take(bucket{}, now+m.offset.Load())
 		}
 		out[i].Allowed, out[i].RetryAfter = true, 0
 	}
-	return out, true
+	return true
 }
 
 func (m *memory) refuses(hits []Hit, now int64) bool {
 	refused, counts := false, false
 	for i := range hits {
 		h := &hits[i]
+		if h.Hits < 0 || h.Beyond {
+			return false
+		}
 		counts = counts || h.Hits > 0
 		if b, ok := m.find(h, now); ok && !refused {
-			refused = now-b.asked < m.trust && !b.answer(h, now).Allowed
+			refused = now-b.asked < m.trust && b.refuses(h, now)
 		}
 	}
 	return refused && counts
@@ -129,40 +168,56 @@ func twice(hits []Hit) bool {
 	return false
 }
 
-// learn keeps what Redis answered to a decision that was asked for at the given time.
-func (m *memory) learn(hits []Hit, out []Outcome, asked int64) {
-	if refused(out) && twice(hits) {
-		return // the second was told what the first would have left
-	}
-	for i := range hits {
-		m.keep(&hits[i], &out[i], asked)
-	}
+// windowSeen is what Redis said of a window's counter.
+type windowSeen struct {
+	count int64
+	end   int64 // of the window, µs by Redis' clock
+	left  int64 // µs until then
+	asked int64
+	held  uint32
 }
 
-func refused(out []Outcome) bool {
-	return slices.ContainsFunc(out, func(o Outcome) bool { return !o.Allowed })
+// keepWindow keeps what Redis said. It tells whether the counter is lower than it was known to be. Of a counter above the
+// limit no more is known than that it is used up: others may have counted what they are about to give back.
+func (m *memory) keepWindow(h *Hit, hash uint64, w windowSeen) (lost bool) {
+	b := memo{
+		span: h.span(), count: w.count, sure: min(w.count, h.Limit), end: w.asked + w.left,
+		asked: w.asked, ends: w.end, held: w.held, spent: w.count >= h.Limit,
+	}
+	old, ok := m.keep(hash, b)
+	return ok && old.ends == b.ends && old.span == b.span && b.sure < min(old.sure, h.Limit) && h.Hits >= 0
 }
 
-func (m *memory) keep(h *Hit, o *Outcome, asked int64) {
-	b := memo{window: h.Window.Microseconds(), asked: asked, spent: o.Remaining == 0}
-	if b.end = asked + o.Reset.Microseconds(); h.Algorithm == GCRA {
-		b.tat = float64(b.end - epoch - 1) // Redis rounded up
-	} else {
-		b.count = h.Limit - o.Remaining
+// keepGCRA keeps what Redis said of a bucket that was asked for at the given time.
+func (m *memory) keepGCRA(h *Hit, o *Outcome, asked int64) {
+	b := memo{span: h.span(), end: asked + o.Reset.Microseconds(), asked: asked, spent: o.Remaining == 0}
+	b.tat = float64(b.end - epoch - 1) // Redis rounded up
+	m.keep(m.hash(h), b)
+}
+
+// keepSliding keeps that what was refused is, until its time comes.
+func (m *memory) keepSliding(h *Hit, o *Outcome, asked int64) {
+	b := memo{span: h.span(), count: o.Count, end: asked + o.Reset.Microseconds(), asked: asked}
+	if more := max(1, h.Hits); !o.Allowed && more <= h.Limit && !h.Beyond {
+		b.spent, b.least, b.until = true, h.Limit-more+1, asked+o.RetryAfter.Microseconds()
 	}
-	s, at := m.place(h)
+	m.keep(m.hash(h), b)
+}
+
+// keep gives what was remembered before, unless b is older.
+func (m *memory) keep(hash uint64, b memo) (old memo, ok bool) {
+	s := m.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old, ok := s.buckets[at]
-	switch {
-	case !ok && len(s.buckets) >= maxMemories:
-		s.evict(asked)
-	case ok && old.asked > asked:
-		return // an answer that came late
-	case ok && b.spent && old.window == b.window && old.end > asked:
-		b.count = max(b.count, old.count) // nothing left tells only that there were so many or more
+	old, ok = s.buckets[hash]
+	if ok && old.asked > b.asked {
+		return old, false // an answer that came late
 	}
-	s.buckets[at] = b
+	if !ok && len(s.buckets) >= maxMemories {
+		s.evict(b.asked)
+	}
+	s.buckets[hash] = b
+	return old, ok
 }
 
 // evict makes room: for what has ended, else for one of a few that still has hits left, else for the one that ends soonest.
@@ -194,5 +249,8 @@ func (s *memories) evict(now int64) {
 func (m *memory) recall(h *Hit) (count int64, reset int64, ok bool) {
 	now := m.now()
 	b, ok := m.find(h, now)
+	if h.windowed() {
+		return b.sure, b.end - now, ok
+	}
 	return b.count, b.end - now, ok
 }

@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// scripts is how many scripts Redis ran.
-func scripts(t *testing.T, r *server) int {
+// hitsServed is how many increments and scripts Redis ran.
+func hitsServed(t *testing.T, r *server) int {
 	t.Helper()
 	n := 0
 	for line := range strings.Lines(r.client().Info(t.Context(), "commandstats").Val()) {
 		var calls int
-		for _, name := range []string{"eval", "evalsha"} {
+		for _, name := range []string{"eval", "evalsha", "incr", "incrby"} {
 			if c, err := fmt.Sscanf(line, "cmdstat_"+name+":calls=%d", &calls); err == nil && c == 1 {
 				n += calls
 			}
@@ -37,7 +37,7 @@ func TestUsedUpBucketsAreNotAskedFor(t *testing.T) {
 		}
 		want := count(t, s, h, other)
 		left := want[1].Remaining
-		before := scripts(t, r)
+		before := hitsServed(t, r)
 		for range 2000 {
 			out := count(t, s, h, other)
 			if out[0].Allowed || out[0].Remaining != 0 || out[0].RetryAfter <= 0 || (out[0].Reset-want[0].Reset).Abs() > 10*time.Second {
@@ -47,8 +47,8 @@ func TestUsedUpBucketsAreNotAskedFor(t *testing.T) {
 				t.Fatalf("the other limit: %+v, want %d left", out[1], left)
 			}
 		}
-		if trips := scripts(t, r) - before; trips > 20 {
-			t.Errorf("%s: %d scripts for 2,000 refusals", h.Algorithm, trips)
+		if trips := hitsServed(t, r) - before; trips > 20 {
+			t.Errorf("%s: %d trips for 2,000 refusals", h.Algorithm, trips)
 		}
 		more := h
 		if more.Burst *= 2; h.Algorithm == FixedWindow {
@@ -80,16 +80,15 @@ func TestSparedBucketsReopenInTime(t *testing.T) {
 
 func TestMemoryForgetsInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(10 * time.Second)
+		m := newMemory(newClock(), 10*time.Second)
 		h := Hit{Key: "a", Limit: 10, Window: time.Minute, Hits: 1}
 		learn := func(left int64, reset time.Duration) {
-			m.keep(&h, &Outcome{Limit: 10, Remaining: left, Reset: reset}, m.now())
+			m.keepWindow(&h, m.hash(&h), windowSeen{count: 10 - left, left: reset.Microseconds(), asked: m.now()})
 		}
 		refuses := func(hits int64) bool {
 			more := h
 			more.Hits = hits
-			_, no := m.refuse([]Hit{more})
-			return no
+			return m.refuse([]Hit{more}, make([]Outcome, 1), m.now())
 		}
 		learn(2, 30*time.Second)
 		if refuses(1) || refuses(2) || !refuses(3) {
@@ -115,12 +114,12 @@ func TestMemoryForgetsInTime(t *testing.T) {
 		learn(0, time.Minute)
 		other := h
 		other.Window = time.Hour
-		if _, no := m.refuse([]Hit{other}); no {
+		if m.refuse([]Hit{other}, make([]Outcome, 1), m.now()) {
 			t.Error("a limit with another window is refused")
 		}
 		late := m.now() - 1
 		learn(3, time.Minute)
-		m.keep(&h, &Outcome{Limit: 10, Reset: time.Minute}, late)
+		m.keepWindow(&h, m.hash(&h), windowSeen{count: 10, left: time.Minute.Microseconds(), asked: late})
 		if refuses(1) {
 			t.Error("an older answer counts over a later one")
 		}
@@ -128,12 +127,12 @@ func TestMemoryForgetsInTime(t *testing.T) {
 }
 
 func TestMemoryIsBoundedAndKeepsWhatIsUsedUp(t *testing.T) {
-	m := newMemory(time.Hour)
+	m := newMemory(newClock(), time.Hour)
 	spent := daily("spent", 10, 1)
-	m.keep(&spent, &Outcome{Limit: 10, Reset: time.Hour}, m.now())
+	m.keepWindow(&spent, m.hash(&spent), windowSeen{count: 10, left: time.Hour.Microseconds(), asked: m.now()})
 	for i := range 3 * shards * maxMemories {
 		h := daily(fmt.Sprint("key", i), 10, 1)
-		m.keep(&h, &Outcome{Limit: 10, Remaining: 9, Reset: time.Hour}, m.now())
+		m.keepWindow(&h, m.hash(&h), windowSeen{count: 1, left: time.Hour.Microseconds(), asked: m.now()})
 	}
 	n := 0
 	for i := range m.shards {
@@ -142,7 +141,7 @@ func TestMemoryIsBoundedAndKeepsWhatIsUsedUp(t *testing.T) {
 	if n > shards*maxMemories {
 		t.Errorf("%d buckets are remembered, want at most %d", n, shards*maxMemories)
 	}
-	if _, no := m.refuse([]Hit{spent}); !no {
+	if !m.refuse([]Hit{spent}, make([]Outcome, 1), m.now()) {
 		t.Error("a bucket that is used up made room for others")
 	}
 }

@@ -8,7 +8,13 @@ type metrics struct {
 	refused prometheus.Counter
 	spared  prometheus.Counter
 	seconds prometheus.Histogram
+	sizes   prometheus.Histogram
 	up      prometheus.Gauge
+
+	coalesced prometheus.Counter
+	resyncs   prometheus.Counter
+	lost      prometheus.Counter
+	evicting  prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -31,9 +37,30 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "legation_store_up",
 			Help: "1 when the store answers.",
 		}),
+		sizes: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "legation_store_batch_decisions",
+			Help:    "Decisions that went to Redis with one trip.",
+			Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512},
+		}),
+		coalesced: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "legation_store_coalesced_hits_total",
+			Help: "Hits that were counted with another one's increment of the same counter.",
+		}),
+		resyncs: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "legation_store_clock_resyncs_total",
+			Help: "Times that the clock of Redis was found to have been set.",
+		}),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "legation_store_lost_total",
+			Help: "Counters that came back lower than they were known to be: Redis lost hits, or another process gave some back.",
+		}),
+		evicting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "legation_store_evicting",
+			Help: "1 when Redis may drop counters to make room.",
+		}),
 	}
 	if r != nil {
-		r.MustRegister(trips, m.seconds, m.up)
+		r.MustRegister(trips, m.seconds, m.up, m.sizes, m.coalesced, m.resyncs, m.lost, m.evicting)
 	}
 	return m
 }

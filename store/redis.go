@@ -2,54 +2,32 @@ package store
 
 import (
 	"context"
-	"crypto/sha1"
-	_ "embed" // the scripts
-	"encoding/hex"
 	"fmt"
 	"log/slog"
-	"sync"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-)
-
-// script is a Lua script and what Redis calls it.
-type script struct{ source, digest string }
-
-func newScript(source string) *script {
-	sum := sha1.Sum([]byte(source))
-	return &script{source, hex.EncodeToString(sum[:])}
-}
-
-var (
-	//go:embed count.lua
-	countSource string
-	//go:embed refund.lua
-	refundSource string
-
-	countScript  = newScript(countSource)
-	refundScript = newScript(refundSource)
 )
 
 // redisStore counts in Redis.
 type redisStore struct {
 	client  redis.UniversalClient
 	kind    string
-	lanes   []*lane // one; on a Cluster each stands for as many slots
+	timeout time.Duration
+	ways    atomic.Pointer[ways]
 	memory  *memory
 	metrics *metrics
 	log     *slog.Logger
 	stop    context.CancelFunc
 	stopped chan struct{}
+	cluster cluster
+	warning atomic.Pointer[string]
 
 	told    string    // what operators know: ok, down, or nothing yet
 	changed time.Time // since when it isn't so any more
 }
-
-const (
-	slots        = 16384
-	clusterLanes = 16 // a node that is down opens its own lanes only, but for those that it shares
-)
 
 // goRedisLog gives go-redis' words to slog. They tell of single connections: what operators need, the breaker tells.
 type goRedisLog struct{ log *slog.Logger }
@@ -61,42 +39,49 @@ func (g goRedisLog) Printf(ctx context.Context, format string, v ...any) {
 }
 
 func openRedis(o Options) (Store, error) {
+	return openRedisAt(o, newClock())
+}
+
+// openRedisAt has the store's process see the time of c.
+func openRedisAt(o Options, c clock) (Store, error) {
 	redis.SetLogger(goRedisLog{o.Log})
 	client, kind, err := dial(o)
 	if err != nil {
 		return nil, err
 	}
+	hold := trust
+	if kind == "cluster" {
+		hold = clusterTrust
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &redisStore{
 		client:  client,
 		kind:    kind,
+		timeout: o.Timeout,
+		memory:  newMemory(c, hold),
 		metrics: newMetrics(o.Metrics),
 		log:     o.Log,
 		stop:    cancel,
 		stopped: make(chan struct{}),
 	}
-	n, hold := 1, trust
-	if kind == "cluster" {
-		n, hold = clusterLanes, clusterTrust
-	}
-	s.memory = newMemory(hold)
-	for i := range n {
-		l := &lane{client: client, batches: n == 1, timeout: o.Timeout, metrics: s.metrics, probe: probeKey(i, n)}
-		l.reason = starting
-		l.change = s.measure
-		s.lanes = append(s.lanes, l)
+	if one, ok := client.(*redis.Client); ok {
+		s.ways.Store(&ways{lanes: []*lane{s.newLane(one.Options(), "probe")}})
+	} else {
+		s.ways.Store(&ways{reason: starting})
+		s.cluster.stale.Store(true)
 	}
 	go s.watch(ctx)
 	return s, nil
 }
 
-// probeKey is a key of lane i of n.
-func probeKey(i, n int) string {
-	for j := 0; ; j++ {
-		if k := fmt.Sprintf("legation:{probe-%d}", j); slot(k)*n/slots == i {
-			return k
-		}
-	}
+// newLane is the lane to the Redis that o tells how to reach, where the probe's bucket is.
+func (s *redisStore) newLane(o *redis.Options, probe string) *lane {
+	l := &lane{timeout: s.timeout, metrics: s.metrics, probe: probe}
+	l.reason = starting
+	l.change = s.measure
+	l.link.options, l.link.now = o, s.memory.now
+	l.batch = batch{memory: s.memory, metrics: s.metrics, cluster: s.kind == "cluster"}
+	return l
 }
 
 // measure sets the metric when a lane comes or goes.
@@ -136,41 +121,21 @@ func (s *redisStore) tell() {
 	}
 }
 
-// watch probes lanes that are down or in trouble each 100 ms, and the others each 2 s, so that readiness knows without
-// traffic.
-func (s *redisStore) watch(ctx context.Context) {
-	defer close(s.stopped)
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for n := 0; ; n++ {
-		var wg sync.WaitGroup
-		down := false
-		for _, l := range s.lanes {
-			up, _ := l.state()
-			down = down || !up
-			if !up || l.failing.Load() || n%20 == 0 {
-				wg.Go(func() { l.check(ctx) })
-			}
-		}
-		wg.Wait()
-		s.tell()
-		if c, ok := s.client.(*redis.ClusterClient); ok && down {
-			c.ReloadState(ctx) // a node that is gone doesn't tell who took its slots
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
 // Health is OK when every lane is.
 func (s *redisStore) Health() Health {
 	h := Health{OK: true, Kind: s.kind}
-	for _, l := range s.lanes {
+	if w := s.warning.Load(); w != nil {
+		h.Warning = *w
+	}
+	w := s.ways.Load()
+	if len(w.lanes) == 0 {
+		h.OK, h.Reason = false, w.reason
+		return h
+	}
+	for _, l := range w.lanes {
 		if up, reason := l.state(); !up {
-			return Health{Kind: s.kind, Reason: reason}
+			h.OK, h.Reason = false, reason
+			return h
 		}
 	}
 	return h
@@ -180,83 +145,66 @@ func (s *redisStore) Health() Health {
 func (s *redisStore) Close() error {
 	s.stop()
 	<-s.stopped
+	for _, l := range s.ways.Load().lanes {
+		l.link.close()
+	}
 	return s.client.Close()
 }
 
-// Count makes one trip, or on a Cluster one for each slot, at once; none when a bucket is known to refuse. It takes as
-// long as it may, whatever ctx says: a script that is under way is charged.
+// Count is Decide for one. It takes as long as it may, whatever ctx says: what is under way is charged.
 func (s *redisStore) Count(_ context.Context, hits []Hit) ([]Outcome, error) {
-	if err := validate(hits); err != nil || len(hits) == 0 {
-		return nil, err
+	d := Decision{Hits: hits}
+	s.Decide([]*Decision{&d})
+	return d.Outcomes, d.Err
+}
+
+// Decide makes one trip, or on a Cluster one to each node, at once; none for decisions that are known to be refused.
+func (s *redisStore) Decide(decisions []*Decision) {
+	for len(decisions) > maxTrip {
+		s.decide(decisions[:maxTrip])
+		decisions = decisions[maxTrip:]
 	}
-	if out, ok := s.memory.refuse(hits); ok {
-		s.metrics.spared.Inc()
-		return out, nil
+	s.decide(decisions)
+}
+
+func (s *redisStore) decide(decisions []*Decision) {
+	t := trips.Get().(*trip)
+	defer trips.Put(t)
+	t.decisions = s.ask(t.decisions[:0], decisions)
+	if len(t.decisions) == 0 {
+		return
 	}
-	asked := s.memory.now()
-	if len(s.lanes) > 1 {
-		return s.countSlots(hits, asked)
+	if s.kind == "cluster" {
+		s.decideCluster(t.decisions)
+	} else {
+		s.ways.Load().lanes[0].run(t)
 	}
-	out := make([]Outcome, len(hits))
-	if err := s.lanes[0].count(hits, nil, out); err != nil {
-		return nil, unavailable(err)
+	for _, d := range t.decisions {
+		if d.Err != nil {
+			d.Outcomes, d.Err = d.Outcomes[:0], unavailable(d.Err)
+		}
 	}
-	s.memory.learn(hits, out, asked)
-	return out, nil
+	clear(t.decisions)
+}
+
+// ask appends those decisions that have to be asked for; the others have their outcomes.
+func (s *redisStore) ask(to, decisions []*Decision) []*Decision {
+	now := s.memory.now()
+	for _, d := range decisions {
+		d.Outcomes = d.Outcomes[:0]
+		if d.Err = validate(d.Hits); d.Err != nil || len(d.Hits) == 0 {
+			continue
+		}
+		d.Outcomes = slices.Grow(d.Outcomes, len(d.Hits))[:len(d.Hits)]
+		if s.memory.refuse(d.Hits, d.Outcomes, now) {
+			s.metrics.spared.Inc()
+			continue
+		}
+		to = append(to, d)
+	}
+	return to
 }
 
 func unavailable(err error) error {
 	return fmt.Errorf("%w: %s", ErrUnavailable, reason(err))
-}
-
-// count counts the hits at index, nil for all, and writes their outcomes to the same places of out.
-func (l *lane) count(hits []Hit, index []int, out []Outcome) error {
-	t := trips.Get().(*trip)
-	defer trips.Put(t)
-	t.script = countScript
-	t.args = t.args[:0]
-	n := len(hits)
-	if index != nil {
-		n = len(index)
-	}
-	at := func(i int) int {
-		if index != nil {
-			return index[i]
-		}
-		return i
-	}
-	t.args = append(t.args, nil, nil, n)
-	for i := range n {
-		t.args = append(t.args, redisKey(&hits[at(i)]))
-	}
-	for i := range n {
-		h := &hits[at(i)]
-		t.args = append(t.args, uint8(h.Algorithm), h.Limit, h.Window.Microseconds(), h.Burst, h.Hits)
-	}
-	t.values, t.err = nil, nil
-	l.run(t)
-	if t.err != nil {
-		return t.err
-	}
-	if len(t.values) != 4*n {
-		return fmt.Errorf("%d values for %d hits", len(t.values), n)
-	}
-	for i := range n {
-		v := t.values[4*i:]
-		out[at(i)] = Outcome{
-			Allowed:    v[0] == 1,
-			Limit:      hits[at(i)].size(),
-			Remaining:  v[1],
-			Reset:      time.Duration(v[2]) * time.Microsecond,
-			RetryAfter: time.Duration(v[3]) * time.Microsecond,
-		}
-	}
-	return nil
-}
-
-// Decide makes one trip for each decision.
-func (s *redisStore) Decide(decisions []*Decision) {
-	for _, d := range decisions {
-		d.Outcomes, d.Err = s.Count(context.Background(), d.Hits)
-	}
 }

@@ -119,7 +119,7 @@ type Health struct {
 	Kind   string `json:"kind"`             // embedded, redis, sentinel or cluster
 	Reason string `json:"reason,omitempty"` // why it isn't OK
 
-	Warning string `json:"warning,omitempty"` // what should be looked after though it counts
+	Warning string `json:"warning,omitempty"` // what operators should change, though it answers
 }
 
 // Store counts hits.
