@@ -590,7 +590,7 @@ func TestThreeLeasedProcessesShareOneLimit(t *testing.T) {
 func BenchmarkLeased(b *testing.B) {
 	for _, keys := range []int{1, 1000} {
 		b.Run(fmt.Sprintf("%d keys", keys), func(b *testing.B) {
-			s := lease(openEmbedded(Options{}), Options{})
+			s := lease(open(b, Options{}), Options{})
 			defer s.Close()
 			decisions := make([]*Decision, keys)
 			for i := range decisions {

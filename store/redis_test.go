@@ -127,7 +127,7 @@ func until(t testing.TB, d time.Duration, what string, ok func() bool) {
 	}
 }
 
-func open(t *testing.T, o Options) Store {
+func open(t testing.TB, o Options) Store {
 	t.Helper()
 	s, err := Open(o)
 	if err != nil {
