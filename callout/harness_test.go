@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 const (
@@ -30,6 +31,8 @@ const (
 	failed = "/callout.Test/Fail"   // asked "5 some text" it fails with that code and text
 	large  = "/callout.Test/Large"  // answers as many bytes as it is asked for
 	panics = "/callout.Test/Panics" // asked anything
+
+	duplex = "/grpc.testing.TestService/FullDuplexCall" // of grpc-go
 )
 
 func echoMethod(calls []*Call) {
@@ -205,3 +208,17 @@ func mustCall(t testing.TB, c *grpc.ClientConn, path, message, want string) {
 }
 
 func numbered(i int) string { return fmt.Sprintf("message %d", i) }
+
+// ask is a message for [streams] that asks for answers of so many bytes.
+func ask(t testing.TB, sizes ...int32) []byte {
+	t.Helper()
+	m := &testpb.StreamingOutputCallRequest{}
+	for _, n := range sizes {
+		m.ResponseParameters = append(m.ResponseParameters, &testpb.ResponseParameters{Size: n})
+	}
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return framed(string(b))
+}
