@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -114,9 +116,31 @@ func (streams) UnaryCall(ctx context.Context, m *testpb.SimpleRequest) (*testpb.
 // A running server of a test.
 type running struct {
 	*Server
-	addr string
-	stop context.CancelFunc
-	done chan error // gets what Run returns
+	addr    string
+	figures *prometheus.Registry
+	stop    context.CancelFunc
+	done    chan error // gets what Run returns
+}
+
+// counted is a figure with these values of its labels.
+func (r *running) counted(t testing.TB, name string, labels ...string) float64 {
+	t.Helper()
+	families, err := r.figures.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			var values []string
+			for _, l := range m.GetLabel() {
+				values = append(values, l.GetValue())
+			}
+			if f.GetName() == name && slices.Equal(values, labels) {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return 0
 }
 
 // start runs a server until the test ends.
@@ -133,7 +157,9 @@ func start(t testing.TB, o Options) *running {
 		o.Fallback = fallback(Credentials())
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	r := &running{New(o), l.Addr().String(), stop, make(chan error, 1)}
+	figures := prometheus.NewRegistry()
+	o.Metrics = figures
+	r := &running{New(o), l.Addr().String(), figures, stop, make(chan error, 1)}
 	go func() { r.done <- r.Run(ctx, l, 5*time.Second) }()
 	t.Cleanup(func() {
 		stop()

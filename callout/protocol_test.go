@@ -174,7 +174,7 @@ func TestStreamErrors(t *testing.T) {
 			func(w *wire) {
 				w.ask(3, echo, "")
 				w.wantMessage(3, "")
-				w.seen[3].over = false
+				w.at(3).over = false
 				w.do(w.WriteData(3, true, nil))
 			},
 			http2.ErrCodeStreamClosed,

@@ -137,8 +137,8 @@ func (s *Server) start(c net.Conn) {
 		return
 	}
 	if s.starting.Len() >= s.o.Starting {
-		_ = s.starting.Remove(s.starting.Front()).(net.Conn).Close()
 		s.metrics.refused.WithLabelValues("crowded").Inc()
+		_ = s.starting.Remove(s.starting.Front()).(net.Conn).Close()
 	}
 	place := s.starting.PushBack(c)
 	s.all.Go(func() { s.serve(c, place) })
@@ -151,10 +151,10 @@ func (s *Server) serve(accepted net.Conn, place *list.Element) {
 	s.mu.Unlock()
 	switch {
 	case err != nil:
-		_ = accepted.Close()
 		if r, ok := errors.AsType[refused](err); ok {
 			s.metrics.refused.WithLabelValues(r.reason).Inc()
 		}
+		_ = accepted.Close()
 	case v == theirs:
 		s.metrics.handed.Inc()
 		h := newHanded(c, read, state, s.metrics.handed.Dec)

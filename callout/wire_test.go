@@ -130,11 +130,7 @@ func (w *wire) read() bool {
 		return false
 	}
 	w.do(err)
-	s := w.seen[f.Header().StreamID]
-	if s == nil {
-		s = &answered{fields: map[string]string{}}
-		w.seen[f.Header().StreamID] = s
-	}
+	s := w.at(f.Header().StreamID)
 	note := f.Header().Type.String()
 	switch f := f.(type) {
 	case *http2.MetaHeadersFrame:
@@ -163,15 +159,25 @@ func (w *wire) read() bool {
 	return true
 }
 
+// at is what has come on a stream so far.
+func (w *wire) at(id uint32) *answered {
+	s := w.seen[id]
+	if s == nil {
+		s = &answered{fields: map[string]string{}}
+		w.seen[id] = s
+	}
+	return s
+}
+
 // answer waits for the end of a call.
 func (w *wire) answer(id uint32) *answered {
 	w.t.Helper()
-	for w.seen[id] == nil || !w.seen[id].over {
+	for !w.at(id).over {
 		if !w.read() {
 			w.t.Fatalf("connection ended before stream %d: %v", id, w.gone)
 		}
 	}
-	return w.seen[id]
+	return w.at(id)
 }
 
 func (w *wire) wantMessage(id uint32, message string) {
