@@ -80,7 +80,12 @@ type streams struct {
 }
 
 func (streams) FullDuplexCall(s grpc.BidiStreamingServer[testpb.StreamingOutputCallRequest, testpb.StreamingOutputCallResponse]) error {
-	if err := s.SetHeader(metadata.Pairs("at-first", "1", "at-first", "2")); err != nil {
+	if md, _ := metadata.FromIncomingContext(s.Context()); len(md["tell"]) > 0 {
+		defer func() { ended <- struct{}{} }()
+		if err := s.SendHeader(nil); err != nil {
+			return err
+		}
+	} else if err := s.SetHeader(metadata.Pairs("at-first", "1", "at-first", "2")); err != nil {
 		return err
 	}
 	for {
@@ -102,6 +107,9 @@ func (streams) FullDuplexCall(s grpc.BidiStreamingServer[testpb.StreamingOutputC
 		}
 	}
 }
+
+// ended hears of the end of streams that ask for it.
+var ended = make(chan struct{}, 1)
 
 // UnaryCall tells who asks.
 func (streams) UnaryCall(ctx context.Context, m *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
