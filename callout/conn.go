@@ -348,6 +348,7 @@ func (c *conn) end(err error) {
 	}
 	c.mu.Unlock()
 	c.upstream.close()
+	c.buf, c.table, c.outlet = nil, table{}, outlet{} // net/http's timers know the connection for a while
 	if _, ok := errors.AsType[*violation](err); ok || errors.Is(err, errDrained) {
 		c.linger()
 	}

@@ -190,6 +190,7 @@ func (s *Server) drain() {
 	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
 	limit := time.After(time.Second)
+	time.AfterFunc(time.Second, s.closeStarting)
 	for _, c := range conns {
 		go c.drain()
 	}
@@ -208,9 +209,16 @@ func (s *Server) kill() {
 	for c := range s.conns {
 		_ = c.raw.Close()
 	}
+	s.mu.Unlock()
+	s.closeStarting()
+	s.o.Fallback.Stop()
+}
+
+// closeStarting ends connections that have not come to a call.
+func (s *Server) closeStarting() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for e := s.starting.Front(); e != nil; e = e.Next() {
 		_ = e.Value.(net.Conn).Close()
 	}
-	s.mu.Unlock()
-	s.o.Fallback.Stop()
 }
