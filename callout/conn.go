@@ -30,8 +30,8 @@ var errDrained = errors.New("drained")
 // and of the server's stop write too.
 type conn struct {
 	server *Server
-	raw    net.Conn // as it was accepted
-	net    net.Conn // the same, or TLS over it
+	raw    net.Conn             // as it was accepted
+	net    net.Conn             // the same, or TLS over it
 	tls    *tls.ConnectionState // nil without TLS
 
 	// The loop's own.
@@ -44,12 +44,13 @@ type conn struct {
 	calls   int       // in batches
 	headers *headers
 	block   block
+	greeted bool // the client's first SETTINGS have come
 
 	mu     sync.Mutex // held but while the loop reads and while methods run; guards what follows
 	table  table
 	budget budget
 	outlet
-	credit   int // bytes that the client may send on the connection
+	owed     int // bytes that the client has sent, to be given back to its window for the connection
 	held     int // bytes of bodies
 	reopened bool
 	lapsed   time.Time
@@ -82,8 +83,8 @@ func newConn(s *Server, raw, c net.Conn, state *tls.ConnectionState, read []byte
 		headers: newHeaders(s.methods),
 		budget:  budget{budgetMax, now},
 		outlet:  outlet{window: initWindow, initial: initWindow},
-		credit:  connWindow, lapsed: now,
-		off: make(chan struct{}),
+		lapsed:  now,
+		off:     make(chan struct{}),
 	}
 }
 
@@ -267,9 +268,9 @@ func (c *conn) answer(err error) error {
 		c.reopened = false
 		c.resume()
 	}
-	if c.credit < connWindow/2 {
-		c.out = appendWindowUpdate(c.out, 0, connWindow-c.credit)
-		c.credit = connWindow
+	if c.owed > connWindow/2 {
+		c.out = appendWindowUpdate(c.out, 0, c.owed)
+		c.owed = 0
 	}
 	c.table.sweep()
 	if err == nil && c.now.Sub(c.lapsed) > patience {
@@ -294,6 +295,10 @@ func (c *conn) lapse(now time.Time) error {
 		}
 		if len(s.unsent) > 0 {
 			return violate(http2.ErrCodeEnhanceYourCalm, "answers aren't read")
+		}
+		if s.done {
+			c.reset(s, http2.ErrCodeNo)
+			continue
 		}
 		c.fail(s, refusal{200, codes.DeadlineExceeded, "the call's message didn't come"})
 	}
@@ -343,6 +348,7 @@ func (c *conn) end(err error) {
 	}
 	c.mu.Unlock()
 	c.upstream.close()
+	c.buf, c.table, c.outlet = nil, table{}, outlet{} // net/http's timers know the connection for a while
 	if _, ok := errors.AsType[*violation](err); ok || errors.Is(err, errDrained) {
 		c.linger()
 	}

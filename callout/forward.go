@@ -70,8 +70,7 @@ type relayed struct {
 // forward has grpc-go answer a call.
 func (c *conn) forward(s *stream, r *request) error {
 	if c.upstream.count >= maxForwarded {
-		c.reset(s, http2.ErrCodeRefusedStream)
-		return c.spend(costOfMalformed, "headers")
+		return c.odd(s.id, http2.ErrCodeRefusedStream)
 	}
 	if c.upstream.transport == nil {
 		c.upstream.transport = c.newTransport()
@@ -224,8 +223,7 @@ func (r *relayed) dropped() {
 func (r *relayed) receive(piece []byte) error {
 	r.body = append(r.body, piece...)
 	if s := r.stream; s.ended && s.length != noLength && s.length != s.got {
-		r.conn.reset(s, http2.ErrCodeProtocol)
-		return r.conn.spend(costOfMalformed, "malformed")
+		return r.conn.odd(s.id, http2.ErrCodeProtocol)
 	}
 	r.changed.Broadcast()
 	return nil

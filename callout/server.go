@@ -137,8 +137,8 @@ func (s *Server) start(c net.Conn) {
 		return
 	}
 	if s.starting.Len() >= s.o.Starting {
-		_ = s.starting.Remove(s.starting.Front()).(net.Conn).Close()
 		s.metrics.refused.WithLabelValues("crowded").Inc()
+		_ = s.starting.Remove(s.starting.Front()).(net.Conn).Close()
 	}
 	place := s.starting.PushBack(c)
 	s.all.Go(func() { s.serve(c, place) })
@@ -151,10 +151,10 @@ func (s *Server) serve(accepted net.Conn, place *list.Element) {
 	s.mu.Unlock()
 	switch {
 	case err != nil:
-		_ = accepted.Close()
 		if r, ok := errors.AsType[refused](err); ok {
 			s.metrics.refused.WithLabelValues(r.reason).Inc()
 		}
+		_ = accepted.Close()
 	case v == theirs:
 		s.metrics.handed.Inc()
 		h := newHanded(c, read, state, s.metrics.handed.Dec)
@@ -190,6 +190,7 @@ func (s *Server) drain() {
 	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
 	limit := time.After(time.Second)
+	time.AfterFunc(time.Second, s.closeStarting)
 	for _, c := range conns {
 		go c.drain()
 	}
@@ -208,9 +209,16 @@ func (s *Server) kill() {
 	for c := range s.conns {
 		_ = c.raw.Close()
 	}
+	s.mu.Unlock()
+	s.closeStarting()
+	s.o.Fallback.Stop()
+}
+
+// closeStarting ends connections that have not come to a call.
+func (s *Server) closeStarting() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for e := s.starting.Front(); e != nil; e = e.Next() {
 		_ = e.Value.(net.Conn).Close()
 	}
-	s.mu.Unlock()
-	s.o.Fallback.Stop()
 }
