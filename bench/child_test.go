@@ -25,7 +25,7 @@ func TestEmptyHandlers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	message, err := check("edge/auth", "a token", 1)
+	message, err := rig.Check("edge/auth", "a token", "key")
 	if err != nil {
 		t.Fatal(err)
 	}

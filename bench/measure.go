@@ -9,10 +9,6 @@ import (
 	"strings"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/legation/legation/bench/load"
 	"github.com/legation/legation/bench/rig"
 )
@@ -88,7 +84,7 @@ func (b *bench) prepare(ctx context.Context) error {
 		}
 		b.tokens = append(b.tokens, token)
 		for _, r := range b.policy.Routes {
-			message, err := check(r.Rule(), token, i)
+			message, err := rig.Check(r.Rule(), token, fmt.Sprintf("key-%d", i))
 			if err != nil {
 				return err
 			}
@@ -96,26 +92,6 @@ func (b *bench) prepare(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// check is a request to the auth service with the headers of an ordinary client.
-func check(rule, token string, number int) ([]byte, error) {
-	peer := &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{
-		SocketAddress: &corev3.SocketAddress{Address: "192.0.2.7", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 40000}},
-	}}}
-	return proto.Marshal(&authv3.CheckRequest{Attributes: &authv3.AttributeContext{
-		Source:            peer,
-		Destination:       peer,
-		ContextExtensions: map[string]string{"legation.rule": rule},
-		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
-			Id: "1234567890123456789", Method: "GET", Path: "/v1/orders?page=2", Host: "api.example.com", Scheme: "https", Protocol: "HTTP/1.1",
-			Headers: map[string]string{
-				":method": "GET", ":path": "/v1/orders?page=2", ":authority": "api.example.com", ":scheme": "https",
-				"accept": "application/json", "user-agent": "client/1.0", "x-forwarded-proto": "https",
-				"x-request-id": "0e6d5f0b-8a8c-4d1e-9d0e-1c5b1b2f7d10", "x-key": fmt.Sprintf("key-%d", number), "authorization": "Bearer " + token,
-			},
-		}},
-	}})
 }
 
 // lacking tells of a scenario that can't run here.

@@ -92,8 +92,8 @@ func TestClosedLoopAsksEachOnce(t *testing.T) {
 	if got.Allowed != 1000 || got.Refused != 1000 || got.Failed["grpc status 14"] != 1000 || got.Failed["not an answer"] != 1000 {
 		t.Errorf("got %d allowed, %d refused, %v", got.Allowed, got.Refused, got.Failed)
 	}
-	if got.Latency.Count() != 4000 || len(seen) != 4000 {
-		t.Errorf("%d latencies, %d values", got.Latency.Count(), len(seen))
+	if got.Latency.Count() != 2000 || got.Told.Count() != 2000 || len(seen) != 4000 {
+		t.Errorf("%d latencies, %d of failures, %d values", got.Latency.Count(), got.Told.Count(), len(seen))
 	}
 }
 
