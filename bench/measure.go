@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -159,7 +158,7 @@ func (b *bench) sides(ctx context.Context, s scenario) (sides []side, rounds int
 			return b.sample(ctx, b.options(s, c), map[string][]int{"service": c.service, "redis": c.redis}, c.ours && s.refused)
 		}}
 		if s.kind == memory {
-			one.measure = func(context.Context) (figures, error) { return b.memory(b.options(s, c), c) }
+			one.measure = func(ctx context.Context) (figures, error) { return b.memory(ctx, s, c) }
 		}
 		if s.refused {
 			if err := b.spend(b.options(s, c), s.keys); err != nil {
@@ -259,34 +258,32 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// memory asks once for each key, and looks at what is held then.
-func (b *bench) memory(o load.Options, c *contestant) (figures, error) {
-	var before, after int64
+// memory asks once for each key, of processes that hold nothing else, and looks at what is held then.
+func (b *bench) memory(ctx context.Context, s scenario, c *contestant) (figures, error) {
+	c, err := c.again(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var before int64
 	if c.store != nil {
-		if _, err := c.store.Do("FLUSHALL"); err != nil {
-			return nil, err
-		}
-		var err error
 		if before, err = c.store.Info("used_memory"); err != nil {
 			return nil, err
 		}
 	}
-	const keys = 1_000_000
-	o.Calls = keys
+	o := b.options(s, c)
+	o.Calls = s.keys
 	r, err := load.Start(o)
 	if err != nil {
 		return nil, err
 	}
 	got := r.Wait()
 	f := latencies(got)
-	f["failed"] = float64(got.Failures()+got.Refused) / keys
+	f["failed"] = float64(got.Failures()+got.Refused) / float64(s.keys)
 	rss, err := rig.RSS(c.service[0])
-	f["rss"] = float64(rss) / (1 << 20)
-	if c.store == nil {
+	if f["rss"] = float64(rss) / (1 << 20); err != nil || c.store == nil {
 		return f, err
 	}
-	after, err2 := c.store.Info("used_memory")
-	f["bytes"] = float64(after-before) / keys
-	_, err3 := c.store.Do("FLUSHALL")
-	return f, errors.Join(err, err2, err3)
+	after, err := c.store.Info("used_memory")
+	f["bytes"] = float64(after-before) / float64(s.keys)
+	return f, err
 }

@@ -283,10 +283,10 @@ func lost(t *trial) error {
 	t.say("%d calls came to nothing", got.Failures())
 	seen := 0.0
 	for _, l := range replicas {
-		if n, err := l.Metric("legation_store_losses_total"); err == nil {
+		if n, err := l.Metric("legation_store_lost_total"); err == nil {
 			seen += n
 		}
 	}
-	t.hold(seen > 0, "legation_store_losses_total counts %.0f", seen)
+	t.hold(seen > 0, "legation_store_lost_total counts %.0f", seen)
 	return nil
 }

@@ -197,11 +197,14 @@ func (t *trial) evicting() error {
 	}{
 		{"log", func() (string, error) { return l.Said(), nil }},
 		{"status", func() (string, error) { return l.Get("/status") }},
-		{"metrics", func() (string, error) { return l.Get("/metrics") }},
+		{"metrics", func() (string, error) {
+			n, err := l.Metric("legation_store_evicting")
+			return fmt.Sprintf("evicting: %g", n), err
+		}},
 	} {
 		err := rig.Until(t.ctx, 5*time.Second, "a warning", func() error {
 			text, err := place.text()
-			if err == nil && !strings.Contains(strings.ToLower(text), "evict") {
+			if err == nil && (!strings.Contains(strings.ToLower(text), "evict") || text == "evicting: 0") {
 				err = fmt.Errorf("no word of evictions")
 			}
 			return err
