@@ -19,7 +19,7 @@ type contestant struct {
 	store   *rig.Redis
 	ours    bool
 	again   func(context.Context) (*contestant, error) // starts another one, in which nothing has happened yet
-	target  bool // runs elsewhere, and counts by the settings of whoever started it
+	target  bool                                       // runs elsewhere, and counts by the settings of whoever started it
 }
 
 // The names of those that always run.
