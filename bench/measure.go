@@ -161,7 +161,7 @@ func (b *bench) sides(ctx context.Context, s scenario) (sides []side, rounds int
 			one.measure = func(ctx context.Context) (figures, error) { return b.memory(ctx, s, c) }
 		}
 		if s.refused {
-			if err := b.spend(b.options(s, c), s.keys); err != nil {
+			if err := b.spend(ctx, b.options(s, c), s.keys); err != nil {
 				return nil, 0, err
 			}
 		}
@@ -171,11 +171,11 @@ func (b *bench) sides(ctx context.Context, s scenario) (sides []side, rounds int
 }
 
 // spend uses up all keys' limits.
-func (b *bench) spend(o load.Options, keys uint64) error {
+func (b *bench) spend(ctx context.Context, o load.Options, keys uint64) error {
 	o.Calls = 100 * keys // they are picked as if by chance
 	r, err := load.Start(o)
 	if err == nil {
-		r.Wait()
+		r.Wait(ctx)
 	}
 	return err
 }
@@ -276,7 +276,10 @@ func (b *bench) memory(ctx context.Context, s scenario, c *contestant) (figures,
 	if err != nil {
 		return nil, err
 	}
-	got := r.Wait()
+	got := r.Wait(ctx)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	f := latencies(got)
 	f["failed"] = float64(got.Failures()+got.Refused) / float64(s.keys)
 	rss, err := rig.RSS(c.service[0])

@@ -44,7 +44,7 @@ func hot(t *trial) error {
 	t.hold(got.Rate() >= .8*own && got.Failures() == 0, "one key, 3 × 64 workers: %.0f a second, %.2f × Redis' own %.0f (INCR, 50 connections), %d failed",
 		got.Rate(), got.Rate()/own, own, got.Failures())
 
-	if _, err := exhaust(addresses, denied, "key-0", 1000); err != nil {
+	if _, err := t.exhaust(addresses, denied, "key-0", 1000); err != nil {
 		return err
 	}
 	const span = 4 * time.Second
@@ -112,7 +112,7 @@ func million(t *trial) error {
 	if err != nil {
 		return err
 	}
-	got := run.Wait()
+	got := run.Wait(t.ctx)
 	t.hold(got.Allowed == keys, "%d of %d keys counted, %.0f a second", got.Allowed, keys, got.Rate())
 	after, err := redis.Info("used_memory")
 	if err != nil {

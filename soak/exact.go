@@ -82,7 +82,7 @@ func (t *trial) useUp(addresses []string, l sized, rounds int) error {
 		if err := t.awayFromHour(20 * time.Second); err != nil {
 			return err
 		}
-		got, err := exhaust(addresses, l.Route, fmt.Sprintf("round-%d", n), uint64(l.calls()))
+		got, err := t.exhaust(addresses, l.Route, fmt.Sprintf("round-%d", n), uint64(l.calls()))
 		if err != nil {
 			return err
 		}
@@ -134,7 +134,7 @@ func (t *trial) refill(addresses []string, r rig.Route, burst, rate float64) err
 // raise raises a limit that was used up, and over again: had refused hits been counted, nothing would pass.
 func (t *trial) raise(replicas []*rig.Legation, addresses []string, p rig.Policy) error {
 	r := rig.Route{Name: "fixed-window-100"}
-	if _, err := exhaust(addresses, r, "raised", 1000); err != nil {
+	if _, err := t.exhaust(addresses, r, "raised", 1000); err != nil {
 		return err
 	}
 	text := strings.Replace(p.String(), "rate: 100/day, by", "rate: 150/day, by", 1)
@@ -158,7 +158,7 @@ func (t *trial) raise(replicas []*rig.Legation, addresses []string, p rig.Policy
 			return err
 		}
 	}
-	got, err := exhaust(addresses, r, "raised", 1000)
+	got, err := t.exhaust(addresses, r, "raised", 1000)
 	if err != nil {
 		return err
 	}

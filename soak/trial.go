@@ -81,12 +81,12 @@ func call(r rig.Route, value string, keys uint64) load.Call {
 }
 
 // exhaust asks three replicas from 64 workers each, so many times in all, for one key.
-func exhaust(addresses []string, r rig.Route, value string, calls uint64) (*load.Result, error) {
+func (t *trial) exhaust(addresses []string, r rig.Route, value string, calls uint64) (*load.Result, error) {
 	run, err := load.Start(load.Options{Addresses: addresses, Connections: len(addresses), InFlight: 64, Calls: calls, Call: call(r, value, 1)})
 	if err != nil {
 		return nil, err
 	}
-	return run.Wait(), nil
+	return run.Wait(t.ctx), context.Cause(t.ctx)
 }
 
 // ask asks once; hits 0 does so without counting.

@@ -29,7 +29,7 @@ func leases(t *trial) error {
 	if err := t.awayFromHour(40 * time.Second); err != nil {
 		return err
 	}
-	got, err := exhaust(addresses, r, "whole", 2*limit)
+	got, err := t.exhaust(addresses, r, "whole", 2*limit)
 	if err != nil {
 		return err
 	}

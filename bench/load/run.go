@@ -160,17 +160,18 @@ func (r *Run) Take() *Result {
 	return all
 }
 
-// Wait waits until Options.Calls are made, then gives the last result.
-func (r *Run) Wait() *Result {
+// Wait waits until Options.Calls are made, or ctx ends, then gives the last result.
+func (r *Run) Wait(ctx context.Context) *Result {
+	defer context.AfterFunc(ctx, r.stop)()
 	r.done.Wait()
-	r.stop()
-	return r.Take()
+	return r.Stop()
 }
 
 // Stop sends nothing more, waits for answers that are under way, for a second at most, and gives the last result.
 func (r *Run) Stop() *Result {
 	r.stop()
-	return r.Wait()
+	r.done.Wait()
+	return r.Take()
 }
 
 func (l *line) dial() (session, error) {
