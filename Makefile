@@ -44,9 +44,12 @@ test: go envoy redis ## Run every test, with the real Envoy and a real redis-ser
 check: go ## Check format, vet, staticcheck, the import table, go.mod and shell scripts
 	@scripts/check.sh
 
-bench: go envoy redis ## Run the benchmarks (BENCH=pattern), then measure the services (BENCHFLAGS=..., see docs/benchmarks.md)
-	@$(TOOLS) $(GO) test -p 1 -run '^$$' -bench '$(BENCH)' -benchmem ./...
+bench: go envoy redis ## Run the benchmarks (BENCH=pattern or none), then measure the services (BENCHFLAGS=..., see docs/benchmarks.md)
+	@[ '$(BENCH)' = none ] || $(TOOLS) $(GO) test -p 1 -run '^$$' -bench '$(BENCH)' -benchmem ./...
 	@$(TOOLS) $(GO) run -buildvcs=false ./bench $(BENCHFLAGS)
+
+soak: go envoy redis ## Hold the promises that need load, outages or time (SCENARIO=L4), some six minutes
+	@$(TOOLS) $(GO) run -buildvcs=false ./soak $(SCENARIO)
 
 fuzz: go ## Fuzz every parser, each for FUZZTIME (10s)
 	@scripts/fuzz.sh $(FUZZTIME)

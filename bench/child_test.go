@@ -25,7 +25,7 @@ func TestEmptyHandlers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	message, err := check("edge/auth", "a token", 1)
+	message, err := rig.Check("edge/auth", "a token", "key")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func TestEmptyHandlers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := l.Wait(); got.Allowed != 1000 || got.Failures() != 0 {
+		if got := l.Wait(t.Context()); got.Allowed != 1000 || got.Failures() != 0 {
 			t.Errorf("%s: %d allowed, %v", call.Method, got.Allowed, got.Failed)
 		}
 	}
@@ -62,7 +62,7 @@ func TestStaticBackend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := l.Wait(); got.Allowed != 100 {
+	if got := l.Wait(t.Context()); got.Allowed != 100 {
 		t.Errorf("%d allowed, %v", got.Allowed, got.Failed)
 	}
 }

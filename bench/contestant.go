@@ -18,7 +18,8 @@ type contestant struct {
 	redis   []int // and that is its Redis'
 	store   *rig.Redis
 	ours    bool
-	target  bool // runs elsewhere, and counts by the settings of whoever started it
+	again   func(context.Context) (*contestant, error) // starts another one, in which nothing has happened yet
+	target  bool                                       // runs elsewhere, and counts by the settings of whoever started it
 }
 
 // The names of those that always run.
@@ -70,27 +71,43 @@ func (b *bench) contestants(ctx context.Context) error {
 		return err
 	}
 	b.field = append(b.field, &contestant{name: empty, address: address, service: []int{p.PID}})
-	policy := b.policy.String()
 	for _, v := range append([]variant{{name: legation}}, b.variants...) {
-		store, err := b.rig.Redis(ctx)
+		c, err := b.overRedis(ctx, v)
 		if err != nil {
 			return err
 		}
-		l, err := b.rig.Serve(ctx, policy, store.URL(), v.args...)
-		if err != nil {
-			return err
-		}
-		b.field = append(b.field, &contestant{
-			name: v.name, address: l.Address, service: []int{l.PID}, redis: []int{store.PID}, store: store, ours: true,
-		})
+		b.field = append(b.field, c)
 	}
-	l, err := b.rig.Serve(ctx, policy, "")
+	c, err := b.embedded(ctx)
 	if err != nil {
 		return err
 	}
-	b.field = append(b.field, &contestant{name: embedded, address: l.Address, service: []int{l.PID}, ours: true})
+	b.field = append(b.field, c)
 	if b.target.address != "" {
 		b.field = append(b.field, &contestant{name: b.target.address, address: b.target.address, service: b.target.pids, target: true})
 	}
 	return nil
+}
+
+// overRedis starts legation over a Redis of its own.
+func (b *bench) overRedis(ctx context.Context, v variant) (*contestant, error) {
+	store, err := b.rig.Redis(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l, err := b.rig.Serve(ctx, b.policy.String(), store.URL(), v.args...)
+	if err != nil {
+		return nil, err
+	}
+	again := func(ctx context.Context) (*contestant, error) { return b.overRedis(ctx, v) }
+	return &contestant{name: v.name, address: l.Address, service: []int{l.PID}, redis: []int{store.PID}, store: store, ours: true, again: again}, nil
+}
+
+// embedded starts legation without a Redis.
+func (b *bench) embedded(ctx context.Context) (*contestant, error) {
+	l, err := b.rig.Serve(ctx, b.policy.String(), "")
+	if err != nil {
+		return nil, err
+	}
+	return &contestant{name: embedded, address: l.Address, service: []int{l.PID}, ours: true, again: b.embedded}, nil
 }

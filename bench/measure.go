@@ -2,16 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"time"
-
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/legation/legation/bench/load"
 	"github.com/legation/legation/bench/rig"
@@ -88,7 +83,7 @@ func (b *bench) prepare(ctx context.Context) error {
 		}
 		b.tokens = append(b.tokens, token)
 		for _, r := range b.policy.Routes {
-			message, err := check(r.Rule(), token, i)
+			message, err := rig.Check(r.Rule(), token, fmt.Sprintf("key-%d", i))
 			if err != nil {
 				return err
 			}
@@ -96,26 +91,6 @@ func (b *bench) prepare(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// check is a request to the auth service with the headers of an ordinary client.
-func check(rule, token string, number int) ([]byte, error) {
-	peer := &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{
-		SocketAddress: &corev3.SocketAddress{Address: "192.0.2.7", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 40000}},
-	}}}
-	return proto.Marshal(&authv3.CheckRequest{Attributes: &authv3.AttributeContext{
-		Source:            peer,
-		Destination:       peer,
-		ContextExtensions: map[string]string{"legation.rule": rule},
-		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
-			Id: "1234567890123456789", Method: "GET", Path: "/v1/orders?page=2", Host: "api.example.com", Scheme: "https", Protocol: "HTTP/1.1",
-			Headers: map[string]string{
-				":method": "GET", ":path": "/v1/orders?page=2", ":authority": "api.example.com", ":scheme": "https",
-				"accept": "application/json", "user-agent": "client/1.0", "x-forwarded-proto": "https",
-				"x-request-id": "0e6d5f0b-8a8c-4d1e-9d0e-1c5b1b2f7d10", "x-key": fmt.Sprintf("key-%d", number), "authorization": "Bearer " + token,
-			},
-		}},
-	}})
 }
 
 // lacking tells of a scenario that can't run here.
@@ -183,10 +158,10 @@ func (b *bench) sides(ctx context.Context, s scenario) (sides []side, rounds int
 			return b.sample(ctx, b.options(s, c), map[string][]int{"service": c.service, "redis": c.redis}, c.ours && s.refused)
 		}}
 		if s.kind == memory {
-			one.measure = func(context.Context) (figures, error) { return b.memory(b.options(s, c), c) }
+			one.measure = func(ctx context.Context) (figures, error) { return b.memory(ctx, s, c) }
 		}
 		if s.refused {
-			if err := b.spend(b.options(s, c), s.keys); err != nil {
+			if err := b.spend(ctx, b.options(s, c), s.keys); err != nil {
 				return nil, 0, err
 			}
 		}
@@ -196,11 +171,11 @@ func (b *bench) sides(ctx context.Context, s scenario) (sides []side, rounds int
 }
 
 // spend uses up all keys' limits.
-func (b *bench) spend(o load.Options, keys uint64) error {
+func (b *bench) spend(ctx context.Context, o load.Options, keys uint64) error {
 	o.Calls = 100 * keys // they are picked as if by chance
 	r, err := load.Start(o)
 	if err == nil {
-		r.Wait()
+		r.Wait(ctx)
 	}
 	return err
 }
@@ -283,34 +258,35 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// memory asks once for each key, and looks at what is held then.
-func (b *bench) memory(o load.Options, c *contestant) (figures, error) {
-	var before, after int64
+// memory asks once for each key, of processes that hold nothing else, and looks at what is held then.
+func (b *bench) memory(ctx context.Context, s scenario, c *contestant) (figures, error) {
+	c, err := c.again(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var before int64
 	if c.store != nil {
-		if _, err := c.store.Do("FLUSHALL"); err != nil {
-			return nil, err
-		}
-		var err error
 		if before, err = c.store.Info("used_memory"); err != nil {
 			return nil, err
 		}
 	}
-	const keys = 1_000_000
-	o.Calls = keys
+	o := b.options(s, c)
+	o.Calls = s.keys
 	r, err := load.Start(o)
 	if err != nil {
 		return nil, err
 	}
-	got := r.Wait()
+	got := r.Wait(ctx)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	f := latencies(got)
-	f["failed"] = float64(got.Failures()+got.Refused) / keys
+	f["failed"] = float64(got.Failures()+got.Refused) / float64(s.keys)
 	rss, err := rig.RSS(c.service[0])
-	f["rss"] = float64(rss) / (1 << 20)
-	if c.store == nil {
+	if f["rss"] = float64(rss) / (1 << 20); err != nil || c.store == nil {
 		return f, err
 	}
-	after, err2 := c.store.Info("used_memory")
-	f["bytes"] = float64(after-before) / keys
-	_, err3 := c.store.Do("FLUSHALL")
-	return f, errors.Join(err, err2, err3)
+	after, err := c.store.Info("used_memory")
+	f["bytes"] = float64(after-before) / float64(s.keys)
+	return f, err
 }

@@ -88,12 +88,12 @@ func TestClosedLoopAsksEachOnce(t *testing.T) {
 	got := start(t, Options{
 		Addresses: []string{address}, Connections: 3, InFlight: 7, Calls: 4000,
 		Call: RateLimits("d", []Entry{{"limit", "l"}, {"key", "k%d"}}, 4000, true),
-	}).Wait()
+	}).Wait(t.Context())
 	if got.Allowed != 1000 || got.Refused != 1000 || got.Failed["grpc status 14"] != 1000 || got.Failed["not an answer"] != 1000 {
 		t.Errorf("got %d allowed, %d refused, %v", got.Allowed, got.Refused, got.Failed)
 	}
-	if got.Latency.Count() != 4000 || len(seen) != 4000 {
-		t.Errorf("%d latencies, %d values", got.Latency.Count(), len(seen))
+	if got.Latency.Count() != 2000 || got.Told.Count() != 2000 || len(seen) != 4000 {
+		t.Errorf("%d latencies, %d of failures, %d values", got.Latency.Count(), got.Told.Count(), len(seen))
 	}
 }
 
@@ -103,7 +103,7 @@ func TestTakeTellsPhasesApart(t *testing.T) {
 	})
 	r := start(t, Options{Addresses: []string{address}, InFlight: 4, Calls: 1000})
 	first := r.Take()
-	rest := r.Wait()
+	rest := r.Wait(t.Context())
 	if first.Allowed+rest.Allowed != 1000 || rest.Failures() != 0 || first.Elapsed <= 0 {
 		t.Errorf("got %d, then %d", first.Allowed, rest.Allowed)
 	}
@@ -249,7 +249,7 @@ func TestPlain(t *testing.T) {
 	defer s.Close()
 	got := start(t, Options{Addresses: []string{l.Addr().String()}, Connections: 4, Calls: 1000, Plain: func(b []byte, n uint64) []byte {
 		return fmt.Appendf(b, "GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", n)
-	}}).Wait()
+	}}).Wait(t.Context())
 	if got.Allowed != 800 || got.Refused != 100 || got.Failed["http status 503"] != 100 {
 		t.Errorf("got %d allowed, %d refused, %v", got.Allowed, got.Refused, got.Failed)
 	}

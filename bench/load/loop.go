@@ -130,13 +130,19 @@ const (
 	maxNap = 5 * time.Millisecond
 )
 
-// sendUntil queues the calls that are due by now. What the server does not take yet stays due, and pays for the wait.
+// sendUntil queues the calls that are due by now. What the server does not take yet stays due, and pays for the wait; who
+// would have been canceled by now is not sent any more.
 func (l *line) sendUntil(c *conn, due *time.Time, now time.Time, interval time.Duration) {
+	o := &l.run.o
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for ; !due.After(now); *due = due.Add(interval) {
+		if o.Cancel > 0 && now.Sub(*due) > o.Cancel {
+			l.result.Canceled++
+			continue
+		}
 		number, _ := l.run.claim()
-		if !c.send(number, *due, l.run.o.Call.Body) {
+		if !c.send(number, *due, o.Call.Body) {
 			return
 		}
 		l.result.Late.Add(now.Sub(*due))

@@ -38,22 +38,23 @@ func (l *line) plain(ctx context.Context, nc net.Conn) error {
 			l.broke(1, err)
 			return err
 		}
-		l.takeStatus(status, time.Since(start))
+		l.takeStatus(status, number, start)
 	}
 	return nil
 }
 
-func (l *line) takeStatus(status int, took time.Duration) {
+func (l *line) takeStatus(status int, number uint64, start time.Time) {
+	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.result.Latency.Add(took)
 	switch status {
 	case 200:
-		l.result.Allowed++
+		l.judged(Allowed, number, start, now)
 	case 429:
-		l.result.Refused++
+		l.judged(Refused, number, start, now)
 	default:
 		l.result.fail(fmt.Sprintf("http status %d", status), 1)
+		l.result.Told.Add(now.Sub(start))
 	}
 }
 

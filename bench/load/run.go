@@ -23,6 +23,9 @@ type Options struct {
 	Timeout     time.Duration                          // told with each call, as Envoy does; 0 tells none
 	Cancel      time.Duration                          // open loop: calls without an answer for so long are reset, as Envoy does; 0 waits
 	Redial      bool                                   // connects anew where a connection broke, until Stop
+
+	// Answered hears of each call that was allowed or refused; many connections tell at once.
+	Answered func(number uint64, v Verdict, start, end time.Time)
 }
 
 // Call is what is asked. Calls are numbered from 0, over all connections.
@@ -47,7 +50,8 @@ type Result struct {
 	Elapsed                    time.Duration
 	Allowed, Refused, Canceled uint64
 	Failed                     map[string]uint64 // by reason
-	Latency                    Histogram         // of the answers, whatever they say, but for those of broken connections
+	Latency                    Histogram         // of what was allowed or refused
+	Told                       Histogram         // of failures that the server told
 	Late                       Histogram         // open loop: how long after they were due calls went out
 }
 
@@ -74,6 +78,7 @@ func (r *Result) Merge(o *Result) {
 		r.fail(reason, n)
 	}
 	r.Latency.Merge(&o.Latency)
+	r.Told.Merge(&o.Told)
 	r.Late.Merge(&o.Late)
 }
 
@@ -155,17 +160,18 @@ func (r *Run) Take() *Result {
 	return all
 }
 
-// Wait waits until Options.Calls are made, then gives the last result.
-func (r *Run) Wait() *Result {
+// Wait waits until Options.Calls are made, or ctx ends, then gives the last result.
+func (r *Run) Wait(ctx context.Context) *Result {
+	defer context.AfterFunc(ctx, r.stop)()
 	r.done.Wait()
-	r.stop()
-	return r.Take()
+	return r.Stop()
 }
 
 // Stop sends nothing more, waits for answers that are under way, for a second at most, and gives the last result.
 func (r *Run) Stop() *Result {
 	r.stop()
-	return r.Wait()
+	r.done.Wait()
+	return r.Take()
 }
 
 func (l *line) dial() (session, error) {
@@ -222,23 +228,39 @@ func (l *line) broke(unanswered int, err error) {
 
 // take counts an answer; l.mu is held.
 func (l *line) take(a answer, now time.Time) {
-	l.result.Latency.Add(now.Sub(a.start))
 	switch {
 	case a.code > 0:
-		l.result.fail(fmt.Sprintf("grpc status %d", a.code), 1)
+		l.told(fmt.Sprintf("grpc status %d", a.code), a, now)
 	case a.http != 200 && a.http != 0:
-		l.result.fail(fmt.Sprintf("http status %d", a.http), 1)
+		l.told(fmt.Sprintf("http status %d", a.http), a, now)
 	case a.code < 0:
-		l.result.fail("reset", 1)
+		l.told("reset", a, now)
 	default:
-		switch l.run.o.Call.Judge(a.message) {
-		case Allowed:
-			l.result.Allowed++
-		case Refused:
-			l.result.Refused++
-		case Broken:
-			l.result.fail("not an answer", 1)
+		v := l.run.o.Call.Judge(a.message)
+		if v == Broken {
+			l.told("not an answer", a, now)
+			return
 		}
+		l.judged(v, a.number, a.start, now)
+	}
+}
+
+// told counts a failure.
+func (l *line) told(reason string, a answer, now time.Time) {
+	l.result.fail(reason, 1)
+	l.result.Told.Add(now.Sub(a.start))
+}
+
+// judged counts what was allowed or refused.
+func (l *line) judged(v Verdict, number uint64, start, now time.Time) {
+	l.result.Latency.Add(now.Sub(start))
+	if v == Allowed {
+		l.result.Allowed++
+	} else {
+		l.result.Refused++
+	}
+	if l.run.o.Answered != nil {
+		l.run.o.Answered(number, v, start, now)
 	}
 }
 

@@ -35,7 +35,7 @@ func (r *Rig) Serve(ctx context.Context, policy, redis string, args ...string) (
 	if err != nil {
 		return nil, err
 	}
-	err = Until(ctx, 20*time.Second, "legation to be ready", func() error {
+	err = Until(ctx, time.Minute, "legation to be ready", func() error {
 		text, err := l.Get("/readyz")
 		if err == nil && !strings.Contains(text, `"degraded": []`) {
 			err = fmt.Errorf("%s", text)

@@ -74,9 +74,9 @@ func (r *Rig) Start(name string, args ...string) (*Process, error) {
 	return p, nil
 }
 
-// Await waits until the program has written what matches, for 20 s at most, and gives the first group.
+// Await waits until the program has written what matches, for a minute at most, and gives the first group.
 func (p *Process) Await(ctx context.Context, pattern *regexp.Regexp) (string, error) {
-	limit := time.After(20 * time.Second)
+	limit := time.After(time.Minute)
 	for {
 		text, more := p.said.next()
 		if m := pattern.FindStringSubmatch(text); m != nil {

@@ -44,6 +44,9 @@ func (s *Redis) Restart(ctx context.Context) (err error) {
 	}
 	err = Until(ctx, 20*time.Second, "redis-server to answer", func() error {
 		_, err := s.Do("PING")
+		if err != nil && strings.HasPrefix(err.Error(), "NOAUTH") {
+			return nil // it asks for a password, so it runs
+		}
 		return err
 	})
 	if err != nil {
@@ -136,4 +139,10 @@ func (s *Redis) Tool(ctx context.Context, name string, args ...string) (string, 
 		return "", fmt.Errorf("%s: %w: %s", name, err, out)
 	}
 	return string(out), nil
+}
+
+// Sentinel starts a Redis Sentinel with a configuration file, which it writes to.
+func (r *Rig) Sentinel(ctx context.Context, port int, config string) (*Redis, error) {
+	s := &Redis{Port: port, rig: r, args: []string{config, "--sentinel", "--bind", "127.0.0.1", "--port", strconv.Itoa(port)}}
+	return s, s.Restart(ctx)
 }

@@ -135,3 +135,6 @@ func Until(ctx context.Context, limit time.Duration, what string, try func() err
 func (r *Rig) Envoy(config string) (*Process, error) {
 	return r.Start(r.o.Envoy, "-c", config, "--use-dynamic-base-id", "--concurrency", "1", "-l", "warn")
 }
+
+// Legation is the program that is started, for another rig's Options.
+func (r *Rig) Legation() string { return r.o.Legation }

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -154,5 +156,64 @@ func TestUntil(t *testing.T) {
 	cancel()
 	if err := Until(ended, time.Minute, "nothing", func() error { return errors.New("not yet") }); err == nil {
 		t.Error("it ended well after its context")
+	}
+}
+
+// Each harm does what it says, and ends.
+func TestProxy(t *testing.T) {
+	echo, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer echo.Close()
+	go func() {
+		for {
+			c, err := echo.Accept()
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(c, c) }()
+		}
+	}()
+	p, err := newRig(t).Proxy(echo.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	ask := func(patience time.Duration) (time.Duration, error) {
+		t.Helper()
+		c, err := net.Dial("tcp", p.Address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		start := time.Now()
+		if _, err := c.Write([]byte("x")); err != nil {
+			return 0, err
+		}
+		_ = c.SetReadDeadline(start.Add(patience))
+		_, err = io.ReadFull(c, make([]byte, 1))
+		return time.Since(start), err
+	}
+	if _, err := ask(time.Minute); err != nil {
+		t.Errorf("unharmed: %v", err)
+	}
+	p.Delay(50 * time.Millisecond)
+	if took, err := ask(time.Minute); err != nil || took < 50*time.Millisecond {
+		t.Errorf("delayed: %s, %v", took, err)
+	}
+	p.Delay(0)
+	p.Swallow(true)
+	if _, err := ask(20 * time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("swallowed: %v", err)
+	}
+	p.Swallow(false)
+	p.Lose(1000)
+	if _, err := ask(time.Minute); !errors.Is(err, io.EOF) {
+		t.Errorf("lost: %v", err)
+	}
+	p.Lose(0)
+	if _, err := ask(time.Minute); err != nil {
+		t.Errorf("after all that: %v", err)
 	}
 }
