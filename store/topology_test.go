@@ -203,7 +203,7 @@ func TestFollowsSentinel(t *testing.T) {
 	count(t, s, daily("follow", 1<<40, 1))
 	primary.Store(other)
 	until(t, 5*time.Second, "hits to go to the new primary", func() bool {
-		count(t, s, daily("follow", 1<<40, 1))
+		_, _ = s.Count(t.Context(), []Hit{daily("follow", 1<<40, 1)}) // fails while it connects
 		return len(other.client().Keys(t.Context(), "*follow*").Val()) == 1
 	})
 }
