@@ -336,8 +336,16 @@ func TestRedisWrongPassword(t *testing.T) {
 	if text := fmt.Sprint(err, log.String(), s.Health()); strings.Contains(text, "hunter2") {
 		t.Errorf("the password is told: %s", text)
 	}
-	open := openReady(t, "redis://:right@"+r.addr())
-	count(t, open, daily("a", 1, 1))
+	open := openReady(t, "redis://:right@"+r.addr()+"/3?client_name=legation")
+	count(t, open, daily("in-three", 1, 1))
+	c := redis.NewClient(&redis.Options{Addr: r.addr(), Password: "right", DB: 3})
+	defer c.Close()
+	if keys := c.Keys(t.Context(), "*in-three*").Val(); len(keys) != 1 {
+		t.Errorf("keys in database 3: %q", keys)
+	}
+	if list := c.ClientList(t.Context()).Val(); !strings.Contains(list, "name=legation") {
+		t.Errorf("the connection isn't named: %s", list)
+	}
 }
 
 func TestRedisOverSocket(t *testing.T) {
