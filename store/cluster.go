@@ -21,8 +21,6 @@ type ways struct {
 	reason string   // why there are no lanes
 }
 
-func (w *ways) lane(slot int) *lane { return w.lanes[w.slots[slot]] }
-
 // cluster is what a store knows of a Cluster.
 type cluster struct {
 	stale atomic.Bool // a node said that a slot isn't its own

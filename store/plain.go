@@ -47,7 +47,10 @@ func isPlain(hits []Hit) bool {
 
 func (p *plain) begin(n int) {
 	p.groups = p.groups[:0]
-	p.round++
+	if p.round++; p.round == 0 { // what is in the table may be of any round
+		clear(p.index[:])
+		p.round = 1
+	}
 	if cap(p.group) < n {
 		p.group, p.next = make([]int32, 2*n), make([]int32, 2*n)
 	}

@@ -12,7 +12,8 @@
 // is [Hit.Beyond] its limit.
 //
 // What Redis refuses is refused here without asking again, until the window ends or the hits would fit, for 10 s at most
-// (25 ms on a Cluster, where hits may be given back): so long a counter that is reset or lost by hand may be taken to be used up.
+// (25 ms on a Cluster, where hits may be given back): so long a counter that is reset or lost by hand, or that another
+// process gave hits back to, may be taken to be used up.
 package store
 
 import (
