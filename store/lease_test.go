@@ -246,7 +246,7 @@ func testAccounts(t *testing.T, seed uint64) {
 		inHand := int64(0)
 		for _, s := range stores {
 			if p := s.purse(&h, s.now()); p != nil {
-				inHand += p.tokens() + p.asking
+				inHand += inHandOf(p)
 			}
 		}
 		if counted := model.counts[h.Key]; counted != spent[i].Load()+inHand {
@@ -285,13 +285,15 @@ func TestLeasesFollowDemand(t *testing.T) {
 				waited++
 			}
 		}
+		synctest.Wait()
 		if model.trips > 60 || waited > 20 {
 			t.Errorf("%d trips, %d of 10,000 waited", model.trips, waited)
 		}
 		p := s.purse(&hot, s.now())
-		if n := p.tokens(); n < 400 || n > 1500 {
+		if n := inHandOf(p); n < 400 || n > 1500 {
 			t.Errorf("%d tokens in hand at 10,000 a second", n)
 		}
+		synctest.Wait()
 		model.trips, model.hits = 0, 0
 		for i := range 50 {
 			time.Sleep(100 * time.Millisecond)
@@ -299,16 +301,26 @@ func TestLeasesFollowDemand(t *testing.T) {
 			cold.Key = fmt.Sprint("cold", i%2)
 			allowed(t, s, cold)
 		}
+		synctest.Wait()
 		if model.hits > 53 { // some give the hot one's back
 			t.Errorf("%d trips for 50 cold hits", model.hits)
 		}
-		if n := p.tokens(); n != 0 {
+		if n := inHandOf(p); n != 0 {
 			t.Errorf("%d tokens in hand after 5 idle seconds", n)
 		}
+		synctest.Wait()
 		if got := model.counts["hot"]; got != 10_000 {
 			t.Errorf("%d counted, want the 10,000 that were spent", got)
 		}
 	})
+}
+
+// inHandOf is what a purse has in hand or under way, once nothing moves any more.
+func inHandOf(p *purse) int64 {
+	synctest.Wait()
+	p.home.mu.Lock()
+	defer p.home.mu.Unlock()
+	return p.tokens() + p.asking
 }
 
 // rushes has s decide n times in one turn, and tells how many were allowed.
@@ -346,10 +358,10 @@ func TestLeasedGCRABurstBesideTokens(t *testing.T) {
 		h := Hit{Key: "k", Algorithm: GCRA, Limit: 1000, Window: time.Second, Burst: 400, Hits: 1, Lease: 1000}
 		paced(t, stores[0], h, 1000, time.Millisecond)
 		p := stores[0].purse(&h, stores[0].now())
-		for p.tokens() < 20 {
+		for inHandOf(p) < 20 {
 			paced(t, stores[0], h, 1, time.Millisecond)
 		}
-		inHand := p.tokens()
+		inHand := inHandOf(p)
 		time.Sleep(40 * time.Millisecond)
 		start := time.Now()
 		got := rushes(stores[0], h, int(inHand)) + rushes(stores[1], h, 500)
@@ -373,10 +385,11 @@ func TestTokensEndWithTheirWindow(t *testing.T) {
 		end := time.Now().Truncate(h.Window).Add(h.Window)
 		time.Sleep(time.Until(end.Add(-2500 * time.Millisecond)))
 		paced(t, s, h, 500, time.Millisecond)
-		if s.purse(&h, s.now()).tokens() == 0 {
+		if inHandOf(s.purse(&h, s.now())) == 0 {
 			t.Error("no tokens in hand")
 		}
 		time.Sleep(time.Until(end))
+		synctest.Wait()
 		if model.back != 0 {
 			t.Errorf("%d given back in the last seconds", model.back)
 		}
@@ -395,7 +408,7 @@ func TestLotsShrinkNearTheLimit(t *testing.T) {
 		}
 		inHand := int64(0)
 		for _, s := range stores {
-			inHand += s.purse(&h, s.now()).tokens()
+			inHand += inHandOf(s.purse(&h, s.now()))
 			defer s.Close()
 		}
 		if inHand > 10 {
@@ -412,7 +425,8 @@ func TestLotThatDoesNotFitIsDecidedOneByOne(t *testing.T) {
 		defer s.Close()
 		h := Hit{Key: "k", Limit: 5000, Window: MaxWindow, Hits: 1, Lease: 1000}
 		paced(t, s, h, 1000, time.Millisecond)
-		inHand := int(s.purse(&h, s.now()).tokens())
+		inHand := int(inHandOf(s.purse(&h, s.now())))
+		synctest.Wait()
 		model.counts["k"] = 5000 - 3
 		if got := rushes(s, h, inHand+8); got != inHand+3 {
 			t.Errorf("%d allowed, want the %d in hand and the 3 that were left", got, inHand)
@@ -431,7 +445,7 @@ func TestKilledReplicaCostsItsLease(t *testing.T) {
 		for i := range 3 * limit {
 			if i == 3000 {
 				stores[0].stop() // gives nothing back
-				if n := stores[0].purse(&h, stores[0].now()).tokens(); n == 0 {
+				if n := inHandOf(stores[0].purse(&h, stores[0].now())); n == 0 {
 					t.Error("it had nothing in hand")
 				}
 				stores = stores[1:]
@@ -487,12 +501,15 @@ func TestLeasedWhileTheStoreFails(t *testing.T) {
 		}
 		ask(3000)
 		p := s.purse(&h, s.now())
-		if counted := model.counts["k"]; spent+p.tokens() > counted || failed > 100 {
-			t.Errorf("%d counted, but %d spent and %d in hand; %d decisions failed", counted, spent, p.tokens(), failed)
+		synctest.Wait()
+		if counted := model.counts["k"]; spent+inHandOf(p) > counted || failed > 100 {
+			t.Errorf("%d counted, but %d spent and %d in hand; %d decisions failed", counted, spent, inHandOf(p), failed)
 		}
+		synctest.Wait()
 		model.fault = nil
 		ask(200)
-		inHand := p.tokens()
+		inHand := inHandOf(p)
+		synctest.Wait()
 		model.fault = func() (before, after error) { return lost, nil }
 		spent, failed = 0, 0
 		ask(1000)
@@ -514,12 +531,14 @@ func TestLeasedRefundsStayWhereTheyAreSpent(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			allowed(t, s, h)
 		}
-		trips, before := model.trips, s.purse(&h, s.now()).tokens()
+		before := inHandOf(s.purse(&h, s.now()))
+		trips := model.trips
 		h.Hits = -3
 		if out, err := s.Count(t.Context(), []Hit{h}); err != nil || !out[0].Allowed || out[0].Count != 497 {
 			t.Errorf("%+v %v, want 497 counted", out, err)
 		}
-		if got := s.purse(&h, s.now()).tokens(); got != before+3 || model.trips != trips {
+		synctest.Wait()
+		if got := inHandOf(s.purse(&h, s.now())); got != before+3 || model.trips != trips {
 			t.Errorf("%d tokens, want %d, in %d trips", got, before+3, model.trips-trips)
 		}
 		h.Hits = -400
@@ -551,7 +570,7 @@ func TestPursesAreBounded(t *testing.T) {
 		if n > maxPurses*shards || n < maxPurses*shards*9/10 {
 			t.Errorf("%d purses, want at most %d", n, maxPurses*shards)
 		}
-		if s.purse(&hot, s.now()).tokens() == 0 {
+		if inHandOf(s.purse(&hot, s.now())) == 0 {
 			t.Error("the tokens in hand were forgotten for buckets that have none")
 		}
 	})
