@@ -16,8 +16,8 @@ import (
 )
 
 // maxBuckets is how many values Envoy keeps a bucket for, of each limit of a route. Past it the bucket that was asked for the
-// longest ago is dropped, and its value begins anew with a full one.
-const maxBuckets = 20_000
+// longest ago is dropped, and its value begins anew with a full one. A bucket takes about 500 bytes of memory.
+const maxBuckets = 10_000
 
 // perRoute is the limits that Envoy counts by itself, nil for none. The buckets are shared by its threads and connections.
 func perRoute(limits []counted, route string) *localv3.LocalRateLimit {

@@ -2,9 +2,7 @@ package ratelimit
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
-	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"github.com/legation/legation/envoy"
@@ -27,7 +25,7 @@ func refund(l counted, c envoy.RouteContext, route string, asked bool) *routev3.
 		r.Uncounted = uncountedAsked
 	}
 	if p, ok := policy.Find[planner](c.Route.Settings); ok && p.CountsPlans() && l.ByConsumer() {
-		r.Limit = unlessPlanned(r.Limit, c.Model)
+		r.Limit = unlessPlanned(r.Limit)
 	}
 	for _, by := range l.By {
 		r.Entries = append(r.Entries, refundEntry(by, route))
@@ -35,12 +33,8 @@ func refund(l counted, c envoy.RouteContext, route string, asked bool) *routev3.
 	return r.Descriptor()
 }
 
-// unlessPlanned is a limit for callers without a plan: for others the plan was counted, and the limit was not.
-func unlessPlanned(limit string, m *policy.Model) string {
-	var names []string
-	for _, p := range m.Plans {
-		names = append(names, strconv.Quote(p.Name))
-	}
-	caller := "metadata.filter_metadata[" + strconv.Quote(envoy.AuthMetadata) + "]"
-	return fmt.Sprintf(`!("plan" in %[1]s && %[1]s["plan"] in [%s]) ? %s : {'': ''}['none']`, caller, strings.Join(slices.Sorted(slices.Values(names)), ", "), limit)
+// unlessPlanned is a limit for callers without a plan: for others their plan was counted, and the limit was not. Whose plan
+// isn't known gets nothing back.
+func unlessPlanned(limit string) string {
+	return fmt.Sprintf(`"plan" in metadata.filter_metadata[%q] ? {'': ''}['none'] : %s`, envoy.AuthMetadata, limit)
 }
