@@ -24,6 +24,8 @@ func TestListsOfLayersAreBounded(t *testing.T) {
 		{defaults, "query: {set: {LIST}}", "q%d: v", 100, "query: 101 parameters, more than 100"},
 		{defaults, "cors: {allowOrigins: [LIST]}", `"https://a%d.test"`, 1000, "allowOrigins: 1001 origins, more than 1000"},
 		{defaults, "access: {deny: [LIST]}", "'fd00::%x'", 1000, "want at most 1000 ranges"},
+		{defaults, "rateLimit: {rate: 1/second, by: {header: a}, mode: perEnvoy, exempt: [LIST]}", "v%d", 100, "exempt: 101 values, more than 100"},
+		{defaults, "rateLimit: {rate: 1/second, by: {header: a}, overrides: {LIST}}", "v%d: unlimited", 1000, "overrides: 1001 values, more than 1000"},
 		{listener, "proxyProtocol: {from: [LIST]}", "10.%d.0.0/16", 100, "want at most 100 ranges, got 101"},
 	} {
 		load := func(n int) (*policy.Model, policy.Problems) {

@@ -85,6 +85,7 @@ func All() []*policy.Kind {
 		plan.RateKind,
 		ratelimit.Kind,
 		redirect.Kind,
+		plan.RefundKind,
 		requestbody.Kind,
 		retry.Kind,
 		rewrite.Kind,

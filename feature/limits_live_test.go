@@ -26,6 +26,7 @@ consumers: {acme: {plan: gold, jwt: {demo: [alice, anna]}}}
 plans:
   gold: {rate: 100/hour, quota: 5/year}
   free: {quota: 2/year, headers: structured}
+  trial: {rate: 2/day, quota: 2/year, refund: [5xx]}
 services: {echo: {endpoints: ["UPSTREAM"]}}
 routes:
   ready: {hostnames: [a.test], match: {path: /ready}, rateLimit: {rate: 100000/day, onError: deny}, backends: {echo: 1}}
@@ -52,6 +53,7 @@ routes:
   values: {hostnames: [a.test], match: {path: /values}, rateLimit: {rate: 1/day, by: {header: x-team}, overrides: {two: 2/day, any: unlimited}, exempt: [free]}, backends: {echo: 1}}
   shadow: {hostnames: [a.test], match: {path: /shadow}, rateLimit: [{rate: 1/day, shadow: true}, {rate: 3/day, headers: [legacy, structured]}], backends: {echo: 1}}
   plan: {hostnames: [a.test], match: {path: /plan}, auth: [demo], plan: required, rateLimit: [{rate: 1/day, by: consumer}, {rate: 1000/day}], backends: {echo: 1}}
+  plan-refund: {hostnames: [a.test], match: {path: /refund/plan}, auth: [demo], plan: optional, rateLimit: {rate: 2/day, by: consumer, refund: [5xx]}, backends: {echo: 1}}
   planned: {hostnames: [a.test], match: {path: /planned}, auth: [demo], plan: optional, rateLimit: {rate: 1/day, by: consumer}, backends: {echo: 1}}
 `
 
@@ -203,14 +205,24 @@ func (c client) refunds(given refunds) {
 	failing("/refund/known", "500", "Authorization", bearer(c.t, "bob", "t1"))
 	c.want("/refund/known", []int{200, 429}, "Authorization", bearer(c.t, "bob", "t1"))
 
+	trial := bearer(c.t, "erin", "t", "trial")
+	failing("/refund/plan", "500", "Authorization", trial)
+	c.want("/refund/plan", []int{200, 200, 429}, "Authorization", trial)
+	c.want("/refund/plan", []int{500, 500, 429}, "Authorization", bearer(c.t, "frank", "t", "free"), "X-Status", "500") // no refund
+	c.want("/refund/plan", []int{500}, "Authorization", bearer(c.t, "frank", "t", "unknown"), "X-Status", "500")
+	failing("/refund/plan", "500", "Authorization", bearer(c.t, "frank"))
+
 	failing("/refund/values/z", "500") // nothing comes before it
-	none, values, known := "limit=route/refund-none/0", "limit=route/refund-values/0 ip=127.0.0.1", "limit=route/refund-known/0"
+	const none, values = "limit=route/refund-none/0", "limit=route/refund-values/0 ip=127.0.0.1"
+	const known, planned = "limit=route/refund-known/0", "limit=route/plan-refund/0"
 	want := []string{
 		none, none, none, none,
 		values + " header:x-team=a cookie:id=1 path=/refund/values/x", values + " header:x-team=a cookie:id=1 path=/refund/values/x",
 		values + " header:x-team= cookie:id= path=/refund/values/x",
 		"limit=route/refund-fault/0",
 		known + " consumer=acme", known + " consumer=acme", known + " consumer=demo/bob claim:tenant.id=t1",
+		"limit=plan/rate consumer=demo/erin limit=plan/quota consumer=demo/erin",
+		planned + " consumer=demo/frank",
 		values + " header:x-team= cookie:id= path=/refund/values/z",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

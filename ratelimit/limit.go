@@ -86,6 +86,10 @@ type Plan struct {
 	Limits []Limit // by consumer; their names are the same in all plans ("plan/rate", "plan/quota"), so that what was used goes along
 }
 
+// LimitID names a limit of the plan for callouts, which only give back what was counted by it. It has no hash: a bucket
+// belongs to the consumer, whatever the plan says of its size.
+func (p Plan) LimitID(l Limit) string { return l.Name + "@" + p.Name }
+
 // PlanUse says whether a request counts against its consumer's plan.
 type PlanUse uint8
 

@@ -165,6 +165,7 @@ func newTable(t Table, m *metrics) (*table, error) {
 			}
 			ready.limits = append(ready.limits, each)
 			r.named[l.Name] = each
+			r.limits[p.LimitID(l)] = each
 		}
 		r.plans[p.Name] = ready
 	}

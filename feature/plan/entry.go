@@ -28,6 +28,7 @@ var (
 	ModeKind     = policy.Define[Mode]("mode", policy.InPlan, entryDoc("mode"))
 	QuotaKind    = policy.Define[Quota]("quota", policy.InPlan, entryDoc("quota"))
 	RateKind     = policy.Define[Rate]("rate", policy.InPlan, entryDoc("rate"))
+	RefundKind   = policy.Define[Refund]("refund", policy.InPlan, entryDoc("refund"))
 	TimeZoneKind = policy.Define[TimeZone]("timeZone", policy.InPlan, entryDoc("timezone"))
 )
 
@@ -130,9 +131,13 @@ func checkCounts(c *policy.Check) {
 func Plans(m *policy.Model) []ratelimit.Plan {
 	var all []ratelimit.Plan
 	for _, p := range m.Plans {
-		all = append(all, ratelimit.Plan{Name: p.Name, Limits: limits(p.Settings)})
+		all = append(all, companion(p))
 	}
 	return all
+}
+
+func companion(p *policy.Plan) ratelimit.Plan {
+	return ratelimit.Plan{Name: p.Name, Limits: limits(p.Settings)}
 }
 
 var periods = map[string]store.Period{"day": store.Day, "week": store.Week, "month": store.Month, "year": store.Year}

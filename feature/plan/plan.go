@@ -1,6 +1,6 @@
 // Package plan is the key plan of routes and of consumers, and what stands in the section plans: what consumers may use.
 // feature/auth asks it whether a route counts plans and which one a consumer has, control for the limits of each ([Plans]).
-// Envoy knows nothing of plans: the companion counts them in the call that auth makes.
+// The companion counts them in the call that auth makes; Envoy only tells it what is given back.
 package plan
 
 import (
@@ -32,6 +32,9 @@ func (u *Use) PlanUse() auth.PlanUse {
 	}
 	return auth.PlanOptional
 }
+
+// CountsPlans tells those who count by consumer that plans stand in their place.
+func (*Use) CountsPlans() bool { return true }
 
 // asker is a setting of a route that names the auth entries of which a caller has to satisfy one.
 type asker interface{ Entries() []string }

@@ -33,7 +33,7 @@ func (n *names) Identities() []string { return *n }
 func kinds() []*policy.Kind {
 	return []*policy.Kind{
 		plan.Kind, plan.ConsumerKind,
-		plan.BurstKind, plan.HeadersKind, plan.ModeKind, plan.QuotaKind, plan.RateKind, plan.TimeZoneKind,
+		plan.BurstKind, plan.HeadersKind, plan.ModeKind, plan.QuotaKind, plan.RateKind, plan.RefundKind, plan.TimeZoneKind,
 		policy.Define[login]("auth", policy.Layers, ""),
 		policy.Define[token]("token", policy.InAuth, ""),
 		policy.Define[names]("names", policy.InConsumer, ""),

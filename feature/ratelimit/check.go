@@ -85,10 +85,7 @@ func (s *Setting) checkLimit(c *policy.Check, i int) {
 			checkCEL(c, s.at(i, "by"), by.Name)
 		}
 	}
-	l.Refund.check(c, s.at(i, "refund"))
-	if l.Refund != nil && len(l.Refund) == 0 {
-		c.Errorf(s.at(i, "refund"), "name at least one status").Hintf("write [5xx]")
-	}
+	l.Refund.Check(c, s.at(i, "refund"))
 	if l.Refund != nil && l.By.counts(ratelimit.CEL) {
 		c.Errorf(s.at(i, "refund"), "what an expression gives is not known any more when the answer is").
 			Hintf("count by a header, a claim or another part in place of cel")

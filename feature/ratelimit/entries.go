@@ -6,8 +6,6 @@ import (
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	networkv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/network/v3"
-	exprv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/rate_limit_descriptors/expr/v3"
-	metadatav3 "github.com/envoyproxy/go-control-plane/envoy/type/metadata/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/ratelimit"
 )
@@ -15,11 +13,8 @@ import (
 // action is what makes one entry of a descriptor.
 type action = routev3.RateLimit_Action
 
-// Keys of dynamic metadata: what the auth callout tells, and what the filter of [values] has read.
-const (
-	authMetadata  = "envoy.filters.http.ext_authz"
-	limitMetadata = "legation.limit"
-)
+// limitMetadata is where the filter of [values] puts what it has read.
+const limitMetadata = "legation.limit"
 
 // entry gives the entry of a descriptor for a part of the value, as the request has it. Where there is none, such as a
 // header that was not sent, the entry is left out, and the companion takes it for the empty value. Left to itself Envoy
@@ -30,15 +25,15 @@ func entry(by ratelimit.By, route string) *action {
 	case ratelimit.IP:
 		return clientIP(key)
 	case ratelimit.Consumer:
-		return metadata(key, authMetadata, "consumer")
+		return envoy.MetadataEntry(key, envoy.AuthMetadata, "consumer")
 	case ratelimit.Claim:
-		return metadata(key, authMetadata, "claims", by.Name)
+		return envoy.MetadataEntry(key, envoy.AuthMetadata, "claims", by.Name)
 	case ratelimit.Header:
 		return header(key, by.Name)
 	case ratelimit.Cookie:
-		return metadata(key, limitMetadata, key)
+		return envoy.MetadataEntry(key, limitMetadata, key)
 	case ratelimit.Path:
-		return expression(key, "request.url_path", true)
+		return envoy.ExpressionEntry(key, "request.url_path", true)
 	case ratelimit.Route:
 		return constant(key, route)
 	case ratelimit.Method:
@@ -46,7 +41,7 @@ func entry(by ratelimit.By, route string) *action {
 	case ratelimit.Host:
 		return header(key, ":authority")
 	case ratelimit.CEL:
-		return expression(key, by.Name, true)
+		return envoy.ExpressionEntry(key, by.Name, true)
 	}
 	panic("no such part: " + by.Kind.String()) // all kinds are above
 }
@@ -66,7 +61,7 @@ func entries(l counted, route string) []*action {
 	var all []*action
 	for _, by := range l.By {
 		if l.written.Refund != nil && kept(by) {
-			all = append(all, metadata(by.Entry(), limitMetadata, by.Entry()))
+			all = append(all, envoy.MetadataEntry(by.Entry(), limitMetadata, by.Entry()))
 			continue
 		}
 		all = append(all, entry(by, route))
@@ -83,7 +78,7 @@ func refundEntry(by ratelimit.By, route string) *action {
 	}
 	all := `metadata.filter_metadata["` + limitMetadata + `"]`
 	key, none := strconv.Quote(by.Entry()), strconv.Quote(without(by))
-	return expression(by.Entry(), fmt.Sprintf(`%[1]s in %[2]s ? %[2]s[%[1]s] : %[3]s in %[2]s ? "" : %[2]s[%[1]s]`, key, all, none), false)
+	return envoy.ExpressionEntry(by.Entry(), fmt.Sprintf(`%[1]s in %[2]s ? %[2]s[%[1]s] : %[3]s in %[2]s ? "" : %[2]s[%[1]s]`, key, all, none), false)
 }
 
 func constant(key, value string) *action {
@@ -105,30 +100,5 @@ func clientIP(key string) *action {
 func header(key, name string) *action {
 	return &action{ActionSpecifier: &routev3.RateLimit_Action_RequestHeaders_{
 		RequestHeaders: &routev3.RateLimit_Action_RequestHeaders{HeaderName: name, DescriptorKey: key, SkipIfAbsent: true},
-	}}
-}
-
-// metadata is a text of the request's dynamic metadata.
-func metadata(key, namespace string, path ...string) *action {
-	at := &metadatav3.MetadataKey{Key: namespace}
-	for _, name := range path {
-		at.Path = append(at.Path, &metadatav3.MetadataKey_PathSegment{Segment: &metadatav3.MetadataKey_PathSegment_Key{Key: name}})
-	}
-	return &action{ActionSpecifier: &routev3.RateLimit_Action_Metadata{Metadata: &routev3.RateLimit_Action_MetaData{
-		DescriptorKey: key,
-		Source:        routev3.RateLimit_Action_MetaData_DYNAMIC,
-		SkipIfAbsent:  true,
-		MetadataKey:   at,
-	}}}
-}
-
-// expression is what a CEL expression gives. One that fails gives no entry where that may be, and else no descriptor.
-func expression(key, text string, skip bool) *action {
-	return &action{ActionSpecifier: &routev3.RateLimit_Action_Extension{
-		Extension: envoy.Extension("envoy.rate_limit_descriptors.expr", &exprv3.Descriptor{
-			DescriptorKey: key,
-			SkipIfError:   skip,
-			ExprSpecifier: &exprv3.Descriptor_Text{Text: text},
-		}),
 	}}
 }

@@ -22,7 +22,7 @@ import (
 // All limits of a route go through one of them, since they are one decision. What each Envoy counts by itself goes before,
 // through a third: it costs least, and what it refuses is not counted elsewhere.
 const (
-	open   = "legation.limit.open"
+	open   = envoy.LimitFilter
 	closed = "legation.limit.closed" // where a limit has onError: deny
 	local  = "legation.limit.local"
 )
@@ -75,14 +75,14 @@ func (s *Setting) Route(c envoy.RouteContext) envoy.RouteParts {
 	if config := perRoute(limits, name); config != nil {
 		filters[local] = config
 	}
-	if filter, config := asks(limits, name, asked); config != nil {
+	if filter, config := asks(limits, c, name, asked); config != nil {
 		filters[filter] = config
 	}
 	return envoy.RouteParts{Route: hideBackends(limits, asked), Filters: filters}
 }
 
 // asks is what the companion is sent, and by which filter: what to count, and after the answer what to give back.
-func asks(limits []counted, route string, asked bool) (filter string, config *rlfilterv3.RateLimitPerRoute) {
+func asks(limits []counted, c envoy.RouteContext, route string, asked bool) (filter string, config *rlfilterv3.RateLimitPerRoute) {
 	filter = open
 	var all []*routev3.RateLimit
 	for _, l := range limits {
@@ -95,7 +95,7 @@ func asks(limits []counted, route string, asked bool) (filter string, config *rl
 	}
 	for _, l := range limits {
 		if l.written.Refund != nil {
-			all = append(all, refund(l, route, asked))
+			all = append(all, refund(l, c, route, asked))
 		}
 	}
 	if len(all) == 0 {
@@ -165,10 +165,7 @@ func service() *rlconfigv3.RateLimitServiceConfig {
 	}
 }
 
-// limitKey is the key of the entry that names the limit.
-const limitKey = "limit"
-
 // descriptor is the entries that the companion reads: the limit's ID, then one for each part of the value.
 func descriptor(l counted, route string) *routev3.RateLimit {
-	return &routev3.RateLimit{Actions: append([]*action{constant(limitKey, l.ID())}, entries(l, route)...)}
+	return &routev3.RateLimit{Actions: append([]*action{constant(envoy.LimitKey, l.ID())}, entries(l, route)...)}
 }

@@ -24,7 +24,7 @@ type Limit struct {
 	Shadow    bool                `policy:"shadow" doc:"whether the limit counts and reports, and refuses nobody"`
 	Overrides map[string]Override `policy:"overrides" doc:"other rates for some of the values that by counts, each by its value"`
 	Exempt    []string            `policy:"exempt" doc:"values of by that are not counted"`
-	Refund    Refund              `policy:"refund" doc:"statuses of answers whose request is given back: classes and codes, [5xx, 429]"`
+	Refund    policy.Statuses     `policy:"refund" doc:"statuses of answers whose request is given back: classes and codes, [5xx, 429]"`
 	OnError   OnError             `policy:"onError" doc:"when counts can't be had: local (each process counts for itself, the default), allow or deny"`
 	Replace   bool                `policy:"replace" doc:"whether the limits of outer layers don't hold here"`
 }

@@ -9,14 +9,15 @@ import (
 	commonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	localv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/ratelimit"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // maxBuckets is how many values Envoy keeps a bucket for, of each limit of a route. Past it the bucket that was asked for the
-// longest ago is dropped, and its value begins anew with a full one.
-const maxBuckets = 20_000
+// longest ago is dropped, and its value begins anew with a full one. A bucket takes about 500 bytes of memory.
+const maxBuckets = 10_000
 
 // perRoute is the limits that Envoy counts by itself, nil for none. The buckets are shared by its threads and connections.
 func perRoute(limits []counted, route string) *localv3.LocalRateLimit {
@@ -46,7 +47,7 @@ func perRoute(limits []counted, route string) *localv3.LocalRateLimit {
 // localEntries is what Envoy looks a bucket up by. Addresses are masked here: nobody else does.
 func localEntries(l ratelimit.Limit, route string) *routev3.RateLimit {
 	d := &routev3.RateLimit{
-		Actions:          []*action{constant(limitKey, l.Name)},
+		Actions:          []*action{constant(envoy.LimitKey, l.Name)},
 		XRatelimitOption: routev3.RateLimit_DRAFT_VERSION_03,
 	}
 	if l.Headers == ratelimit.NoHeaders {
@@ -79,7 +80,7 @@ func maskedIP(by ratelimit.By) *action {
 func buckets(l ratelimit.Limit) []*commonv3.LocalRateLimitDescriptor {
 	var all []*commonv3.LocalRateLimitDescriptor
 	bucket := func(b *typev3.TokenBucket, entries ...*commonv3.RateLimitDescriptor_Entry) {
-		named := append([]*commonv3.RateLimitDescriptor_Entry{{Key: limitKey, Value: l.Name}}, entries...)
+		named := append([]*commonv3.RateLimitDescriptor_Entry{{Key: envoy.LimitKey, Value: l.Name}}, entries...)
 		all = append(all, &commonv3.LocalRateLimitDescriptor{Entries: named, TokenBucket: b, ShadowMode: l.Shadow})
 	}
 	for _, o := range l.Overrides {

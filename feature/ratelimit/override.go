@@ -103,20 +103,28 @@ func prefix(text string) (string, bool) {
 	return p.String(), err == nil && p == p.Masked() && !p.Addr().Is4In6()
 }
 
-// maxValues is how many values a limit may name under overrides, and under exempt.
-const maxValues = 1000
+// maxValues is how many values a limit may name under overrides, and under exempt. What Envoy counts by itself is copied into
+// each route.
+const (
+	maxValues         = 1000
+	maxValuesPerEnvoy = 100
+)
 
 // checkValues holds overrides and exempt against what the limit counts.
 func (s *Setting) checkValues(c *policy.Check, i int) {
 	l := &s.Limits[i]
+	most := maxValues
+	if l.perEnvoy() {
+		most = maxValuesPerEnvoy
+	}
 	for _, list := range []struct {
 		key string
 		n   int
 	}{{"overrides", len(l.Overrides)}, {"exempt", len(l.Exempt)}} {
 		switch at := s.at(i, list.key); {
 		case list.n == 0:
-		case list.n > maxValues:
-			c.Errorf(at, "%d values, more than %d", list.n, maxValues).Hintf("give the many a part of their own to count by, or a plan")
+		case list.n > most:
+			c.Errorf(at, "%d values, more than %d", list.n, most).Hintf("give the many a part of their own to count by, or a plan")
 			return
 		case len(l.By) != 1:
 			c.Errorf(at, "values can be named where by has exactly one part, got %d", len(l.By)).

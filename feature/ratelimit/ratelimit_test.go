@@ -1,6 +1,7 @@
 package ratelimit_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -102,5 +103,67 @@ func TestFileAndPortStayOutOfTheBucket(t *testing.T) {
 	got, want := ratelimit.Limits(m), limits(t, shared)
 	if got[0].ID() != want[0].ID() {
 		t.Errorf("got the ID %s, want %s as in another file", got[0].ID(), want[0].ID())
+	}
+}
+
+func TestWhatLimitsSay(t *testing.T) {
+	by := func(kinds ...companion.By) []companion.By { return kinds }
+	minute := companion.Rate{Requests: 300, Window: time.Minute}
+	for text, want := range map[string]companion.Limit{
+		"{quota: 10000/month, timeZone: Europe/Berlin, by: {ip: /56}}": {
+			By:   by(companion.By{Kind: companion.IP, Bits: 56}),
+			Rate: companion.Rate{Requests: 10000, Algorithm: store.Calendar, Period: store.Month, Zone: "Europe/Berlin"},
+		},
+		"{quota: 7/day, timeZone: UTC, by: {ip: /64}, headers: draft03, mode: exact}": { // the defaults, written out
+			By: by(companion.By{Kind: companion.IP}), Rate: companion.Rate{Requests: 7, Algorithm: store.Calendar},
+		},
+		"{rate: 300/minute, algorithm: slidingWindow, by: [path, route, method, host], shadow: true}": {
+			By:   by(companion.By{Kind: companion.Path}, companion.By{Kind: companion.Route}, companion.By{Kind: companion.Method}, companion.By{Kind: companion.Host}),
+			Rate: companion.Rate{Requests: 300, Window: time.Minute, Algorithm: store.SlidingWindow}, Shadow: true,
+		},
+		"{rate: 300/minute, mode: leased, by: [{cookie: Id}, {cel: request.path}], headers: [legacy, structured]}": {
+			By:    by(companion.By{Kind: companion.Cookie, Name: "Id"}, companion.By{Kind: companion.CEL, Name: "request.path"}),
+			Rate:  minute,
+			Lease: 3, Headers: companion.Legacy | companion.Structured,
+		},
+		"{rate: 300/minute, mode: leased, lease: 50, headers: none, onError: allow}": {
+			Rate: minute, Lease: 50, Headers: companion.NoHeaders, OnError: companion.Allow,
+		},
+		"{rate: 50/minute, mode: leased}": {Rate: companion.Rate{Requests: 50, Window: time.Minute}, Lease: 1},
+		"{rate: 300/minute, by: ip, overrides: {10.0.0.0/8: 5/day, '::ffff:192.0.2.1': {rate: 1/second, burst: 9}}, exempt: ['2001:db8:0::/48']}": {
+			By: by(companion.By{Kind: companion.IP}), Rate: minute, Exempt: []string{"2001:db8::/48"},
+			Overrides: []companion.Override{
+				{Value: "10.0.0.0/8", Rate: companion.Rate{Requests: 5, Window: 24 * time.Hour}},
+				{Value: "192.0.2.1", Rate: companion.Rate{Requests: 1, Window: time.Second, Burst: 9, Algorithm: store.GCRA}},
+			},
+		},
+		"{rate: 300/minute, burst: 10, by: host, overrides: {A.test: 5/minute, b.test: unlimited}}": {
+			By: by(companion.By{Kind: companion.Host}), Rate: companion.Rate{Requests: 300, Window: time.Minute, Burst: 10, Algorithm: store.GCRA},
+			Overrides: []companion.Override{
+				{Value: "a.test", Rate: companion.Rate{Requests: 5, Window: time.Minute, Burst: 10, Algorithm: store.GCRA}},
+				{Value: "b.test", Rate: companion.Rate{Unlimited: true}},
+			},
+		},
+		"{quota: 5/week, by: method, overrides: {GET: 10/day, POST: {quota: 3/year}}}": {
+			By: by(companion.By{Kind: companion.Method}), Rate: companion.Rate{Requests: 5, Algorithm: store.Calendar, Period: store.Week},
+			Overrides: []companion.Override{
+				{Value: "GET", Rate: companion.Rate{Requests: 10, Algorithm: store.Calendar}},
+				{Value: "POST", Rate: companion.Rate{Requests: 3, Algorithm: store.Calendar, Period: store.Year}},
+			},
+		},
+	} {
+		want.Name = "route/a/0"
+		list := limits(t, fmt.Sprintf(`
+gateways: {edge: {listeners: {http: {port: 10000}}}}
+services: {orders: {endpoints: ["10.0.0.1:80"]}}
+routes: {a: {hostnames: [a.test], rateLimit: [%s, {rate: 1/second, mode: perEnvoy}], backends: {orders: 1}}}
+`, text))
+		if diff := cmp.Diff([]companion.Limit{want}, list); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", text, diff)
+			continue
+		}
+		if err := list[0].Validate(); err != nil {
+			t.Errorf("%s: the companion can't count it: %v", text, err)
+		}
 	}
 }
