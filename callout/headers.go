@@ -14,6 +14,7 @@ import (
 const (
 	maxHeaderList  = 64 << 10 // bytes of a request's headers, as HTTP/2 counts them; also of its block on the wire
 	maxHeaderTable = 4096     // bytes of HPACK's table, the protocol's default
+	maxKnown       = 512      // bytes of a block worth knowing
 	noTimeout      = -1
 	noLength       = -1
 )
@@ -63,36 +64,29 @@ func (h *headers) emit(f hpack.HeaderField) {
 
 // request decodes the block of a call. An error means that the table is lost, and the connection with it.
 func (h *headers) request(block []byte) (*request, error) {
-	same := indexed(block)
-	if same {
-		for i := range min(h.used, len(h.known)) {
-			if bytes.Equal(h.known[i].block, block) {
-				return &h.known[i].request, nil
-			}
+	for i := range min(h.used, len(h.known)) {
+		if bytes.Equal(h.known[i].block, block) {
+			return &h.known[i].request, nil
 		}
-	} else {
-		h.used = 0
 	}
-	if err := h.decode(block); err != nil {
+	keeps, err := h.decode(block)
+	if err != nil {
 		return nil, err
 	}
 	r := h.interpret()
-	if same && r.method != nil && r.refusal == nil && r.malformed == "" {
-		k := &h.known[h.used%len(h.known)]
-		h.used++
-		k.block, k.request = append(k.block[:0], block...), r
-		k.request.fields = nil
-		return &k.request, nil
+	if !keeps || len(block) > maxKnown || r.method == nil || r.refusal != nil || r.malformed != "" {
+		return &r, nil
 	}
-	return &r, nil
+	k := &h.known[h.used%len(h.known)]
+	h.used++
+	k.block, k.request = append(k.block[:0], block...), r
+	k.request.fields = nil
+	return &k.request, nil
 }
 
 // trailers decodes the block that ends a call, whose fields nobody needs. It tells what is wrong with them.
 func (h *headers) trailers(block []byte) (malformed string, err error) {
-	if !indexed(block) {
-		h.used = 0
-	}
-	if err := h.decode(block); err != nil {
+	if _, err := h.decode(block); err != nil {
 		return "", err
 	}
 	for _, f := range h.fields {
@@ -106,24 +100,72 @@ func (h *headers) trailers(block []byte) (malformed string, err error) {
 	return "", nil
 }
 
-// indexed tells whether a block is made of indexed fields only: it then leaves the table as it is, and means the same
-// until the table changes. Indices of more than a byte are left out.
-func indexed(block []byte) bool {
-	for _, b := range block {
-		if b <= 0x80 || b == 0xff {
-			return false
-		}
+// decode reads the fields of a block. It tells whether the block has kept the table as it was; otherwise what is known
+// is known no more.
+func (h *headers) decode(block []byte) (keeps bool, err error) {
+	if keeps = keepsTable(block); !keeps {
+		h.used = 0
 	}
-	return true
-}
-
-func (h *headers) decode(block []byte) error {
 	h.fields, h.size = h.fields[:0], 0
 	h.decoder.SetEmitEnabled(true)
 	if _, err := h.decoder.Write(block); err != nil {
-		return err
+		return false, err
 	}
-	return h.decoder.Close()
+	return keeps, h.decoder.Close()
+}
+
+// keepsTable tells whether a block leaves HPACK's table as it is, and so means the same until the table changes: it is
+// made of indexed fields and of literals that aren't to be indexed, as Envoy sends paths. When in doubt it says no.
+func keepsTable(block []byte) bool {
+	for len(block) > 0 {
+		first := block[0]
+		if first&0x80 != 0 { // indexed
+			block = afterInt(block, 7)
+			continue
+		}
+		if first&0xe0 != 0 { // a literal to be indexed, or another size of the table
+			return false
+		}
+		block = afterInt(block, 4)
+		if first&0x0f == 0 { // its name isn't indexed either
+			block = afterString(block)
+		}
+		if len(block) == 0 {
+			return false
+		}
+		block = afterString(block)
+	}
+	return block != nil
+}
+
+// afterInt is what follows an integer whose first byte has so many bits of it; nil when there is none, or a long one.
+func afterInt(b []byte, bits int) []byte {
+	most := byte(1)<<bits - 1
+	switch {
+	case len(b) == 0:
+		return nil
+	case b[0]&most < most:
+		return b[1:]
+	case len(b) > 1 && b[1] < 0x80:
+		return b[2:]
+	}
+	return nil
+}
+
+// afterString is what follows a string; nil when there is none.
+func afterString(b []byte) []byte {
+	rest := afterInt(b, 7)
+	if rest == nil {
+		return nil
+	}
+	n := int(b[0] & 0x7f)
+	if n == 0x7f {
+		n += int(b[1])
+	}
+	if n > len(rest) {
+		return nil
+	}
+	return rest[n:]
 }
 
 // interpret tells what the fields ask for, by the rules of HTTP/2 first, then by those of gRPC.
