@@ -168,89 +168,102 @@ func afterString(b []byte) []byte {
 	return rest[n:]
 }
 
+// A draft is a request as its fields say it, before anything is concluded from them.
+type draft struct {
+	request
+	verb, scheme, contentType, encoding, host   string
+	verbs, schemes, paths, authorities, regular int // fields of each kind so far
+	hosts                                       int
+}
+
 // interpret tells what the fields ask for, by the rules of HTTP/2 first, then by those of gRPC.
 func (h *headers) interpret() request {
 	if h.size > maxHeaderList {
 		return request{refusal: refuse(431, codes.ResourceExhausted, "headers are larger than %d bytes", maxHeaderList)}
 	}
-	r := request{timeout: noTimeout, length: noLength, fields: h.fields}
-	var verb, scheme, contentType, encoding, host string
-	var pseudo [4]int
-	regular, hosts := false, 0
+	d := draft{request: request{timeout: noTimeout, length: noLength, fields: h.fields}}
 	for _, f := range h.fields {
 		if f.IsPseudo() {
-			if regular {
-				r.malformed = "pseudo-header after others"
-			}
-			switch f.Name {
-			case ":method":
-				verb = f.Value
-				pseudo[0]++
-			case ":scheme":
-				scheme = f.Value
-				pseudo[1]++
-			case ":path":
-				r.path = f.Value
-				pseudo[2]++
-			case ":authority":
-				r.authority = f.Value
-				pseudo[3]++
-			default:
-				r.malformed = "unknown pseudo-header"
-			}
-			if !httpguts.ValidHeaderFieldValue(f.Value) {
-				r.malformed = "pseudo-header's value has control characters"
-			}
-			continue
-		}
-		regular = true
-		if problem := checkField(f); problem != "" {
-			r.malformed = problem
-		}
-		switch f.Name {
-		case "content-type":
-			contentType = f.Value
-		case "grpc-encoding":
-			encoding = f.Value
-		case "host":
-			host = f.Value
-			hosts++
-		case "content-length":
-			n, err := strconv.ParseUint(f.Value, 10, 62)
-			if err != nil {
-				r.malformed = "content-length is no number"
-			}
-			r.length = int(n)
-		case "grpc-timeout":
-			var ok bool
-			if r.timeout, ok = parseTimeout(f.Value); !ok {
-				r.refusal = refuse(400, codes.Internal, "malformed grpc-timeout")
-			}
+			d.pseudo(f)
+		} else {
+			d.field(f)
 		}
 	}
-	if pseudo[0] != 1 || pseudo[1] != 1 || pseudo[2] != 1 || pseudo[3] > 1 || r.path == "" || scheme == "" {
-		r.malformed = "missing or repeated pseudo-header"
+	if d.verbs != 1 || d.schemes != 1 || d.paths != 1 || d.authorities > 1 || d.path == "" || d.scheme == "" {
+		d.malformed = "missing or repeated pseudo-header"
 	}
-	if pseudo[3] == 0 {
-		r.authority = host
+	if d.authorities == 0 {
+		d.authority = d.host
 	}
 	switch {
-	case r.malformed != "":
-	case hosts > 1:
-		r.refusal = refuse(400, codes.Internal, "more than one host header")
-	case !grpcContent(contentType):
-		r.refusal = refuse(415, codes.InvalidArgument, "invalid gRPC request content-type %q", contentType)
-	case r.refusal != nil:
-	case r.authority == "":
-		r.refusal = refuse(400, codes.Internal, "no host or :authority header present")
-	case verb != "POST":
-		r.refusal = refuse(405, codes.Internal, "Received a HEADERS frame with :method %q which should be POST", verb)
-	case r.path[0] != '/':
-		r.refusal = refuse(200, codes.Unimplemented, "malformed method name: %q", r.path)
-	case encoding == "" || encoding == "identity": // grpc-go knows what else is installed
-		r.method = h.methods[r.path]
+	case d.malformed != "":
+	case d.hosts > 1:
+		d.refusal = refuse(400, codes.Internal, "more than one host header")
+	case !grpcContent(d.contentType):
+		d.refusal = refuse(415, codes.InvalidArgument, "invalid gRPC request content-type %q", d.contentType)
+	case d.refusal != nil:
+	case d.authority == "":
+		d.refusal = refuse(400, codes.Internal, "no host or :authority header present")
+	case d.verb != "POST":
+		d.refusal = refuse(405, codes.Internal, "Received a HEADERS frame with :method %q which should be POST", d.verb)
+	case d.path[0] != '/':
+		d.refusal = refuse(200, codes.Unimplemented, "malformed method name: %q", d.path)
+	case d.encoding == "" || d.encoding == "identity": // grpc-go knows what else is installed
+		d.method = h.methods[d.path]
 	}
-	return r
+	return d.request
+}
+
+func (d *draft) pseudo(f hpack.HeaderField) {
+	switch f.Name {
+	case ":method":
+		d.verb = f.Value
+		d.verbs++
+	case ":scheme":
+		d.scheme = f.Value
+		d.schemes++
+	case ":path":
+		d.path = f.Value
+		d.paths++
+	case ":authority":
+		d.authority = f.Value
+		d.authorities++
+	default:
+		d.malformed = "unknown pseudo-header"
+	}
+	if d.regular > 0 {
+		d.malformed = "pseudo-header after others"
+	}
+	if !httpguts.ValidHeaderFieldValue(f.Value) {
+		d.malformed = "pseudo-header's value has control characters"
+	}
+}
+
+func (d *draft) field(f hpack.HeaderField) {
+	d.regular++
+	if problem := checkField(f); problem != "" {
+		d.malformed = problem
+	}
+	switch f.Name {
+	case "content-type":
+		d.contentType = f.Value
+	case "grpc-encoding":
+		d.encoding = f.Value
+	case "host":
+		d.host = f.Value
+		d.hosts++
+	case "content-length":
+		n, err := strconv.ParseUint(f.Value, 10, 62)
+		if err != nil {
+			d.malformed = "content-length is no number"
+		}
+		d.length = int(n)
+	case "grpc-timeout":
+		var ok bool
+		if d.timeout, ok = parseTimeout(f.Value); !ok {
+			d.refusal = refuse(400, codes.Internal, "malformed grpc-timeout")
+		}
+	}
 }
 
 // checkField tells what is wrong with a field by the rules of HTTP/2.
