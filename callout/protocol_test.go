@@ -376,3 +376,22 @@ func TestOtherProtocols(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// A connection whose first call is grpc-go's is handed over, unless it had nothing to ask for a while.
+func TestWhoServes(t *testing.T) {
+	for by, wait := range map[string]bool{"grpc": false, "loop": true} {
+		r := start(t, Options{})
+		w := dialWire(t, r.addr)
+		if wait {
+			w.until(func() bool { return len(w.at(0).frames) > 1 }) // the loop's own settings
+		}
+		w.open(1, duplex)
+		w.do(w.WriteData(1, true, ask(t, 5)))
+		if got := w.answer(1).fields["grpc-status"]; got != "0" {
+			t.Errorf("%s: got %v", by, w.answer(1).fields)
+		}
+		if got := r.counted(t, "legation_callout_connections", by); got != 1 {
+			t.Errorf("%v connections served by %s", got, by)
+		}
+	}
+}
