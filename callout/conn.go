@@ -39,6 +39,7 @@ type conn struct {
 	from    int // buf[from:to] is unread
 	to      int
 	now     time.Time // when this turn was read
+	full    bool      // the last read has filled buf: the next may bring more
 	pinged  bool      // and nothing was heard since
 	batches []batch   // this turn's calls, by method
 	calls   int       // in batches
@@ -63,9 +64,9 @@ type conn struct {
 type stage int
 
 const (
-	serving  stage = iota
-	warned         // GOAWAY is out: the client shall open no streams; those on the way are welcome
-	closing_       // the client has seen that, and knows the last stream that is answered
+	serving stage = iota
+	warned        // GOAWAY is out: the client shall open no streams; those on the way are welcome
+	leaving       // the client has seen that, and knows the last stream that is answered
 )
 
 // A batch is the calls of one method in a turn.
@@ -113,7 +114,7 @@ func (c *conn) fill() error {
 		c.to = copy(c.buf, c.buf[c.from:c.to])
 		c.from = 0
 	}
-	if c.to == len(c.buf) || len(c.buf) < smallBuffer {
+	if c.full && len(c.buf) < largeBuffer || len(c.buf) < smallBuffer {
 		larger := make([]byte, min(max(2*len(c.buf), smallBuffer), largeBuffer))
 		c.to = copy(larger, c.buf[:c.to])
 		c.buf = larger
@@ -122,7 +123,7 @@ func (c *conn) fill() error {
 		n, err := c.net.Read(c.buf[c.to:])
 		if n > 0 {
 			c.to += n
-			c.now, c.pinged = time.Now(), false
+			c.now, c.full, c.pinged = time.Now(), c.to == len(c.buf), false
 			return nil
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -163,16 +164,16 @@ func (c *conn) silent() error {
 	if c.to == 0 {
 		c.buf = make([]byte, smallBuffer)
 	}
-	c.table.spare = nil
+	c.table.spare, c.out = nil, nil
 	return c.net.SetReadDeadline(now.Add(wait))
 }
 
 // turns answers what was read, turnCalls at a time.
 func (c *conn) turns() error {
-	for {
+	for now := c.now; ; now = time.Now() {
 		more, err := c.take()
 		for i := range c.batches {
-			c.run(c.server.ordered[i], &c.batches[i])
+			c.run(c.server.ordered[i], &c.batches[i], now)
 		}
 		if err := c.answer(err); err != nil {
 			return err
@@ -202,7 +203,7 @@ func (c *conn) take() (more bool, err error) {
 }
 
 // run has a method answer its calls, but for those that nobody waits for any more.
-func (c *conn) run(m *method, b *batch) {
+func (c *conn) run(m *method, b *batch, now time.Time) {
 	if len(b.streams) == 0 {
 		return
 	}
@@ -210,7 +211,7 @@ func (c *conn) run(m *method, b *batch) {
 	for _, s := range b.streams {
 		switch {
 		case s.gone:
-		case !s.call.Deadline.IsZero() && !c.now.Before(s.call.Deadline):
+		case !s.call.Deadline.IsZero() && !now.Before(s.call.Deadline):
 			s.call.Code, s.call.Text = codes.DeadlineExceeded, "the deadline passed before the call's turn"
 		default:
 			b.calls = append(b.calls, &s.call)
@@ -326,19 +327,19 @@ func (c *conn) lastCall() {
 	if c.goingOff != warned {
 		return
 	}
-	c.goingOff = closing_
+	c.goingOff = leaving
 	c.out = appendGoAway(c.out, c.table.last, http2.ErrCodeNo, "")
 	close(c.off)
 }
 
-func (c *conn) drained() bool { return c.goingOff == closing_ && c.table.live == 0 }
+func (c *conn) drained() bool { return c.goingOff == leaving && c.table.live == 0 }
 
 // end closes the connection. After a GOAWAY it waits a little for the client to do so: what it still sends would
 // otherwise make the kernel throw away what it has yet to read.
 func (c *conn) end(err error) {
 	c.mu.Lock()
-	if c.goingOff != closing_ {
-		c.goingOff = closing_
+	if c.goingOff != leaving {
+		c.goingOff = leaving
 		close(c.off)
 	}
 	for _, s := range c.table.open {

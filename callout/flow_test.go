@@ -1,6 +1,7 @@
 package callout
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -163,5 +164,47 @@ func TestClientsWindowsAreGivenBack(t *testing.T) {
 	w.wantMessage(1, string(body[prefix:]))
 	if taken[1] > len(body) || taken[0] > len(body)+connWindow {
 		t.Errorf("more given back than used: %v", taken)
+	}
+}
+
+// What takes too long is ended, at the next look.
+func TestLapse(t *testing.T) {
+	w := newWire(t, nil)
+	calls := appendSettings(nil, window(10))
+	calls = appendHeaders(calls, 1, w.encode(fieldsFor(echo)), false)                               // its message doesn't come
+	calls = appendHeaders(calls, 3, w.encode(fieldsFor(echo, "content-type", "text/plain")), false) // answered, but not ended
+	client := &script{in: [][]byte{calls}}
+	c := newConn(scripted(), client, client, nil, nil)
+	step := func() {
+		t.Helper()
+		if err := c.fill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.turns(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	step()
+	late := c.now.Add(patience)
+	if err := c.lapse(late.Add(-1)); err != nil || len(answers(t, client.out.Bytes())) != 2 { // of stream 3, and the acknowledgement
+		t.Errorf("got %v, %v", answers(t, client.out.Bytes()), err)
+	}
+	if err := c.lapse(late); err != nil {
+		t.Error(err)
+	}
+	got := answers(t, client.out.Bytes())
+	if got[1].fields["grpc-status"] != "4" || got[3].reset != http2.ErrCodeNo || !strings.Contains(strings.Join(got[0].frames, " "), "ack") {
+		t.Errorf("got %v %v %v", got[0], got[1], got[3])
+	}
+
+	unread := appendHeaders(nil, 5, w.encode(fieldsFor(echo)), false)
+	unread = appendFrame(unread, prefix+10, http2.FrameData, http2.FlagDataEndStream, 5)
+	client.in = [][]byte{append(unread, framed("0123456789")...)}
+	step()
+	if err := c.lapse(c.now); err != nil {
+		t.Error(err)
+	}
+	if v, ok := errors.AsType[*violation](c.lapse(c.now.Add(patience))); !ok || v.code != http2.ErrCodeEnhanceYourCalm {
+		t.Errorf("got %v", v)
 	}
 }

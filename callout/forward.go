@@ -31,8 +31,9 @@ type upstream struct {
 	calls     sync.WaitGroup
 	count     int // of calls
 
-	mu    sync.Mutex
-	pipes []net.Conn // made so far
+	mu     sync.Mutex // guards what follows
+	pipes  []net.Conn // made so far
+	closed bool
 }
 
 func (u *upstream) dial(l *handoff, remote *conn) (net.Conn, error) {
@@ -42,6 +43,10 @@ func (u *upstream) dial(l *handoff, remote *conn) (net.Conn, error) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.closed { // net/http dials on for a call that has ended meanwhile
+		_ = near.Close()
+		return nil, errStopping
+	}
 	u.pipes = append(u.pipes, near)
 	return near, nil
 }
@@ -51,6 +56,7 @@ func (u *upstream) close() {
 	u.calls.Wait()
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.closed = true
 	for _, p := range u.pipes {
 		_ = p.Close()
 	}

@@ -1,9 +1,11 @@
 package callout
 
 import (
+	"bytes"
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/http2"
@@ -291,32 +293,29 @@ func TestEqualBlocksDiffer(t *testing.T) {
 	}
 }
 
+// A client sends the same block for every call after its first ones; Envoy's has its path as a literal.
 func TestKnownBlocks(t *testing.T) {
 	methods := map[string]*method{echo: {path: echo}}
 	h := newHeaders(methods)
 	w := newWire(t, nil)
-	first, second := w.encode(fieldsFor(echo, "grpc-timeout", "20m")), w.encode(fieldsFor(echo, "grpc-timeout", "20m"))
-	for i, block := range [][]byte{first, second, second} {
+	fields := fieldsFor(echo, "grpc-timeout", "20m")
+	first, second := w.encode(fields), w.encode(fields)
+	envoys := append([]byte{0x83, 0x04}, appendString(nil, echo)...)
+	envoys = append(envoys, bytes.ReplaceAll(second[1:], second[2:3], nil)...) // the path's index is left out
+	for i, block := range [][]byte{first, second, envoys, second, envoys} {
 		r, err := h.request(block)
-		if err != nil || r.method != methods[echo] || r.timeout != 20e6 {
+		if err != nil || r.method != methods[echo] || r.timeout != 20*time.Millisecond {
 			t.Fatalf("block %d: got %+v, %v", i, r, err)
 		}
 	}
-	if h.used != 1 {
-		t.Errorf("%d blocks known, want 1", h.used)
+	if h.used != 2 {
+		t.Errorf("%d blocks known, want 2", h.used)
 	}
-	decoded := testing.AllocsPerRun(100, func() { _, _ = h.request(second) })
-	if decoded != 0 {
-		t.Errorf("%v allocations for a known block", decoded)
+	if n := testing.AllocsPerRun(100, func() { _, _ = h.request(envoys) }); n != 0 {
+		t.Errorf("%v allocations for a known block", n)
 	}
-	for i := range 20 { // none is forgotten wrongly when there are more than fit
-		block := append([]byte{}, second...)
-		for range i {
-			block = append(block, second[len(second)-2]) // te once more
-		}
-		if r, err := h.request(block); err != nil || r.method != methods[echo] {
-			t.Fatalf("got %+v, %v", r, err)
-		}
+	if _, err := h.request(first); err != nil || h.used != 0 {
+		t.Errorf("%d blocks known after one that has changed the table, %v", h.used, err)
 	}
 }
 
@@ -375,5 +374,24 @@ func TestOtherProtocols(t *testing.T) {
 	w.ask(1, echo, "")
 	if got := w.ended(); got != http2.ErrCodeProtocol {
 		t.Errorf("got %v", got)
+	}
+}
+
+// A connection whose first call is grpc-go's is handed over, unless it had nothing to ask for a while.
+func TestWhoServes(t *testing.T) {
+	for by, wait := range map[string]bool{"grpc": false, "loop": true} {
+		r := start(t, Options{})
+		w := dialWire(t, r.addr)
+		if wait {
+			w.until(func() bool { return len(w.at(0).frames) > 1 }) // the loop's own settings
+		}
+		w.open(1, duplex)
+		w.do(w.WriteData(1, true, ask(t, 5)))
+		if got := w.answer(1).fields["grpc-status"]; got != "0" {
+			t.Errorf("%s: got %v", by, w.answer(1).fields)
+		}
+		if got := r.counted(t, "legation_callout_connections", by); got != 1 {
+			t.Errorf("%v connections served by %s", got, by)
+		}
 	}
 }

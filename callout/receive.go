@@ -116,7 +116,7 @@ func (c *conn) endBlock(fragment []byte) error {
 	if err != nil {
 		return violate(http2.ErrCodeCompression, "header block is broken")
 	}
-	if c.goingOff == closing_ {
+	if c.goingOff == leaving {
 		return c.spend(costOfFrame, "headers") // it came after the last stream that the client was told of
 	}
 	if r.malformed != "" || b.selfish || c.table.live >= maxStreams {
@@ -188,7 +188,7 @@ func (c *conn) data(f frame) error {
 	if err != nil {
 		return err
 	}
-	if f.stream == 0 || f.stream > c.table.last && c.goingOff != closing_ {
+	if f.stream == 0 || f.stream > c.table.last && c.goingOff != leaving {
 		return violate(http2.ErrCodeProtocol, "DATA on no stream")
 	}
 	end := f.flags.Has(http2.FlagDataEndStream)
@@ -287,7 +287,7 @@ func (c *conn) resetByClient(f frame) error {
 	switch {
 	case len(f.payload) != 4:
 		return violate(http2.ErrCodeFrameSize, "RST_STREAM has not 4 bytes")
-	case f.stream == 0 || f.stream > c.table.last && c.goingOff != closing_:
+	case f.stream == 0 || f.stream > c.table.last && c.goingOff != leaving:
 		return violate(http2.ErrCodeProtocol, "RST_STREAM on no stream")
 	}
 	if s := c.table.find(f.stream); s != nil {

@@ -27,7 +27,7 @@ type Options struct {
 
 	MaxMessage       int           // largest message of a call in bytes; 1 MiB when 0
 	Handshake        time.Duration // for TLS and the first frames; 10 s when 0
-	Starting         int           // connections at once that are that far; 1024 when 0. Beyond it the oldest is closed
+	Starting         int           // connections at once that are that far; 4096 when 0. Beyond it the oldest is closed
 	Keepalive        time.Duration // silence after which a client is asked whether it is there; 30 s when 0
 	KeepaliveTimeout time.Duration // for its answer; 10 s when 0
 
@@ -54,7 +54,7 @@ type Server struct {
 func New(o Options) *Server {
 	o.MaxMessage = cmp.Or(o.MaxMessage, 1<<20)
 	o.Handshake = cmp.Or(o.Handshake, 10*time.Second)
-	o.Starting = cmp.Or(o.Starting, 1024)
+	o.Starting = cmp.Or(o.Starting, 4096)
 	o.Keepalive = cmp.Or(o.Keepalive, 30*time.Second)
 	o.KeepaliveTimeout = cmp.Or(o.KeepaliveTimeout, 10*time.Second)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))

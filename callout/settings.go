@@ -64,7 +64,7 @@ func (c *conn) windowUpdate(f frame) error {
 	switch {
 	case len(f.payload) != 4:
 		return violate(http2.ErrCodeFrameSize, "WINDOW_UPDATE has not 4 bytes")
-	case f.stream > c.table.last && c.goingOff != closing_:
+	case f.stream > c.table.last && c.goingOff != leaving:
 		return violate(http2.ErrCodeProtocol, "WINDOW_UPDATE on no stream")
 	}
 	if err := c.spend(costOfFrame, "window update"); err != nil {

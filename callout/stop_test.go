@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -224,4 +225,32 @@ func TestNothingLeaks(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		return int64(after.HeapAlloc)-int64(before.HeapAlloc) < 4<<20 // 2 KiB for each of 2,000
 	})
+}
+
+// weary is a listener that can't accept for a while.
+type weary struct {
+	net.Listener
+	failures int
+}
+
+func (w *weary) Accept() (net.Conn, error) {
+	if w.failures--; w.failures >= 0 {
+		return nil, syscall.EMFILE
+	}
+	return w.Listener.Accept()
+}
+
+func TestAcceptIsTriedAgain(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- New(Options{Methods: testMethods()}).Run(ctx, &weary{l, 3}, time.Second) }()
+	mustCall(t, dialTo(t, l.Addr().String(), nil), echo, "x", "x")
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
