@@ -12,6 +12,9 @@ func importCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "import",
 		Short: "Translate the configuration of other software into a policy",
+		Long: `Translate the configuration of other software into a policy, which is printed. What can't be translated is told, and
+nothing is printed then.`,
+		Example: `  legation import ratelimit config/*.yaml > policy/limits.yaml`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usage{fmt.Errorf("nothing to import is called %q: there is ratelimit (see legation import --help)", args[0])}
