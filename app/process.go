@@ -153,7 +153,7 @@ const maxCall = 1 << 20
 
 // companionServer answers methods fast, unless the fast path is off.
 func (p *process) companionServer(tls *mutualTLS, methods map[string]callout.Method) grpcServer {
-	o := []grpc.ServerOption{ratelimit.AnyText(), grpc.NumStreamWorkers(64), grpc.MaxRecvMsgSize(maxCall)}
+	o := []grpc.ServerOption{grpc.ForceServerCodecV2(callout.AnyText()), grpc.NumStreamWorkers(64), grpc.MaxRecvMsgSize(maxCall)}
 	if p.o.NoFastPath {
 		return newGRPC(tls, o...)
 	}

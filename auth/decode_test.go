@@ -3,67 +3,31 @@ package auth
 import (
 	"bytes"
 	"cmp"
-	"crypto/sha256"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	gocmp "github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/legation/legation/callout"
 )
 
 // generatedRequest gives what the generated types make of a message when grpc-go reads it as app has it do: texts that
 // aren't UTF-8 are mended where the message can't be read else. It is nil when they refuse it.
 func generatedRequest(message []byte) *authv3.CheckRequest {
 	m := new(authv3.CheckRequest)
-	if proto.Unmarshal(message, m) == nil {
-		return m
+	if callout.AnyText().Unmarshal(mem.BufferSlice{mem.SliceBuffer(message)}, m) != nil {
+		return nil
 	}
-	m = new(authv3.CheckRequest)
-	if proto.Unmarshal(mended(message, m.ProtoReflect().Descriptor(), 32), m) == nil {
-		return m
-	}
-	return nil
-}
-
-// mended is the message with the texts made UTF-8, as the codec of the companion's grpc-go server makes them: app's tests
-// hold the two paths against each other.
-func mended(b []byte, d protoreflect.MessageDescriptor, depth int) (out []byte) {
-	for len(b) > 0 {
-		number, kind, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return append(out, b...)
-		}
-		size := protowire.ConsumeFieldValue(number, kind, b[n:])
-		if size < 0 {
-			return append(out, b...)
-		}
-		whole, f := b[:n+size], d.Fields().ByNumber(number)
-		content, _ := protowire.ConsumeBytes(b[n : n+size])
-		b = b[n+size:]
-		switch {
-		case kind != protowire.BytesType || f == nil:
-			out = append(out, whole...)
-		case f.Kind() == protoreflect.StringKind && !utf8.Valid(content):
-			sum := sha256.Sum256(content)
-			out = protowire.AppendTag(out, number, kind)
-			out = protowire.AppendString(out, fmt.Sprintf("\uFFFD%x", sum))
-		case f.Kind() == protoreflect.MessageKind && depth > 0:
-			out = protowire.AppendTag(out, number, kind)
-			out = protowire.AppendBytes(out, mended(content, f.Message(), depth-1))
-		default:
-			out = append(out, whole...)
-		}
-	}
-	return out
+	return m
 }
 
 // sameRequest holds what decode makes of a message against what the generated types make of it.
