@@ -89,7 +89,7 @@ func processFlags(f *pflag.FlagSet, level string) {
 ?addr= (more than one) or ?cluster=true Cluster; empty counts in this process alone`)
 	f.Duration("redis-timeout", 10*time.Millisecond, "how long Redis may take for a decision, at most 100ms; then onError of the limit holds")
 	f.String("fast-path", "on", "on, or off: grpc-go answers auth and rate limit calls too, at several times the CPU")
-	f.String("data-dir", ".legation", "where the last good policy is kept; empty keeps none")
+	f.String("data-dir", ".legation", "where the last good policy and, without --redis, counts are kept; empty keeps none")
 	secretsFlag(f)
 	f.String("tls-cert", "", "certificate for the xDS and companion ports (PEM)")
 	f.String("tls-key", "", "its key (PEM)")
