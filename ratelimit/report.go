@@ -122,7 +122,7 @@ func (r *record) report(l *limit) Report {
 		Since: r.since, Requests: l.figures.requests.Load(), Over: r.over, Peak: r.peak, Worst: []ValueReport{},
 	}
 	if r.seen != nil {
-		p.Values, p.Fits99 = r.seen.count(), r.levels.fits(100)
+		p.Values, p.Fits99 = r.seen.count(), min(r.levels.fits(100), r.peak)
 	}
 	if r.exceeded != nil {
 		p.ValuesOver = r.exceeded.count()
