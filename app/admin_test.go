@@ -3,8 +3,10 @@ package app
 import (
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -219,6 +221,26 @@ func TestDegraded(t *testing.T) {
 	if strings.Contains(body+all, "hunter2") {
 		t.Errorf("the password is shown: %s %s", body, all)
 	}
+}
+
+// What should be looked after stands in the status and in the log; nothing is degraded.
+func TestWarningsAreNotDegraded(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(data, "counts.lock"), 0o700)) // so that counts can't be kept
+	var log output
+	p, _ := running(t, Options{Dir: policyDir(t, quickstart), DataDir: data, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	h := adminOf(t, p)
+	if _, _, body := call(h, "GET", "/status"); !strings.Contains(body, `"warning": "counts are not kept on disk`) || !strings.Contains(body, `"ok": true`) {
+		t.Errorf("status: got %s", body)
+	}
+	if status, _, body := call(h, "GET", "/readyz"); status != 200 || !strings.Contains(body, `"degraded": []`) {
+		t.Errorf("readiness: got %d %s", status, body)
+	}
+	if !strings.Contains(log.String(), "counts not kept on disk") {
+		t.Errorf("the log tells nothing: %s", &log)
+	}
+	must(t, os.Remove(filepath.Join(data, "counts.lock"))) // else the end tells of it, too
 }
 
 // What GET /status answers is an [Status] again for whoever asks.
