@@ -36,7 +36,7 @@ type journal struct {
 	next    *output // while the file is written anew
 	base    int64   // size of file when it was new
 	retry   time.Time
-	frame   frame // of flush
+	frame   journalFrame // of flush
 	flushed time.Time
 
 	syncing atomic.Bool
@@ -294,7 +294,7 @@ func (j *journal) rewrite() error {
 
 // copy writes the buckets that pick wants to a file, and what changes meanwhile in time.
 func (j *journal) copy(to *output, pick func(*bucket) bool) {
-	var f frame
+	var f journalFrame
 	now := j.e.now()
 	f.begin(now)
 	send := func(least int) {

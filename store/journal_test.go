@@ -186,8 +186,8 @@ func TestFileIsWrittenAnewWhenItHasGrown(t *testing.T) {
 	})
 }
 
-// written is a file with three frames, and the counts after each.
-func written(t *testing.T) []byte {
+// readyFile is a file with three frames, and the counts after each.
+func readyFile(t *testing.T) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "counts")
 	s := keeping(t, path, nil)
@@ -205,7 +205,7 @@ func written(t *testing.T) []byte {
 
 func TestTornFilesGiveWhatTheyHave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		whole := written(t)
+		whole := readyFile(t)
 		last := int64(0)
 		for n := range len(whole) + 1 {
 			path := filepath.Join(t.TempDir(), "counts")
@@ -232,7 +232,7 @@ func TestTornFilesGiveWhatTheyHave(t *testing.T) {
 
 func TestCorruptFilesArePutAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		whole := written(t)
+		whole := readyFile(t)
 		foreign := append([]byte("legation counts 2\n"), whole[len(journalHead):]...)
 		files := map[string][]byte{"another version": foreign, "text": []byte("hello, I am no file of counts at all")}
 		for i := range whole {
@@ -426,7 +426,7 @@ func TestCountsGoOnWhileTheFileIsWrittenAnew(t *testing.T) {
 
 // FuzzReadJournal reads files that anyone may have written; those that can be read say the same when written again.
 func FuzzReadJournal(f *testing.F) {
-	var fr frame
+	var fr journalFrame
 	fr.begin(start.UnixMicro())
 	for _, h := range each("seed", 10, 3) {
 		b, _ := h.take(bucket{}, start.UnixMicro())
@@ -436,7 +436,7 @@ func FuzzReadJournal(f *testing.F) {
 	f.Add(fr.seal()[frameHead:])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, content []byte) {
-		sealed := frame{b: append(make([]byte, frameHead), content...)}
+		sealed := journalFrame{b: append(make([]byte, frameHead), content...)}
 		files := [][]byte{content, append([]byte(journalHead), content...), append([]byte(journalHead), sealed.seal()...)}
 		for _, file := range files {
 			type record struct {
@@ -445,7 +445,7 @@ func FuzzReadJournal(f *testing.F) {
 			}
 			var got []record
 			at, err := readJournal(bytes.NewReader(file), func(k bucketKey, b bucket) { got = append(got, record{k, b}) })
-			var again frame
+			var again journalFrame
 			again.begin(at)
 			for _, r := range got {
 				again.add(r.k, &r.b)

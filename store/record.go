@@ -34,21 +34,21 @@ var (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// frame is a frame in the making.
-type frame struct {
+// journalFrame is a frame in the making.
+type journalFrame struct {
 	b    []byte
 	head int // bytes before the records
 }
 
 // begin drops what is there.
-func (f *frame) begin(now int64) {
+func (f *journalFrame) begin(now int64) {
 	f.b = append(f.b[:0], make([]byte, frameHead)...)
 	f.b = binary.AppendVarint(f.b, now)
 	f.head = len(f.b)
 }
 
 // add appends a record. A key that is too long for one isn't kept.
-func (f *frame) add(k bucketKey, b *bucket) {
+func (f *journalFrame) add(k bucketKey, b *bucket) {
 	if len(k.key) > maxKept {
 		return
 	}
@@ -71,10 +71,10 @@ func (f *frame) add(k bucketKey, b *bucket) {
 }
 
 // has tells whether there are so many bytes of records.
-func (f *frame) has(least int) bool { return len(f.b)-f.head >= least }
+func (f *journalFrame) has(least int) bool { return len(f.b)-f.head >= least }
 
 // seal gives the frame's bytes, valid until it begins anew.
-func (f *frame) seal() []byte {
+func (f *journalFrame) seal() []byte {
 	content := f.b[frameHead:]
 	binary.LittleEndian.PutUint32(f.b, uint32(len(content)))
 	binary.LittleEndian.PutUint32(f.b[4:], crc32.Checksum(content, castagnoli))
@@ -157,7 +157,7 @@ func readRecords(content []byte, each func(bucketKey, bucket)) error {
 	return nil
 }
 
-// recordReader reads what [frame] writes; bad once something was missing or out of bounds.
+// recordReader reads what [journalFrame] writes; bad once something was missing or out of bounds.
 type recordReader struct {
 	rest []byte
 	bad  bool

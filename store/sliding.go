@@ -170,14 +170,14 @@ func (h *Hit) takeSliding(b bucket, now int64) (bucket, Outcome) {
 			o.RetryAfter = microseconds(float64(s.frees(more-(h.Limit-count), window) - now))
 		}
 	}
-	if o.Allowed || h.Beyond {
+	if h.Hits != 0 && (o.Allowed || h.Beyond) {
 		s.add(h.Hits)
+		b = bucket{slots: s.value(), end: s.ends(window)}
 	}
 	o.Count = s.count()
 	o.Remaining = max(0, h.Limit-o.Count)
-	end := s.ends(window)
-	o.Reset = microseconds(float64(max(0, end-now)))
-	return bucket{slots: s.value(), end: end}, o
+	o.Reset = microseconds(float64(max(0, s.ends(window)-now)))
+	return b, o
 }
 
 // remindSliding raises b to count hits; those that are missing leave at end, as far as a slot may.
