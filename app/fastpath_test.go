@@ -110,6 +110,9 @@ func TestPathsAnswerAlike(t *testing.T) {
 		{check, "", 1},
 		{check, strings.Replace(good, "localhost", "local\xffost", 1), 1},
 		{check, strings.Replace(good, "Bearer", "Be\xc0rer", 1), 1},
+		{check, strings.Replace(good, "authorization", "authorizatio\xff", 1), 1},
+		{check, strings.Replace(good, "/orders", "/order\xff", 1), 1}, // also in the rule's name
+		{check, strings.Replace(good, "192.0.2.7", "192.0.2.\xff", 1), 1},
 		{check, good[:len(good)-1], 1},
 		{check, "\x0b", 1},
 		{limits, limit, 12},

@@ -88,7 +88,7 @@ func (p *process) build() (err error) {
 		return err
 	}
 	if p.state.taken {
-		o.Log.Warn("data directory used by another process: the last good policy is not kept", "dir", o.DataDir,
+		o.Log.Warn("data directory used by another process: the last good policy and counts are not kept", "dir", o.DataDir,
 			"hint", "give each process its own --data-dir, and all of them one --redis to share limits")
 	}
 	var tls *mutualTLS
@@ -126,7 +126,9 @@ func (p *process) companion(tls *mutualTLS) error {
 		return nil
 	}
 	var err error
-	p.store, err = store.Open(store.Options{URL: p.o.Redis, Timeout: p.o.RedisTimeout, Log: p.o.Log, Metrics: p.metrics})
+	p.store, err = store.Open(store.Options{
+		URL: p.o.Redis, Timeout: p.o.RedisTimeout, Path: p.state.file("counts"), Log: p.o.Log, Metrics: p.metrics,
+	})
 	if err != nil {
 		return usagef("--redis: %w", err)
 	}
@@ -151,7 +153,7 @@ const maxCall = 1 << 20
 
 // companionServer answers methods fast, unless the fast path is off.
 func (p *process) companionServer(tls *mutualTLS, methods map[string]callout.Method) grpcServer {
-	o := []grpc.ServerOption{ratelimit.AnyText(), grpc.NumStreamWorkers(64), grpc.MaxRecvMsgSize(maxCall)}
+	o := []grpc.ServerOption{grpc.ForceServerCodecV2(callout.AnyText()), grpc.NumStreamWorkers(64), grpc.MaxRecvMsgSize(maxCall)}
 	if p.o.NoFastPath {
 		return newGRPC(tls, o...)
 	}
@@ -337,6 +339,7 @@ func (p *process) run(ctx context.Context) error {
 	}
 	group.Go(func() error { return p.control.Run(ctx) })
 	err := group.Wait()
+	p.stopping.Store(true) // before AfterFunc's goroutine, when the parts end at once
 	p.o.Log.Info("stopped")
 	return err
 }

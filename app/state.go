@@ -38,6 +38,14 @@ func claim(dir string) (state, error) {
 	return state{dir: dir, lock: lock}, nil
 }
 
+// file is the path of a file in the directory; empty when there is none.
+func (s state) file(name string) string {
+	if s.dir == "" {
+		return ""
+	}
+	return filepath.Join(s.dir, name)
+}
+
 // release gives the directory up.
 func (s state) release() error {
 	if s.lock == nil {

@@ -151,11 +151,11 @@ func dial(t testing.TB, s *Service) authv3.AuthorizationClient {
 }
 
 // serve serves s over gRPC.
-func serve(t testing.TB, s authv3.AuthorizationServer, o ...grpc.ServerOption) *grpc.ClientConn {
+func serve(t testing.TB, s *Service) *grpc.ClientConn {
 	t.Helper()
 	l := bufconn.Listen(1 << 20)
-	server := grpc.NewServer(o...)
-	authv3.RegisterAuthorizationServer(server, s)
+	server := grpc.NewServer()
+	s.Register(server)
 	go server.Serve(l)
 	t.Cleanup(server.Stop)
 	c, err := grpc.NewClient("passthrough:///auth", grpc.WithTransportCredentials(insecure.NewCredentials()),

@@ -1,8 +1,6 @@
 package auth
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"unicode/utf8"
 	"unsafe"
@@ -10,16 +8,18 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/legation/legation/callout"
 )
 
 // errMessage is for messages that the generated types can't read either.
 var errMessage = errors.New("the message is no CheckRequest")
 
-// The bounds of messages within each other, the same as those of grpc-go with ratelimit.AnyText: deeper ones are
-// refused, and so are texts that aren't UTF-8 below maxMended.
+// The bounds of messages within each other, the same as where the companion's grpc-go server reads them: deeper
+// ones are refused, and so are texts that aren't UTF-8 below maxMended.
 const (
 	maxNesting = protowire.DefaultRecursionLimit - 1
-	maxMended  = 32
+	maxMended  = callout.MaxMended
 )
 
 // decode reads the message of an envoy.service.auth.v3.CheckRequest. It means exactly what the generated types mean: it
@@ -111,10 +111,10 @@ var wanted = fieldsWanted{"attributes": {of: fieldsWanted{
 	"context_extensions": entry(func(q *request) *[]pair { return &q.extensions }),
 	"source":             {of: fieldsWanted{"address": {of: peerWanted}}},
 	"request": {of: fieldsWanted{"http": {of: fieldsWanted{
-		"method":     {take: func(q *request, b []byte) { q.method = text(b) }},
-		"path":       {take: func(q *request, b []byte) { q.path = text(b) }},
-		"host":       {take: func(q *request, b []byte) { q.host = text(b) }},
-		"scheme":     {take: func(q *request, b []byte) { q.scheme = text(b) }},
+		"method":     {take: func(q *request, b []byte) { q.method = callout.Text(b) }},
+		"path":       {take: func(q *request, b []byte) { q.path = callout.Text(b) }},
+		"host":       {take: func(q *request, b []byte) { q.host = callout.Text(b) }},
+		"scheme":     {take: func(q *request, b []byte) { q.scheme = callout.Text(b) }},
 		"headers":    entry(func(q *request) *[]pair { return &q.headers }),
 		"header_map": {take: func(q *request, _ []byte) { q.isListed = true }, of: fieldsWanted{"headers": listedWanted}},
 	}}}},
@@ -125,8 +125,8 @@ func entry(list func(*request) *[]pair) fieldWanted {
 	return fieldWanted{
 		take: func(q *request, _ []byte) { l := list(q); *l = append(*l, pair{}) },
 		of: fieldsWanted{
-			"key":   {take: func(q *request, b []byte) { l := *list(q); l[len(l)-1].name = text(b) }},
-			"value": {take: func(q *request, b []byte) { l := *list(q); l[len(l)-1].value = text(b) }},
+			"key":   {take: func(q *request, b []byte) { l := *list(q); l[len(l)-1].name = callout.Text(b) }},
+			"value": {take: func(q *request, b []byte) { l := *list(q); l[len(l)-1].value = callout.Text(b) }},
 		},
 	}
 }
@@ -140,7 +140,7 @@ var listedWanted = func() fieldWanted {
 // peerWanted is of an address, which is one of several kinds: the last that is read holds, and one that is read again
 // without another in between is merged with what it was.
 var peerWanted = fieldsWanted{
-	"socket_address":         {of: fieldsWanted{"address": {take: func(q *request, b []byte) { q.peer = text(b) }}}},
+	"socket_address":         {of: fieldsWanted{"address": {take: func(q *request, b []byte) { q.peer = callout.Text(b) }}}},
 	"pipe":                   {take: noSocket},
 	"envoy_internal_address": {take: noSocket},
 }
@@ -167,15 +167,6 @@ func newShape(d protoreflect.MessageDescriptor, wanted fieldsWanted, plain map[p
 		}
 	}
 	return s
-}
-
-// text is b as a text.
-func text(b []byte) string {
-	if utf8.Valid(b) {
-		return view(b)
-	}
-	sum := sha256.Sum256(b)
-	return "\uFFFD" + hex.EncodeToString(sum[:])
 }
 
 // view is b as a string that lasts as long as b stays as it is.

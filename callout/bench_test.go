@@ -4,17 +4,16 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -68,8 +67,11 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	fmt.Println(l.Addr())
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
+	ctx, stop := context.WithCancel(context.Background())
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the benchmark ends, however it does
+		stop()
+	}()
 	if kind == "callout" {
 		if path := os.Getenv("CALLOUT_BENCH_PROFILE"); path != "" {
 			f, _ := os.Create(path)
@@ -96,15 +98,13 @@ func startChild(b *testing.B, kind string) (addr string, cpu func() time.Duratio
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), "CALLOUT_BENCH_SERVER="+kind)
 	child.Stderr = os.Stderr
-	out, err := child.StdoutPipe()
-	if err == nil {
-		err = child.Start()
-	}
-	if err != nil {
+	in, err1 := child.StdinPipe()
+	out, err2 := child.StdoutPipe()
+	if err := errors.Join(err1, err2, child.Start()); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
-		_ = child.Process.Signal(syscall.SIGINT)
+		_ = in.Close()
 		_ = child.Wait()
 	})
 	line, err := bufio.NewReader(out).ReadString('\n')
@@ -145,9 +145,13 @@ func newPumper(b *testing.B, addr, path string) *pumper {
 	var block strings.Builder
 	e := hpack.NewEncoder(&block)
 	fields := []hpack.HeaderField{
-		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: path},
-		{Name: ":authority", Value: "companion"}, {Name: "te", Value: "trailers"}, {Name: "content-type", Value: "application/grpc"},
-		{Name: "grpc-timeout", Value: "20m"},
+		{Name: ":method", Value: "POST"},
+		{Name: ":scheme", Value: "http"},
+		{Name: ":path", Value: path},
+		{Name: ":authority", Value: "companion"},
+		{Name: "te", Value: "trailers"},
+		{Name: "content-type", Value: "application/grpc"},
+		{Name: "grpc-timeout", Value: "9S"},
 	}
 	out := appendWindowUpdate(appendSettings([]byte(http2.ClientPreface)), 0, 1<<30)
 	for i := range 2 {
@@ -219,8 +223,15 @@ func (p *pumper) answers(n int, came func(int)) error {
 		kind, flags := http2.FrameType(head[3]), http2.Flags(head[4])
 		length := int(binary.BigEndian.Uint32(head) >> 8)
 		if kind == http2.FrameGoAway || kind == http2.FrameRSTStream {
-			rest, _ := io.ReadAll(p.in)
-			return fmt.Errorf("%v: %q", kind, rest)
+			frame, _ := p.in.Peek(frameHeader + length)
+			return fmt.Errorf("%v: %q", kind, frame)
+		}
+		if kind == http2.FramePing && !flags.Has(http2.FlagPingAck) {
+			ping, err := p.in.Peek(frameHeader + length)
+			if err != nil {
+				return err
+			}
+			_, _ = p.net.Write(appendPing(nil, http2.FlagPingAck, ping[frameHeader:]))
 		}
 		if _, err := p.in.Discard(frameHeader + length); err != nil {
 			return err
@@ -229,8 +240,6 @@ func (p *pumper) answers(n int, came func(int)) error {
 		case kind == http2.FrameHeaders && flags.Has(http2.FlagHeadersEndStream):
 			fresh++
 			n--
-		case kind == http2.FramePing && !flags.Has(http2.FlagPingAck):
-			_, _ = p.net.Write(appendPing(nil, http2.FlagPingAck, make([]byte, 8)))
 		}
 		if fresh > 0 && p.in.Buffered() == 0 {
 			came(fresh)

@@ -30,8 +30,8 @@ var errDrained = errors.New("drained")
 // and of the server's stop write too.
 type conn struct {
 	server *Server
-	raw    net.Conn // as it was accepted
-	net    net.Conn // the same, or TLS over it
+	raw    net.Conn             // as it was accepted
+	net    net.Conn             // the same, or TLS over it
 	tls    *tls.ConnectionState // nil without TLS
 
 	// The loop's own.
@@ -39,17 +39,19 @@ type conn struct {
 	from    int // buf[from:to] is unread
 	to      int
 	now     time.Time // when this turn was read
+	full    bool      // the last read has filled buf: the next may bring more
 	pinged  bool      // and nothing was heard since
 	batches []batch   // this turn's calls, by method
 	calls   int       // in batches
 	headers *headers
 	block   block
+	greeted bool // the client's first SETTINGS have come
 
 	mu     sync.Mutex // held but while the loop reads and while methods run; guards what follows
 	table  table
 	budget budget
 	outlet
-	credit   int // bytes that the client may send on the connection
+	owed     int // bytes that the client has sent, to be given back to its window for the connection
 	held     int // bytes of bodies
 	reopened bool
 	lapsed   time.Time
@@ -62,9 +64,9 @@ type conn struct {
 type stage int
 
 const (
-	serving  stage = iota
-	warned         // GOAWAY is out: the client shall open no streams; those on the way are welcome
-	closing_       // the client has seen that, and knows the last stream that is answered
+	serving stage = iota
+	warned        // GOAWAY is out: the client shall open no streams; those on the way are welcome
+	leaving       // the client has seen that, and knows the last stream that is answered
 )
 
 // A batch is the calls of one method in a turn.
@@ -82,8 +84,8 @@ func newConn(s *Server, raw, c net.Conn, state *tls.ConnectionState, read []byte
 		headers: newHeaders(s.methods),
 		budget:  budget{budgetMax, now},
 		outlet:  outlet{window: initWindow, initial: initWindow},
-		credit:  connWindow, lapsed: now,
-		off: make(chan struct{}),
+		lapsed:  now,
+		off:     make(chan struct{}),
 	}
 }
 
@@ -112,7 +114,7 @@ func (c *conn) fill() error {
 		c.to = copy(c.buf, c.buf[c.from:c.to])
 		c.from = 0
 	}
-	if c.to == len(c.buf) || len(c.buf) < smallBuffer {
+	if c.full && len(c.buf) < largeBuffer || len(c.buf) < smallBuffer {
 		larger := make([]byte, min(max(2*len(c.buf), smallBuffer), largeBuffer))
 		c.to = copy(larger, c.buf[:c.to])
 		c.buf = larger
@@ -121,7 +123,7 @@ func (c *conn) fill() error {
 		n, err := c.net.Read(c.buf[c.to:])
 		if n > 0 {
 			c.to += n
-			c.now, c.pinged = time.Now(), false
+			c.now, c.full, c.pinged = time.Now(), c.to == len(c.buf), false
 			return nil
 		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -162,16 +164,16 @@ func (c *conn) silent() error {
 	if c.to == 0 {
 		c.buf = make([]byte, smallBuffer)
 	}
-	c.table.spare = nil
+	c.table.spare, c.out = nil, nil
 	return c.net.SetReadDeadline(now.Add(wait))
 }
 
 // turns answers what was read, turnCalls at a time.
 func (c *conn) turns() error {
-	for {
+	for now := c.now; ; now = time.Now() {
 		more, err := c.take()
 		for i := range c.batches {
-			c.run(c.server.ordered[i], &c.batches[i])
+			c.run(c.server.ordered[i], &c.batches[i], now)
 		}
 		if err := c.answer(err); err != nil {
 			return err
@@ -201,7 +203,7 @@ func (c *conn) take() (more bool, err error) {
 }
 
 // run has a method answer its calls, but for those that nobody waits for any more.
-func (c *conn) run(m *method, b *batch) {
+func (c *conn) run(m *method, b *batch, now time.Time) {
 	if len(b.streams) == 0 {
 		return
 	}
@@ -209,7 +211,7 @@ func (c *conn) run(m *method, b *batch) {
 	for _, s := range b.streams {
 		switch {
 		case s.gone:
-		case !s.call.Deadline.IsZero() && !c.now.Before(s.call.Deadline):
+		case !s.call.Deadline.IsZero() && !now.Before(s.call.Deadline):
 			s.call.Code, s.call.Text = codes.DeadlineExceeded, "the deadline passed before the call's turn"
 		default:
 			b.calls = append(b.calls, &s.call)
@@ -267,9 +269,9 @@ func (c *conn) answer(err error) error {
 		c.reopened = false
 		c.resume()
 	}
-	if c.credit < connWindow/2 {
-		c.out = appendWindowUpdate(c.out, 0, connWindow-c.credit)
-		c.credit = connWindow
+	if c.owed > connWindow/2 {
+		c.out = appendWindowUpdate(c.out, 0, c.owed)
+		c.owed = 0
 	}
 	c.table.sweep()
 	if err == nil && c.now.Sub(c.lapsed) > patience {
@@ -294,6 +296,10 @@ func (c *conn) lapse(now time.Time) error {
 		}
 		if len(s.unsent) > 0 {
 			return violate(http2.ErrCodeEnhanceYourCalm, "answers aren't read")
+		}
+		if s.done {
+			c.reset(s, http2.ErrCodeNo)
+			continue
 		}
 		c.fail(s, refusal{200, codes.DeadlineExceeded, "the call's message didn't come"})
 	}
@@ -321,19 +327,19 @@ func (c *conn) lastCall() {
 	if c.goingOff != warned {
 		return
 	}
-	c.goingOff = closing_
+	c.goingOff = leaving
 	c.out = appendGoAway(c.out, c.table.last, http2.ErrCodeNo, "")
 	close(c.off)
 }
 
-func (c *conn) drained() bool { return c.goingOff == closing_ && c.table.live == 0 }
+func (c *conn) drained() bool { return c.goingOff == leaving && c.table.live == 0 }
 
 // end closes the connection. After a GOAWAY it waits a little for the client to do so: what it still sends would
 // otherwise make the kernel throw away what it has yet to read.
 func (c *conn) end(err error) {
 	c.mu.Lock()
-	if c.goingOff != closing_ {
-		c.goingOff = closing_
+	if c.goingOff != leaving {
+		c.goingOff = leaving
 		close(c.off)
 	}
 	for _, s := range c.table.open {
@@ -343,6 +349,7 @@ func (c *conn) end(err error) {
 	}
 	c.mu.Unlock()
 	c.upstream.close()
+	c.buf, c.table, c.outlet = nil, table{}, outlet{} // net/http's timers know the connection for a while
 	if _, ok := errors.AsType[*violation](err); ok || errors.Is(err, errDrained) {
 		c.linger()
 	}

@@ -31,8 +31,9 @@ type upstream struct {
 	calls     sync.WaitGroup
 	count     int // of calls
 
-	mu    sync.Mutex
-	pipes []net.Conn // made so far
+	mu     sync.Mutex // guards what follows
+	pipes  []net.Conn // made so far
+	closed bool
 }
 
 func (u *upstream) dial(l *handoff, remote *conn) (net.Conn, error) {
@@ -42,6 +43,10 @@ func (u *upstream) dial(l *handoff, remote *conn) (net.Conn, error) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.closed { // net/http dials on for a call that has ended meanwhile
+		_ = near.Close()
+		return nil, errStopping
+	}
 	u.pipes = append(u.pipes, near)
 	return near, nil
 }
@@ -51,6 +56,7 @@ func (u *upstream) close() {
 	u.calls.Wait()
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.closed = true
 	for _, p := range u.pipes {
 		_ = p.Close()
 	}
@@ -70,8 +76,7 @@ type relayed struct {
 // forward has grpc-go answer a call.
 func (c *conn) forward(s *stream, r *request) error {
 	if c.upstream.count >= maxForwarded {
-		c.reset(s, http2.ErrCodeRefusedStream)
-		return c.spend(costOfMalformed, "headers")
+		return c.odd(s.id, http2.ErrCodeRefusedStream)
 	}
 	if c.upstream.transport == nil {
 		c.upstream.transport = c.newTransport()
@@ -224,8 +229,7 @@ func (r *relayed) dropped() {
 func (r *relayed) receive(piece []byte) error {
 	r.body = append(r.body, piece...)
 	if s := r.stream; s.ended && s.length != noLength && s.length != s.got {
-		r.conn.reset(s, http2.ErrCodeProtocol)
-		return r.conn.spend(costOfMalformed, "malformed")
+		return r.conn.odd(s.id, http2.ErrCodeProtocol)
 	}
 	r.changed.Broadcast()
 	return nil

@@ -40,7 +40,7 @@ func (s *Server) greet(c net.Conn) (net.Conn, *tls.ConnectionState, []byte, verd
 	if s.o.TLS != nil {
 		t := tls.Server(c, s.o.TLS)
 		if err := t.Handshake(); err != nil {
-			return c, nil, nil, neither, late(err, "tls")
+			return c, nil, nil, neither, startError(err, "tls")
 		}
 		c, state = t, new(t.ConnectionState())
 		if state.NegotiatedProtocol != "h2" {
@@ -49,7 +49,7 @@ func (s *Server) greet(c net.Conn) (net.Conn, *tls.ConnectionState, []byte, verd
 	}
 	// It says nothing that would not be so if grpc-go served the connection, whose own settings follow then.
 	if _, err := c.Write(appendSettings(nil)); err != nil {
-		return c, nil, nil, neither, late(err, "preface")
+		return c, nil, nil, neither, startError(err, "preface")
 	}
 	read, v, err := s.sniff(c, until)
 	if err != nil {
@@ -58,8 +58,8 @@ func (s *Server) greet(c net.Conn) (net.Conn, *tls.ConnectionState, []byte, verd
 	return c, state, read, v, c.SetDeadline(time.Time{})
 }
 
-// late tells a handshake that took too long from one that failed otherwise, and from one that we have ended.
-func late(err error, reason string) error {
+// startError tells a handshake that took too long from one that failed otherwise, and from one that we have ended.
+func startError(err error, reason string) error {
 	switch {
 	case errors.Is(err, net.ErrClosed):
 		return err
@@ -80,7 +80,7 @@ func (s *Server) sniff(c net.Conn, until time.Time) ([]byte, verdict, error) {
 			return buf, ours, nil
 		}
 		if n == 0 && err != nil {
-			return nil, neither, late(err, "preface")
+			return nil, neither, startError(err, "preface")
 		}
 		v, greeted := s.judge(buf)
 		switch {

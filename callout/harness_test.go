@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -23,6 +25,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 const (
@@ -30,6 +33,8 @@ const (
 	failed = "/callout.Test/Fail"   // asked "5 some text" it fails with that code and text
 	large  = "/callout.Test/Large"  // answers as many bytes as it is asked for
 	panics = "/callout.Test/Panics" // asked anything
+
+	duplex = "/grpc.testing.TestService/FullDuplexCall" // of grpc-go
 )
 
 func echoMethod(calls []*Call) {
@@ -75,7 +80,12 @@ type streams struct {
 }
 
 func (streams) FullDuplexCall(s grpc.BidiStreamingServer[testpb.StreamingOutputCallRequest, testpb.StreamingOutputCallResponse]) error {
-	if err := s.SetHeader(metadata.Pairs("at-first", "1", "at-first", "2")); err != nil {
+	if md, _ := metadata.FromIncomingContext(s.Context()); len(md["tell"]) > 0 {
+		defer func() { ended <- struct{}{} }()
+		if err := s.SendHeader(nil); err != nil {
+			return err
+		}
+	} else if err := s.SetHeader(metadata.Pairs("at-first", "1", "at-first", "2")); err != nil {
 		return err
 	}
 	for {
@@ -98,6 +108,9 @@ func (streams) FullDuplexCall(s grpc.BidiStreamingServer[testpb.StreamingOutputC
 	}
 }
 
+// ended hears of the end of streams that ask for it.
+var ended = make(chan struct{}, 1)
+
 // UnaryCall tells who asks.
 func (streams) UnaryCall(ctx context.Context, m *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
 	p, _ := peer.FromContext(ctx)
@@ -111,9 +124,31 @@ func (streams) UnaryCall(ctx context.Context, m *testpb.SimpleRequest) (*testpb.
 // A running server of a test.
 type running struct {
 	*Server
-	addr string
-	stop context.CancelFunc
-	done chan error // gets what Run returns
+	addr    string
+	figures *prometheus.Registry
+	stop    context.CancelFunc
+	done    chan error // gets what Run returns
+}
+
+// counted is a figure with these values of its labels.
+func (r *running) counted(t testing.TB, name string, labels ...string) float64 {
+	t.Helper()
+	families, err := r.figures.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			var values []string
+			for _, l := range m.GetLabel() {
+				values = append(values, l.GetValue())
+			}
+			if f.GetName() == name && slices.Equal(values, labels) {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return 0
 }
 
 // start runs a server until the test ends.
@@ -130,7 +165,9 @@ func start(t testing.TB, o Options) *running {
 		o.Fallback = fallback(Credentials())
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	r := &running{New(o), l.Addr().String(), stop, make(chan error, 1)}
+	figures := prometheus.NewRegistry()
+	o.Metrics = figures
+	r := &running{New(o), l.Addr().String(), figures, stop, make(chan error, 1)}
 	go func() { r.done <- r.Run(ctx, l, 5*time.Second) }()
 	t.Cleanup(func() {
 		stop()
@@ -205,3 +242,17 @@ func mustCall(t testing.TB, c *grpc.ClientConn, path, message, want string) {
 }
 
 func numbered(i int) string { return fmt.Sprintf("message %d", i) }
+
+// ask is a message for [streams] that asks for answers of so many bytes.
+func ask(t testing.TB, sizes ...int32) []byte {
+	t.Helper()
+	m := &testpb.StreamingOutputCallRequest{}
+	for _, n := range sizes {
+		m.ResponseParameters = append(m.ResponseParameters, &testpb.ResponseParameters{Size: n})
+	}
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return framed(string(b))
+}

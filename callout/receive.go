@@ -23,6 +23,12 @@ type block struct {
 
 // receive handles a frame. An error ends the connection.
 func (c *conn) receive(f frame) error {
+	if !c.greeted {
+		if f.kind != http2.FrameSettings || f.flags.Has(http2.FlagSettingsAck) {
+			return violate(http2.ErrCodeProtocol, "SETTINGS don't come first")
+		}
+		c.greeted = true
+	}
 	if c.block.stream != 0 && (f.kind != http2.FrameContinuation || f.stream != c.block.stream) {
 		return violate(http2.ErrCodeProtocol, "header block is not continued")
 	}
@@ -110,7 +116,7 @@ func (c *conn) endBlock(fragment []byte) error {
 	if err != nil {
 		return violate(http2.ErrCodeCompression, "header block is broken")
 	}
-	if c.goingOff == closing_ {
+	if c.goingOff == leaving {
 		return c.spend(costOfFrame, "headers") // it came after the last stream that the client was told of
 	}
 	if r.malformed != "" || b.selfish || c.table.live >= maxStreams {
@@ -118,10 +124,8 @@ func (c *conn) endBlock(fragment []byte) error {
 		if r.malformed == "" && !b.selfish {
 			code = http2.ErrCodeRefusedStream
 		}
-		s := c.table.add(b.stream, c.initial, c.now)
-		s.ended = b.end
-		c.reset(s, code)
-		return c.spend(costOfMalformed, "malformed")
+		c.table.add(b.stream, c.initial, c.now)
+		return c.odd(b.stream, code)
 	}
 	s := c.table.add(b.stream, c.initial, c.now)
 	s.ended, s.length, s.method = b.end, r.length, r.method
@@ -152,14 +156,16 @@ func (c *conn) trailers(b block, fragment []byte) error {
 	case s == nil:
 		return c.late(b.stream)
 	case s.ended:
-		c.reset(s, http2.ErrCodeStreamClosed)
-		return c.spend(costOfMalformed, "malformed")
+		return c.odd(s.id, http2.ErrCodeStreamClosed)
 	case malformed != "" || !b.end || b.selfish:
-		c.reset(s, http2.ErrCodeProtocol)
-		return c.spend(costOfMalformed, "malformed")
+		return c.odd(s.id, http2.ErrCodeProtocol)
 	}
 	s.ended = true
-	if s.relay != nil {
+	switch {
+	case s.done:
+		c.drop(s, false)
+		return nil
+	case s.relay != nil:
 		return s.relay.receive(nil)
 	}
 	return c.complete(s, s.body)
@@ -182,7 +188,7 @@ func (c *conn) data(f frame) error {
 	if err != nil {
 		return err
 	}
-	if f.stream == 0 || f.stream > c.table.last && c.goingOff != closing_ {
+	if f.stream == 0 || f.stream > c.table.last && c.goingOff != leaving {
 		return violate(http2.ErrCodeProtocol, "DATA on no stream")
 	}
 	end := f.flags.Has(http2.FlagDataEndStream)
@@ -191,28 +197,27 @@ func (c *conn) data(f frame) error {
 			return err
 		}
 	}
-	if c.credit -= len(f.payload); c.credit < 0 {
-		return violate(http2.ErrCodeFlowControl, "more DATA than the connection's window")
-	}
+	c.owed += len(f.payload)
 	s := c.table.find(f.stream)
 	if s == nil {
 		if how, known := c.table.ended(f.stream); known && how.ours || f.stream > c.table.last {
 			return nil
 		}
-		c.out = appendReset(c.out, f.stream, http2.ErrCodeStreamClosed)
-		return c.spend(costOfMalformed, "late")
+		return c.odd(f.stream, http2.ErrCodeStreamClosed)
 	}
 	if s.ended {
-		c.reset(s, http2.ErrCodeStreamClosed)
-		return c.spend(costOfMalformed, "malformed")
+		return c.odd(s.id, http2.ErrCodeStreamClosed)
 	}
 	if s.credit -= len(f.payload); s.credit < 0 {
-		c.reset(s, http2.ErrCodeFlowControl)
-		return c.spend(costOfMalformed, "malformed")
+		return c.odd(s.id, http2.ErrCodeFlowControl)
 	}
 	s.got += len(payload)
 	s.ended = end
-	if s.relay != nil {
+	switch {
+	case s.done:
+		c.surplus(s)
+		return nil
+	case s.relay != nil:
 		s.relay.padding(len(f.payload) - len(payload))
 		return s.relay.receive(payload)
 	}
@@ -244,11 +249,22 @@ func (c *conn) body(s *stream, piece []byte) error {
 	return nil
 }
 
+// surplus handles what a client sends of a call that is answered: not for long.
+func (c *conn) surplus(s *stream) {
+	switch {
+	case s.ended && s.length != noLength && s.length != s.got:
+		c.reset(s, http2.ErrCodeProtocol)
+	case s.ended:
+		c.drop(s, false)
+	case s.credit < initWindow/2:
+		c.reset(s, http2.ErrCodeNo)
+	}
+}
+
 // complete puts a call that has come in full among those of this turn.
 func (c *conn) complete(s *stream, body []byte) error {
 	if s.length != noLength && s.length != s.got {
-		c.reset(s, http2.ErrCodeProtocol)
-		return c.spend(costOfMalformed, "malformed")
+		return c.odd(s.id, http2.ErrCodeProtocol)
 	}
 	if r := checkBody(body, c.server.o.MaxMessage); r != nil {
 		c.refuse(s, *r)
@@ -271,7 +287,7 @@ func (c *conn) resetByClient(f frame) error {
 	switch {
 	case len(f.payload) != 4:
 		return violate(http2.ErrCodeFrameSize, "RST_STREAM has not 4 bytes")
-	case f.stream == 0 || f.stream > c.table.last && c.goingOff != closing_:
+	case f.stream == 0 || f.stream > c.table.last && c.goingOff != leaving:
 		return violate(http2.ErrCodeProtocol, "RST_STREAM on no stream")
 	}
 	if s := c.table.find(f.stream); s != nil {
@@ -305,10 +321,15 @@ func (c *conn) priority(f frame) error {
 	if len(f.payload) != 5 {
 		code = http2.ErrCodeFrameSize
 	}
-	if s := c.table.find(f.stream); s != nil {
+	return c.odd(f.stream, code)
+}
+
+// odd resets a stream for a frame that must not be, whether the stream is open or not.
+func (c *conn) odd(stream uint32, code http2.ErrCode) error {
+	if s := c.table.find(stream); s != nil {
 		c.reset(s, code)
 	} else {
-		c.out = appendReset(c.out, f.stream, code)
+		c.out = appendReset(c.out, stream, code)
 	}
-	return c.spend(costOfMalformed, "priority")
+	return c.spend(costOfMalformed, "malformed")
 }

@@ -62,12 +62,19 @@ func (c *conn) fail(s *stream, r refusal) {
 	c.finish(s)
 }
 
-// finish ends a stream that is answered in full. A client that is still sending is told not to.
+// finish ends a stream that is answered in full. While the client is still sending a call's message it stays for a
+// while, since nearly all clients end it themselves.
 func (c *conn) finish(s *stream) {
-	if !s.ended {
-		c.out = appendReset(c.out, s.id, http2.ErrCodeNo)
+	switch {
+	case s.ended:
+		c.drop(s, false)
+	case s.relay != nil:
+		c.reset(s, http2.ErrCodeNo)
+	default:
+		s.done = true
+		c.held -= len(s.body)
+		s.body = s.body[:0]
 	}
-	c.drop(s, !s.ended)
 }
 
 // reset ends a stream with an error of HTTP/2.

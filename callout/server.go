@@ -27,7 +27,7 @@ type Options struct {
 
 	MaxMessage       int           // largest message of a call in bytes; 1 MiB when 0
 	Handshake        time.Duration // for TLS and the first frames; 10 s when 0
-	Starting         int           // connections at once that are that far; 1024 when 0. Beyond it the oldest is closed
+	Starting         int           // connections at once that are that far; 4096 when 0. Beyond it the oldest is closed
 	Keepalive        time.Duration // silence after which a client is asked whether it is there; 30 s when 0
 	KeepaliveTimeout time.Duration // for its answer; 10 s when 0
 
@@ -54,7 +54,7 @@ type Server struct {
 func New(o Options) *Server {
 	o.MaxMessage = cmp.Or(o.MaxMessage, 1<<20)
 	o.Handshake = cmp.Or(o.Handshake, 10*time.Second)
-	o.Starting = cmp.Or(o.Starting, 1024)
+	o.Starting = cmp.Or(o.Starting, 4096)
 	o.Keepalive = cmp.Or(o.Keepalive, 30*time.Second)
 	o.KeepaliveTimeout = cmp.Or(o.KeepaliveTimeout, 10*time.Second)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
@@ -137,8 +137,8 @@ func (s *Server) start(c net.Conn) {
 		return
 	}
 	if s.starting.Len() >= s.o.Starting {
-		_ = s.starting.Remove(s.starting.Front()).(net.Conn).Close()
 		s.metrics.refused.WithLabelValues("crowded").Inc()
+		_ = s.starting.Remove(s.starting.Front()).(net.Conn).Close()
 	}
 	place := s.starting.PushBack(c)
 	s.all.Go(func() { s.serve(c, place) })
@@ -151,10 +151,10 @@ func (s *Server) serve(accepted net.Conn, place *list.Element) {
 	s.mu.Unlock()
 	switch {
 	case err != nil:
-		_ = accepted.Close()
 		if r, ok := errors.AsType[refused](err); ok {
 			s.metrics.refused.WithLabelValues(r.reason).Inc()
 		}
+		_ = accepted.Close()
 	case v == theirs:
 		s.metrics.handed.Inc()
 		h := newHanded(c, read, state, s.metrics.handed.Dec)
@@ -190,6 +190,7 @@ func (s *Server) drain() {
 	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
 	limit := time.After(time.Second)
+	time.AfterFunc(time.Second, s.closeStarting)
 	for _, c := range conns {
 		go c.drain()
 	}
@@ -208,9 +209,16 @@ func (s *Server) kill() {
 	for c := range s.conns {
 		_ = c.raw.Close()
 	}
+	s.mu.Unlock()
+	s.closeStarting()
+	s.o.Fallback.Stop()
+}
+
+// closeStarting ends connections that have not come to a call.
+func (s *Server) closeStarting() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for e := s.starting.Front(); e != nil; e = e.Next() {
 		_ = e.Value.(net.Conn).Close()
 	}
-	s.mu.Unlock()
-	s.o.Fallback.Stop()
 }

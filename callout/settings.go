@@ -64,7 +64,7 @@ func (c *conn) windowUpdate(f frame) error {
 	switch {
 	case len(f.payload) != 4:
 		return violate(http2.ErrCodeFrameSize, "WINDOW_UPDATE has not 4 bytes")
-	case f.stream > c.table.last && c.goingOff != closing_:
+	case f.stream > c.table.last && c.goingOff != leaving:
 		return violate(http2.ErrCodeProtocol, "WINDOW_UPDATE on no stream")
 	}
 	if err := c.spend(costOfFrame, "window update"); err != nil {
@@ -82,15 +82,14 @@ func (c *conn) windowUpdate(f frame) error {
 		return nil
 	}
 	s := c.table.find(f.stream)
-	if s == nil {
-		return nil
-	}
-	if n == 0 {
-		c.reset(s, http2.ErrCodeProtocol)
-		return nil
-	}
-	if s.window += n; s.window > maxWindow {
-		c.reset(s, http2.ErrCodeFlowControl)
+	switch {
+	case n == 0:
+		return c.odd(f.stream, http2.ErrCodeProtocol)
+	case s == nil:
+	case s.window+n > maxWindow:
+		return c.odd(f.stream, http2.ErrCodeFlowControl)
+	default:
+		s.window += n
 	}
 	return nil
 }

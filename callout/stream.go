@@ -22,6 +22,7 @@ type stream struct {
 	length int    // by content-length; noLength without
 	got    int    // bytes of body so far
 	ended  bool   // the client has sent all
+	done   bool   // answered, though the client hasn't sent all
 	gone   bool   // answered or reset: only the loop's batches still know it
 
 	credit int    // bytes that the client may send
@@ -48,9 +49,11 @@ type closing struct {
 }
 
 func (t *table) add(id uint32, window int, now time.Time) *stream {
-	s := &stream{}
+	var s *stream
 	if n := len(t.spare); n > 0 {
 		s, t.spare = t.spare[n-1], t.spare[:n-1]
+	} else {
+		s = &stream{}
 	}
 	s.id, s.window, s.credit, s.opened = id, window, initWindow, now
 	t.open = append(t.open, s)

@@ -56,7 +56,9 @@ func All() []*policy.Kind {
 		compression.Kind,
 		connections.Kind,
 		cors.Kind,
+		ratelimit.DescriptorsKind,
 		directresponse.Kind,
+		ratelimit.DomainKind,
 		patch.ListenerKind,
 		patch.RouteKind,
 		patch.ServiceKind,
@@ -105,5 +107,5 @@ func Language() *policy.Language { return policy.New(All()...) }
 
 // Companions is what the policy asks of the companion services. Envoy's half is made of the same settings.
 func Companions(m *policy.Model) (companionauth.Table, companionlimit.Table) {
-	return auth.Table(m), companionlimit.Table{Limits: ratelimit.Limits(m), Plans: plan.Plans(m)}
+	return auth.Table(m), companionlimit.Table{Limits: ratelimit.Limits(m), Plans: plan.Plans(m), Domains: ratelimit.Domains(m)}
 }

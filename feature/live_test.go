@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/legation/legation/auth"
+	"github.com/legation/legation/callout"
 	"github.com/legation/legation/examples"
 	"github.com/legation/legation/feature"
 	"github.com/legation/legation/feature/golden"
@@ -203,7 +204,7 @@ func companions(t *testing.T, m *policy.Model, options ...grpc.ServerOption) (*g
 	if err := rules.Load(table); err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer(append(options, ratelimit.AnyText())...)
+	s := grpc.NewServer(append(options, grpc.ForceServerCodecV2(callout.AnyText()))...)
 	limits.Register(s)
 	rules.Register(s)
 	l, err := net.Listen("tcp", "127.0.0.1:0")

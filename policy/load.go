@@ -279,7 +279,7 @@ func (l *loader) decodeEntries() {
 		l.decodePlan(p, l.raw["plans"][p.Name].value)
 	}
 	for _, d := range l.model.Domains {
-		l.layer(&d.Entry, l.raw["rateLimits"][d.Name].value, &struct{}{}, InDomain)
+		l.decodeDomain(d, l.raw["rateLimits"][d.Name].value)
 	}
 	for _, r := range l.routes {
 		l.decodeRoute(r)
@@ -295,6 +295,13 @@ func (l *loader) decodeAuth(a *Auth, n *Node) {
 	if n.Kind == Map && len(written.sets) != 1 && len(written.sets) == len(n.Keys) {
 		l.report(n, "", false, "want exactly one way to tell who calls, got %d", len(n.Keys)).
 			Hintf("%s", hint("", l.lang.keysOf(InAuth)))
+	}
+}
+
+func (l *loader) decodeDomain(d *Domain, n *Node) {
+	if l.layer(&d.Entry, n, &struct{}{}, InDomain); n.Kind == Map && len(n.Keys) == 0 {
+		l.report(n, "", false, "the domain %s says nothing of what may be asked for", quote(d.Name)).
+			Hintf("%s", hint("", l.lang.keysOf(InDomain)))
 	}
 }
 

@@ -79,6 +79,24 @@ func (s *Service) settle(t *turn, d *decision) {
 			}
 		}
 	}
+	if d.refused < 0 {
+		d.refused = d.allSoft()
+	}
+}
+
+// allSoft is an ask that refuses since all soft limits of the request are over, and there is one; else -1.
+func (d *decision) allSoft() int {
+	refused := -1
+	for i := range d.asks {
+		switch a := &d.asks[i]; {
+		case !a.limit.soft:
+		case !a.counted || a.outcome.Allowed:
+			return -1
+		case refused < 0 || a.outcome.RetryAfter > d.asks[refused].outcome.RetryAfter:
+			refused = i
+		}
+	}
+	return refused
 }
 
 // take gives the outcomes to the asks.
@@ -154,7 +172,7 @@ func (s *Service) count(t *turn, d *decision, a *ask) {
 		} else if d.shadow == nil {
 			d.shadow = l
 		}
-	case d.degraded && !l.Shadow:
+	case d.degraded && !l.Shadow, l.Shadow && a.stored() && !a.counted:
 		s.metrics.result(l, "degraded").Inc()
 	default:
 		l.ok.Inc()

@@ -9,7 +9,7 @@
 // "claim:<name>", "cookie:<name>", "path", "route", "method", "host", "cel:<8 hex digits>". A part that is missing counts as
 // the empty value, so that leaving a header out gives no bucket of one's own. For ip the entries of Envoy's own actions are
 // read too, remote_address and masked_remote_address. Values may have any bytes and any length, since clients choose them;
-// a gRPC server needs [AnyText] for those that aren't UTF-8.
+// a gRPC server needs [callout.AnyText] for those that aren't UTF-8.
 //
 //   - An ID ([Limit.ID]) names one version of a limit, a bare name the version that was loaded last: that is for Envoys
 //     that others configure.

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/legation/legation/callout"
 	"github.com/legation/legation/store"
 )
 
@@ -91,7 +92,7 @@ func connect(t testing.TB, s *Service) *grpc.ClientConn {
 
 func dial(t testing.TB, l net.Listener, register func(grpc.ServiceRegistrar), o ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	g := grpc.NewServer(AnyText())
+	g := grpc.NewServer(grpc.ForceServerCodecV2(callout.AnyText()))
 	register(g)
 	go g.Serve(l)
 	t.Cleanup(g.Stop)

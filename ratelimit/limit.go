@@ -100,27 +100,6 @@ const (
 	PlanRequired                // who has none is refused (403)
 )
 
-// Domain is the limits that Envoys which others configure ask for by domain and descriptors.
-type Domain struct {
-	Name        string
-	Descriptors []Descriptor
-}
-
-// Descriptor is a node of a domain's tree: it stands for an entry of a request's descriptor, and what is below for the
-// entries that follow. Semantics are those of the reference service's configuration.
-type Descriptor struct {
-	Key   string
-	Value string // empty: any value that no other descriptor of the key names; a trailing * matches any ending
-	Limit *Limit // nil: nothing is counted here. Its Name is the path of the keys and values; By is empty
-	// DetailedMetric gives each value that was asked for a label of its own, in bounds; else the configured path is told.
-	DetailedMetric bool
-	// ShareThreshold counts all values that match a wildcard in one bucket.
-	ShareThreshold bool
-	Replaces       []string // names (RateLimit.name there) of limits that don't hold where this one does
-	RateName       string   // what Replaces of others names
-	Descriptors    []Descriptor
-}
-
 // Table is all that the service counts by. During a change it holds the old limits and the new: of several with one
 // name the last is the current one.
 type Table struct {

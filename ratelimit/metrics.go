@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,7 @@ type metrics struct {
 
 	mu      sync.Mutex          // guards what follows
 	figures map[string]*figures // by the name of the limit
+	labels  []string            // of variants
 	wanted  map[string]string   // the IDs of each name's limits in the table that is being made
 }
 
@@ -102,6 +104,10 @@ func (m *metrics) limit(l *limit) {
 func (m *metrics) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for _, label := range m.labels { // variants are made anew with each table
+		m.decisions.DeletePartialMatch(prometheus.Labels{"limit": label})
+	}
+	m.labels = nil
 	for name, f := range m.figures {
 		if ids, ok := m.wanted[name]; ok {
 			if ids != f.ids {
@@ -117,6 +123,46 @@ func (m *metrics) forget() {
 			m.crossed.DeletePartialMatch(prometheus.Labels{"limit": name})
 		}
 	}
+}
+
+// variants are copies of a limit with figures of their own, by the values that were asked.
+type variants struct {
+	limits sync.Map // string -> *limit
+	kept   atomic.Int32
+}
+
+// Bounds of variants: of a limit, and of the label.
+const (
+	maxVariants = 500
+	maxLabel    = 256
+)
+
+// variant gives the limit with the figures of the entries' values; the limit itself when it has too many.
+func (m *metrics) variant(l *limit, entries []wireEntry) *limit {
+	label := append(make([]byte, 0, 128), l.Name...)
+	for _, e := range entries {
+		label = append(append(append(append(label, ' '), e.key...), '='), e.value...)
+	}
+	label = label[:min(len(label), maxLabel)]
+	if v, ok := l.variants.limits.Load(string(label)); ok {
+		return v.(*limit)
+	}
+	if l.variants.kept.Load() >= maxVariants {
+		return l
+	}
+	name := strings.ToValidUTF8(string(label), "")
+	v := *l
+	v.ok, v.over = m.decisions.WithLabelValues(name, "ok"), m.decisions.WithLabelValues(name, "over")
+	if l.Shadow {
+		v.over = m.decisions.WithLabelValues(name, "shadow_over")
+	}
+	if _, known := l.variants.limits.LoadOrStore(string(label), &v); !known {
+		l.variants.kept.Add(1)
+		m.mu.Lock()
+		m.labels = append(m.labels, name)
+		m.mu.Unlock()
+	}
+	return &v
 }
 
 // result is the counter of a result that is rare.

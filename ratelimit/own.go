@@ -15,7 +15,11 @@ const OwnDomain = "legation"
 func (s *Service) read(t *turn, d *decision) {
 	d.places = len(t.request.descriptors)
 	if t.request.domain != OwnDomain {
-		s.metrics.foreign.Inc()
+		if from := t.table.domains[t.request.domain]; from != nil {
+			s.readForeign(t, d, from)
+		} else {
+			s.metrics.foreign.Inc()
+		}
 		return
 	}
 	for place := range t.request.descriptors {

@@ -38,6 +38,9 @@ func newRate(l *Limit, r Rate) (*rate, error) {
 		Algorithm: r.Algorithm, Limit: r.Requests, Window: r.Window, Burst: r.Burst, Period: r.Period, Zone: zone,
 		Lease: l.Lease, Beyond: l.Shadow,
 	}}
+	if l.Shadow {
+		c.hit.Lease = 0 // the report tells every value's count
+	}
 	switch {
 	case r.Algorithm != store.Calendar && (r.Zone != "" || r.Period != 0):
 		return nil, fmt.Errorf("%s has no period and no zone", r.Algorithm)

@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -54,10 +55,10 @@ func (t *turn) reply(b []byte, d *decision) []byte {
 	return d.appendMetadata(b)
 }
 
-// appendStatus appends the fields of a DescriptorStatus. A limit in shadow refuses nobody.
+// appendStatus appends the fields of a DescriptorStatus. A limit in shadow refuses nobody; one that is soft tells.
 func (a *ask) appendStatus(b []byte, now time.Time) []byte {
 	code := uint64(codeOK)
-	if a.counted && !a.outcome.Allowed && !a.limit.Shadow {
+	if a.counted && !a.outcome.Allowed && (!a.limit.Shadow || a.limit.soft) {
 		code = codeOverLimit
 	}
 	b = appendVarint(b, statusCode, code)
@@ -85,10 +86,12 @@ func (a *ask) appendStatus(b []byte, now time.Time) []byte {
 
 // appendMetadata appends what access logs can tell of the limit that refused, or else of the nearest to exhaustion that
 // answers tell of: "limit", its name, "remaining" and "reset" (seconds), "refused": true, "degraded": true when the store
-// couldn't answer, and "shadow": the name of a limit in shadow that would have refused.
+// couldn't answer, and "shadow": the name of a limit in shadow, or a soft one, that would have refused. What the descriptors
+// of a domain say for requests that their limits let pass stands under "metadata".
 func (d *decision) appendMetadata(b []byte) []byte {
 	told := d.told()
-	if told < 0 && d.shadow == nil && !d.degraded {
+	said := d.metadata()
+	if told < 0 && d.shadow == nil && !d.degraded && len(said) == 0 {
 		return b
 	}
 	b, at := open(b, responseMetadata)
@@ -107,7 +110,26 @@ func (d *decision) appendMetadata(b []byte) []byte {
 	if d.shadow != nil {
 		b = appendText(b, "shadow", d.shadow.Name)
 	}
+	if len(said) > 0 {
+		b = appendTexts(b, "metadata", said)
+	}
 	return shut(b, at)
+}
+
+// metadata is what the descriptors say that let the request pass, the later before the earlier; nil: nothing.
+func (d *decision) metadata() map[string]string {
+	var all map[string]string
+	for i := range d.asks {
+		a := &d.asks[i]
+		if len(a.limit.metadata) == 0 || !a.outcome.Allowed {
+			continue
+		}
+		if all == nil {
+			all = map[string]string{}
+		}
+		maps.Copy(all, a.limit.metadata)
+	}
+	return all
 }
 
 // A google.protobuf.Struct is a map, field 1, of names (1) to values (2): numbers (2), strings (3) and bools (4).
@@ -121,6 +143,16 @@ func appendNumber(b []byte, name string, value float64) []byte {
 	b, entry, at := openValue(b, name)
 	b = protowire.AppendFixed64(protowire.AppendTag(b, 2, protowire.Fixed64Type), math.Float64bits(value))
 	return shut(shut(b, at), entry)
+}
+
+// appendTexts appends a struct (5) of strings.
+func appendTexts(b []byte, name string, texts map[string]string) []byte {
+	b, entry, value := openValue(b, name)
+	b, at := open(b, 5)
+	for _, key := range slices.Sorted(maps.Keys(texts)) {
+		b = appendText(b, key, texts[key])
+	}
+	return shut(shut(shut(b, at), value), entry)
 }
 
 func appendTrue(b []byte, name string) []byte {

@@ -70,7 +70,8 @@ func TestShadowWatchesWhateverOthersSay(t *testing.T) {
 	shadow := Limit{Name: "shadow", Shadow: true, Rate: Rate{Requests: 1, Window: time.Hour, Burst: 4, Algorithm: store.GCRA}}
 	strict := daily("strict", 1)
 	st := &trouble{Store: openStore(t, "")}
-	s := newService(t, Options{Store: st}, shadow, strict)
+	reg := prometheus.NewRegistry()
+	s := newService(t, Options{Store: st, Metrics: reg}, shadow, strict)
 	for range 10 {
 		s.Count(t.Context(), []string{"shadow", "strict"}, Attributes{}, 1)
 	}
@@ -89,6 +90,25 @@ func TestShadowWatchesWhateverOthersSay(t *testing.T) {
 	s.Load(Table{Limits: []Limit{shadow, strict}})
 	if v := s.Count(t.Context(), []string{"shadow"}, Attributes{}, 1); !v.Allowed {
 		t.Errorf("one that would deny: %+v", v)
+	}
+	if got := samples(t, reg, "legation_ratelimit_decisions_total"); got["shadow degraded"] != 2 || got["shadow ok"] != 4 {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestWhatTheStoreIsAsked(t *testing.T) {
+	leased := daily("leased", 100)
+	leased.Lease = 10
+	shadow := leased
+	shadow.Name, shadow.Shadow = "shadow", true
+	table := newService(t, Options{}, leased, shadow).table.Load()
+	for name, want := range map[string]store.Hit{
+		"leased": {Key: "k", Hits: 2, Limit: 100, Window: 24 * time.Hour, Lease: 10},
+		"shadow": {Key: "k", Hits: 2, Limit: 100, Window: 24 * time.Hour, Beyond: true}, // the report needs each count
+	} {
+		if d := cmp.Diff(want, table.limits[name].base.on("k", 2)); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
 	}
 }
 

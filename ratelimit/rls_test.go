@@ -102,54 +102,6 @@ func marshalAnyway(t *testing.T, q *rlsRequest) []byte {
 	return b
 }
 
-func TestMendLeavesTheRestAlone(t *testing.T) {
-	q := request(descriptor("limit", "a", "header:x", "ok?"), descriptor("é", "ü"))
-	q.HitsAddend = 7
-	q.Descriptors[0].HitsAddend = wrap(9)
-	b, err := proto.Marshal(q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	same, changed := mend(nil, b, q.ProtoReflect().Descriptor(), maxDepth)
-	if changed || !bytes.Equal(same, b) {
-		t.Error("a message in order was changed")
-	}
-	b = bytes.Replace(b, []byte("ok?"), []byte("ok\xff"), 1)
-	if b, changed = mend(nil, b, q.ProtoReflect().Descriptor(), maxDepth); !changed {
-		t.Fatal("nothing was mended")
-	}
-	got := new(rlsRequest)
-	if err := proto.Unmarshal(b, got); err != nil {
-		t.Fatal(err)
-	}
-	q.Descriptors[0].Entries[1].Value = digest("ok\xff")
-	if !proto.Equal(got, q) {
-		t.Errorf("got %v, want %v", got, q)
-	}
-}
-
-func FuzzMend(f *testing.F) {
-	b, err := proto.Marshal(request(descriptor("limit", "a", "header:x", "x"), descriptor()))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(b)
-	f.Add(bytes.Replace(b, []byte("x"), []byte("\xff"), 2))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		read := func(b []byte) error { return proto.Unmarshal(b, new(rlsRequest)) }
-		out, changed := mend(nil, b, new(rlsRequest).ProtoReflect().Descriptor(), maxDepth)
-		if !changed && !bytes.Equal(out, b) {
-			t.Error("not changed, yet not the same")
-		}
-		if again, changed := mend(nil, out, new(rlsRequest).ProtoReflect().Descriptor(), maxDepth); changed {
-			t.Errorf("mended twice: %q, %q", out, again)
-		}
-		if err := read(out); err != nil && read(b) == nil {
-			t.Errorf("could be read before: %v", err)
-		}
-	})
-}
-
 func TestValuesAreNotConfused(t *testing.T) {
 	c := serve(t, newService(t, Options{}, daily("a", 10, By{Kind: Consumer}, By{Kind: Claim, Name: "t"})))
 	for _, d := range [][]string{{"a|b", "c"}, {"a", "b|c"}, {"a|b|c", ""}, {"a%7Cb", "c"}, {"{a}", "c"}, {"A", "b|c"}} {

@@ -110,7 +110,8 @@ func (s *Service) readAsk(t *turn, d *decision, q *Ask) {
 		switch {
 		case l == nil:
 			s.metrics.unknown.Inc()
-			d.fail(codes.Unavailable, id)
+			d.unknown = id
+			d.fail(codes.Unavailable, "limit isn't loaded here")
 			return
 		case a.Anonymous && !l.byAddress(), p != nil && l.ByConsumer():
 			continue
@@ -150,9 +151,7 @@ func (t *turn) verdict(d *decision) Verdict {
 		return v
 	case d.code != codes.OK:
 		v.Status, v.RetryAfter = 503, time.Second
-		if !d.degraded {
-			v.Limit = d.text
-		}
+		v.Limit = d.unknown
 		return v
 	case d.refused >= 0:
 		a := &d.asks[d.refused]

@@ -154,7 +154,7 @@ func TestUnknownLimits(t *testing.T) {
 		t.Errorf("the others were charged: %v", r)
 	}
 	s := newService(t, Options{}, l)
-	if v := s.Count(t.Context(), []string{"gone@1"}, Attributes{}, 1); v.Allowed || v.Status != 503 {
+	if v := s.Count(t.Context(), []string{"gone@1"}, Attributes{}, 1); v.Allowed || v.Status != 503 || v.Limit != "gone@1" {
 		t.Errorf("Count: %+v", v)
 	}
 }

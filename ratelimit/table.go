@@ -17,6 +17,8 @@ type table struct {
 	limits map[string]*limit // by ID and by name
 	plans  map[string]*plan
 	named  map[string]*limit // the current limits by name, those of plans too
+
+	domains map[string]*domain
 }
 
 // plan is a Plan.
@@ -34,10 +36,14 @@ type limit struct {
 	base    *rate
 	values  *values // nil: none
 	brought *overrides
-	figures *figures
-	ok      prometheus.Counter
-	over    prometheus.Counter                  // shadow_over of a limit in shadow
-	crossed [len(thresholds)]prometheus.Counter // of a quota
+
+	soft     bool // refuses only together with all other soft limits of the request
+	metadata map[string]string
+	variants *variants // with figures of their own
+	figures  *figures
+	ok       prometheus.Counter
+	over     prometheus.Counter                  // shadow_over of a limit in shadow
+	crossed  [len(thresholds)]prometheus.Counter // of a quota
 }
 
 // part is a By.
@@ -90,7 +96,7 @@ func (c *compiler) limit(l Limit) (*limit, error) {
 	if l.Headers > NoHeaders || l.Headers&NoHeaders != 0 && l.Headers != NoHeaders {
 		return nil, fmt.Errorf("limit %s: no such set of headers: %d", l.Name, l.Headers)
 	}
-	r := &limit{Limit: l, prefix: store.Key(l.Name), quoted: quoted(l.Name), brought: new(overrides)}
+	r := &limit{Limit: l, prefix: store.Key(l.Name), quoted: quoted(l.Name), brought: new(overrides), variants: new(variants)}
 	for _, b := range l.By {
 		if err := b.validate(); err != nil {
 			return nil, fmt.Errorf("limit %s: %w", l.Name, err)
@@ -162,6 +168,15 @@ func newTable(t Table, m *metrics) (*table, error) {
 			r.limits[p.LimitID(l)] = each
 		}
 		r.plans[p.Name] = ready
+	}
+	r.domains = make(map[string]*domain, len(t.Domains))
+	for i := range t.Domains {
+		ready, err := c.domain(&t.Domains[i])
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		r.domains[t.Domains[i].Name] = ready
 	}
 	return r, errors.Join(problems...)
 }

@@ -20,6 +20,7 @@ type turn struct {
 	n         int
 	asked     []*store.Decision
 	key       []byte // the key that is being built
+	found     []found
 	headers   headers
 	sample    int64 // asks until the next is one for the list of busy keys
 }
@@ -72,6 +73,7 @@ type decision struct {
 	degraded bool           // the store couldn't answer
 	code     codes.Code     // not OK: there is no decision
 	text     string         // and this is why
+	unknown  string         // the limit that isn't loaded, when that is why
 }
 
 // ask is a limit's part in a decision.

@@ -4,11 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode/utf8"
-	"unsafe"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/legation/legation/callout"
 	"github.com/legation/legation/store"
 )
 
@@ -20,7 +19,7 @@ const (
 	maxName        = 4 << 10 // bytes of the domain or an entry's key
 )
 
-// wireRequest is a RateLimitRequest, read as proto.Unmarshal reads it; [AnyText] tells what becomes of strings that
+// wireRequest is a RateLimitRequest, read as proto.Unmarshal reads it; [callout.Text] tells what becomes of strings that
 // aren't UTF-8. The strings lie in the message: nothing keeps one when the turn ends.
 type wireRequest struct {
 	domain      string
@@ -56,7 +55,7 @@ func (q *wireRequest) decode(message []byte) error {
 	for r.next() {
 		switch {
 		case r.is(1, protowire.BytesType):
-			q.domain = text(r.bytes)
+			q.domain = callout.Text(r.bytes)
 		case r.is(2, protowire.BytesType):
 			if len(q.descriptors) == maxDescriptors {
 				return fmt.Errorf("more than %d descriptors", maxDescriptors)
@@ -128,9 +127,9 @@ func (e *wireEntry) decode(message []byte) error {
 	for r.next() {
 		switch {
 		case r.is(1, protowire.BytesType):
-			e.key = text(r.bytes)
+			e.key = callout.Text(r.bytes)
 		case r.is(2, protowire.BytesType):
-			e.value = text(r.bytes)
+			e.value = callout.Text(r.bytes)
 		}
 	}
 	if r.bad {
@@ -200,14 +199,6 @@ func checkName(what, s string) error {
 		return fmt.Errorf("%s holds a NUL", what)
 	}
 	return nil
-}
-
-// text is the string that lies in b, or what stands for one that isn't UTF-8.
-func text(b []byte) string {
-	if !utf8.Valid(b) {
-		return string(toUTF8(b))
-	}
-	return unsafe.String(unsafe.SliceData(b), len(b))
 }
 
 // reader goes through the fields of a message.

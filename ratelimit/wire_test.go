@@ -8,11 +8,11 @@ import (
 
 	rlcommon "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/legation/legation/callout"
 	"github.com/legation/legation/store"
 )
 
@@ -96,7 +96,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte("\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x0a\x01a\x0a\x00"))
 	f.Add([]byte("\x08\x01\x1a\x01a\x0b\x0c\x7b\x08\x01\x7c")) // known fields of other kinds, groups
 	f.Add([]byte(strings.Repeat("\x12\x00", maxDescriptors+1)))
-	codec := anyText{encoding.GetCodecV2("proto")}
+	codec := callout.AnyText()
 	f.Fuzz(func(t *testing.T, b []byte) {
 		want := new(rlsRequest)
 		wantErr := codec.Unmarshal(mem.BufferSlice{mem.SliceBuffer(b)}, want)

@@ -19,7 +19,7 @@ type batch struct {
 	decisions []*Decision
 	plain     plain
 	scripts   scripts
-	frames    frames
+	windows   windows
 	repairs   []repair // to be made
 	buf       []byte
 	timed     bool  // asks for the time
@@ -35,7 +35,7 @@ var errCut = errors.New("the connection broke")
 // make makes the commands for the decisions and the repairs that are in the batch.
 func (b *batch) make(c *conn) {
 	b.asked = b.memory.now()
-	b.frames.begin(c.clock.now(b.asked))
+	b.windows.begin(c.clock.now(b.asked))
 	b.plain.begin(len(b.decisions))
 	b.scripts.begin()
 	b.sort()
@@ -45,7 +45,7 @@ func (b *batch) make(c *conn) {
 		b.buf = append(b.buf, askTime...)
 	}
 	for i := range b.repairs {
-		b.buf = b.repairs[i].append(b.buf, b.frames.now)
+		b.buf = b.repairs[i].append(b.buf, b.windows.now)
 	}
 	b.writePlain(c)
 	if len(b.scripts.all) > 0 {

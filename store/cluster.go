@@ -21,8 +21,6 @@ type ways struct {
 	reason string   // why there are no lanes
 }
 
-func (w *ways) lane(slot int) *lane { return w.lanes[w.slots[slot]] }
-
 // cluster is what a store knows of a Cluster.
 type cluster struct {
 	stale atomic.Bool // a node said that a slot isn't its own
@@ -90,11 +88,13 @@ type parted struct {
 	parts []part
 }
 
-// part is the hits of a decision that are in one slot.
+// part is the hits of a decision that are in one slot. Those that give back only ask at first: it can't be undone exactly,
+// since they give back as far as there are.
 type part struct {
 	slot  int
 	index []int // of hits
 	Decision
+	later Decision // the hits that give back, when the whole passes
 }
 
 // decideCluster makes decisions on a Cluster, which can't run a script over several slots. Each slot takes all or none of
@@ -113,7 +113,7 @@ func (s *redisStore) decideCluster(decisions []*Decision) {
 	trips := make([]trip, len(w.lanes))
 	var several []parted
 	send := func(slot int, d *Decision) {
-		t := &trips[w.slots[slot]]
+		t := &trips[w.slots[slot]] // of the trips that are being made up
 		t.decisions = append(t.decisions, d)
 	}
 	for _, d := range decisions {
@@ -128,28 +128,30 @@ func (s *redisStore) decideCluster(decisions []*Decision) {
 		several = append(several, parted{d, parts})
 	}
 	s.each(w, trips)
-	for i := range trips {
-		for _, d := range trips[i].decisions {
-			if d.Err != nil && moved(d.Err) {
-				s.redirect(w.lanes[i], d)
+	trips = make([]trip, len(w.lanes))
+	for i := range several {
+		p := &several[i]
+		if passes := p.judge(w, asked, trips); !passes {
+			continue
+		}
+		for j := range p.parts {
+			if part := &p.parts[j]; len(part.later.Hits) > 0 {
+				send(part.slot, &part.later)
 			}
 		}
 	}
-	var wg sync.WaitGroup
+	s.each(w, trips)
 	for i := range several {
-		for _, l := range several[i].join(w, asked) {
-			wg.Go(l.settle)
-		}
+		several[i].join()
 	}
-	wg.Wait()
 }
 
-// each makes the trips at once.
+// each makes the trips at once, those too that are only for what is owed, and follows slots that have moved.
 func (s *redisStore) each(w *ways, trips []trip) {
 	var wg sync.WaitGroup
 	last := -1
 	for i := range trips {
-		if len(trips[i].decisions) == 0 {
+		if len(trips[i].decisions) == 0 && !trips[i].settles {
 			continue
 		}
 		trips[i].lead = make(chan bool, 1)
@@ -163,6 +165,13 @@ func (s *redisStore) each(w *ways, trips []trip) {
 		w.lanes[last].run(&trips[last])
 	}
 	wg.Wait()
+	for i := range trips {
+		for _, d := range trips[i].decisions {
+			if d.Err != nil && moved(d.Err) {
+				s.redirect(w.lanes[i], d)
+			}
+		}
+	}
 }
 
 func split(hits []Hit) []part {
@@ -175,36 +184,62 @@ func split(hits []Hit) []part {
 			parts = append(parts, part{slot: n})
 		}
 		p := &parts[at]
+		h := hits[i]
+		if h.Hits < 0 {
+			p.later.Hits = append(p.later.Hits, h)
+			p.later.Outcomes = append(p.later.Outcomes, Outcome{})
+			h.Hits, h.Beyond = 0, true // and refuse nothing
+		}
 		p.index = append(p.index, i)
-		p.Hits = append(p.Hits, hits[i])
+		p.Hits = append(p.Hits, h)
 		p.Outcomes = append(p.Outcomes, Outcome{})
 	}
 	return parts
 }
 
-// join makes one answer of those of the parts, and owes what was taken in vain: on the lanes that it gives.
-func (p *parted) join(w *ways, asked int64) (owing []*lane) {
-	no := false
+// judge tells whether all parts pass. When they don't, what was taken in vain is owed, and the trips are told to settle it.
+func (p *parted) judge(w *ways, asked int64, trips []trip) (passes bool) {
+	passes = true
 	for i := range p.parts {
 		part := &p.parts[i]
 		if part.Err != nil {
 			p.whole.Err = part.Err
-			continue
 		}
-		no = no || refuses(part.Hits, part.Outcomes)
+		for j, at := range part.index { // to give back is never refused
+			if o := &part.Outcomes[j]; p.whole.Hits[at].Hits < 0 {
+				o.Allowed, o.RetryAfter = true, 0
+			}
+		}
+		passes = passes && part.Err == nil && !refuses(part.Hits, part.Outcomes)
 	}
 	for i := range p.parts {
 		part := &p.parts[i]
-		if (no || p.whole.Err != nil) && part.Err == nil && !refuses(part.Hits, part.Outcomes) {
-			if l := w.lane(part.slot); l.refund(part, asked) {
-				owing = append(owing, l)
-			}
-		}
-		for j, at := range part.index {
-			p.whole.Outcomes[at] = part.Outcomes[j]
+		if !passes && part.Err == nil && !refuses(part.Hits, part.Outcomes) {
+			at := w.slots[part.slot]
+			trips[at].settles = w.lanes[at].refund(part, asked) || trips[at].settles
 		}
 	}
-	return owing
+	return passes
+}
+
+// join makes one answer of those of the parts.
+func (p *parted) join() {
+	for i := range p.parts {
+		part := &p.parts[i]
+		if part.later.Err != nil {
+			p.whole.Err = part.later.Err
+		}
+		back := 0
+		for j, at := range part.index {
+			p.whole.Outcomes[at] = part.Outcomes[j]
+			if p.whole.Hits[at].Hits < 0 {
+				if o := part.later.Outcomes[back]; o.Limit > 0 { // it was made
+					p.whole.Outcomes[at] = o
+				}
+				back++
+			}
+		}
+	}
 }
 
 // refuses tells whether a hit is refused that the others depend on.
@@ -234,8 +269,8 @@ func (l *lane) refund(p *part, asked int64) (owing bool) {
 		}
 		l.owed = append(l.owed, debt)
 		owing = true
-		o.Remaining = min(o.Limit, o.Remaining+p.Hits[i].Hits)
 		o.Count = max(0, o.Count-p.Hits[i].Hits)
+		o.Remaining = max(0, o.Limit-o.Count)
 	}
 	l.mu.Unlock()
 	return owing
@@ -258,7 +293,7 @@ func (s *redisStore) redirect(l *lane, d *Decision) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
 	defer cancel()
 	b := batch{memory: s.memory, metrics: s.metrics, decisions: []*Decision{d}, asked: s.memory.now()}
-	b.frames.begin(l.redisTime(b.asked))
+	b.windows.begin(l.redisTime(b.asked))
 	b.writeRun(eval, []int32{0})
 	cmd := once{redis.NewCmd(ctx, words(b.buf)...)}
 	cmd.SetFirstKeyPos(3)

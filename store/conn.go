@@ -157,6 +157,7 @@ type link struct {
 
 	mu      sync.Mutex // guards what follows
 	conn    *conn
+	stale   bool          // it leads to a Redis that isn't the primary any more
 	dialing chan struct{} // closed when the dial under way ends; nil when there is none
 	err     error         // of the last dial
 	closed  bool
@@ -171,12 +172,12 @@ const linkTimeout = 500 * time.Millisecond
 // get gives the connection, and waits for one at most until the deadline. Only who leads a batch may use it.
 func (o *link) get(deadline time.Time) (*conn, error) {
 	o.mu.Lock()
-	c := o.conn
+	c, stale := o.conn, o.stale
 	o.mu.Unlock()
 	switch {
 	case c == nil:
 		return o.ready(deadline)
-	case o.now()-c.used < idle || c.alive():
+	case !stale && (o.now()-c.used < idle || c.alive()):
 		return c, nil
 	}
 	o.drop(c)
@@ -223,8 +224,20 @@ func (o *link) redial(done chan struct{}) {
 	if c != nil {
 		c.used = o.now()
 	}
-	o.conn, o.err, o.dialing = c, err, nil
+	o.conn, o.stale, o.err, o.dialing = c, false, err, nil
 	close(done)
+}
+
+// follow has the next batch go to the Redis at addr.
+func (o *link) follow(addr string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.conn == nil {
+		return
+	}
+	if p, ok := o.conn.Conn.(patient); ok && p.addr != addr {
+		o.stale = true
+	}
 }
 
 // drop closes c: its outstanding replies are nobody's.

@@ -9,6 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+var east = time.FixedZone("east", 5*3600)
+
 // each has the same hits in every algorithm, with windows so long that nothing comes back during a test.
 func each(key string, limit, hits int64) []Hit {
 	const day = 24 * time.Hour
@@ -16,7 +18,7 @@ func each(key string, limit, hits int64) []Hit {
 		{Key: key, Limit: limit, Window: 30 * day, Hits: hits},
 		{Key: key, Algorithm: GCRA, Limit: 1, Window: 2 * day, Burst: limit, Hits: hits},
 		{Key: key, Algorithm: SlidingWindow, Limit: limit, Window: 30 * day, Hits: hits},
-		{Key: key, Algorithm: Calendar, Limit: limit, Period: Year, Zone: time.FixedZone("east", 5*3600), Hits: hits},
+		{Key: key, Algorithm: Calendar, Limit: limit, Period: Year, Zone: east, Hits: hits},
 	}
 }
 

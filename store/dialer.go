@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // dialTimeout bounds a dial, which runs on after the request that asked for it gave up, for the next one to use.
@@ -22,17 +24,41 @@ func dialer(config *tls.Config) func(ctx context.Context, network, addr string) 
 		dial = (&tls.Dialer{NetDialer: plain, Config: config}).DialContext
 	}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if to, ok := ctx.Value(looking{}).(*string); ok {
+			*to = addr
+			return nil, errLooking
+		}
 		c, err := dial(ctx, network, addr)
 		if err != nil {
 			return unreached{err}, nil
 		}
-		return patient{c}, nil
+		return patient{c, addr}, nil
 	}
+}
+
+// looking is the key of a context by which a dialer only tells where it would connect to.
+type looking struct{}
+
+var errLooking = errors.New("not dialled")
+
+// primary is the address that go-redis would connect to now: with Sentinel, that of the primary.
+func primary(ctx context.Context, o *redis.Options) (addr string, err error) {
+	c, err := o.Dialer(context.WithValue(ctx, looking{}, &addr), o.Network, o.Addr)
+	switch {
+	case err == nil:
+		c.Close()
+	case errors.Is(err, errLooking):
+		return addr, nil
+	}
+	return "", err
 }
 
 // patient is a connection that, when its time is up, takes what has come already: a process that didn't run for a
 // while on a busy machine finds the deadline and the answer at once, and Go looks at the deadline first.
-type patient struct{ net.Conn }
+type patient struct {
+	net.Conn
+	addr string // that it was dialled by
+}
 
 // NetConn is for go-redis, which looks whether an idle connection is still good.
 func (p patient) NetConn() net.Conn { return p.Conn }

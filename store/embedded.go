@@ -19,15 +19,18 @@ type embedded struct {
 	seed    maphash.Seed
 	recall  func(h *Hit) (count, reset int64, ok bool) // nil, or what another store knows of a bucket
 	maxKeys int                                        // of a shard
+	journal *journal                                   // nil when nothing is kept
 	stop    context.CancelFunc
-	stopped chan struct{}
+	wg      sync.WaitGroup
+	closed  sync.Once
 	shards  [shards]shard
 }
 
 type shard struct {
-	mu      sync.Mutex // guards buckets
+	mu      sync.Mutex // guards what follows
 	buckets map[bucketKey]bucket
-	_       [40]byte // shards on cache lines of their own
+	changed []change // since the last flush of the journal
+	_       [24]byte // shards on cache lines of their own
 }
 
 type bucketKey struct {
@@ -41,26 +44,35 @@ type bucket struct {
 	tat   float64 // GCRA, in µs since epoch
 	slots string  // sliding window, as in Redis
 	end   int64   // when it says nothing any more, in µs; 0 is an empty bucket
+
+	changed bool // it is among the shard's changed
+	kept    bool // the journal has it
 }
 
-func openEmbedded(o Options) *embedded {
+func newEmbedded(o Options, c clock) *embedded {
 	if o.MaxKeys <= 0 {
 		o.MaxKeys = 1_000_000
 	}
-	ctx, cancel := context.WithCancel(context.Background())
 	e := &embedded{
 		seed:    maphash.MakeSeed(),
-		clock:   newClock(),
+		clock:   c,
 		maxKeys: max(1, o.MaxKeys/shards),
-		stop:    cancel,
-		stopped: make(chan struct{}),
 	}
 	for i := range e.shards {
 		e.shards[i].buckets = map[bucketKey]bucket{}
 	}
 	newMetrics(o.Metrics).up.Set(1)
-	go e.sweep(ctx)
 	return e
+}
+
+// start has e look after itself until it is closed.
+func (e *embedded) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	e.stop = cancel
+	e.wg.Go(func() { e.sweep(ctx) })
+	if e.journal.keeps() {
+		e.wg.Go(func() { e.journal.run(ctx) })
+	}
 }
 
 // Count never fails but for invalid hits.
@@ -243,8 +255,11 @@ func (h *Hit) takeGCRA(b bucket, now int64) (bucket, Outcome) {
 	if o.Reset = microseconds(tat - at); o.Reset == 0 {
 		return bucket{}, o
 	}
-	return bucket{tat: tat, end: int64(math.Ceil(tat)) + epoch}, o
+	return bucket{tat: tat, end: gcraEnd(tat)}, o
 }
+
+// gcraEnd is when a GCRA bucket is empty, in µs.
+func gcraEnd(tat float64) int64 { return int64(math.Ceil(tat)) + epoch }
 
 func microseconds(us float64) time.Duration {
 	return time.Duration(math.Ceil(us)) * time.Microsecond
@@ -253,14 +268,13 @@ func microseconds(us float64) time.Duration {
 // epoch is what GCRA's times count from, in µs: 2025, nearer than 1970, so that doubles keep 1/64 µs.
 const epoch = 1_735_689_600_000_000
 
-// clock is the wall clock at its start; from then on it runs by the monotonic clock.
-type clock struct{ start time.Time }
+// clock tells the time in µs since 1970.
+type clock struct{ now func() int64 }
 
-func newClock() clock { return clock{time.Now()} }
-
-// now is the time in µs since 1970.
-func (c clock) now() int64 {
-	return c.start.UnixMicro() + time.Since(c.start).Microseconds()
+// newClock is the wall clock at its start; from then on it runs by the monotonic clock.
+func newClock() clock {
+	start := time.Now()
+	return clock{func() int64 { return start.UnixMicro() + time.Since(start).Microseconds() }}
 }
 
 // set makes room first when the shard is full: expired buckets go first, else the one of a few that ends soonest.
@@ -271,7 +285,15 @@ func (e *embedded) set(s *shard, k bucketKey, b bucket, now int64) {
 	e.put(s, k, b)
 }
 
+// put has the journal know, if there is one.
 func (e *embedded) put(s *shard, k bucketKey, b bucket) {
+	if e.journal.keeps() {
+		was := s.buckets[k]
+		b.kept, b.changed = was.kept, true
+		if !was.changed {
+			s.changed = append(s.changed, change{k, b.kept})
+		}
+	}
 	if b.end == 0 {
 		delete(s.buckets, k)
 	} else {
@@ -300,7 +322,6 @@ func (s *shard) evict(now int64) {
 
 // sweep drops expired buckets, a shard at a time, each shard once in 16 s.
 func (e *embedded) sweep(ctx context.Context) {
-	defer close(e.stopped)
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	for i := 0; ; i = (i + 1) % shards {
@@ -320,12 +341,52 @@ func (e *embedded) sweep(ctx context.Context) {
 	}
 }
 
-// Health is always OK.
-func (e *embedded) Health() Health { return Health{OK: true, Kind: "embedded"} }
+// restore takes a bucket from the journal's file; the last that it gives of a bucket counts.
+func (e *embedded) restore(k bucketKey, b bucket) {
+	s := &e.shards[maphash.String(e.seed, k.key)%shards]
+	now := e.now()
+	if b.end <= now {
+		b = bucket{}
+	}
+	b.kept = true
+	e.set(s, k, b, now)
+}
 
-// Close stops the sweeper.
-func (e *embedded) Close() error {
-	e.stop()
-	<-e.stopped
-	return nil
+// rewind moves what was kept at a time that is still to come, by a clock that was set back since. Windows and periods are
+// those of the clock, and stay; sliding windows see it for themselves.
+func (e *embedded) rewind(kept int64) {
+	ahead := kept - e.now()
+	if ahead <= 0 {
+		return
+	}
+	for i := range e.shards {
+		for k, b := range e.shards[i].buckets {
+			if k.algorithm == GCRA {
+				b.tat -= float64(ahead)
+				b.end = gcraEnd(b.tat)
+				e.shards[i].buckets[k] = b
+			}
+		}
+	}
+}
+
+// Health is always OK; it warns when counts are not kept on disk.
+func (e *embedded) Health() Health {
+	h := Health{OK: true, Kind: "embedded"}
+	if e.journal != nil {
+		h.Warning = e.journal.told()
+	}
+	return h
+}
+
+// Close keeps what isn't kept yet. What is counted from then on isn't.
+func (e *embedded) Close() (err error) {
+	e.closed.Do(func() {
+		e.stop()
+		e.wg.Wait()
+		if e.journal.keeps() {
+			err = e.journal.close()
+		}
+	})
+	return err
 }

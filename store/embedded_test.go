@@ -2,6 +2,8 @@ package store
 
 import (
 	"fmt"
+	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,6 +55,40 @@ func TestEmbeddedGCRARefills(t *testing.T) {
 	})
 }
 
+// TestLocalGoesOnInEveryAlgorithm has another store that knew of 7 hits in each bucket, for another hour.
+func TestLocalGoesOnInEveryAlgorithm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		knew := time.Now()
+		e := newEmbedded(Options{}, newClock())
+		e.recall = func(h *Hit) (count, reset int64, ok bool) {
+			left := time.Hour - time.Since(knew)
+			return 7, left.Microseconds(), left > 0
+		}
+		e.start()
+		defer e.Close()
+		hits := []Hit{
+			{Key: "a", Limit: 10, Window: time.Hour, Hits: 1},
+			{Key: "a", Algorithm: GCRA, Limit: 7, Window: time.Hour, Burst: 10, Hits: 1},
+			{Key: "a", Algorithm: SlidingWindow, Limit: 10, Window: time.Hour, Hits: 1},
+			{Key: "a", Algorithm: Calendar, Limit: 10, Hits: 1},
+		}
+		for i := range int64(5) {
+			for _, h := range hits {
+				if got := count(t, e, h)[0]; got.Allowed != (i < 3) || got.Count != min(10, 8+i) {
+					t.Errorf("%s: hit %d beyond 7: %+v", h.Algorithm, i+1, got)
+				}
+			}
+		}
+		time.Sleep(time.Hour)
+		for _, h := range hits[:3] { // the day has not ended
+			h.Hits = 6
+			if got := count(t, e, h)[0]; !got.Allowed {
+				t.Errorf("%s: an hour later: %+v", h.Algorithm, got)
+			}
+		}
+	})
+}
+
 func TestEmbeddedForgetsIdleKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, Options{})
@@ -96,17 +132,51 @@ func size(s Store) int {
 	return n
 }
 
+// BenchmarkEmbedded decides over 1,000 keys: each algorithm, two limits at once, and with counts kept on disk.
 func BenchmarkEmbedded(b *testing.B) {
-	s, err := Open(Options{})
-	if err != nil {
-		b.Fatal(err)
+	keys := make([]string, 1000)
+	for i := range keys {
+		keys[i] = Key("route/orders/0", fmt.Sprint("idp/user-", i))
 	}
-	defer s.Close()
-	b.ReportAllocs()
-	hits := []Hit{{Key: "a", Limit: 1 << 40, Window: time.Hour, Hits: 1}}
-	for b.Loop() {
-		if _, err := s.Count(b.Context(), hits); err != nil {
-			b.Fatal(err)
-		}
+	all := []Hit{
+		{Limit: 1 << 40, Window: time.Hour, Hits: 1},
+		{Algorithm: GCRA, Limit: 1 << 30, Window: time.Hour, Burst: 1 << 30, Hits: 1},
+		{Algorithm: SlidingWindow, Limit: 1 << 40, Window: time.Hour, Hits: 1},
+		{Algorithm: Calendar, Limit: 1 << 40, Period: Month, Hits: 1},
+	}
+	for _, row := range []struct {
+		name string
+		hits []Hit
+		disk bool
+	}{
+		{"fixedWindow", all[:1], false},
+		{"gcra", all[1:2], false},
+		{"slidingWindow", all[2:3], false},
+		{"calendar", all[3:], false},
+		{"rate and quota", []Hit{all[1], all[3]}, false},
+		{"on disk", all[:1], true},
+	} {
+		b.Run(row.name, func(b *testing.B) {
+			o := Options{}
+			if row.disk {
+				o.Path = filepath.Join(b.TempDir(), "counts")
+			}
+			s, err := Open(o)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer s.Close()
+			d := &Decision{Hits: slices.Clone(row.hits)}
+			turn := []*Decision{d}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				for j := range d.Hits {
+					d.Hits[j].Key = keys[i%len(keys)]
+				}
+				if s.Decide(turn); d.Err != nil || !d.Outcomes[0].Allowed {
+					b.Fatal(d.Outcomes, d.Err)
+				}
+			}
+		})
 	}
 }

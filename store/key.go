@@ -11,7 +11,7 @@ import (
 const longPart = 40
 
 // Key joins the parts of a bucket's name: the limit, then the values that it counts by. Different parts never give the
-// same key. Ordinary text stays readable ("route/orders/0|203.0.113.7"), other bytes are written %XX, and of a long
+// same key. Ordinary text stays readable ("route/orders/0|203.0.113.7"), other bytes are isWritten %XX, and of a long
 // part only the start and a digest are kept.
 func Key(parts ...string) string {
 	n := len(parts)
@@ -69,8 +69,8 @@ func ordinary(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("._-/:@+=,", c) >= 0
 }
 
-// written are the bytes that Key writes.
-var written = func() (is [256]bool) {
+// isWritten tells the bytes that Key writes.
+var isWritten = func() (is [256]bool) {
 	for c := range is {
 		is[c] = ordinary(byte(c)) || c == '|' || c == '%' || c == '#'
 	}
@@ -96,7 +96,7 @@ func made(key string) bool {
 		return false
 	}
 	for i := range len(key) {
-		if !written[key[i]] {
+		if !isWritten[key[i]] {
 			return false
 		}
 	}

@@ -26,7 +26,7 @@ func TestKeyIsReadable(t *testing.T) {
 
 func redisKey(h *Hit, now int64) string {
 	var b batch
-	b.frames.begin(now)
+	b.windows.begin(now)
 	return string(b.appendKey(nil, h))
 }
 

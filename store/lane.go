@@ -34,6 +34,7 @@ type lane struct {
 // trip is decisions of one caller that go together.
 type trip struct {
 	decisions []*Decision
+	settles   bool // goes without any, for what is owed
 	probe     bool // goes even while the lane is taken to be down
 	started   time.Time
 	lead      chan bool // true: lead the next batch; false: done
@@ -161,7 +162,7 @@ func (l *lane) inDebt() bool {
 }
 
 // settle makes a trip for what is owed.
-func (l *lane) settle() { l.run(&trip{lead: make(chan bool, 1)}) }
+func (l *lane) settle() { l.run(&trip{settles: true, lead: make(chan bool, 1)}) }
 
 // send makes a batch within what is left of the bound to the oldest trip. It waits for Redis no longer than the timeout.
 func (l *lane) send(trips []*trip) (ok bool) {
@@ -190,8 +191,8 @@ func (l *lane) attempt(trips []*trip, deadline time.Time) error {
 	}
 	l.metrics.sizes.Observe(float64(len(b.decisions)))
 	b.make(c)
-	l.offset.Store(b.frames.now - b.asked)
-	b.memory.offset.Store(b.frames.now - b.asked)
+	l.offset.Store(b.windows.now - b.asked)
+	b.memory.offset.Store(b.windows.now - b.asked)
 	err = b.exchange(c, deadline)
 	if err != nil || b.misplaced() {
 		l.link.drop(c)

@@ -22,7 +22,7 @@ type memory struct {
 	shards [shards]memories
 }
 
-// maxMemories of a shard: some 10 MiB in all. More buckets than these push each other out; no decision depends on one.
+// maxMemories of a shard: some 25 MiB in all. More buckets than these push each other out; no decision depends on one.
 const maxMemories = 2048
 
 // How long a refusal is taken to hold. On a Cluster hits may be given back within two trips.
@@ -40,21 +40,18 @@ type memories struct {
 // memo is a bucket by the memory's clock.
 type memo struct {
 	span
-	count int64   // window, period, sliding window: as Redis said
-	sure  int64   // window, period: the least that it may be
-	tat   float64 // GCRA, in µs since epoch
-	end   int64   // µs: when it says nothing any more
-	asked int64   // µs
-	ends  int64   // window, period: when it ends, in µs by Redis' clock, which names it
-	held  uint32  // window, period: the connection over which its key is known to be there and to end
+	count int64  // as Redis said; not GCRA
+	sure  int64  // the least that it is
+	until int64  // µs: before then
+	end   int64  // µs: when it says nothing any more; GCRA: its theoretical arrival time
+	asked int64  // µs
+	ends  int64  // window, period: when it ends, in µs by Redis' clock, which names it
+	held  uint32 // window, period: the connection over which its key is known to be there and to end
 	spent bool
-
-	least int64 // sliding window: a count below which it doesn't fall
-	until int64 // µs: before then
 }
 
-func newMemory(hold time.Duration) *memory {
-	m := &memory{clock: newClock(), seed: maphash.MakeSeed(), trust: hold.Microseconds()}
+func newMemory(c clock, hold time.Duration) *memory {
+	m := &memory{clock: c, seed: maphash.MakeSeed(), trust: hold.Microseconds()}
 	for i := range m.shards {
 		m.shards[i].buckets = map[uint64]memo{}
 	}
@@ -89,31 +86,26 @@ func (m *memory) holds(hash uint64, ends int64, held uint32) bool {
 func (b *memo) answer(h *Hit, now int64) Outcome {
 	switch h.Algorithm {
 	case GCRA:
-		_, o := h.takeGCRA(bucket{tat: b.tat, end: b.end}, now)
+		_, o := h.takeGCRA(bucket{tat: float64(b.end - epoch - 1), end: b.end}, now) // Redis rounded up
 		return o
 	case SlidingWindow:
-		return b.answerSliding(h, now)
+		o := Outcome{Allowed: !b.refuses(h, now), Limit: h.Limit, Count: b.count, Remaining: max(0, h.Limit-b.count)}
+		o.Reset = microseconds(float64(b.end - now))
+		if !o.Allowed {
+			o.RetryAfter = microseconds(float64(b.until - now))
+		}
+		return o
 	}
 	_, o := h.takeWindow(bucket{count: b.count, end: b.end}, now, b.end)
 	return o
 }
 
 // refuses tells whether h is refused for sure.
-func (b memo) refuses(h *Hit, now int64) bool {
-	if h.windowed() {
-		b.count = b.sure
+func (b *memo) refuses(h *Hit, now int64) bool {
+	if h.Algorithm == GCRA {
+		return !b.answer(h, now).Allowed
 	}
-	return !b.answer(h, now).Allowed
-}
-
-// answerSliding refuses what certainly doesn't fit.
-func (b *memo) answerSliding(h *Hit, now int64) Outcome {
-	o := Outcome{Allowed: true, Limit: h.Limit, Count: b.count, Reset: microseconds(float64(b.end - now))}
-	if now < b.until && !h.fits(b.least) {
-		o.Allowed, o.RetryAfter = false, microseconds(float64(b.until-now))
-	}
-	o.Remaining = max(0, h.Limit-o.Count)
-	return o
+	return now < b.until && !h.fits(b.sure)
 }
 
 // refuse answers hits of which one is refused for sure. Of the others it tells what it knows; a bucket that it doesn't
@@ -181,7 +173,7 @@ type windowSeen struct {
 // limit no more is known than that it is used up: others may have counted what they are about to give back.
 func (m *memory) keepWindow(h *Hit, hash uint64, w windowSeen) (lost bool) {
 	b := memo{
-		span: h.span(), count: w.count, sure: min(w.count, h.Limit), end: w.asked + w.left,
+		span: h.span(), count: w.count, sure: min(w.count, h.Limit), until: w.asked + w.left, end: w.asked + w.left,
 		asked: w.asked, ends: w.end, held: w.held, spent: w.count >= h.Limit,
 	}
 	old, ok := m.keep(hash, b)
@@ -190,16 +182,14 @@ func (m *memory) keepWindow(h *Hit, hash uint64, w windowSeen) (lost bool) {
 
 // keepGCRA keeps what Redis said of a bucket that was asked for at the given time.
 func (m *memory) keepGCRA(h *Hit, o *Outcome, asked int64) {
-	b := memo{span: h.span(), end: asked + o.Reset.Microseconds(), asked: asked, spent: o.Remaining == 0}
-	b.tat = float64(b.end - epoch - 1) // Redis rounded up
-	m.keep(m.hash(h), b)
+	m.keep(m.hash(h), memo{span: h.span(), end: asked + o.Reset.Microseconds(), asked: asked, spent: o.Remaining == 0})
 }
 
 // keepSliding keeps that what was refused is, until its time comes.
 func (m *memory) keepSliding(h *Hit, o *Outcome, asked int64) {
 	b := memo{span: h.span(), count: o.Count, end: asked + o.Reset.Microseconds(), asked: asked}
 	if more := max(1, h.Hits); !o.Allowed && more <= h.Limit && !h.Beyond {
-		b.spent, b.least, b.until = true, h.Limit-more+1, asked+o.RetryAfter.Microseconds()
+		b.spent, b.sure, b.until = true, h.Limit-more+1, asked+o.RetryAfter.Microseconds()
 	}
 	m.keep(m.hash(h), b)
 }
@@ -246,7 +236,7 @@ func (s *memories) evict(now int64) {
 }
 
 // recall gives a bucket's count, or its GCRA time, and when it ends.
-func (m *memory) recall(h *Hit) (count int64, reset int64, ok bool) {
+func (m *memory) recall(h *Hit) (count, reset int64, ok bool) {
 	now := m.now()
 	b, ok := m.find(h, now)
 	if h.windowed() {

@@ -80,7 +80,7 @@ func TestSparedBucketsReopenInTime(t *testing.T) {
 
 func TestMemoryForgetsInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(10 * time.Second)
+		m := newMemory(newClock(), 10*time.Second)
 		h := Hit{Key: "a", Limit: 10, Window: time.Minute, Hits: 1}
 		learn := func(left int64, reset time.Duration) {
 			m.keepWindow(&h, m.hash(&h), windowSeen{count: 10 - left, left: reset.Microseconds(), asked: m.now()})
@@ -127,7 +127,7 @@ func TestMemoryForgetsInTime(t *testing.T) {
 }
 
 func TestMemoryIsBoundedAndKeepsWhatIsUsedUp(t *testing.T) {
-	m := newMemory(time.Hour)
+	m := newMemory(newClock(), time.Hour)
 	spent := daily("spent", 10, 1)
 	m.keepWindow(&spent, m.hash(&spent), windowSeen{count: 10, left: time.Hour.Microseconds(), asked: m.now()})
 	for i := range 3 * shards * maxMemories {
@@ -223,7 +223,7 @@ func TestExactWhileRedisStalls(t *testing.T) {
 // TestShortStallsOpenNoBreaker has calls under way all the time.
 func TestShortStallsOpenNoBreaker(t *testing.T) {
 	r := startRedis(t)
-	s := open(t, Options{URL: r.url()}).(*redisStore)
+	s := redisOf(open(t, Options{URL: r.url()}))
 	healsWithin(t, s, time.Second)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup

@@ -47,7 +47,10 @@ func isPlain(hits []Hit) bool {
 
 func (p *plain) begin(n int) {
 	p.groups = p.groups[:0]
-	p.round++
+	if p.round++; p.round == 0 { // what is in the table may be of any round
+		clear(p.index[:])
+		p.round = 1
+	}
 	if cap(p.group) < n {
 		p.group, p.next = make([]int32, 2*n), make([]int32, 2*n)
 	}
@@ -100,15 +103,15 @@ func (b *batch) writePlain(c *conn) {
 		if g.left {
 			continue
 		}
-		f := b.frames.of(g.hit)
-		g.end = f.end
+		w := b.windows.of(g.hit)
+		g.end = w.end
 		g.creates = !b.memory.holds(g.hash, g.end, c.number)
-		p.keyed = append(appendTag(p.keyed[:0], g.hit.Key), f.suffix...)
+		p.keyed = append(appendTag(p.keyed[:0], g.hit.Key), w.suffix...)
 		if g.creates {
 			b.buf = append(b.buf, "*6\r\n$3\r\nSET\r\n"...)
 			b.buf = appendText(b.buf, p.keyed)
 			b.buf = append(b.buf, "$1\r\n0\r\n$2\r\nPX\r\n"...)
-			b.buf = appendNumber(b.buf, f.ttl)
+			b.buf = appendNumber(b.buf, w.ttl)
 			b.buf = append(b.buf, "$2\r\nNX\r\n"...)
 		}
 		if g.n == 1 {
@@ -184,7 +187,7 @@ func (b *batch) failGroup(g *group, err error) {
 // apportion tells the decisions of a group, in order, whether they fit after what the counter was before.
 func (b *batch) apportion(c *conn, g *group, before int64) {
 	count := before
-	reset := time.Duration(max(0, g.end-b.frames.now)) * time.Microsecond
+	reset := time.Duration(max(0, g.end-b.windows.now)) * time.Microsecond
 	for i := g.first; i >= 0; i = b.plain.next[i] {
 		d := b.decisions[i]
 		limit := d.Hits[0].Limit
@@ -208,7 +211,7 @@ func (b *batch) apportion(c *conn, g *group, before int64) {
 
 // remember keeps what the counter of a window is.
 func (b *batch) remember(h *Hit, hash uint64, count, end int64, held uint32) {
-	lost := b.memory.keepWindow(h, hash, windowSeen{count: count, end: end, left: end - b.frames.now, asked: b.asked, held: held})
+	lost := b.memory.keepWindow(h, hash, windowSeen{count: count, end: end, left: end - b.windows.now, asked: b.asked, held: held})
 	if lost {
 		b.metrics.lost.Inc()
 	}
@@ -227,7 +230,7 @@ func (b *batch) owe(g *group, n int64) {
 const lateRepair = 1_000_000
 
 func (b *batch) repair(g *group, after int64) {
-	f := b.frames.of(g.hit)
-	key := append(appendTag(nil, g.hit.Key), f.suffix...)
+	w := b.windows.of(g.hit)
+	key := append(appendTag(nil, g.hit.Key), w.suffix...)
 	b.found = append(b.found, repair{key: string(key), end: g.end, due: b.asked + after})
 }

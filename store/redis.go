@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +23,7 @@ type redisStore struct {
 	stop    context.CancelFunc
 	stopped chan struct{}
 	cluster cluster
+	warning atomic.Pointer[string]
 
 	told    string    // what operators know: ok, down, or nothing yet
 	changed time.Time // since when it isn't so any more
@@ -39,6 +39,11 @@ func (g goRedisLog) Printf(ctx context.Context, format string, v ...any) {
 }
 
 func openRedis(o Options) (Store, error) {
+	return openRedisAt(o, newClock())
+}
+
+// openRedisAt has the store's process see the time of c.
+func openRedisAt(o Options, c clock) (Store, error) {
 	redis.SetLogger(goRedisLog{o.Log})
 	client, kind, err := dial(o)
 	if err != nil {
@@ -53,14 +58,14 @@ func openRedis(o Options) (Store, error) {
 		client:  client,
 		kind:    kind,
 		timeout: o.Timeout,
-		memory:  newMemory(hold),
+		memory:  newMemory(c, hold),
 		metrics: newMetrics(o.Metrics),
 		log:     o.Log,
 		stop:    cancel,
 		stopped: make(chan struct{}),
 	}
-	if c, ok := client.(*redis.Client); ok {
-		s.ways.Store(&ways{lanes: []*lane{s.newLane(c.Options(), "probe")}})
+	if one, ok := client.(*redis.Client); ok {
+		s.ways.Store(&ways{lanes: []*lane{s.newLane(one.Options(), "probe")}})
 	} else {
 		s.ways.Store(&ways{reason: starting})
 		s.cluster.stale.Store(true)
@@ -116,47 +121,21 @@ func (s *redisStore) tell() {
 	}
 }
 
-// watch probes lanes that are down or in trouble each 100 ms, and the others each 2 s, so that readiness knows without
-// traffic.
-func (s *redisStore) watch(ctx context.Context) {
-	defer close(s.stopped)
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for n := 0; ; n++ {
-		var wg sync.WaitGroup
-		down := false
-		for _, l := range s.ways.Load().lanes {
-			up, _ := l.state()
-			down = down || !up
-			if !up || l.failing.Load() || n%20 == 0 {
-				wg.Go(func() { l.check(ctx) })
-			} else if l.overdue() {
-				wg.Go(l.settle)
-			}
-		}
-		wg.Wait()
-		if c, ok := s.client.(*redis.ClusterClient); ok {
-			s.survey(ctx, c, down, n)
-		}
-		s.tell()
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
 // Health is OK when every lane is.
 func (s *redisStore) Health() Health {
 	h := Health{OK: true, Kind: s.kind}
+	if w := s.warning.Load(); w != nil {
+		h.Warning = *w
+	}
 	w := s.ways.Load()
 	if len(w.lanes) == 0 {
-		return Health{Kind: s.kind, Reason: w.reason}
+		h.OK, h.Reason = false, w.reason
+		return h
 	}
 	for _, l := range w.lanes {
 		if up, reason := l.state(); !up {
-			return Health{Kind: s.kind, Reason: reason}
+			h.OK, h.Reason = false, reason
+			return h
 		}
 	}
 	return h

@@ -127,7 +127,7 @@ func until(t testing.TB, d time.Duration, what string, ok func() bool) {
 	}
 }
 
-func open(t *testing.T, o Options) Store {
+func open(t testing.TB, o Options) Store {
 	t.Helper()
 	s, err := Open(o)
 	if err != nil {
@@ -253,6 +253,25 @@ func do(t *testing.T, c *redis.Client, line string) {
 	}
 }
 
+// TestRedisRights has a user with the rights that docs/operating.md asks for, and no others.
+func TestRedisRights(t *testing.T) {
+	r := startRedis(t)
+	do(t, r.client(), "ACL SETUSER few on >pw ~legation:* -@all +time +set +incr +incrby +pexpire +psetex +mget +del +eval +evalsha")
+	s := openReady(t, "redis://few:pw@"+r.addr())
+	for _, h := range each("rights", 5, 2) {
+		back, one := h, h
+		back.Hits, one.Hits = -2, 1
+		count(t, s, h)
+		count(t, s, back)
+		for range 7 {
+			count(t, s, one)
+		}
+	}
+	r.client().FlushAll(t.Context()) // which has keys repaired
+	count(t, s, each("rights", 50, 1)[0])
+	everyKeyEnds(t, r.client())
+}
+
 // TestRedisThatRunsNoScripts is down for good, and says so once.
 func TestRedisThatRunsNoScripts(t *testing.T) {
 	r := startRedis(t)
@@ -317,8 +336,16 @@ func TestRedisWrongPassword(t *testing.T) {
 	if text := fmt.Sprint(err, log.String(), s.Health()); strings.Contains(text, "hunter2") {
 		t.Errorf("the password is told: %s", text)
 	}
-	open := openReady(t, "redis://:right@"+r.addr())
-	count(t, open, daily("a", 1, 1))
+	open := openReady(t, "redis://:right@"+r.addr()+"/3?client_name=legation")
+	count(t, open, daily("in-three", 1, 1))
+	c := redis.NewClient(&redis.Options{Addr: r.addr(), Password: "right", DB: 3})
+	defer c.Close()
+	if keys := c.Keys(t.Context(), "*in-three*").Val(); len(keys) != 1 {
+		t.Errorf("keys in database 3: %q", keys)
+	}
+	if list := c.ClientList(t.Context()).Val(); !strings.Contains(list, "name=legation") {
+		t.Errorf("the connection isn't named: %s", list)
+	}
 }
 
 func TestRedisOverSocket(t *testing.T) {

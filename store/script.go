@@ -108,7 +108,7 @@ func (b *batch) writeRun(how command, decisions []int32) {
 func (b *batch) appendKey(key []byte, h *Hit) []byte {
 	key = appendTag(key, h.Key)
 	if h.windowed() {
-		return append(key, b.frames.of(h).suffix...)
+		return append(key, b.windows.of(h).suffix...)
 	}
 	if h.Algorithm == GCRA {
 		return append(key, ":gcra"...)
@@ -132,7 +132,7 @@ func (b *batch) packHit(args []byte, h *Hit) ([]byte, int) {
 	args = pack(args, h.Limit)
 	switch {
 	case h.windowed():
-		return pack(args, b.frames.of(h).ttl), 4
+		return pack(args, b.windows.of(h).ttl), 4
 	case h.Algorithm == GCRA:
 		args = pack(args, h.Window.Microseconds())
 		return pack(args, h.Burst), 5
@@ -240,7 +240,7 @@ func (b *batch) outcome(h *Hit, v [4]int64) Outcome {
 	o.Reset, o.RetryAfter = time.Duration(v[2])*time.Microsecond, time.Duration(v[3])*time.Microsecond
 	switch {
 	case h.windowed():
-		o.Reset = time.Duration(max(0, b.frames.of(h).end-b.frames.now)) * time.Microsecond
+		o.Reset = time.Duration(max(0, b.windows.of(h).end-b.windows.now)) * time.Microsecond
 		if !o.Allowed {
 			o.RetryAfter = o.Reset
 		}
@@ -262,7 +262,7 @@ func (b *batch) learn(d *Decision, held uint32) {
 		h, o := &d.Hits[i], &d.Outcomes[i]
 		switch {
 		case h.windowed():
-			b.remember(h, b.memory.hash(h), o.Count, b.frames.of(h).end, held)
+			b.remember(h, b.memory.hash(h), o.Count, b.windows.of(h).end, held)
 		case h.Algorithm == GCRA:
 			b.memory.keepGCRA(h, o, b.asked)
 		default:

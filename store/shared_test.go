@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -119,6 +120,33 @@ func TestLostRepliesAreNotCountedTwice(t *testing.T) {
 // cut is a proxy that closes a connection instead of handing on a reply when drop says so.
 func cut(t *testing.T, to string, drop func() bool) string {
 	t.Helper()
+	return proxy(t, func() string { return to }, func(reply []byte) []byte {
+		if drop() {
+			return nil
+		}
+		return reply
+	})
+}
+
+// shift is a proxy to a Redis whose clock is ahead by so much, as to says for each connection.
+func shift(t *testing.T, to func() (addr string, ahead time.Duration)) string {
+	t.Helper()
+	answer := regexp.MustCompile(`\*2\r\n\$10\r\n\d{10}\r\n`)
+	return proxy(t, func() string {
+		addr, _ := to()
+		return addr
+	}, func(reply []byte) []byte {
+		_, ahead := to()
+		return answer.ReplaceAllFunc(reply, func(b []byte) []byte {
+			at, _ := number(b[9:19])
+			return fmt.Appendf(nil, "*2\r\n$10\r\n%d\r\n", at+int64(ahead.Seconds()))
+		})
+	})
+}
+
+// proxy hands replies on as change says; it closes the connection instead of handing on nothing.
+func proxy(t *testing.T, to func() string, change func(reply []byte) []byte) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +158,7 @@ func cut(t *testing.T, to string, drop func() bool) string {
 			if err != nil {
 				return
 			}
-			out, err := net.Dial("tcp", to)
+			out, err := net.Dial("tcp", to())
 			if err != nil {
 				in.Close()
 				continue
@@ -145,10 +173,14 @@ func cut(t *testing.T, to string, drop func() bool) string {
 				b := make([]byte, 64<<10)
 				for {
 					n, err := out.Read(b)
-					if err != nil || drop() {
+					if err != nil {
 						return
 					}
-					if _, err := in.Write(b[:n]); err != nil {
+					reply := change(b[:n])
+					if reply == nil {
+						return
+					}
+					if _, err := in.Write(reply); err != nil {
 						return
 					}
 				}

@@ -215,3 +215,84 @@ func boundaries(limit int64, windows float64) []float64 {
 	}
 	return times
 }
+
+// weighted is the usual sliding window: the hits of the slots by how much of each is still in the window.
+type weighted struct {
+	slots  float64
+	counts map[float64]float64
+}
+
+func (w *weighted) allow(at float64, limit int64) bool {
+	i, n := math.Floor(at*w.slots), 0.0
+	for k, c := range w.counts {
+		n += c * max(0, min(1, k+1-(at-1)*w.slots))
+	}
+	if n+1 > float64(limit) {
+		return false
+	}
+	w.counts[i]++
+	return true
+}
+
+// TestSlidingWindowFigures tells why slots are counted whole. Wrong are decisions that an exact log of the hits allowed
+// would not have made: those that let too many through, and those that refuse too soon.
+func TestSlidingWindowFigures(t *testing.T) {
+	const limit, windows = 100, 60
+	worst := map[string]float64{}
+	for _, a := range arrivals {
+		ours := bucket{}
+		h := Hit{Algorithm: SlidingWindow, Limit: limit, Window: time.Minute, Hits: 1}
+		two, sixteen := weighted{1, map[float64]float64{}}, weighted{slotsPerWindow, map[float64]float64{}}
+		for _, s := range []struct {
+			name  string
+			allow func(at float64) bool
+		}{
+			{"two weighted counters", func(at float64) bool { return two.allow(at, limit) }},
+			{"sixteen weighted slots", func(at float64) bool { return sixteen.allow(at, limit) }},
+			{"sixteen whole slots", func(at float64) bool {
+				after, o := h.take(ours, slotMicros*slotsPerWindow*28_000_000+int64(at*60_000_000))
+				ours = after
+				return o.Allowed
+			}},
+		} {
+			log, exact := exactLog{window: 60_000_000}, exactLog{window: 60_000_000}
+			over, under, n, allowed, right := 0, 0, 0, 0, 0
+			for _, at := range a.times(limit, windows) {
+				now := int64(at * 60_000_000)
+				n++
+				had := log.count(now)
+				got := s.allow(at)
+				if got {
+					log.add(now, 1)
+					allowed++
+				}
+				if got && had >= limit {
+					over++
+				}
+				if !got && had < limit {
+					under++
+				}
+				worst[s.name] = max(worst[s.name], float64(log.count(now))/limit)
+				if exact.count(now) < limit {
+					exact.add(now, 1)
+					right++
+				}
+			}
+			t.Logf("%-12s %-23s %6d hits: %.3f %% wrongly allowed, %.3f %% refused too soon, %.1f %% of an exact log's hits allowed",
+				a.name, s.name, n, 100*float64(over)/float64(n), 100*float64(under)/float64(n), 100*float64(allowed)/float64(right))
+			if s.name != "sixteen whole slots" {
+				continue
+			}
+			if over > 0 || float64(allowed) < 0.93*float64(right) {
+				t.Errorf("%s: %d wrongly allowed, %d allowed, an exact log %d", a.name, over, allowed, right)
+			}
+			if a.name == "half" && under > n/10_000 {
+				t.Errorf("%d of %d refused though half the limit is asked for", under, n)
+			}
+		}
+	}
+	t.Logf("most hits in a window, by the limit: %v", worst)
+	if worst["two weighted counters"] < 1.8 || worst["sixteen weighted slots"] < 1.1 || worst["sixteen whole slots"] > 1 {
+		t.Errorf("most hits in a window, by the limit: %v", worst)
+	}
+}

@@ -12,7 +12,8 @@
 // is [Hit.Beyond] its limit.
 //
 // What Redis refuses is refused here without asking again, until the window ends or the hits would fit, for 10 s at most
-// (25 ms on a Cluster, where hits may be given back): so long a counter that is reset or lost by hand may be taken to be used up.
+// (25 ms on a Cluster, where hits may be given back): so long a counter that is reset or lost by hand, or that another
+// process gave hits back to, may be taken to be used up.
 package store
 
 import (
@@ -90,7 +91,7 @@ type Hit struct {
 	Zone      *time.Location // Calendar: where days begin at midnight; nil is UTC
 	Burst     int64          // GCRA: the size of the bucket
 	Hits      int64          // 0 asks without counting; below 0 gives so many back, as far as there are, and is never refused
-	Lease     int64          // the most hits that this process may take ahead of need from a shared store; 0 has each decided there
+	Lease     int64          // the most hits that this process may take ahead of need from a shared store; 0 has each decided there, as sliding windows always are
 	Beyond    bool           // for limits that only watch: counts what it refuses too, and refuses nothing for the others; see [Decision]
 }
 
@@ -118,6 +119,8 @@ type Health struct {
 	OK     bool   `json:"ok"`
 	Kind   string `json:"kind"`             // embedded, redis, sentinel or cluster
 	Reason string `json:"reason,omitempty"` // why it isn't OK
+
+	Warning string `json:"warning,omitempty"` // what should be looked after though it counts
 }
 
 // Store counts hits.
@@ -139,6 +142,10 @@ type Options struct {
 	TLS     *tls.Config   // for rediss://; nil: the system's authorities
 	Timeout time.Duration // of a trip to Redis; a Count takes 1.4 at most while Redis fails, its wait included; default 10 ms
 	MaxKeys int           // embedded: keys held at most; default 1,000,000
+	// Path of the file that keeps the embedded store's counts, so that they outlast the process; empty: none are kept.
+	// Beside it are a .lock, a .new while it is written anew, and a .bad when one couldn't be read. All hold keys, as Redis
+	// does. 1,000,000 of them take 50 to 100 MB, and thrice that at most. One process at a time keeps its counts there.
+	Path    string
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 }
@@ -153,16 +160,29 @@ func Open(o Options) (Store, error) {
 		o.Timeout = 10 * time.Millisecond
 	}
 	if o.URL == "" {
-		return openEmbedded(o), nil
+		e := newEmbedded(o, newClock())
+		if o.Path != "" {
+			e.journal = openJournal(e, o.Path, o.Log)
+		}
+		e.start()
+		return e, nil
 	}
-	return openRedis(o)
+	s, err := openRedis(o)
+	if err != nil {
+		return nil, err
+	}
+	return lease(s, o), nil
 }
 
 // Local counts in this process for the time that s can't answer. A bucket goes on from what s last said of it, as far as
 // that is remembered (the latest 131,072 buckets), so a process allows no more than it knows to be left: r processes
 // together at most r times that, beyond what s counted. s hears nothing of what was counted here.
 func Local(s Store) Store {
-	e := openEmbedded(Options{})
+	e := newEmbedded(Options{}, newClock())
+	defer e.start()
+	if l, ok := s.(*leased); ok {
+		s = l.Store // what is in hand is counted there
+	}
 	if r, ok := s.(*redisStore); ok {
 		e.recall = r.memory.recall
 	}

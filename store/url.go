@@ -3,9 +3,11 @@ package store
 import (
 	"cmp"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -22,31 +24,73 @@ func dial(o Options) (redis.UniversalClient, string, error) {
 	q := u.Query()
 	cluster, asked := q.Get("cluster"), q.Has("cluster")
 	q.Del("cluster")
-	switch {
-	case asked && cluster != "true" && cluster != "false":
+	if asked && cluster != "true" && cluster != "false" {
 		return nil, "", errors.New(`redis URL: cluster is "true" or "false"`)
+	}
+	if o.TLS, err = tlsFiles(u.Scheme, q, o.TLS); err != nil {
+		return nil, "", fmt.Errorf("redis URL: %w", err)
+	}
+	v := *u
+	v.RawQuery = q.Encode()
+	switch {
 	case q.Has("master_name"):
-		c, err := redis.ParseFailoverURL(o.URL)
+		c, err := redis.ParseFailoverURL(v.String())
 		if err != nil {
 			return nil, "", urlError(u, err)
 		}
 		return sentinel(c, o), "sentinel", nil
 	case cluster == "true" || q.Has("addr"):
-		v := *u
-		v.RawQuery = q.Encode()
 		c, err := redis.ParseClusterURL(v.String())
 		if err != nil {
 			return nil, "", urlError(u, err)
 		}
 		return clusterClient(c, o), "cluster", nil
 	}
-	v := *u
-	v.RawQuery = q.Encode()
 	c, err := redis.ParseURL(v.String())
 	if err != nil {
 		return nil, "", urlError(u, err)
 	}
 	return single(c, o), "redis", nil
+}
+
+// tlsFiles takes the files that the URL names out of q: tls_ca is the authorities to trust instead of the system's, tls_cert
+// and tls_key are what we show to Redis. These two are read anew for each connection, so that they may be renewed.
+func tlsFiles(scheme string, q url.Values, own *tls.Config) (*tls.Config, error) {
+	ca, cert, key := q.Get("tls_ca"), q.Get("tls_cert"), q.Get("tls_key")
+	q.Del("tls_ca")
+	q.Del("tls_cert")
+	q.Del("tls_key")
+	switch {
+	case ca == "" && cert == "" && key == "":
+		return own, nil
+	case scheme != "rediss":
+		return nil, errors.New("tls_ca, tls_cert and tls_key are for rediss://")
+	case (cert == "") != (key == ""):
+		return nil, errors.New("tls_cert and tls_key go together")
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if own != nil {
+		c = own.Clone()
+	}
+	if ca != "" {
+		pem, err := os.ReadFile(ca)
+		if err != nil {
+			return nil, fmt.Errorf("tls_ca: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("tls_ca: %s has no certificate in PEM form", ca)
+		}
+	}
+	if cert == "" {
+		return c, nil
+	}
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		return &pair, err
+	}
+	_, err := c.GetClientCertificate(nil)
+	return c, err
 }
 
 // urlError is err without what is secret in u.

@@ -26,8 +26,8 @@ func (h *Hit) span() span {
 // windowed tells whether the bucket is a counter for each window or period.
 func (h *Hit) windowed() bool { return h.Algorithm == FixedWindow || h.Algorithm == Calendar }
 
-// frame is the window or period of a span that is under way.
-type frame struct {
+// window is the window or period of a span that is under way.
+type window struct {
 	span
 	end    int64  // µs since 1970 by Redis' clock
 	ttl    int64  // ms from now for which its keys are kept
@@ -38,23 +38,23 @@ type frame struct {
 // they gave to Redis by then may take its time.
 const linger = 2000
 
-// set makes f the window of h at the time now, in µs by Redis' clock. Its keys are named by its length and its number since
+// set makes w the window of h at the time now, in µs by Redis' clock. Its keys are named by its length and its number since
 // 1970, or by its period and when that ends.
-func (f *frame) set(h *Hit, now int64) {
-	f.span = h.span()
-	f.end = h.windowEnd(now)
-	f.ttl = (f.end-now)/1000 + linger
-	b := append(f.suffix[:0], ':')
+func (w *window) set(h *Hit, now int64) {
+	w.span = h.span()
+	w.end = h.windowEnd(now)
+	w.ttl = (w.end-now)/1000 + linger
+	b := append(w.suffix[:0], ':')
 	if h.Algorithm == Calendar {
 		b = append(b, periodNames[h.Period]...)
-		f.suffix = time.UnixMicro(f.end).UTC().AppendFormat(b, "-until-20060102T1504")
+		w.suffix = time.UnixMicro(w.end).UTC().AppendFormat(b, "-until-20060102T1504")
 		return
 	}
 	n, unit := shortest(h.Window)
 	b = strconv.AppendInt(b, n, 10)
 	b = append(b, unit...)
 	b = append(b, '/')
-	f.suffix = strconv.AppendInt(b, f.end/h.Window.Microseconds()-1, 10)
+	w.suffix = strconv.AppendInt(b, w.end/h.Window.Microseconds()-1, 10)
 }
 
 var periodNames = [...]string{Day: "day", Week: "week", Month: "month", Year: "year"}
@@ -72,31 +72,31 @@ func shortest(d time.Duration) (int64, string) {
 	return d.Milliseconds(), "ms"
 }
 
-// frames are the windows that a batch counts in: most of its hits are of a few lengths.
-type frames struct {
+// windows are the windows that a batch counts in: most of its hits are of a few lengths.
+type windows struct {
 	now int64 // µs by Redis' clock
-	all []frame
+	all []window
 	n   int
 }
 
-func (f *frames) begin(now int64) { f.now, f.n = now, 0 }
+func (w *windows) begin(now int64) { w.now, w.n = now, 0 }
 
 // of gives the window of h. It is good until the next call.
-func (f *frames) of(h *Hit) *frame {
+func (w *windows) of(h *Hit) *window {
 	want := h.span()
-	for i := range f.all[:f.n] {
-		if f.all[i].span == want {
-			return &f.all[i]
+	for i := range w.all[:w.n] {
+		if w.all[i].span == want {
+			return &w.all[i]
 		}
 	}
 	const most = 32
-	if f.n == most {
-		f.n--
+	if w.n == most {
+		w.n--
 	}
-	if f.n == len(f.all) {
-		f.all = append(f.all, frame{})
+	if w.n == len(w.all) {
+		w.all = append(w.all, window{})
 	}
-	f.n++
-	f.all[f.n-1].set(h, f.now)
-	return &f.all[f.n-1]
+	w.n++
+	w.all[w.n-1].set(h, w.now)
+	return &w.all[w.n-1]
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/legation/legation/callout"
 	"github.com/legation/legation/feature/golden"
 	"github.com/legation/legation/feature/ratelimit"
 	"github.com/legation/legation/policy"
@@ -65,7 +66,7 @@ func serve(t *testing.T) live {
 
 // answer serves the companion as app does, and tells where.
 func (v live) answer() string {
-	s := grpc.NewServer(companion.AnyText(), grpc.MaxRecvMsgSize(1<<20))
+	s := grpc.NewServer(grpc.ForceServerCodecV2(callout.AnyText()), grpc.MaxRecvMsgSize(1<<20))
 	v.limits.Register(s)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -22,6 +22,7 @@ var Kind = policy.Define[Setting]("rateLimit", policy.Layers, doc).Stack()
 type Setting struct {
 	Limits []Limit
 	listed bool
+	path   string // of a limit that stands within another setting
 }
 
 // DecodePolicy reads one limit or a list.
@@ -83,6 +84,10 @@ func (s *Setting) Claims() []string {
 // at is the path of a key of a limit, relative to the setting.
 func (s *Setting) at(i int, key string) string {
 	switch {
+	case s.path != "" && key != "":
+		return s.path + "." + key
+	case s.path != "":
+		return s.path
 	case !s.listed:
 		return key
 	case key == "":

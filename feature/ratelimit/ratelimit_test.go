@@ -46,7 +46,7 @@ func (*password) Check(*policy.Check) {}
 var passwordKind = policy.Define[password]("password", policy.InAuth, "")
 
 func TestGolden(t *testing.T) {
-	golden.Run(t, "testdata", ratelimit.Kind, loginKind, answerKind, passwordKind)
+	golden.Run(t, "testdata", ratelimit.Kind, ratelimit.DomainKind, ratelimit.DescriptorsKind, loginKind, answerKind, passwordKind)
 }
 
 const shared = `

@@ -1,11 +1,11 @@
-package ratelimit
+package callout
 
 import (
 	"crypto/sha256"
 	"encoding/hex"
 	"unicode/utf8"
+	"unsafe"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // the codec that it builds on
 	"google.golang.org/grpc/mem"
@@ -14,12 +14,20 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// AnyText has a server read messages whose strings aren't UTF-8. Envoy hands on the bytes that a client sent in a
-// header, where grpc-go answers INTERNAL before any service is asked: and a filter that fails open lets the request pass
-// without its limits. Such a string is read as U+FFFD and its digest, so that different values stay different and long ones
-// cost no more than a look at them. Messages that are in order cost nothing more. It holds for all services of the server.
-func AnyText() grpc.ServerOption {
-	return grpc.ForceServerCodecV2(anyText{encoding.GetCodecV2("proto")})
+// AnyText is the codec with which a grpc-go server reads messages whose strings aren't UTF-8, as [Text] has them:
+// grpc.ForceServerCodecV2 takes it. Envoy hands on the bytes that a client sent in a header, where grpc-go answers INTERNAL
+// before any service is asked: and a filter that fails open lets the request pass without its limits. Messages that are in
+// order cost nothing more. Methods of this package read messages by themselves, and mean the same.
+func AnyText() encoding.CodecV2 { return anyText{encoding.GetCodecV2("proto")} }
+
+// Text is the string that lies in b, for as long as b stays as it is. One that isn't UTF-8 is U+FFFD and its digest, so that
+// different values stay different and long ones cost no more than a look at them.
+func Text(b []byte) string {
+	if utf8.Valid(b) {
+		return unsafe.String(unsafe.SliceData(b), len(b))
+	}
+	sum := sha256.Sum256(b)
+	return "\uFFFD" + hex.EncodeToString(sum[:])
 }
 
 // anyText is the proto codec, but for such strings.
@@ -32,7 +40,7 @@ func (c anyText) Unmarshal(data mem.BufferSlice, v any) error {
 	if err == nil || !ok {
 		return err
 	}
-	mended, changed := mend(nil, data.Materialize(), m.ProtoReflect().Descriptor(), maxDepth)
+	mended, changed := mend(nil, data.Materialize(), m.ProtoReflect().Descriptor(), MaxMended)
 	if !changed {
 		return err
 	}
@@ -40,8 +48,8 @@ func (c anyText) Unmarshal(data mem.BufferSlice, v any) error {
 	return proto.Unmarshal(mended, m)
 }
 
-// maxDepth of messages within each other that are mended; no request nests so deep.
-const maxDepth = 32
+// MaxMended is how deep messages within each other are mended; no request nests so deep.
+const MaxMended = 32
 
 // mend appends the message in b to out with the strings made UTF-8, and tells whether any had to be. What isn't a
 // message of the type is copied as it is, for the decoder to refuse.
@@ -76,14 +84,9 @@ func mendField(value []byte, kind protowire.Type, f protoreflect.FieldDescriptor
 	content, _ := protowire.ConsumeBytes(value)
 	switch {
 	case f.Kind() == protoreflect.StringKind && !utf8.Valid(content):
-		return toUTF8(content), true
+		return []byte(Text(content)), true
 	case f.Kind() == protoreflect.MessageKind && depth > 0:
 		return mend(nil, content, f.Message(), depth-1)
 	}
 	return nil, false
-}
-
-func toUTF8(b []byte) []byte {
-	sum := sha256.Sum256(b)
-	return hex.AppendEncode([]byte("\uFFFD"), sum[:])
 }

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/legation/legation/bench/load"
+	"github.com/legation/legation/bench/rig"
+)
+
+// L2.
+func leases(t *trial) error {
+	const limit, lease, replicas, workers = 200_000, 1000, 3, 64
+	r := rig.Route{Name: "leased", RateLimit: fmt.Sprintf("{rate: %d/day, by: {header: x-key}, mode: leased, lease: %d, onError: deny}", limit, lease)}
+	p := rig.Policy{Routes: []rig.Route{r}}
+	if !t.knows(p) {
+		return nil
+	}
+	redis, err := t.rig.Redis(t.ctx)
+	if err != nil {
+		return err
+	}
+	all, addresses, err := t.replicas(replicas, p, redis.URL(), patient...)
+	if err != nil {
+		return err
+	}
+	if err := t.awayFromHour(40 * time.Second); err != nil {
+		return err
+	}
+	got, err := t.exhaust(addresses, r, "whole", 2*limit)
+	if err != nil {
+		return err
+	}
+	t.hold(got.Allowed <= limit, "%d of %d allowed by %d replicas", got.Allowed, limit, replicas)
+	t.hold(got.Allowed+replicas*lease >= limit, "%d not used, at most %d × %d", limit-int(got.Allowed), replicas, lease)
+
+	run, err := load.Start(load.Options{Addresses: addresses, Connections: replicas, InFlight: workers, Call: call(r, "killed", 1)})
+	if err != nil {
+		return err
+	}
+	if err := t.sleep(300 * time.Millisecond); err != nil {
+		return err
+	}
+	first := run.Take()
+	all[0].Kill()
+	for last := first; ; {
+		if err := t.sleep(500 * time.Millisecond); err != nil {
+			return err
+		}
+		last = run.Take()
+		if first.Merge(last); last.Allowed == 0 {
+			break
+		}
+	}
+	first.Merge(run.Stop())
+	t.hold(first.Allowed <= limit, "one of the replicas killed: %d allowed", first.Allowed)
+	t.hold(first.Allowed+(replicas+1)*lease+workers >= limit, "one of the replicas killed: %d not used, at most %d × %d, and %d in flight to it",
+		limit-int(first.Allowed), replicas+1, lease, workers)
+	return nil
+}
+
+// decision is one answer of the log that a sliding window is held against.
+type decision struct {
+	start, end time.Time
+	allowed    bool
+}
+
+// L3.
+func sliding(t *trial) error {
+	const limit, window, keys, span = 100, 2 * time.Second, 90, 15 * time.Second
+	r := rig.Route{Name: "sliding", RateLimit: fmt.Sprintf("{rate: %d/2s, algorithm: slidingWindow, by: {header: x-key}, onError: deny}", limit)}
+	p := rig.Policy{Routes: []rig.Route{r}}
+	if !t.knows(p) {
+		return nil
+	}
+	redis, err := t.rig.Redis(t.ctx)
+	if err != nil {
+		return err
+	}
+	_, addresses, err := t.replicas(3, p, redis.URL(), patient...)
+	if err != nil {
+		return err
+	}
+	// Keys are asked for from far below their limit to far above it.
+	pick := func(number uint64) uint64 {
+		h := number * 0x9e3779b97f4a7c15
+		return (h >> 32) % (1 + (h&0xffff)%keys)
+	}
+	inner := load.RateLimits("legation", []load.Entry{{Key: "limit", Value: r.Limit()}, {Key: "header:x-key", Value: "key-%d"}}, keys, true)
+	c := inner
+	c.Body = func(dst []byte, number uint64) []byte { return inner.Body(dst, pick(number)) }
+	var mu sync.Mutex
+	log := make([][]decision, keys)
+	run, err := load.Start(load.Options{
+		Addresses: addresses, Connections: 3, Rate: 3000, Call: c,
+		Answered: func(number uint64, v load.Verdict, start, end time.Time) {
+			mu.Lock()
+			defer mu.Unlock()
+			log[pick(number)] = append(log[pick(number)], decision{start, end, v == load.Allowed})
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if err := t.sleep(span); err != nil {
+		return err
+	}
+	got := run.Stop()
+	over, under, most := 0, 0, 0
+	for _, l := range log {
+		o, u, m := compare(l, limit, window)
+		over, under, most = over+o, under+u, max(most, m)
+	}
+	share := 100 * float64(over+under) / float64(max(1, got.Answered()))
+	t.hold(got.Allowed > 0 && got.Refused > 0 && got.Failures() == 0, "%d allowed, %d refused, %d without an answer", got.Allowed, got.Refused, got.Failures())
+	t.hold(share <= .01, "%d decisions, of keys from far below their limit to far above: %d allowed and %d refused that an exact log would not have: %.4f %%, at most 0.01",
+		got.Answered(), over, under, share)
+	t.hold(most < 2*limit, "in any %s at most %d were allowed for one key; the limit is %d", window, most, limit)
+	return nil
+}
+
+// compare counts the calls that were allowed over the limit, those that were refused under it, and the most that were
+// allowed in any window. When a decision was made is known as far as when it was asked for and answered: what lies within
+// is not held against it.
+func compare(log []decision, limit int, window time.Duration) (over, under, most int) {
+	slices.SortFunc(log, func(a, b decision) int { return a.end.Compare(b.end) })
+	var allowed []decision
+	for _, d := range log {
+		if d.allowed {
+			allowed = append(allowed, d)
+		}
+	}
+	for _, d := range log {
+		sure, perhaps := 0, 0
+		for i := len(allowed) - 1; i >= 0 && allowed[i].end.After(d.start.Add(-window-time.Second)); i-- {
+			a := allowed[i]
+			if a == d {
+				continue
+			}
+			if a.end.Before(d.start) && a.start.After(d.end.Add(-window)) {
+				sure++
+			}
+			if a.start.Before(d.end) && a.end.After(d.start.Add(-window)) {
+				perhaps++
+			}
+		}
+		switch {
+		case d.allowed && sure >= limit:
+			over++
+		case !d.allowed && perhaps < limit:
+			under++
+		}
+		if d.allowed {
+			most = max(most, sure+1)
+		}
+	}
+	return over, under, most
+}
