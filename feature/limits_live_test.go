@@ -41,6 +41,7 @@ routes:
   refund-refused: {hostnames: [a.test], match: {path: /refund/refused}, access: {deny: [127.0.0.1]}, rateLimit: {rate: 2/day, refund: [4xx]}, backends: {echo: 1}}
   refund-itself: {hostnames: [a.test], match: {path: /refund/itself}, rateLimit: [{rate: 3/day, refund: [4xx]}, {rate: 1/hour, mode: perEnvoy}], backends: {echo: 1}}
   refund-fault: {hostnames: [a.test], match: {path: /refund/fault}, fault: {abort: {status: 503, percent: 100%}}, rateLimit: {rate: 3/day, refund: [5xx]}, backends: {echo: 1}}
+  refund-host: {hostnames: [a.test], match: {path: /refund/host}, rewrite: {hostname: b.test}, rateLimit: {rate: 1/day, by: [host, method, route], refund: [5xx]}, backends: {echo: 1}}
   refund-known:
     hostnames: [a.test]
     match: {path: /refund/known}
@@ -198,6 +199,9 @@ func (c client) refunds(given refunds) {
 	c.want("/refund/itself", []int{200, 429})
 	failing("/refund/fault", "503") // after
 
+	failing("/refund/host", "500")
+	c.want("/refund/host", []int{200, 429})
+
 	c.want("/refund/known", []int{401}, "X-Status", "500")
 	failing("/refund/known", "400", "Authorization", bearer(c.t, "alice"))
 	failing("/refund/known", "500", "Authorization", bearer(c.t, "anna"))
@@ -219,7 +223,7 @@ func (c client) refunds(given refunds) {
 		none, none, none, none,
 		values + " header:x-team=a cookie:id=1 path=/refund/values/x", values + " header:x-team=a cookie:id=1 path=/refund/values/x",
 		values + " header:x-team= cookie:id= path=/refund/values/x",
-		"limit=route/refund-fault/0",
+		"limit=route/refund-fault/0", "limit=route/refund-host/0 host=a.test method=GET route=edge/refund-host",
 		known + " consumer=acme", known + " consumer=acme", known + " consumer=demo/bob claim:tenant.id=t1",
 		"limit=plan/rate consumer=demo/erin limit=plan/quota consumer=demo/erin",
 		planned + " consumer=demo/frank",
