@@ -134,6 +134,7 @@ func (c *compiler) descriptorLimit(path string, d *Descriptor) (*limit, error) {
 		r.base = &rate{hit: store.Hit{Window: time.Second}}
 		r.base.describe(path)
 	}
+	c.nodes = append(c.nodes, r)
 	return r, nil
 }
 
@@ -256,7 +257,8 @@ func matchParts(parts []string, value string) bool {
 type domain struct {
 	prefix string // what its keys begin with
 	root   *domainNode
-	base   *limit // of requests that bring their limit themselves
+	base   *limit   // of requests that bring their limit themselves
+	limits []*limit // of all nodes
 }
 
 // domain makes a Domain ready.
@@ -269,8 +271,9 @@ func (c *compiler) domain(d *Domain) (*domain, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.nodes = nil
 	root, err := c.node(name, d.Descriptors, 0)
-	return &domain{prefix: base.prefix, root: root, base: base}, err
+	return &domain{prefix: base.prefix, root: root, base: base, limits: c.nodes}, err
 }
 
 // find gives the node that a request's descriptor meets; nil when the tree doesn't hold its path. The key of its bucket

@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -130,9 +131,7 @@ func (r *record) report(l *limit) Report {
 		d, n := r.details[i], r.worst.counts[i]
 		p.Worst = append(p.Worst, ValueReport{valueOf(key), n, n - r.worst.over[i], d.first, d.last, d.peak})
 	}
-	slices.SortFunc(p.Worst, func(a, b ValueReport) int {
-		return cmp.Or(cmp.Compare(b.Over, a.Over), cmp.Compare(a.Value, b.Value))
-	})
+	sortWorst(p.Worst)
 	return p
 }
 
@@ -142,13 +141,16 @@ func valueOf(key string) string {
 	return value
 }
 
+// Limits are the names of all that is counted, those of plans and domains too, sorted.
+func (s *Service) Limits() []string { return slices.Sorted(maps.Keys(s.table.Load().named)) }
+
 // Report tells who was over which limit, sorted by limit.
 func (s *Service) Report() []Report {
 	var all []Report
 	t := s.table.Load()
-	for name, l := range t.named {
+	for _, l := range t.named {
 		p := l.figures.record.report(l)
-		if t.limits[name] == nil {
+		if l.planned {
 			p.Rate = "" // each plan has its own
 		}
 		if p.Shadow || p.Over > 0 {

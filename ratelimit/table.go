@@ -16,7 +16,7 @@ import (
 type table struct {
 	limits map[string]*limit // by ID and by name
 	plans  map[string]*plan
-	named  map[string]*limit // the current limits by name, those of plans too
+	named  map[string]*limit // the current limits by name, those of plans and domains too
 
 	domains map[string]*domain
 }
@@ -37,6 +37,7 @@ type limit struct {
 	values  *values // nil: none
 	brought *overrides
 
+	planned  bool // is a plan's: other plans have one of the same name
 	soft     bool // refuses only together with all other soft limits of the request
 	metadata map[string]string
 	variants *variants // with figures of their own
@@ -87,6 +88,7 @@ func (l *limit) bucket(key []byte, prefix string, from source) ([]byte, *rate) {
 type compiler struct {
 	metrics  *metrics
 	programs map[string]*program // by expression
+	nodes    []*limit            // of the domain that is made ready
 }
 
 func (c *compiler) limit(l Limit) (*limit, error) {
@@ -163,6 +165,7 @@ func newTable(t Table, m *metrics) (*table, error) {
 				problems = append(problems, err)
 				continue
 			}
+			each.planned = true
 			ready.limits = append(ready.limits, each)
 			r.named[l.Name] = each
 			r.limits[p.LimitID(l)] = each
@@ -177,6 +180,9 @@ func newTable(t Table, m *metrics) (*table, error) {
 			continue
 		}
 		r.domains[t.Domains[i].Name] = ready
+		for _, l := range ready.limits {
+			r.named[l.Name] = l
+		}
 	}
 	return r, errors.Join(problems...)
 }

@@ -1,9 +1,7 @@
 package ratelimit
 
 import (
-	"cmp"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -122,9 +120,7 @@ func (p *top) list(n int, now time.Time) []Busy {
 	for key, t := range sums {
 		all = append(all, Busy{t.limit, valueOf(key), float64(t.all) / covered.Seconds(), float64(t.refused) / float64(t.all)})
 	}
-	slices.SortFunc(all, func(a, b Busy) int {
-		return cmp.Or(cmp.Compare(b.Rate, a.Rate), cmp.Compare(a.Limit, b.Limit), cmp.Compare(a.Value, b.Value))
-	})
+	sortBusy(all)
 	return all[:min(max(n, 0), len(all))]
 }
 

@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,6 +22,13 @@ type Usage struct {
 	Remaining int64  `json:"remaining"`
 	Reset     int64  `json:"reset"` // seconds until the window ends, or the GCRA bucket is full
 }
+
+// ErrNoSuch is what [Service.Usage] and [Service.Adjust] wrap when there is no such plan or limit, and ErrExempt when the
+// limit counts nothing for the consumer.
+var (
+	ErrNoSuch = errors.New("there is no")
+	ErrExempt = errors.New("exempt")
+)
 
 // maxAsked is how many limits one decision asks for.
 const maxAsked = 100
@@ -54,9 +62,9 @@ func (s *Service) Adjust(_ context.Context, consumer, plan, limit string, hits i
 	i := slices.IndexFunc(all, func(b bucket) bool { return b.Limit == limit })
 	switch {
 	case i < 0:
-		return Usage{}, fmt.Errorf("no limit %q counts by consumer alone", limit)
+		return Usage{}, fmt.Errorf("%w limit %q that counts by consumer alone", ErrNoSuch, limit)
 	case all[i].Exempt:
-		return Usage{}, fmt.Errorf("the limit %q counts nothing for %q", limit, consumer)
+		return Usage{}, fmt.Errorf("the consumer %q is %w from the limit %q: nothing is counted", consumer, ErrExempt, limit)
 	}
 	err = s.fill(all[i:i+1], hits)
 	return all[i].Usage, err
@@ -75,15 +83,15 @@ func (s *Service) buckets(consumer, plan string) ([]bucket, error) {
 	if plan != "" {
 		p := t.plans[plan]
 		if p == nil {
-			return nil, fmt.Errorf("there is no plan %q", plan)
+			return nil, fmt.Errorf("%w plan %q", ErrNoSuch, plan)
 		}
 		for _, l := range p.limits {
 			all = append(all, l.of(consumer, plan))
 		}
 	}
 	n := len(all)
-	for name, l := range t.named {
-		if l.ByConsumer() && t.limits[name] != nil {
+	for _, l := range t.named {
+		if l.ByConsumer() && !l.planned {
 			all = append(all, l.of(consumer, ""))
 		}
 	}

@@ -112,9 +112,20 @@ func TestAdjust(t *testing.T) {
 	if v := s.Count(t.Context(), nil, who, 1); v.Status != 200 {
 		t.Errorf("one was given back: %+v", v)
 	}
-	for _, bad := range [][]string{{"acme", "free", "b"}, {"acme", "", "plan/quota"}, {"acme", "silver", "a"}, {"health", "", "a"}, {"acme", "", ""}} {
-		if u, err := s.Adjust(t.Context(), bad[0], bad[1], bad[2], 1); err == nil {
-			t.Errorf("%v: %+v", bad, u)
+	for _, bad := range []struct {
+		consumer, plan, limit string
+		hits                  int64
+		want                  error
+	}{
+		{"acme", "free", "b", 1, ErrNoSuch},
+		{"acme", "", "plan/quota", 1, ErrNoSuch},
+		{"acme", "silver", "a", 1, ErrNoSuch},
+		{"acme", "", "", 1, ErrNoSuch},
+		{"health", "", "a", 1, ErrExempt},
+		{"acme", "", "a", store.MaxCount + 1, store.ErrInvalid},
+	} {
+		if u, err := s.Adjust(t.Context(), bad.consumer, bad.plan, bad.limit, bad.hits); !errors.Is(err, bad.want) {
+			t.Errorf("%+v: got %+v, %v", bad, u, err)
 		}
 	}
 }
