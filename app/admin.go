@@ -81,8 +81,9 @@ func (a *admin) handler(metrics prometheus.Gatherer) http.Handler {
 	closed.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	closed.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.p.status()) })
 	closed.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "legation admin: /healthz /readyz /status /metrics")
+		fmt.Fprintln(w, "legation admin: /healthz /readyz /status /metrics /limits /limits/top /limits/report /usage /usage/CONSUMER")
 	})
+	a.limitRoutes(closed)
 	open.Handle("/", a.authorized(closed))
 	return a.hygiene(open)
 }

@@ -16,14 +16,20 @@ import (
 
 const adminToken = "0123456789abcdef-token"
 
+// bodyOf is the name under which call takes a request's body.
+const bodyOf = ":body"
+
 // call asks an admin API; headers are pairs, and Host sets the host.
 func call(h http.Handler, method, path string, headers ...string) (status int, header http.Header, body string) {
 	r := httptest.NewRequest(method, path, nil)
 	r.Host = "127.0.0.1:18002"
 	for i := 0; i+1 < len(headers); i += 2 {
-		if headers[i] == "Host" {
+		switch headers[i] {
+		case "Host":
 			r.Host = headers[i+1]
-		} else {
+		case bodyOf:
+			r.Body = io.NopCloser(strings.NewReader(headers[i+1]))
+		default:
 			r.Header.Set(headers[i], headers[i+1])
 		}
 	}

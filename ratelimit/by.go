@@ -31,6 +31,17 @@ func (b By) Entry() string {
 	return b.Kind.String()
 }
 
+// String gives the part in the words of policies: ip /56, header x-team.
+func (b By) String() string {
+	switch {
+	case b.Kind.named():
+		return b.Kind.String() + " " + b.Name
+	case b.Bits > 0:
+		return fmt.Sprintf("%s /%d", b.Kind, b.Bits)
+	}
+	return b.Kind.String()
+}
+
 // ByKind says where a part of the value comes from.
 type ByKind uint8
 

@@ -77,7 +77,7 @@ type domainEntry struct {
 	*Descriptor
 	limit *limit
 	parts []string // of a pattern, between the stars
-	text  string   // stands for the values of a shared bucket
+	text  string   // of the descriptor; stands for the values of a shared bucket
 	below *domainNode
 }
 
@@ -96,11 +96,11 @@ func (c *compiler) node(path string, descriptors []Descriptor, depth int) (*doma
 			k = &domainKey{values: map[string]*domainEntry{}}
 			n.keys[d.Key] = k
 		}
-		e := &domainEntry{Descriptor: d}
+		e := &domainEntry{Descriptor: d, text: d.text()}
 		if err := k.add(e); err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", path, d.Key, err)
 		}
-		at := path + "/" + d.Key + e.suffix()
+		at := d.Path(path)
 		var err error
 		if e.limit, err = c.descriptorLimit(at, d); err != nil {
 			return nil, err
@@ -138,11 +138,24 @@ func (c *compiler) descriptorLimit(path string, d *Descriptor) (*limit, error) {
 	return r, nil
 }
 
-func (e *domainEntry) suffix() string {
-	if e.text == "" {
-		return ""
+// Path is the name of the descriptor's limit; path is that of the descriptor above, or rateLimits/ and the domain's name.
+func (d *Descriptor) Path(path string) string {
+	path += "/" + d.Key
+	if text := d.text(); text != "" {
+		path += "=" + text
 	}
-	return "=" + e.text
+	return path
+}
+
+// text stands for the values that fit: one, a pattern or a range; empty for any.
+func (d *Descriptor) text() string {
+	switch {
+	case d.Range != nil:
+		return fmt.Sprintf("%d-%d", d.Range.From, d.Range.To)
+	case d.Prefix.IsValid():
+		return d.Prefix.Masked().String()
+	}
+	return d.Value
 }
 
 // errTwice is for two nodes that fit the same values.
@@ -158,7 +171,7 @@ func (k *domainKey) add(e *domainEntry) error {
 		}
 		k.any = e
 	case strings.Contains(e.Value, "*"):
-		e.parts, e.text = strings.Split(e.Value, "*"), e.Value
+		e.parts = strings.Split(e.Value, "*")
 		for _, other := range k.patterns {
 			if other.Value == e.Value {
 				return errTwice
@@ -166,7 +179,7 @@ func (k *domainKey) add(e *domainEntry) error {
 		}
 		k.patterns = append(k.patterns, e)
 	default:
-		if e.text = e.Value; k.values[e.Value] != nil {
+		if k.values[e.Value] != nil {
 			return errTwice
 		}
 		k.values[e.Value] = e
@@ -183,10 +196,6 @@ func (k *domainKey) addRange(e *domainEntry) error {
 		return errors.New("want one of a value, a range and a prefix")
 	case e.Range != nil && e.Range.From > e.Range.To:
 		return fmt.Errorf("the range %d-%d is empty", e.Range.From, e.Range.To)
-	case e.Range != nil:
-		e.text = fmt.Sprintf("%d-%d", e.Range.From, e.Range.To)
-	default:
-		e.text = e.Prefix.Masked().String()
 	}
 	at := len(k.ranges)
 	for i, other := range k.ranges {

@@ -148,6 +148,9 @@ func showStatus(w io.Writer, s app.Status) error {
 			state = "degraded: " + s.Store.Reason
 		}
 		fmt.Fprintf(w, "store: %s, %s\n", s.Store.Kind, state)
+		if s.Store.Warning != "" {
+			fmt.Fprintln(w, "  warning:", s.Store.Warning)
+		}
 	}
 	for _, k := range s.Keys {
 		state := fmt.Sprintf("%d keys", k.Keys)

@@ -82,6 +82,7 @@ func TestStatus(t *testing.T) {
 			s.Nodes[0].Types[0] = xds.TypeStatus{Type: "cluster", State: xds.Sent, Time: new(time.Now().Add(-9 * time.Second))}
 		}), 0, []string{"waiting: edge-1 has not acknowledged its clusters for 9s", "(healthCheck)"}},
 		{"a store that is down", change(func(s *app.Status) { *s.Store = store.Health{Kind: "redis", Reason: "refused"} }), 0, []string{"redis, degraded: refused"}},
+		{"a store to be looked after", change(func(s *app.Status) { s.Store.Warning = "redis evicts keys" }), 0, []string{"store: redis, ok\n  warning: redis evicts keys\n"}},
 		{"keys that can't be had", change(func(s *app.Status) { s.Keys[0].Error = "timeout" }), 0, []string{"2 keys, last fetch: timeout"}},
 		{"secrets", change(func(s *app.Status) {
 			day := 24 * time.Hour
