@@ -80,7 +80,7 @@ func tourRoute(b *strings.Builder, m *policy.Model, r *policy.BoundRoute) {
 	if !demo(m) {
 		return
 	}
-	claims, planned := planOf(m, r)
+	claims, planned := planClaim(m, r)
 	line = fmt.Sprintf(`%s -H "Authorization: Bearer $(%s token --sub alice%s)"`, line, os.Args[0], claims)
 	if !planned {
 		fmt.Fprintf(b, "  %s\n      %s: 403, for alice has no plan\n", line, r.Name)
@@ -94,8 +94,8 @@ func tourRoute(b *strings.Builder, m *policy.Model, r *policy.BoundRoute) {
 	}
 }
 
-// planOf is what the token has to say for a route that asks for a plan; false where no token can.
-func planOf(m *policy.Model, r *policy.BoundRoute) (claims string, ok bool) {
+// planClaim is what the token has to say for a route that asks for a plan; false where no token can.
+func planClaim(m *policy.Model, r *policy.BoundRoute) (claims string, ok bool) {
 	use, found := policy.Find[*plan.Use](r.Settings)
 	if !found || use.PlanUse() != companionauth.PlanRequired {
 		return "", true
