@@ -58,7 +58,8 @@ func (c *chaos) settings() {
 
 // some is a stream that was used, mostly a late one.
 func (c *chaos) some() uint32 {
-	return max(1, c.next-2-2*uint32(min(c.random.IntN(10)*c.random.IntN(10), int(c.next-1)/2)))
+	ago := min(c.random.IntN(10)*c.random.IntN(10), int(c.next-3)/2)
+	return c.next - 2 - 2*uint32(ago)
 }
 
 func (c *chaos) step() {

@@ -52,7 +52,8 @@ type conn struct {
 	reopened bool
 	lapsed   time.Time
 	goingOff stage
-	off      chan struct{} // closed once the client knows its last stream
+	off      chan struct{} // closed once grpc-go knows of all calls that the client may make
+	told     sync.Once     // closes off
 	upstream upstream
 }
 

@@ -44,7 +44,14 @@ func (c *conn) lastCall() {
 	}
 	c.goingOff = leaving
 	c.out = appendGoAway(c.out, c.table.last, http2.ErrCodeNo, "")
-	close(c.off)
+	c.tell()
+}
+
+// tell has the server know that nothing more comes from here for grpc-go.
+func (c *conn) tell() {
+	if c.goingOff == leaving && c.upstream.waiting == 0 {
+		c.told.Do(func() { close(c.off) })
+	}
 }
 
 func (c *conn) drained() bool { return c.goingOff == leaving && c.table.live == 0 }
@@ -53,10 +60,8 @@ func (c *conn) drained() bool { return c.goingOff == leaving && c.table.live == 
 // otherwise make the kernel throw away what it has yet to read.
 func (c *conn) end(err error) {
 	c.mu.Lock()
-	if c.goingOff != leaving {
-		c.goingOff = leaving
-		close(c.off)
-	}
+	c.goingOff = leaving
+	c.told.Do(func() { close(c.off) })
 	for _, s := range c.table.open {
 		if !s.gone {
 			c.drop(s, true)
