@@ -42,9 +42,10 @@ type Report struct {
 // Add adds what another process answered.
 func (r *Report) Add(o Report) { r.Limits = ratelimit.AddReports(r.Limits, o.Limits) }
 
-// Consumers is what GET /usage answers: the consumers that the policy names.
+// Consumers is what GET /usage answers: the consumers and the plans that the policy names.
 type Consumers struct {
 	Consumers []Consumer `json:"consumers"`
+	Plans     []string   `json:"plans"`
 }
 
 // Consumer is one of them.
@@ -186,11 +187,14 @@ func (a *admin) consumers(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := []Consumer{}
+	all := Consumers{Consumers: []Consumer{}, Plans: []string{}}
 	for _, c := range m.Consumers {
-		list = append(list, Consumer{c.Name, planOf(c)})
+		all.Consumers = append(all.Consumers, Consumer{c.Name, planOf(c)})
 	}
-	return Consumers{list}, nil
+	for _, p := range m.Plans {
+		all.Plans = append(all.Plans, p.Name)
+	}
+	return all, nil
 }
 
 func (a *admin) usage(r *http.Request) (any, error) {

@@ -109,7 +109,7 @@ func TestUsageByHTTP(t *testing.T) {
 	if got := answered[ConsumerUsage](t, h, "/usage/idp/probe").Limits[0]; !got.Exempt {
 		t.Errorf("an exempt consumer: %+v", got)
 	}
-	want := Consumers{[]Consumer{{"acme", "gold"}, {"other", ""}}}
+	want := Consumers{Consumers: []Consumer{{"acme", "gold"}, {"other", ""}}, Plans: []string{"free", "gold"}}
 	if diff := cmp.Diff(want, answered[Consumers](t, h, "/usage")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -50,7 +50,7 @@ type Options struct {
 	Redis        string        // URL; empty is the embedded store
 	RedisTimeout time.Duration // of one decision; default 10 ms
 	NoFastPath   bool          // grpc-go answers the companion's calls too
-	DataDir      string        // last good policy, state of run; empty keeps nothing
+	DataDir      string        // last good policy, counts of the embedded store, state of run; empty keeps nothing
 	Envoy        string        // path; empty looks for it
 
 	TLSCert, TLSKey, TLSCA string // PEM files: mutual TLS on the xDS and companion ports

@@ -48,11 +48,11 @@ func Limits(m *policy.Model) []Limit {
 
 func inWords(l companionlimit.Limit, at policy.Pos) Limit {
 	w := Limit{
-		Name: l.Name, Rate: l.Rate.String(), By: []string{}, Algorithm: l.Algorithm.String(), Mode: "exact", Lease: l.Lease,
+		Name: l.Name, Rate: l.Rate.String(), By: []string{}, Algorithm: l.Algorithm.String(), Mode: "exact",
 		OnError: l.OnError.String(), Shadow: l.Shadow, Pos: at,
 	}
-	if l.Lease > 0 {
-		w.Mode = "leased"
+	if l.Lease > 0 && !l.Shadow && w.Algorithm != "slidingWindow" { // the others are decided in the store all the same
+		w.Mode, w.Lease = "leased", l.Lease
 	}
 	for _, by := range l.By {
 		w.By = append(w.By, by.String())

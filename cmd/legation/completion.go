@@ -20,11 +20,15 @@ var choices = map[string][]string{
 var plain = []string{
 	"xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout", "server",
 	"group", "node", "zone", "max-heap", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
+	"add", "give-back", "number",
 }
 
 // complete tells the shell what may stand in a verb's command line.
 func complete(c *cobra.Command) {
 	c.ValidArgsFunction = cobra.NoFileCompletions
+	if strings.HasSuffix(c.Use, " FILE...") {
+		c.ValidArgsFunction = cobra.FixedCompletions([]string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt)
+	}
 	if strings.HasSuffix(c.Use, " DIR") {
 		c.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
@@ -40,9 +44,27 @@ func complete(c *cobra.Command) {
 		register(c, name, cobra.NoFileCompletions)
 	}
 	register(c, "roles", completeRoles)
+	if c.Name() == "usage" {
+		c.ValidArgsFunction = completeConsumer
+	}
+	register(c, "limit", suggest("/limits", func(l app.Limits) []string { return l.Limits }))
+	register(c, "plan", suggest("/usage", func(all app.Consumers) []string { return all.Plans }))
 	for _, name := range []string{"data-dir", "secrets-dir"} {
 		register(c, name, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs))
 	}
+}
+
+// completeConsumer completes the consumers that the policy names.
+func completeConsumer(c *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return suggest("/usage", func(all app.Consumers) (names []string) {
+		for _, one := range all.Consumers {
+			names = append(names, one.Name)
+		}
+		return names
+	})(c, args, typed)
 }
 
 // register is for the verbs that have the flag.

@@ -15,13 +15,8 @@ func importCommand() *cobra.Command {
 		Long: `Translate the configuration of other software into a policy, which is printed. What can't be translated is told, and
 nothing is printed then.`,
 		Example: `  legation import ratelimit config/*.yaml > policy/limits.yaml`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usage{fmt.Errorf("nothing to import is called %q: there is ratelimit (see legation import --help)", args[0])}
-			}
-			return nil
-		},
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Args:    subverb("ratelimit"),
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(importRateLimitCommand())
 	return c
@@ -30,7 +25,7 @@ nothing is printed then.`,
 func importRateLimitCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "ratelimit FILE...",
-		Short: "Translate configuration files of envoyproxy/ratelimit into the section rateLimits",
+		Short: "Translate files of envoyproxy/ratelimit into the section rateLimits",
 		Long: `Translate configuration files of envoyproxy/ratelimit into a policy file with the section rateLimits, on standard
 output. Comments are kept. What is asked for by domain and descriptors is answered the same; what differs is written in
 the output as a comment beginning with "import:". FILE - is standard input; files of one domain become one.`,

@@ -93,11 +93,19 @@ Exit status: 0 fine, 1 the policy or the answer is bad, 2 usage.`,
 		return usage{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
 	root.AddCommand(runCommand(), serveCommand(), checkCommand(), renderCommand(), bootstrapCommand(), statusCommand(),
-		tokenCommand(), importCommand(), schemaCommand(), echoCommand(), versionCommand())
-	for _, c := range root.Commands() {
+		usageCommand(), limitsCommand(), tokenCommand(), importCommand(), schemaCommand(), echoCommand(), versionCommand())
+	for _, c := range verbsBelow(root) {
 		complete(c)
 	}
 	return root
+}
+
+// verbsBelow is the verbs of a command, and theirs.
+func verbsBelow(c *cobra.Command) (all []*cobra.Command) {
+	for _, verb := range c.Commands() {
+		all = append(append(all, verb), verbsBelow(verb)...)
+	}
+	return all
 }
 
 // arguments makes cobra's argument checks end with the usage status.

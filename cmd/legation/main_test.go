@@ -97,6 +97,31 @@ func TestExitStatus(t *testing.T) {
 		{[]string{"bootstrap", "--group", "edge", "--companion", "a:99999"}, 2, "--companion"},
 		{[]string{"bootstrap", "--group", "edge", "--envoy-admin-address", ":1"}, 2, "--envoy-admin-address"},
 		{[]string{"bootstrap", "--group", "edge", "--max-heap", "1GB"}, 2, `--max-heap "1GB": want a size`},
+		{[]string{"limits"}, 0, "Usage:"},
+		{[]string{"limits", "list", dir}, 0, "the policy has no limits"},
+		{[]string{"limits", "list", bad}, 1, "policy.yaml:"},
+		{[]string{"limits", "top", "--server", "127.0.0.1:1"}, 1, "is legation running?"},
+		{[]string{"limits", "report", "--server", "127.0.0.1:1"}, 1, "is legation running?"},
+		{[]string{"usage", "acme", "--server", "127.0.0.1:1"}, 1, "is legation running?"},
+		{[]string{"usage", "acme", "--server", "127.0.0.1:1", "--limit", "a", "--add", "1"}, 1, "is legation running?"},
+		{[]string{"limits", "bottom"}, 2, `knows no "bottom": there is list, top or report`},
+		{[]string{"limits", "top", "now"}, 2, "no arguments"},
+		{[]string{"limits", "top", "-n", "0"}, 2, "want 1 to 256"},
+		{[]string{"limits", "top", "-n", "257"}, 2, "want 1 to 256"},
+		{[]string{"limits", "top", "-o", "xml"}, 2, "want text or json"},
+		{[]string{"limits", "report", "a"}, 2, "no arguments"},
+		{[]string{"limits", "list"}, 2, "name the directory"},
+		{[]string{"limits", "list", dir, "-o", "xml"}, 2, "want text or json"},
+		{[]string{"usage"}, 2, "name a consumer"},
+		{[]string{"usage", ""}, 2, "name a consumer"},
+		{[]string{"usage", "a", "b"}, 2, "name a consumer"},
+		{[]string{"usage", "a", "-o", "xml"}, 2, "want text or json"},
+		{[]string{"usage", "a", "--add", "1"}, 2, "name the limit with --limit"},
+		{[]string{"usage", "a", "--limit", "l", "--add", "1", "--give-back", "1"}, 2, "not both"},
+		{[]string{"usage", "a", "--limit", "l", "--add", "0"}, 2, "want a number of at least 1"},
+		{[]string{"usage", "a", "--limit", "l", "--give-back", "-5"}, 2, "want a number of at least 1"},
+		{[]string{"usage", "a", "--server", "a:1,b:2"}, 2, "asks one process, not 2"},
+		{[]string{"import", "nginx"}, 2, `knows no "nginx": there is ratelimit`},
 		{[]string{"token"}, 2, "--sub"},
 		{[]string{"token", "--sub", "a", "--claim", "plan"}, 2, "NAME=VALUE"},
 		{[]string{"token", "--sub", "a", "--key", filepath.Join(dir, "missing")}, 2, "--key"},
@@ -137,17 +162,15 @@ func TestUsageKeepsItsCause(t *testing.T) {
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	verbs := []string{""}
-	for _, c := range rootCommand().Commands() {
-		if c.Name() != "help" && c.Name() != "completion" { // cobra's own
-			verbs = append(verbs, c.Name())
-		}
+	for _, c := range verbsBelow(rootCommand()) {
+		verbs = append(verbs, strings.TrimPrefix(c.CommandPath(), "legation "))
 	}
 	for _, verb := range verbs {
 		status, got, errs := legation(append(strings.Fields(verb), "--help")...)
 		if status != 0 || errs != "" {
 			t.Errorf("%s --help: got %d %s", verb, status, errs)
 		}
-		golden := filepath.Join("testdata/help", "legation"+strings.TrimSuffix("-"+verb, "-")+".txt")
+		golden := filepath.Join("testdata/help", strings.Join(append([]string{"legation"}, strings.Fields(verb)...), "-")+".txt")
 		if *update {
 			must(t, os.MkdirAll(filepath.Dir(golden), 0o755))
 			must(t, os.WriteFile(golden, []byte(got), 0o644))
@@ -169,15 +192,15 @@ func TestHelp(t *testing.T) {
 // Every verb says what it does in one line and in more, and shows how it is called.
 func TestEveryVerbIsExplained(t *testing.T) {
 	t.Parallel()
-	for _, c := range rootCommand().Commands() {
+	for _, c := range verbsBelow(rootCommand()) {
 		if c.Short == "" || strings.HasSuffix(c.Short, ".") || len(c.Short) > 80 {
-			t.Errorf("%s: %q", c.Name(), c.Short)
+			t.Errorf("%s: %q", c.CommandPath(), c.Short)
 		}
-		if c.Name() != "version" && (c.Long == "" || !strings.Contains(c.Example, "legation "+c.Name())) {
-			t.Errorf("%s: no long text, or no example", c.Name())
+		if c.Name() != "version" && (c.Long == "" || !strings.Contains(c.Example, c.CommandPath())) {
+			t.Errorf("%s: no long text, or no example", c.CommandPath())
 		}
 		if c.Args == nil || c.RunE == nil {
-			t.Errorf("%s does not check its arguments", c.Name())
+			t.Errorf("%s does not check its arguments", c.CommandPath())
 		}
 	}
 }
@@ -223,6 +246,15 @@ func TestCompletion(t *testing.T) {
 		{"bootstrap --group |", none},
 		{"echo --port |", none},
 		{"run --envoy |", files},
+		{"limits |", "list report top " + none},
+		{"limits list |", dirs},
+		{"limits top -o |", "text json " + none},
+		{"import ratelimit |", "yaml yml :8"},
+		{"import ratelimit a.yaml |", "yaml yml :8"},
+		{"usage --server 127.0.0.1:1 |", none},
+		{"usage --server 127.0.0.1:1 a |", none},
+		{"usage --server 127.0.0.1:1 --plan |", none},
+		{"limits report --server 127.0.0.1:1 --limit |", none},
 	} {
 		typed, rest := strings.CutSuffix(row.typed, "|")
 		args := append([]string{"__complete"}, strings.Fields(typed)...)
@@ -245,7 +277,7 @@ func TestCompletion(t *testing.T) {
 func TestEveryFlagIsCompleted(t *testing.T) {
 	t.Parallel()
 	files := []string{"tls-cert", "tls-key", "tls-ca", "admin-token-file", "token-file", "key", "envoy"}
-	for _, c := range rootCommand().Commands() {
+	for _, c := range verbsBelow(rootCommand()) {
 		for _, name := range flagNames(c) {
 			_, registered := c.GetFlagCompletionFunc(name)
 			isFile := false

@@ -89,7 +89,7 @@ func processFlags(f *pflag.FlagSet, level string) {
 ?addr= (more than one) or ?cluster=true Cluster; empty counts in this process alone`)
 	f.Duration("redis-timeout", 10*time.Millisecond, "how long Redis may take for a decision, at most 100ms; then onError of the limit holds")
 	f.String("fast-path", "on", "on, or off: grpc-go answers auth and rate limit calls too, at several times the CPU")
-	f.String("data-dir", ".legation", "where the last good policy is kept; empty keeps none")
+	f.String("data-dir", ".legation", "where the last good policy and, without --redis, counts are kept; empty keeps none")
 	secretsFlag(f)
 	f.String("tls-cert", "", "certificate for the xDS and companion ports (PEM)")
 	f.String("tls-key", "", "its key (PEM)")
@@ -137,14 +137,22 @@ func (s settings) options(c *cobra.Command, dir string) (app.Options, error) {
 		Out:               c.OutOrStdout(),
 		Colour:            colour(c.OutOrStdout()),
 	}
-	for _, list := range s.v.GetStringSlice("roles") {
-		for _, role := range strings.Split(list, ",") { // the environment's list comes as one text
-			if role = strings.TrimSpace(role); role != "" {
-				o.Roles = append(o.Roles, app.Role(role))
+	for _, role := range s.list("roles") {
+		o.Roles = append(o.Roles, app.Role(role))
+	}
+	return o, nil
+}
+
+// list reads a setting of several words.
+func (s settings) list(name string) (all []string) {
+	for _, words := range s.v.GetStringSlice(name) {
+		for _, word := range strings.Split(words, ",") { // the environment's list comes as one text
+			if word = strings.TrimSpace(word); word != "" {
+				all = append(all, word)
 			}
 		}
 	}
-	return o, nil
+	return all
 }
 
 // onOff reads a switch; legation.yaml may hold it as true or false, which some writers of YAML make of on and off.
@@ -177,8 +185,12 @@ func (s settings) logger(w io.Writer) (*slog.Logger, error) {
 
 // colour tells whether w is a terminal whose owner does not mind colour.
 func colour(w io.Writer) bool {
+	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && terminal(w)
+}
+
+func terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+	if !ok {
 		return false
 	}
 	info, err := f.Stat()

@@ -1,12 +1,8 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -15,7 +11,6 @@ import (
 	"github.com/legation/legation/control"
 	"github.com/legation/legation/xds"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 func statusCommand() *cobra.Command {
@@ -38,7 +33,7 @@ policy line of a refusal. Exit status 1 when there is a problem or a NACK.`,
 				return err
 			}
 			var status app.Status
-			if err := ask(c.Context(), s, "/status", &status); err != nil {
+			if err := s.ask(c.Context(), "/status", &status); err != nil {
 				return err
 			}
 			if asJSON {
@@ -55,50 +50,6 @@ policy line of a refusal. Exit status 1 when there is a problem or a NACK.`,
 	outputFlag(c.Flags())
 	clientFlags(c.Flags())
 	return c
-}
-
-// clientFlags adds the flags of the verbs that ask a running process.
-func clientFlags(f *pflag.FlagSet) {
-	f.String("server", "http://"+app.DefaultAdmin, "the process's admin address")
-	f.String("token-file", "", "file with the admin token")
-}
-
-// ask gets an answer of the admin API.
-func ask(ctx context.Context, s settings, path string, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	server := s.v.GetString("server")
-	if !strings.Contains(server, "://") {
-		server = "http://" + server // as --admin-address has it
-	}
-	url := strings.TrimSuffix(server, "/") + path
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return usage{fmt.Errorf("--server: %w", err)}
-	}
-	if file := s.v.GetString("token-file"); file != "" {
-		token, err := os.ReadFile(file)
-		if err != nil {
-			return usage{fmt.Errorf("--token-file: %w", err)}
-		}
-		r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	}
-	a, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return fmt.Errorf("%w (is legation running? say where with --server)", err)
-	}
-	defer a.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(a.Body, 64<<20))
-	if err != nil {
-		return fmt.Errorf("read %s: %w", url, err)
-	}
-	if a.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s: %s", url, a.Status, strings.TrimSpace(string(body)))
-	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return fmt.Errorf("%s: not what legation answers: %w", url, err)
-	}
-	return nil
 }
 
 // troubled tells whether somebody has to look.

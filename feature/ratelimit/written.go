@@ -28,7 +28,7 @@ func All(m *policy.Model) []Written {
 						w.Pos = set.Node.Items[i].Pos
 					}
 					if w.PerEnvoy {
-						w.Algorithm = algorithms["gcra"]
+						w.Algorithm, w.Burst = algorithms["gcra"], cmp.Or(w.Burst, w.Requests)
 					}
 					if !seen[w.Pos] {
 						all = append(all, w)
