@@ -11,11 +11,13 @@ import (
 	"strings"
 	"time"
 
+	companionauth "github.com/legation/legation/auth"
 	"github.com/legation/legation/examples"
 	"github.com/legation/legation/feature"
 	"github.com/legation/legation/feature/auth"
 	"github.com/legation/legation/feature/directresponse"
 	"github.com/legation/legation/feature/jwt"
+	"github.com/legation/legation/feature/plan"
 	"github.com/legation/legation/feature/tls"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
@@ -78,13 +80,32 @@ func tourRoute(b *strings.Builder, m *policy.Model, r *policy.BoundRoute) {
 	if !demo(m) {
 		return
 	}
-	line = fmt.Sprintf(`%s -H "Authorization: Bearer $(%s token --sub alice)"`, line, os.Args[0])
+	claims, planned := planClaim(m, r)
+	line = fmt.Sprintf(`%s -H "Authorization: Bearer $(%s token --sub alice%s)"`, line, os.Args[0], claims)
+	if !planned {
+		fmt.Fprintf(b, "  %s\n      %s: 403, for alice has no plan\n", line, r.Name)
+		return
+	}
 	fmt.Fprintf(b, "  %s\n      %s: %s\n", line, r.Name, expected(r))
 	if limit, ok := tightest(m, r); ok {
 		silent := strings.Replace(line, "curl -i", `curl -s -o /dev/null -w '%{http_code}\n'`, 1)
 		fmt.Fprintf(b, "  for i in $(seq %d); do %s; done\n      %s: 429 with Retry-After past %d %s%s\n",
 			atOnce(limit)+1, silent, r.Name, atOnce(limit), window(limit), per(limit))
 	}
+}
+
+// planClaim is what the token has to say for a route that asks for a plan; false where no token can.
+func planClaim(m *policy.Model, r *policy.BoundRoute) (claims string, ok bool) {
+	use, found := policy.Find[*plan.Use](r.Settings)
+	if !found || use.PlanUse() != companionauth.PlanRequired {
+		return "", true
+	}
+	for _, a := range m.Auth {
+		if j, ok := policy.Find[*jwt.JWT](a.Settings); ok && j.Issuer == examples.Issuer && j.Plan != "" && len(m.Plans) > 0 {
+			return " --claim " + shell(j.Plan+"="+m.Plans[0].Name), true
+		}
+	}
+	return "", false
 }
 
 // ofPeers tells whether a route is only for the peers of a sidecar, who have certificates.
@@ -254,7 +275,7 @@ func demo(m *policy.Model) bool {
 func tightest(m *policy.Model, r *policy.BoundRoute) (ratelimit.Limit, bool) {
 	_, all := feature.Companions(m)
 	own := slices.DeleteFunc(all.Limits, func(l ratelimit.Limit) bool {
-		return !strings.HasPrefix(l.Name, "route/"+r.Name+"/") || atOnce(l) > loops
+		return !strings.HasPrefix(l.Name, "route/"+r.Name+"/") || atOnce(l) > loops || l.Shadow
 	})
 	if len(own) == 0 {
 		return ratelimit.Limit{}, false
@@ -275,8 +296,11 @@ func atOnce(l ratelimit.Limit) int64 {
 
 // window is the time that atOnce is for.
 func window(l ratelimit.Limit) string {
-	if l.Algorithm == store.GCRA {
+	switch {
+	case l.Algorithm == store.GCRA:
 		return "at once"
+	case l.Algorithm == store.Calendar:
+		return [...]string{store.Day: "a day", store.Week: "a week", store.Month: "a month", store.Year: "a year"}[l.Period]
 	}
 	switch l.Window {
 	case time.Second:

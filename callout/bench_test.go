@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync"
@@ -73,11 +72,6 @@ func TestMain(m *testing.M) {
 		stop()
 	}()
 	if kind == "callout" {
-		if path := os.Getenv("CALLOUT_BENCH_PROFILE"); path != "" {
-			f, _ := os.Create(path)
-			_ = pprof.StartCPUProfile(f)
-			defer pprof.StopCPUProfile()
-		}
 		err = New(Options{Methods: map[string]Method{echo: func([]*Call) {}}}).Run(ctx, l, time.Second)
 	} else {
 		s := grpc.NewServer()

@@ -3,7 +3,6 @@ package callout
 import (
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"runtime/debug"
@@ -15,16 +14,13 @@ import (
 )
 
 const (
-	turnCalls   = 256      // answered at once, at most
-	smallBuffer = 4 << 10  // what an idle connection reads into
-	largeBuffer = 64 << 10 // what a busy one reads into: the most input of a turn
-	connWindow  = 1 << 20  // bytes that the client may send on the connection before we say more
-	maxHeld     = 4 << 20  // bytes of messages that have come in part
-	patience    = time.Minute
-	lingering   = time.Second
+	turnCalls   = 256         // answered at once, at most
+	smallBuffer = 4 << 10     // what an idle connection reads into
+	largeBuffer = 64 << 10    // what a busy one reads into: the most input of a turn
+	connWindow  = 1 << 20     // bytes that the client may send on the connection before we say more
+	maxHeld     = 4 << 20     // bytes of messages that have come in part
+	patience    = time.Minute // with calls whose message doesn't come, and with answers that aren't read
 )
-
-var errDrained = errors.New("drained")
 
 // A conn is a connection that the loop serves. Its goroutine reads, runs methods and writes; those of forwarded calls
 // and of the server's stop write too.
@@ -56,18 +52,10 @@ type conn struct {
 	reopened bool
 	lapsed   time.Time
 	goingOff stage
-	off      chan struct{} // closed once the client knows its last stream
+	off      chan struct{} // closed once grpc-go knows of all calls that the client may make
+	told     sync.Once     // closes off
 	upstream upstream
 }
-
-// stage is how far the end of a connection has come.
-type stage int
-
-const (
-	serving stage = iota
-	warned        // GOAWAY is out: the client shall open no streams; those on the way are welcome
-	leaving       // the client has seen that, and knows the last stream that is answered
-)
 
 // A batch is the calls of one method in a turn.
 type batch struct {
@@ -305,61 +293,4 @@ func (c *conn) lapse(now time.Time) error {
 	}
 	c.flush()
 	return nil
-}
-
-// drain asks the client to go elsewhere. What it has sent until it knows is answered.
-func (c *conn) drain() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.goingOff != serving {
-		return
-	}
-	c.goingOff = warned
-	c.out = appendGoAway(c.out, anyStream, http2.ErrCodeNo, "")
-	c.out = appendPing(c.out, 0, drainPing)
-	c.flush()
-}
-
-var drainPing = []byte("go away!")
-
-// lastCall follows drain, once the client has answered its ping.
-func (c *conn) lastCall() {
-	if c.goingOff != warned {
-		return
-	}
-	c.goingOff = leaving
-	c.out = appendGoAway(c.out, c.table.last, http2.ErrCodeNo, "")
-	close(c.off)
-}
-
-func (c *conn) drained() bool { return c.goingOff == leaving && c.table.live == 0 }
-
-// end closes the connection. After a GOAWAY it waits a little for the client to do so: what it still sends would
-// otherwise make the kernel throw away what it has yet to read.
-func (c *conn) end(err error) {
-	c.mu.Lock()
-	if c.goingOff != leaving {
-		c.goingOff = leaving
-		close(c.off)
-	}
-	for _, s := range c.table.open {
-		if !s.gone {
-			c.drop(s, true)
-		}
-	}
-	c.mu.Unlock()
-	c.upstream.close()
-	c.buf, c.table, c.outlet = nil, table{}, outlet{} // net/http's timers know the connection for a while
-	if _, ok := errors.AsType[*violation](err); ok || errors.Is(err, errDrained) {
-		c.linger()
-	}
-	_ = c.net.Close()
-}
-
-func (c *conn) linger() {
-	half, ok := c.net.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil || c.net.SetReadDeadline(time.Now().Add(lingering)) != nil {
-		return
-	}
-	_, _ = io.CopyN(io.Discard, c.net, connWindow)
 }

@@ -208,3 +208,40 @@ func TestLapse(t *testing.T) {
 		t.Errorf("got %v", v)
 	}
 }
+
+// A call that is given up while its answer waits for a window is forgotten: its stream serves another call.
+func TestWaitingAnswerIsGivenUp(t *testing.T) {
+	w := newWire(t, nil)
+	call := func(id uint32) []byte {
+		b := appendHeaders(nil, id, w.encode(fieldsFor(echo)), false)
+		b = appendFrame(b, prefix+10, http2.FrameData, http2.FlagDataEndStream, id)
+		return append(b, framed("0123456789")...)
+	}
+	pieces := [][]byte{appendSettings(nil, window(1))}
+	for id := uint32(1); id < 100; id += 2 {
+		pieces = append(pieces, call(id), appendReset(nil, id, http2.ErrCodeCancel), appendWindowUpdate(nil, 0, 1))
+	}
+	client := &script{in: append(pieces, call(101), appendWindowUpdate(nil, 101, 100))}
+	c := newConn(scripted(), client, client, nil, nil)
+	for len(client.in) > 0 {
+		if err := c.fill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.turns(); err != nil {
+			t.Fatal(err)
+		}
+		if len(c.waiting) > 1 {
+			t.Fatalf("%d answers wait", len(c.waiting))
+		}
+	}
+	got := answers(t, client.out.Bytes())
+	if a := got[101]; !a.over || string(a.body) != string(framed("0123456789")) {
+		t.Errorf("got %v", a)
+	}
+	if a := got[0]; len(a.fields) != 0 {
+		t.Errorf("headers of no stream: %v", a)
+	}
+	if c.unsent != 0 {
+		t.Errorf("%d bytes unsent", c.unsent)
+	}
+}

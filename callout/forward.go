@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"slices"
 	"strconv"
@@ -30,6 +31,7 @@ type upstream struct {
 	transport *http.Transport
 	calls     sync.WaitGroup
 	count     int // of calls
+	waiting   int // of these, for a way to grpc-go
 
 	mu     sync.Mutex // guards what follows
 	pipes  []net.Conn // made so far
@@ -68,6 +70,7 @@ type relayed struct {
 	conn    *conn
 	stream  *stream
 	cancel  context.CancelFunc
+	begun   bool // grpc-go knows of the call
 	changed sync.Cond
 	body    []byte // read by nobody yet
 	taken   int    // bytes read since the client's window was widened
@@ -83,6 +86,7 @@ func (c *conn) forward(s *stream, r *request) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.relay = &relayed{conn: c, stream: s, cancel: cancel}
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: s.relay.wroteHeaders})
 	s.relay.changed.L = &c.mu
 	request := (&http.Request{
 		Method: http.MethodPost,
@@ -98,6 +102,7 @@ func (c *conn) forward(s *stream, r *request) error {
 		}
 	}
 	c.upstream.count++
+	c.upstream.waiting++
 	c.server.metrics.forwarded.Inc()
 	c.upstream.calls.Go(func() { s.relay.run(request) })
 	return nil
@@ -128,12 +133,27 @@ func (r *relayed) run(request *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.upstream.count--
+	r.begin()
 	if err != nil && !r.stream.gone {
 		c.abort(r.stream, err, answer != nil)
 	}
 	c.flush()
 	if c.drained() {
 		_ = c.net.SetReadDeadline(time.Now()) // the loop waits for a client that has nothing to say any more
+	}
+}
+
+func (r *relayed) wroteHeaders() {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	r.begin()
+}
+
+func (r *relayed) begin() {
+	if !r.begun {
+		r.begun = true
+		r.conn.upstream.waiting--
+		r.conn.tell()
 	}
 }
 

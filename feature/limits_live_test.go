@@ -41,6 +41,7 @@ routes:
   refund-refused: {hostnames: [a.test], match: {path: /refund/refused}, access: {deny: [127.0.0.1]}, rateLimit: {rate: 2/day, refund: [4xx]}, backends: {echo: 1}}
   refund-itself: {hostnames: [a.test], match: {path: /refund/itself}, rateLimit: [{rate: 3/day, refund: [4xx]}, {rate: 1/hour, mode: perEnvoy}], backends: {echo: 1}}
   refund-fault: {hostnames: [a.test], match: {path: /refund/fault}, fault: {abort: {status: 503, percent: 100%}}, rateLimit: {rate: 3/day, refund: [5xx]}, backends: {echo: 1}}
+  refund-host: {hostnames: [a.test], match: {path: /refund/host}, rewrite: {hostname: b.test}, rateLimit: {rate: 1/day, by: [host, method, route], refund: [5xx]}, backends: {echo: 1}}
   refund-known:
     hostnames: [a.test]
     match: {path: /refund/known}
@@ -54,6 +55,7 @@ routes:
   shadow: {hostnames: [a.test], match: {path: /shadow}, rateLimit: [{rate: 1/day, shadow: true}, {rate: 3/day, headers: [legacy, structured]}], backends: {echo: 1}}
   plan: {hostnames: [a.test], match: {path: /plan}, auth: [demo], plan: required, rateLimit: [{rate: 1/day, by: consumer}, {rate: 1000/day}], backends: {echo: 1}}
   plan-refund: {hostnames: [a.test], match: {path: /refund/plan}, auth: [demo], plan: optional, rateLimit: {rate: 2/day, by: consumer, refund: [5xx]}, backends: {echo: 1}}
+  plan-itself: {hostnames: [a.test], match: {path: /itself/plan}, auth: [demo], plan: optional, rateLimit: {rate: 1/hour, by: consumer, mode: perEnvoy}, backends: {echo: 1}}
   planned: {hostnames: [a.test], match: {path: /planned}, auth: [demo], plan: optional, rateLimit: {rate: 1/day, by: consumer}, backends: {echo: 1}}
 `
 
@@ -118,6 +120,9 @@ func TestLimitsThroughEnvoy(t *testing.T) {
 		c.want("/itself", []int{200, 429}, "Authorization", bearer(t, "alice", "t1"))
 		c.want("/itself", []int{200, 429}, "Authorization", bearer(t, "bob", "t1"))
 		c.want("/itself", []int{401})
+		c.want("/itself/plan", []int{200, 200}, "Authorization", bearer(t, "gina", "t", "gold"))
+		c.want("/itself/plan", []int{200, 429}, "Authorization", bearer(t, "gina", "t", "unknown"))
+		c.want("/itself/plan", []int{200, 429}, "Authorization", bearer(t, "henry"))
 	})
 	t.Run("refunds", func(t *testing.T) { client{t, c.base}.refunds(given) })
 }
@@ -198,6 +203,9 @@ func (c client) refunds(given refunds) {
 	c.want("/refund/itself", []int{200, 429})
 	failing("/refund/fault", "503") // after
 
+	failing("/refund/host", "500")
+	c.want("/refund/host", []int{200, 429})
+
 	c.want("/refund/known", []int{401}, "X-Status", "500")
 	failing("/refund/known", "400", "Authorization", bearer(c.t, "alice"))
 	failing("/refund/known", "500", "Authorization", bearer(c.t, "anna"))
@@ -209,7 +217,7 @@ func (c client) refunds(given refunds) {
 	failing("/refund/plan", "500", "Authorization", trial)
 	c.want("/refund/plan", []int{200, 200, 429}, "Authorization", trial)
 	c.want("/refund/plan", []int{500, 500, 429}, "Authorization", bearer(c.t, "frank", "t", "free"), "X-Status", "500") // no refund
-	c.want("/refund/plan", []int{500}, "Authorization", bearer(c.t, "frank", "t", "unknown"), "X-Status", "500")
+	failing("/refund/plan", "500", "Authorization", bearer(c.t, "frank", "t", "unknown"))
 	failing("/refund/plan", "500", "Authorization", bearer(c.t, "frank"))
 
 	failing("/refund/values/z", "500") // nothing comes before it
@@ -219,10 +227,10 @@ func (c client) refunds(given refunds) {
 		none, none, none, none,
 		values + " header:x-team=a cookie:id=1 path=/refund/values/x", values + " header:x-team=a cookie:id=1 path=/refund/values/x",
 		values + " header:x-team= cookie:id= path=/refund/values/x",
-		"limit=route/refund-fault/0",
+		"limit=route/refund-fault/0", "limit=route/refund-host/0 host=a.test method=GET route=edge/refund-host",
 		known + " consumer=acme", known + " consumer=acme", known + " consumer=demo/bob claim:tenant.id=t1",
 		"limit=plan/rate consumer=demo/erin limit=plan/quota consumer=demo/erin",
-		planned + " consumer=demo/frank",
+		planned + " consumer=demo/frank", planned + " consumer=demo/frank",
 		values + " header:x-team= cookie:id= path=/refund/values/z",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"iter"
 	"reflect"
 	"slices"
@@ -66,7 +67,8 @@ func (l *loader) misplaced(d *Decode, key *Node, place Place, names []string) {
 		d.Unknown(key, append(slices.Clone(names), l.lang.keysOf(place)...))
 		return
 	}
-	l.reportKey(key, "%s can't stand here", quote(key.Text)).Hintf("it stands %s", elsewhere.where())
+	p := l.reportKey(key, "%s can't stand here", quote(key.Text))
+	p.Hint = cmp.Or(translated(key.Text, l.lang.keysOf(place)), "it stands "+elsewhere.where())
 }
 
 // write decodes one setting.

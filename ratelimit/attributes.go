@@ -64,9 +64,9 @@ func (a *Attributes) claim(name string) string {
 	return a.Claim(name)
 }
 
-// cookie is the value of the first cookie with the name, without quotes around it.
+// cookie is the value of the first cookie with the name, without quotes around it. As for Envoy, only semicolons part cookies.
 func cookie(header, name string) string {
-	for pair := range strings.FieldsFuncSeq(header, func(r rune) bool { return r == ';' || r == ',' }) {
+	for pair := range strings.FieldsFuncSeq(header, func(r rune) bool { return r == ';' }) {
 		key, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
 		if strings.TrimRight(key, " \t") != name {
 			continue

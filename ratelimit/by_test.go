@@ -83,7 +83,7 @@ func TestHostnames(t *testing.T) {
 
 func TestCookies(t *testing.T) {
 	for header, want := range map[string]string{
-		"id=1": "1", "a=2; id=1": "1", "a=2;id=1": "1", "id=1, id=2": "1", " id = 1 ": "1", `id="x"`: "x", "id=": "", "id": "",
+		"id=1": "1", "a=2; id=1": "1", "a=2;id=1": "1", "id=1, id=2": "1, id=2", " id = 1 ": "1", `id="x"`: "x", "id=": "", "id": "",
 		"xid=1": "", "": "", "ID=1": "", "id=a=b": "a=b", `id="`: `"`,
 	} {
 		if got := cookie(header, "id"); got != want {

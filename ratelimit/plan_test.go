@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	rlcommon "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/legation/legation/store"
@@ -106,5 +107,26 @@ func TestPlansThatCantBeCounted(t *testing.T) {
 	s.Load(Table{Plans: []Plan{bad}})
 	if v := s.Count(t.Context(), nil, Attributes{Consumer: "a", Plan: "free", Plans: PlanRequired}, 1); v.Status != 403 {
 		t.Errorf("a plan that was left out: %+v", v)
+	}
+}
+
+func TestPlansAreGivenBackByTheirName(t *testing.T) {
+	s := newService(t, Options{})
+	s.Load(Table{Plans: plans()})
+	use := func() string {
+		v := s.Count(t.Context(), nil, Attributes{Consumer: "acme", Plans: PlanRequired, Plan: "free"}, 1)
+		return v.Headers[1].Value
+	}
+	use()
+	free := plans()[0]
+	var back []*rlcommon.RateLimitDescriptor
+	for _, l := range free.Limits {
+		d := descriptor("limit", free.LimitID(l), "consumer", "acme")
+		d.IsNegativeHits = true
+		back = append(back, d)
+	}
+	answer(t, s, request(back...))
+	if left := use(); left != "4" {
+		t.Errorf("%s left of 5 after one was given back and one was used, want 4", left)
 	}
 }

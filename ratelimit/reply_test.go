@@ -62,7 +62,7 @@ func generated(t *testing.T, d *decision) *rls.RateLimitResponse {
 	if d.shadow != nil {
 		metadata["shadow"] = d.shadow.Name
 	}
-	if len(metadata) > 0 {
+	if metadata["refused"] != nil || metadata["degraded"] != nil || metadata["shadow"] != nil {
 		var err error
 		if r.DynamicMetadata, err = structpb.NewStruct(metadata); err != nil {
 			t.Fatal(err)

@@ -54,16 +54,17 @@ var conform = []behaviour{
 	{"every algorithm refuses past its limit", testRefuses},
 	{"quota raised and lowered", testQuotaChanged},
 	{"given back", testGiveBack},
+	{"given back with all or none", testGiveBackAllOrNone},
 	{"beyond", testBeyond},
+	{"beyond with all or none", testBeyondAllOrNone},
 	{"beyond and back", testBeyondAndBack},
 	{"every algorithm has its own bucket", testOwnBuckets},
 	{"new algorithms exact under concurrency", testExactNew},
 }
 
-// conformWhole are those that a Cluster has not: a decision's hits may be in several slots there.
+// conformWhole are those that a Cluster has not: a decision with hits in several slots takes two trips there, and others of
+// its turn see what is between the two.
 var conformWhole = []behaviour{
-	{"given back with all or none", testGiveBackAllOrNone},
-	{"beyond with all or none", testBeyondAllOrNone},
 	{"decisions one after the other", testDecisions},
 }
 

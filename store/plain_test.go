@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -349,4 +350,32 @@ func TestNextRedisHasAnotherClock(t *testing.T) {
 		t.Errorf("the windows are %d minutes apart, want 60", apart)
 	}
 	everyKeyEnds(t, second.client())
+}
+
+// TestTurnsOfAnySize has turns that take several batches, and windows of more lengths than a batch keeps at hand.
+func TestTurnsOfAnySize(t *testing.T) {
+	s := openAt(t, startRedis(t).url(), 0)
+	s.ways.Load().lanes[0].mu.Lock()
+	s.ways.Load().lanes[0].batch.plain.round = math.MaxUint32 - 1 // rounds begin anew
+	s.ways.Load().lanes[0].mu.Unlock()
+	hits := make([]Hit, 1500)
+	for i := range hits {
+		hits[i] = Hit{Key: fmt.Sprint("many", i), Limit: 1000, Window: time.Duration(1000+i%100) * time.Hour, Hits: 1}
+		if i%7 == 0 {
+			hits[i].Hits = 2 // by the script
+		}
+	}
+	swarm(8, func(int) bool {
+		for i, o := range decideAll(t, s, hits...) {
+			if !o.Allowed || o.Reset > hits[i].Window {
+				t.Errorf("%+v: %+v", hits[i], o)
+			}
+		}
+		return true
+	})
+	for i, o := range decideAll(t, s, hits...) {
+		if o.Count != 9*hits[i].Hits {
+			t.Fatalf("%+v: %+v, want 9 times as many", hits[i], o)
+		}
+	}
 }

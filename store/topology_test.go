@@ -45,9 +45,6 @@ func TestCluster(t *testing.T) {
 	url := nodes[0].url() + "?addr=" + nodes[1].addr() + "&cluster=true"
 	s := openReady(t, url)
 	for _, c := range conform {
-		if c.name == "decisions one after the other" {
-			continue // those of several slots take two trips
-		}
 		t.Run(c.name, func(t *testing.T) { c.test(t, s) })
 	}
 	t.Run("counts across slots without exceeding any", func(t *testing.T) { testClusterPairs(t, s, openReady(t, url)) })

@@ -72,7 +72,7 @@ func (s *Setting) Route(c envoy.RouteContext) envoy.RouteParts {
 	if config := keep(limits, asked); config != nil {
 		filters[values] = config
 	}
-	if config := perRoute(limits, name); config != nil {
+	if config := perRoute(limits, c, name); config != nil {
 		filters[local] = config
 	}
 	if filter, config := asks(limits, c, name, asked); config != nil {

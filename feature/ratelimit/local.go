@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"math"
+	"strconv"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -20,7 +21,7 @@ import (
 const maxBuckets = 10_000
 
 // perRoute is the limits that Envoy counts by itself, nil for none. The buckets are shared by its threads and connections.
-func perRoute(limits []counted, route string) *localv3.LocalRateLimit {
+func perRoute(limits []counted, c envoy.RouteContext, route string) *localv3.LocalRateLimit {
 	config := &localv3.LocalRateLimit{
 		StatPrefix: "local",
 		// Envoy wants a bucket for what no descriptor matches; there is nothing of that kind.
@@ -34,7 +35,7 @@ func perRoute(limits []counted, route string) *localv3.LocalRateLimit {
 	}
 	for _, l := range limits {
 		if l.written.perEnvoy() {
-			config.RateLimits = append(config.RateLimits, localEntries(l.Limit, route))
+			config.RateLimits = append(config.RateLimits, localEntries(l, c, route))
 			config.Descriptors = append(config.Descriptors, buckets(l.Limit)...)
 		}
 	}
@@ -45,10 +46,13 @@ func perRoute(limits []counted, route string) *localv3.LocalRateLimit {
 }
 
 // localEntries is what Envoy looks a bucket up by. Addresses are masked here: nobody else does.
-func localEntries(l ratelimit.Limit, route string) *routev3.RateLimit {
+func localEntries(l counted, c envoy.RouteContext, route string) *routev3.RateLimit {
 	d := &routev3.RateLimit{
 		Actions:          []*action{constant(envoy.LimitKey, l.Name)},
 		XRatelimitOption: routev3.RateLimit_DRAFT_VERSION_03,
+	}
+	if inPlaceOf(l, c) {
+		d.Actions[0] = envoy.ExpressionEntry(envoy.LimitKey, unlessPlanned(strconv.Quote(l.Name), c.Model), false)
 	}
 	if l.Headers == ratelimit.NoHeaders {
 		d.XRatelimitOption = routev3.RateLimit_OFF
