@@ -88,7 +88,7 @@ type Hit struct {
 	Limit     int64          // hits per Window or Period
 	Window    time.Duration  // whole milliseconds; not for Calendar
 	Period    Period         // Calendar
-	Zone      *time.Location // Calendar: where days begin at midnight; nil is UTC
+	Zone      *time.Location // Calendar: where days begin at midnight; nil is UTC; zones of one name are taken for one
 	Burst     int64          // GCRA: the size of the bucket
 	Hits      int64          // 0 asks without counting; below 0 gives so many back, as far as there are, and is never refused
 	Lease     int64          // the most hits that this process may take ahead of need from a shared store; 0 has each decided there, as sliding windows always are
