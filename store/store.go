@@ -13,7 +13,8 @@
 //
 // What Redis refuses is refused here without asking again, until the window ends or the hits would fit, for 10 s at most
 // (25 ms on a Cluster, where hits may be given back): so long a counter that is reset or lost by hand, or that another
-// process gave hits back to, may be taken to be used up.
+// process gave hits back to, may be taken to be used up. The other hits of such a decision are told what Redis said of them
+// within the last second; it is asked when that isn't known.
 package store
 
 import (
