@@ -134,3 +134,23 @@ func BenchmarkPeriodBounds(b *testing.B) {
 		periodBounds(Month, z, now)
 	}
 }
+
+// TestZonesLoadedTwiceAreOne has hits of one bucket whose zone was loaded for each, as when policies are read anew.
+func TestZonesLoadedTwiceAreOne(t *testing.T) {
+	s := openAt(t, startRedis(t).url(), 0)
+	h := Hit{Key: "zone", Algorithm: Calendar, Period: Year, Zone: zone(t, "Asia/Tokyo"), Limit: 3, Hits: 1}
+	again := h
+	again.Zone = zone(t, "Asia/Tokyo")
+	var got []tally
+	for _, o := range decideAll(t, s, h, h, again, h, again) {
+		got = append(got, tally{o.Allowed, o.Remaining, o.Count})
+	}
+	want := []tally{{true, 2, 1}, {true, 1, 2}, {true, 0, 3}, {false, 0, 3}, {false, 0, 3}}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	again.Zone = zone(t, "Asia/Tokyo")
+	if n, _, ok := s.memory.recall(&again); !ok || n != 3 {
+		t.Errorf("recalls %d, %t of the zone loaded again; want 3", n, ok)
+	}
+}

@@ -309,7 +309,6 @@ func testInvalid(t *testing.T, s Store) {
 // the limit, and limits that change. Windows are so long that nothing comes back meanwhile.
 func TestStoresAgree(t *testing.T) {
 	a, b := stores[0].open(t), stores[1].open(t)
-	redisOf(b).memory.trust = 0 // else it refuses without asking, and tells of the other hits what it remembers
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 700 {
 		var x, y []*Decision

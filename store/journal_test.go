@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +16,7 @@ import (
 )
 
 // keeping opens a store that keeps its counts in a file; log gets what it tells operators.
-func keeping(t *testing.T, path string, log *bytes.Buffer) *embedded {
+func keeping(t *testing.T, path string, log *lines) *embedded {
 	t.Helper()
 	o := Options{Path: path}
 	if log != nil {
@@ -212,7 +213,7 @@ func TestTornFilesGiveWhatTheyHave(t *testing.T) {
 			if err := os.WriteFile(path, append(whole[:n:n], make([]byte, n%3*20)...), 0o600); err != nil { // zeros after a power failure
 				t.Fatal(err)
 			}
-			var log bytes.Buffer
+			var log lines
 			s := keeping(t, path, &log)
 			got := counts(t, s, each("torn", 10, 0)...)
 			if d := cmp.Diff([]int64{got[0], got[0], got[0], got[0]}, got); d != "" || got[0] < last {
@@ -221,7 +222,7 @@ func TestTornFilesGiveWhatTheyHave(t *testing.T) {
 			last = got[0]
 			s.Close()
 			if n%3 == 0 && strings.Contains(log.String(), "WARN") {
-				t.Errorf("%d bytes: %s", n, &log)
+				t.Errorf("%d bytes: %s", n, log.String())
 			}
 		}
 		if last != 3 {
@@ -245,7 +246,7 @@ func TestCorruptFilesArePutAside(t *testing.T) {
 			if err := os.WriteFile(path, content, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			var log bytes.Buffer
+			var log lines
 			s := keeping(t, path, &log)
 			for i, n := range counts(t, s, each("torn", 10, 0)...) {
 				if n < 0 || n > 3 {
@@ -273,7 +274,7 @@ func TestCorruptFilesArePutAside(t *testing.T) {
 func TestTroubleOnDiskStopsNoCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "counts")
-		var log bytes.Buffer
+		var log lines
 		s := keeping(t, path, &log)
 		h := daily("full", 100, 1)
 		count(t, s, h)
@@ -298,7 +299,7 @@ func TestTroubleOnDiskStopsNoCount(t *testing.T) {
 			t.Errorf("while nothing can be written: %+v", got)
 		}
 		if n := strings.Count(log.String(), "counts not kept on disk"); n != 1 {
-			t.Errorf("told %d times: %s", n, &log)
+			t.Errorf("told %d times: %s", n, log.String())
 		}
 		if err := os.RemoveAll(path + ".new"); err != nil {
 			t.Fatal(err)
@@ -306,7 +307,7 @@ func TestTroubleOnDiskStopsNoCount(t *testing.T) {
 		time.Sleep(journalRetry)
 		synctest.Wait()
 		if got := s.Health(); got.Warning != "" || !strings.Contains(log.String(), "counts kept on disk again") {
-			t.Errorf("when it can again: %+v\n%s", got, &log)
+			t.Errorf("when it can again: %+v\n%s", got, log.String())
 		}
 		after := keeping(t, killed(t, path), nil)
 		defer after.Close()
@@ -341,7 +342,7 @@ func TestOneProcessKeepsItsCounts(t *testing.T) {
 		h := daily("claimed", 100, 1)
 		first := keeping(t, path, nil)
 		count(t, first, h)
-		var log bytes.Buffer
+		var log lines
 		second := keeping(t, path, &log)
 		wantCounts(t, "the second's own", counts(t, second, h), 0)
 		for range 5 {
@@ -368,7 +369,7 @@ func TestClockSetBack(t *testing.T) {
 	clock := clock{func() int64 { return now.UnixMicro() }}
 	reopen := func() *embedded {
 		e := newEmbedded(Options{}, clock)
-		e.journal = openJournal(e, path, logTo(&bytes.Buffer{}))
+		e.journal = openJournal(e, path, logTo(io.Discard))
 		e.start()
 		return e
 	}
@@ -391,7 +392,7 @@ func TestClockSetBack(t *testing.T) {
 func TestCountsGoOnWhileTheFileIsWrittenAnew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "counts")
 	e := newEmbedded(Options{}, newClock())
-	e.journal = openJournal(e, path, logTo(&bytes.Buffer{}))
+	e.journal = openJournal(e, path, logTo(io.Discard))
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {

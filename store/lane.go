@@ -192,7 +192,6 @@ func (l *lane) attempt(trips []*trip, deadline time.Time) error {
 	l.metrics.sizes.Observe(float64(len(b.decisions)))
 	b.make(c)
 	l.offset.Store(b.windows.now - b.asked)
-	b.memory.offset.Store(b.windows.now - b.asked)
 	err = b.exchange(c, deadline)
 	if err != nil || b.misplaced() {
 		l.link.drop(c)

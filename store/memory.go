@@ -4,7 +4,6 @@ import (
 	"hash/maphash"
 	"math"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -17,8 +16,7 @@ import (
 type memory struct {
 	clock
 	seed   maphash.Seed
-	offset atomic.Int64 // µs: Redis' time less now, as of the last batch
-	trust  int64        // µs for which hits are refused before Redis is asked again, which may have lost or reset its counts
+	trust  int64 // µs for which hits are refused before Redis is asked again, which may have lost or reset its counts
 	shards [shards]memories
 }
 
@@ -30,6 +28,9 @@ const (
 	trust        = 10 * time.Second
 	clusterTrust = 25 * time.Millisecond
 )
+
+// fresh is for how long, in µs, the count of a bucket is told that isn't used up.
+const fresh = second
 
 type memories struct {
 	mu      sync.Mutex // guards buckets
@@ -82,6 +83,28 @@ func (m *memory) holds(hash uint64, ends int64, held uint32) bool {
 	return ok && b.held == held && b.ends == ends
 }
 
+// known gives the bucket of h while what Redis said of it may be told: used up, it is for as long as a refusal is taken to
+// hold; else other processes may count there too.
+func (m *memory) known(h *Hit, now int64) (memo, bool) {
+	hash := m.hash(h)
+	s := m.shard(hash)
+	s.mu.Lock()
+	b, ok := s.buckets[hash]
+	s.mu.Unlock()
+	if !ok || b.span != h.span() || h.windowed() && b.end <= now {
+		return b, false
+	}
+	age := now - b.asked
+	return b, age < min(fresh, m.trust) || age < m.trust && b.usedUp(h, now)
+}
+
+// usedUp tells whether not one hit is left for sure.
+func (b *memo) usedUp(h *Hit, now int64) bool {
+	one := *h
+	one.Hits = 1
+	return b.refuses(&one, now)
+}
+
 // answer is the outcome for h of a bucket as it is remembered.
 func (b *memo) answer(h *Hit, now int64) Outcome {
 	switch h.Algorithm {
@@ -89,8 +112,12 @@ func (b *memo) answer(h *Hit, now int64) Outcome {
 		_, o := h.takeGCRA(bucket{tat: float64(b.end - epoch - 1), end: b.end}, now) // Redis rounded up
 		return o
 	case SlidingWindow:
-		o := Outcome{Allowed: !b.refuses(h, now), Limit: h.Limit, Count: b.count, Remaining: max(0, h.Limit-b.count)}
-		o.Reset = microseconds(float64(b.end - now))
+		count := b.count
+		if b.end <= now {
+			count = 0
+		}
+		o := Outcome{Allowed: h.fits(count), Limit: h.Limit, Count: count, Remaining: max(0, h.Limit-count)}
+		o.Reset = microseconds(float64(max(0, b.end-now)))
 		if !o.Allowed {
 			o.RetryAfter = microseconds(float64(b.until - now))
 		}
@@ -108,44 +135,49 @@ func (b *memo) refuses(h *Hit, now int64) bool {
 	return now < b.until && !h.fits(b.sure)
 }
 
-// refuse answers hits of which one is refused for sure. Of the others it tells what it knows; a bucket that it doesn't
-// know is told to be untouched. Who only asks, asks Redis, and so does who gives back or watches.
-func (m *memory) refuse(hits []Hit, out []Outcome, now int64) bool {
-	if !m.refuses(hits, now) || twice(hits) {
-		return false
-	}
-	for i := range hits {
-		h := hits[i]
-		b, known := m.find(&h, now)
-		if known {
-			if out[i] = b.answer(&h, now); !out[i].Allowed {
-				continue
-			}
-		}
-		h.Hits = 0 // nothing is charged
-		if known {
-			out[i] = b.answer(&h, now)
-		} else {
-			_, out[i] = h.take(bucket{}, now+m.offset.Load())
-		}
-		out[i].Allowed, out[i].RetryAfter = true, 0
-	}
-	return true
+// vague tells whether it isn't known what to tell of h: when hits leave a sliding window is, once some were refused.
+func (b *memo) vague(h *Hit, now int64) bool {
+	return h.Algorithm == SlidingWindow && now < b.end && !h.fits(b.count) && !b.refuses(h, now)
 }
 
-func (m *memory) refuses(hits []Hit, now int64) bool {
+// refuse answers hits of which one is refused for sure, from what Redis said last of each: it has to be known of all. Who
+// only asks, asks Redis, and so does who gives back or watches.
+func (m *memory) refuse(hits []Hit, out []Outcome, now int64) bool {
+	var room [8]memo
+	buckets := room[:0]
 	refused, counts := false, false
 	for i := range hits {
 		h := &hits[i]
 		if h.Hits < 0 || h.Beyond {
 			return false
 		}
-		counts = counts || h.Hits > 0
-		if b, ok := m.find(h, now); ok && !refused {
-			refused = now-b.asked < m.trust && b.refuses(h, now)
+		b, ok := m.known(h, now)
+		if !ok || b.vague(h, now) {
+			return false
 		}
+		buckets = append(buckets, b)
+		counts = counts || h.Hits > 0
+		refused = refused || b.refuses(h, now)
 	}
-	return refused && counts
+	if !refused || !counts || twice(hits) {
+		return false
+	}
+	for i := range hits {
+		out[i] = buckets[i].tell(hits[i], now)
+	}
+	return true
+}
+
+// tell is the outcome for h when its decision is refused.
+func (b *memo) tell(h Hit, now int64) Outcome {
+	o := b.answer(&h, now)
+	if !o.Allowed {
+		return o
+	}
+	h.Hits = 0 // nothing is charged
+	o = b.answer(&h, now)
+	o.Allowed, o.RetryAfter = true, 0
+	return o
 }
 
 // twice tells whether a bucket is named twice: what is left for the second depends on the first.

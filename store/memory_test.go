@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // hitsServed is how many increments and scripts Redis ran.
@@ -252,5 +254,69 @@ func TestShortStallsOpenNoBreaker(t *testing.T) {
 	}
 	if late.Load() > n.Load()/100+5 {
 		t.Errorf("%d of %d answers took longer than 15 ms", late.Load(), n.Load())
+	}
+}
+
+// TestRefusalsTellOnlyWhatIsKnown has another process count, and hits of one turn.
+func TestRefusalsTellOnlyWhatIsKnown(t *testing.T) {
+	r := startRedis(t)
+	s, another := openReady(t, r.url()), openReady(t, r.url())
+	spent, other := daily("known-spent", 3, 3), daily("known-other", 10, 2)
+	count(t, s, spent)
+	count(t, another, other)
+	spent.Hits = 1
+	expect(t, s, "a bucket that was never asked for", []Hit{spent, other}, tally{false, 0, 3}, tally{true, 8, 2})
+	turn := []*Decision{{Hits: []Hit{other}}, {Hits: []Hit{spent, other}}}
+	s.Decide(turn)
+	if d := cmp.Diff([]tally{{false, 0, 3}, {true, 6, 4}}, tallies(turn[1].Outcomes)); d != "" {
+		t.Errorf("after a hit of the same turn (-want +got):\n%s", d)
+	}
+	turn = []*Decision{{Hits: asking(-1, spent)}, {Hits: []Hit{spent}}}
+	s.Decide(turn)
+	if d := cmp.Diff([]tally{{true, 0, 3}}, tallies(turn[1].Outcomes)); d != "" {
+		t.Errorf("given back in the same turn (-want +got):\n%s", d)
+	}
+}
+
+// TestMemoryTellsFreshCounts: others may count where there are hits left, so what is told of them is a second old at most.
+func TestMemoryTellsFreshCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(newClock(), trust)
+		for _, other := range each("other", 10, 1) {
+			for _, spent := range each("spent", 10, 1) {
+				m.learn(&spent, 10)
+				hits, out := []Hit{spent, other}, make([]Outcome, 2)
+				if m.refuse(hits, out, m.now()) {
+					t.Errorf("%s: refused, and told of a %s that isn't known", spent.Algorithm, other.Algorithm)
+				}
+				m.learn(&other, 4)
+				time.Sleep(999 * time.Millisecond)
+				ok := m.refuse(hits, out, m.now())
+				if d := cmp.Diff([]tally{{false, 0, 10}, {true, 6, 4}}, tallies(out)); !ok || d != "" {
+					t.Errorf("%s and %s: %t (-want +got):\n%s", spent.Algorithm, other.Algorithm, ok, d)
+				}
+				time.Sleep(time.Millisecond)
+				if m.refuse(hits, out, m.now()) {
+					t.Errorf("%s: refused, and told of a %s as it was a second ago", spent.Algorithm, other.Algorithm)
+				}
+				*m = *newMemory(m.clock, trust)
+			}
+		}
+	})
+}
+
+// learn has the memory know that so many hits are counted in the bucket of h.
+func (m *memory) learn(h *Hit, count int64) {
+	const far = 1000 * time.Hour
+	o := Outcome{Allowed: count < h.size(), Count: count, Remaining: h.size() - count, Reset: far, RetryAfter: far}
+	switch h.Algorithm {
+	case GCRA:
+		interval, _ := h.interval()
+		o.Reset = microseconds(float64(count) * interval)
+		m.keepGCRA(h, &o, m.now())
+	case SlidingWindow:
+		m.keepSliding(h, &o, m.now())
+	default:
+		m.keepWindow(h, m.hash(h), windowSeen{count: count, left: far.Microseconds(), asked: m.now()})
 	}
 }

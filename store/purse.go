@@ -82,8 +82,7 @@ func (h *Hit) lease() (terms, bool) {
 // is tells whether h is of the purse's bucket, and on its terms.
 func (p *purse) is(h *Hit) bool {
 	k := &p.hit
-	return k.Key == h.Key && k.Algorithm == h.Algorithm && k.Limit == h.Limit && k.Window == h.Window && k.Burst == h.Burst &&
-		k.Period == h.Period && k.Zone == h.Zone && k.Lease == h.Lease
+	return k.sameBucket(h) && k.Limit == h.Limit && k.Burst == h.Burst && k.Lease == h.Lease
 }
 
 // ask is the hit that takes n tokens from the store.

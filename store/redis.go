@@ -187,7 +187,8 @@ func (s *redisStore) decide(decisions []*Decision) {
 	clear(t.decisions)
 }
 
-// ask appends those decisions that have to be asked for; the others have their outcomes.
+// ask appends those decisions that have to be asked for; the others have their outcomes. A decision after one that is asked
+// for, and may change what is left to it, is asked for too.
 func (s *redisStore) ask(to, decisions []*Decision) []*Decision {
 	now := s.memory.now()
 	for _, d := range decisions {
@@ -196,13 +197,27 @@ func (s *redisStore) ask(to, decisions []*Decision) []*Decision {
 			continue
 		}
 		d.Outcomes = slices.Grow(d.Outcomes, len(d.Hits))[:len(d.Hits)]
-		if s.memory.refuse(d.Hits, d.Outcomes, now) {
+		if s.memory.refuse(d.Hits, d.Outcomes, now) && !touched(d.Hits, to) {
 			s.metrics.spared.Inc()
 			continue
 		}
 		to = append(to, d)
 	}
 	return to
+}
+
+// touched tells whether one of the decisions has to do with a bucket of hits.
+func touched(hits []Hit, decisions []*Decision) bool {
+	for _, d := range decisions {
+		for i := range d.Hits {
+			for j := range hits {
+				if d.Hits[i].Key == hits[j].Key && d.Hits[i].Algorithm == hits[j].Algorithm {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 func unavailable(err error) error {

@@ -291,7 +291,8 @@ func TestRedisThatRunsNoScripts(t *testing.T) {
 	}
 }
 
-// lines is a log that is read while it is written.
+// lines is a log that is read while it is written. In a bubble too: what a goroutine there writes after the test has read
+// and slept is later by the fake clock only.
 type lines struct {
 	mu   sync.Mutex // guards text
 	text bytes.Buffer

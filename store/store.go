@@ -13,7 +13,8 @@
 //
 // What Redis refuses is refused here without asking again, until the window ends or the hits would fit, for 10 s at most
 // (25 ms on a Cluster, where hits may be given back): so long a counter that is reset or lost by hand, or that another
-// process gave hits back to, may be taken to be used up.
+// process gave hits back to, may be taken to be used up. The other hits of such a decision are told what Redis said of them
+// within the last second; it is asked when that isn't known.
 package store
 
 import (
@@ -88,7 +89,7 @@ type Hit struct {
 	Limit     int64          // hits per Window or Period
 	Window    time.Duration  // whole milliseconds; not for Calendar
 	Period    Period         // Calendar
-	Zone      *time.Location // Calendar: where days begin at midnight; nil is UTC
+	Zone      *time.Location // Calendar: where days begin at midnight; nil is UTC; zones of one name are taken for one
 	Burst     int64          // GCRA: the size of the bucket
 	Hits      int64          // 0 asks without counting; below 0 gives so many back, as far as there are, and is never refused
 	Lease     int64          // the most hits that this process may take ahead of need from a shared store; 0 has each decided there, as sliding windows always are

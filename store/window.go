@@ -9,18 +9,18 @@ import (
 type span struct {
 	window time.Duration // 0 for a period
 	period Period
-	zone   *time.Location
+	zone   string // by its name: one that is loaded anew has another address
 }
 
 func (h *Hit) span() span {
 	if h.Algorithm != Calendar {
 		return span{window: h.Window}
 	}
-	zone := h.Zone
-	if zone == nil {
-		zone = time.UTC
+	zone := time.UTC
+	if h.Zone != nil {
+		zone = h.Zone
 	}
-	return span{period: h.Period, zone: zone}
+	return span{period: h.Period, zone: zone.String()}
 }
 
 // windowed tells whether the bucket is a counter for each window or period.
