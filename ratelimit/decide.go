@@ -157,9 +157,15 @@ func (s *Service) degrade(d *decision) bool {
 	return true
 }
 
-// count gives the figures of an ask.
+// count gives the figures of an ask. What is given back is a request neither for them nor for the report.
 func (s *Service) count(t *turn, d *decision, a *ask) {
 	l := a.limit
+	if a.hits < 0 {
+		if a.counted {
+			s.metrics.result(l, "refunded").Inc()
+		}
+		return
+	}
 	l.figures.requests.Add(1)
 	if a.counted && l.Shadow {
 		l.figures.record.watch(a, t.start)

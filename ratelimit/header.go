@@ -40,11 +40,12 @@ func (h *headers) number(name string, n int64) {
 }
 
 // of makes the headers of a decision. They tell of the limit that refused, else of the one nearest to exhaustion, in the
-// sets that this limit asks for; RateLimit and RateLimit-Policy list the others too that ask for them.
+// sets that this limit asks for; RateLimit and RateLimit-Policy list the others too that ask for them. Retry-After is of no
+// set: who is refused is always told when to come again.
 func (h *headers) of(d *decision) {
 	h.text, h.list = h.text[:0], h.list[:0]
 	told := d.told()
-	if told < 0 || d.asks[told].limit.Headers == NoHeaders {
+	if told < 0 {
 		return
 	}
 	a := &d.asks[told]

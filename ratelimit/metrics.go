@@ -42,7 +42,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "legation_ratelimit_decisions_total",
-			Help: "Decisions by limit and result: ok, over, shadow_over (would have been refused), degraded (passed without the store), error. " +
+			Help: "Decisions by limit and result: ok, over, shadow_over (would have been refused), degraded (passed without the store), error; " +
+				"refunded is hits that were given back. " +
 				"Without a limit: requests for a limit that isn't loaded (unknown), invalid ones, those that ask for no limit of ours (foreign), " +
 				"and those without the plan that they need (unplanned).",
 		}, []string{"limit", "result"}),

@@ -176,7 +176,8 @@ func TestHeaderSets(t *testing.T) {
 			{"X-RateLimit-Remaining", "3"},
 			{"X-RateLimit-Reset", "3541"},
 		}},
-		"refused by one that tells nothing": {3, 1, nil},
+		"refused by one that tells nothing else": {3, 1, []Field{{"Retry-After", "60"}}},
+		"let pass by those that tell nothing":    {-1, -1, nil},
 		"refused": {2, 1, []Field{
 			{"RateLimit-Policy", `"burst";q=20;w=1200, "\"month\"";q=500, "sliding";q=10;w=3600`},
 			{"RateLimit", `"burst";r=20;t=0, "\"month\"";r=400;t=864000, "sliding";r=3;t=3541`},

@@ -96,6 +96,25 @@ func TestShadowWatchesWhateverOthersSay(t *testing.T) {
 	}
 }
 
+func TestWhatIsGivenBackIsNoRequest(t *testing.T) {
+	shadow := daily("shadow", 1)
+	shadow.Shadow = true
+	reg := prometheus.NewRegistry()
+	s := newService(t, Options{Metrics: reg}, shadow, daily("strict", 8))
+	for _, hits := range []int64{1, 1, -1} {
+		s.Count(t.Context(), []string{"shadow", "strict"}, Attributes{}, hits)
+	}
+	if d := cmp.Diff(map[string]float64{
+		"shadow ok": 1, "shadow shadow_over": 1, "shadow refunded": 1, "strict ok": 2, "strict over": 0, "strict refunded": 1,
+		" unknown": 0, " invalid": 0, " foreign": 0, " unplanned": 0,
+	}, samples(t, reg, "legation_ratelimit_decisions_total")); d != "" {
+		t.Error(d)
+	}
+	if got := s.Report()[0]; got.Requests != 2 || got.Over != 1 {
+		t.Errorf("the report counts what is given back: %+v", got)
+	}
+}
+
 func TestWhatTheStoreIsAsked(t *testing.T) {
 	leased := daily("leased", 100)
 	leased.Lease = 10

@@ -58,8 +58,32 @@ func (b *Burst) Check(c *policy.Check) {
 // Quota is what stands under quota.
 type Quota struct{ policy.Quota }
 
-// Check holds nothing against a quota alone.
-func (*Quota) Check(*policy.Check) {}
+// Check warns of a time zone that another plan's quota of the same period hasn't: their periods end at different moments,
+// so that what was used doesn't go along from one to the other.
+func (q *Quota) Check(c *policy.Check) {
+	for _, p := range c.Model().Plans {
+		if &p.Entry == c.Entry() {
+			return
+		}
+		other, ok := policy.Find[*Quota](p.Settings)
+		if !ok || other.Period != q.Period {
+			continue
+		}
+		if zone(p.Settings) != zone(c.Entry().Settings) {
+			c.Warnf("", "counts the %s in another time zone than the plan %q: who changes between the two begins anew", q.Period, p.Name).
+				Hintf("write the same timeZone in both")
+		}
+		return // the first of the period stands for all
+	}
+}
+
+// zone is where the plan's days begin, empty for UTC.
+func zone(of policy.Settings) string {
+	if z, ok := policy.Find[*TimeZone](of); ok {
+		return strings.TrimPrefix(string(z.TimeZone), "UTC")
+	}
+	return ""
+}
 
 // TimeZone is what stands under timeZone.
 type TimeZone struct{ policy.TimeZone }
@@ -152,10 +176,7 @@ func limits(of policy.Settings) []ratelimit.Limit {
 		all = append(all, limit("plan/rate", rate, of))
 	}
 	if q, ok := policy.Find[*Quota](of); ok {
-		rate := ratelimit.Rate{Requests: q.Requests, Algorithm: store.Calendar, Period: periods[q.Period]}
-		if zone, ok := policy.Find[*TimeZone](of); ok {
-			rate.Zone = strings.TrimPrefix(string(zone.TimeZone), "UTC")
-		}
+		rate := ratelimit.Rate{Requests: q.Requests, Algorithm: store.Calendar, Period: periods[q.Period], Zone: zone(of)}
 		all = append(all, limit("plan/quota", rate, of))
 	}
 	return all

@@ -23,8 +23,8 @@ var words = map[string]ratelimit.ByKind{
 
 // insteads are what to write for words that people write for parts.
 var insteads = map[string]string{
-	"address": "ip", "client": "ip", "remoteAddress": "ip", "remote_address": "ip",
-	"user": "consumer", "sub": "consumer", "subject": "consumer", "apiKey": "consumer",
+	"address": "ip", "client": "ip", "clientIP": "ip", "remoteAddress": "ip", "remote_address": "ip", "remote_ip": "ip",
+	"user": "consumer", "sub": "consumer", "subject": "consumer", "apiKey": "consumer", "plan": "consumer",
 	"hostname": "host", "authority": "host", "url": "path", "uri": "path", "verb": "method",
 	"header": "{header: NAME}", "claim": "{claim: NAME}", "cookie": "{cookie: NAME}", "cel": "{cel: EXPRESSION}",
 }
@@ -58,8 +58,11 @@ func readPart(d *policy.Decode, n *policy.Node) (ratelimit.By, bool) {
 		return ratelimit.By{Kind: kind}, true
 	}
 	p := d.Errorf(n, "want ip, consumer, path, route, method, host, {header: NAME}, {claim: NAME}, {cookie: NAME} or {cel: EXPRESSION}")
-	if instead := insteads[n.Text]; instead != "" {
+	switch instead := insteads[n.Text]; {
+	case instead != "":
 		p.Hintf("write %s", instead)
+	case strings.HasPrefix(strings.ToLower(n.Text), "x-") && headerName(n.Text):
+		p.Hintf("write {header: %s}", n.Text)
 	}
 	return ratelimit.By{}, false
 }

@@ -152,6 +152,9 @@ func (s *Setting) checkMode(c *policy.Check, i int) {
 		c.Errorf(s.at(i, "lease"), "only with mode: leased a process takes requests ahead of need").Hintf("write mode: leased")
 	case l.Lease != nil && (*l.Lease < 1 || *l.Lease > requests):
 		c.Errorf(s.at(i, "lease"), "want from 1 to %d, the limit itself, got %d", requests, *l.Lease)
+	case l.Mode == leased && l.Algorithm == "slidingWindow":
+		c.Errorf(s.at(i, "mode"), "a sliding window can't be leased: what is spent later than it was taken would leave the window too early").
+			Hintf("leave mode out, or write algorithm: fixedWindow")
 	case l.perEnvoy():
 		s.checkPerEnvoy(c, i)
 	}

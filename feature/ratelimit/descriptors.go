@@ -22,6 +22,12 @@ func (s *Descriptors) Check(c *policy.Check) {
 		c.Errorf("", "name at least one descriptor").Hintf("write descriptors: [{entry: remote_address, rate: 10/second}]")
 		return
 	}
+	written, named := policy.Find[*DomainName](c.Entry().Settings)
+	if c.Entry().Name == ratelimit.OwnDomain && !named && !c.Broken("domain") {
+		c.Errorf("", "Envoys that get their policy from here ask with the domain %q", ratelimit.OwnDomain).
+			Hintf("give the entry another name, or write domain: NAME beside it")
+		return
+	}
 	t := treeCheck{Check: c, names: map[string]bool{}}
 	t.gather(*s, 1)
 	if t.number > maxDescriptors {
@@ -29,11 +35,14 @@ func (s *Descriptors) Check(c *policy.Check) {
 		return
 	}
 	t.level("", *s)
-	if t.told || c.Broken("domain") {
+	if t.told || c.Broken("domain") || named && !written.usable() {
 		return
 	}
 	// What the tree's own rules leave over, the companion tells.
-	d := ratelimit.Domain{Name: "domain", Descriptors: tree(*s)}
+	d := ratelimit.Domain{Name: c.Entry().Name, Descriptors: tree(*s)}
+	if named {
+		d.Name = string(*written)
+	}
 	if err := d.Validate(); err != nil {
 		c.Errorf("", "can't be counted: %v", err)
 	}

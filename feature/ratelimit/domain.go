@@ -106,6 +106,9 @@ func (n *DomainName) Check(c *policy.Check) {
 	}
 }
 
+// usable tells whether Check has nothing against the name.
+func (n *DomainName) usable() bool { return *n != "" && *n != ratelimit.OwnDomain }
+
 // Domains is what Envoys that others configure may ask for.
 func Domains(m *policy.Model) []ratelimit.Domain {
 	var all []ratelimit.Domain
