@@ -2,8 +2,10 @@ package app
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync"
 )
 
 const (
@@ -14,15 +16,23 @@ const (
 	mostPercent = 800
 )
 
-// tuneCollector sets GOGC for the policy that is now live: generous with a small one, Go's default with a large one. A
-// GOGC in the environment stands.
-func tuneCollector() {
-	if os.Getenv("GOGC") != "" {
-		return
+// tuneCollector has GOGC follow what is live, from now on until the process ends: generous with little, Go's default with
+// a lot, such as the counts of many callers. A GOGC in the environment stands.
+var tuneCollector = sync.OnceFunc(func() {
+	if os.Getenv("GOGC") == "" {
+		tune(0)
 	}
+})
+
+// tune sets GOGC, and sets it anew after the next collection. before is what it was set to.
+func tune(before int) {
 	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(sample)
-	debug.SetGCPercent(percentFor(sample[0].Value.Uint64()))
+	percent := percentFor(sample[0].Value.Uint64())
+	if percent != before { // it stops the world for a moment
+		debug.SetGCPercent(percent)
+	}
+	runtime.AddCleanup(new([64]byte), tune, percent) // which that collection finds unused
 }
 
 // percentFor is the GOGC that leaves room beside the bytes that are live.

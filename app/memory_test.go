@@ -1,6 +1,11 @@
 package app
 
-import "testing"
+import (
+	"os"
+	"runtime"
+	"runtime/metrics"
+	"testing"
+)
 
 func TestCollectorLeavesRoom(t *testing.T) {
 	t.Parallel()
@@ -9,4 +14,20 @@ func TestCollectorLeavesRoom(t *testing.T) {
 			t.Errorf("%d bytes live: got GOGC %d, want %d", live, got, want)
 		}
 	}
+}
+
+// What a process holds may grow long after its policy was served: with the callers that it counts.
+func TestCollectorFollowsWhatIsLive(t *testing.T) {
+	if os.Getenv("GOGC") != "" {
+		t.Skip("GOGC stands")
+	}
+	gogc := func() uint64 {
+		sample := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+		metrics.Read(sample)
+		return sample[0].Value.Uint64()
+	}
+	tuneCollector()
+	counts := make([]byte, 2*room)
+	until(t, "Go's default", func() bool { runtime.GC(); return gogc() == 100 })
+	runtime.KeepAlive(counts)
 }

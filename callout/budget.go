@@ -23,6 +23,7 @@ const (
 	costOfReset     = 2 // with HEADERS before it, that was a call for nothing
 	costOfSettings  = 4
 	costOfMalformed = 4
+	costOfRefused   = 4 // for its headers, of which a byte each may be some KiB in HPACK's table
 )
 
 func (b *budget) earn(n int) { b.left = min(b.left+n, budgetMax) }

@@ -2,6 +2,7 @@ package callout
 
 import (
 	"io"
+	"strings"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -32,6 +33,10 @@ func TestFloods(t *testing.T) {
 		"priority":          {func(w *wire, _ int) error { return w.WritePriority(3, http2.PriorityParam{}) }, "priority"},
 		"unknown":           {func(w *wire, _ int) error { return w.WriteRawFrame(99, 0, 0, nil) }, "unknown"},
 		"late data":         {func(w *wire, _ int) error { return w.WriteData(1, false, []byte("x")) }, "malformed"},
+		"refused": {func(w *wire, i int) error {
+			block := w.encode(fieldsFor(echo, "content-type", strings.Repeat("\xff", 3900))) // a byte from the second time on
+			return w.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 3), BlockFragment: block, EndStream: true, EndHeaders: true})
+		}, "refused"},
 		"malformed": {func(w *wire, i int) error {
 			return w.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 3), BlockFragment: []byte{0x83}, EndHeaders: true})
 		}, "malformed"},
@@ -73,6 +78,19 @@ func TestFloods(t *testing.T) {
 				t.Errorf("%v floods of %s counted", n, row.kind)
 			}
 		})
+	}
+}
+
+// An answer repeats little of what a client has sent, which HPACK may have made much larger than it was.
+func TestRefusalsAreShort(t *testing.T) {
+	w := dialWire(t, start(t, Options{}).addr)
+	long := strings.Repeat("\xff", 3900)
+	for i, header := range []string{"content-type", ":method", ":path"} {
+		id := uint32(2*i + 1)
+		w.ask(id, echo, "x", header, long)
+		if got := w.answer(id).fields["grpc-message"]; got == "" || len(got) > 500 {
+			t.Errorf("%s: told in %d bytes", header, len(got))
+		}
 	}
 }
 

@@ -200,14 +200,14 @@ func (h *headers) interpret() request {
 	case d.hosts > 1:
 		d.refusal = refuse(400, codes.Internal, "more than one host header")
 	case !grpcContent(d.contentType):
-		d.refusal = refuse(415, codes.InvalidArgument, "invalid gRPC request content-type %q", d.contentType)
+		d.refusal = refuse(415, codes.InvalidArgument, "invalid gRPC request content-type %.100q", d.contentType)
 	case d.refusal != nil:
 	case d.authority == "":
 		d.refusal = refuse(400, codes.Internal, "no host or :authority header present")
 	case d.verb != "POST":
-		d.refusal = refuse(405, codes.Internal, "Received a HEADERS frame with :method %q which should be POST", d.verb)
+		d.refusal = refuse(405, codes.Internal, "Received a HEADERS frame with :method %.100q which should be POST", d.verb)
 	case d.path[0] != '/':
-		d.refusal = refuse(200, codes.Unimplemented, "malformed method name: %q", d.path)
+		d.refusal = refuse(200, codes.Unimplemented, "malformed method name: %.100q", d.path)
 	case d.encoding == "" || d.encoding == "identity": // grpc-go knows what else is installed
 		d.method = h.methods[d.path]
 	}

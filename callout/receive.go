@@ -132,7 +132,7 @@ func (c *conn) endBlock(fragment []byte) error {
 	switch {
 	case r.refusal != nil:
 		c.fail(s, *r.refusal)
-		return nil
+		return c.spend(costOfRefused, "refused")
 	case r.method == nil:
 		return c.forward(s, r)
 	}
