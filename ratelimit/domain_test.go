@@ -227,8 +227,11 @@ func TestDescriptorsBringTheirLimit(t *testing.T) {
 
 func TestValuesInKeysAreNotConfused(t *testing.T) {
 	d := Domain{Name: "d", Descriptors: []Descriptor{
-		{Key: "a", Descriptors: []Descriptor{{Key: "b"}}}, {Key: "a", Value: "v"}, {Key: "a", Value: "v*", Shared: true},
-		{Key: "a=", Value: "x"}, {Key: "a", Value: "10.0.0.1"},
+		{Key: "a", Descriptors: []Descriptor{{Key: "b"}}},
+		{Key: "a", Value: "v"},
+		{Key: "a", Value: "v*", Shared: true},
+		{Key: "a=", Value: "x"},
+		{Key: "a", Value: "10.0.0.1"},
 	}}
 	c := compiler{programs: map[string]*program{}}
 	ready, err := c.domain(&d)
