@@ -104,7 +104,7 @@ func someDecision(r *rand.Rand, limits []*limit) *decision {
 func everyShape(t testing.TB) []*limit {
 	rates := []Rate{
 		{Requests: 1, Window: time.Second},
-		{Requests: 1 << 40, Window: 90 * time.Minute, Algorithm: store.SlidingWindow},
+		{Requests: 1<<32 - 1, Window: 90 * time.Minute, Algorithm: store.SlidingWindow},
 		{Requests: 100, Window: 1500 * time.Millisecond, Algorithm: store.GCRA, Burst: 7},
 		{Requests: 100, Algorithm: store.Calendar, Period: store.Month, Zone: "Europe/Berlin"},
 		{Requests: 100, Algorithm: store.Calendar, Period: store.Day},

@@ -55,21 +55,20 @@ func log(at ...int) (l []decision) {
 func TestCompare(t *testing.T) {
 	const window = 100 * time.Millisecond
 	for _, row := range []struct {
-		name              string
-		log               []decision
-		over, under, most int
+		name string
+		log  []decision
+		want verdict
 	}{
-		{"two in a window", log(10, 50, -60, 120, 155), 0, 0, 2},
-		{"one too many", log(10, 50, 60), 1, 0, 3},
-		{"one too few", log(10, -50), 0, 1, 1},
-		{"refused when one had left", log(10, 50, -115), 0, 1, 2},
-		{"at the edge either is right", log(10, 50, -110, 111), 0, 0, 2},
-		{"in any order", log(-60, 50, 10), 0, 0, 2},
-		{"none", nil, 0, 0, 0},
+		{"two in a window", log(10, 50, -60, 120, 155), verdict{judged: 5, most: 2}},
+		{"one too many", log(10, 50, 60), verdict{judged: 3, over: 1, most: 3}},
+		{"one too few", log(10, -50), verdict{judged: 2, under: 1, most: 1}},
+		{"refused when one had left", log(10, 50, -115), verdict{judged: 3, under: 1, most: 2}},
+		{"at the edge either is right", log(10, 50, -110, 111), verdict{judged: 3, close: 1, most: 2}},
+		{"in any order", log(-60, 50, 10), verdict{judged: 3, most: 2}},
+		{"none", nil, verdict{}},
 	} {
-		over, under, most := compare(row.log, 2, window)
-		if over != row.over || under != row.under || most != row.most {
-			t.Errorf("%s: got %d over, %d under, %d at most, want %d, %d, %d", row.name, over, under, most, row.over, row.under, row.most)
+		if got := compare(row.log, 2, window); got != row.want {
+			t.Errorf("%s: got %+v, want %+v", row.name, got, row.want)
 		}
 	}
 }

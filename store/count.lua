@@ -11,9 +11,10 @@
 -- A window's key is named by when it ends, and its value is its count. A GCRA bucket's is its theoretical arrival time, in
 -- 1/32 µs since 2025: a whole number, which Redis keeps without memory of its own, and a double holds until 2034 (later it
 -- loses a bit). A sliding window's is in sliding.go. These two go by Redis' own time. What can't be read counts as nothing.
-local EPOCH, MAX_COUNT, MAX_WINDOW, SLOTS = 1735689600000000, 2^53, 2 * 366 * 86400 * 1000000, 16
+local EPOCH, MAX_COUNT, MAX_WINDOW, U32 = 1735689600000000, 2^53, 2 * 366 * 86400 * 1000000, 2^32
+local PARTS, FULL_ENTRIES = 1024, 2200
 local call, max, min, ceil, floor = redis.call, math.max, math.min, math.ceil, math.floor
-local byte, char = string.byte, string.char
+local sub, pack, number = string.sub, struct.pack, struct.unpack
 local time       -- µs since 1970
 local value = {} -- by key: what is stored, with the decisions made so far; false for nothing
 local was = {}   -- by key: what Redis has
@@ -55,82 +56,68 @@ local function gcra(stored, hits, limit, length, burst, beyond)
     life > 0 and floor(after * 32 + 0.5), life
 end
 
--- unpack_slots gives a sliding window as it is now: the slot of now, and the counts of it and of those before it.
-local function unpack_slots(stored, length)
-  local slot = floor(now() / length) * SLOTS + floor(now() % length * SLOTS / length)
-  local counts = {}
-  for k = 1, SLOTS + 1 do counts[k] = 0 end
-  if not stored then return slot, counts end
-  local newest, width, digits = string.match(stored, '^(%d+)([a-i])([0-o]*)$')
-  newest = tonumber(newest)
-  width = width and byte(width) - 96
-  if not newest or newest - slot > SLOTS or #digits % width > 0 then return slot, counts end
-  slot = max(slot, newest)
-  local k, p = slot - newest + 1, 1
-  while k <= SLOTS + 1 and p <= #digits do
-    for d = p, p + width - 1 do counts[k] = counts[k] * 64 + (byte(digits, d) - 48) end
-    k, p = k + 1, p + width
-  end
-  return slot, counts
+-- at and sum are those of the i-th entry of a sliding window's log; sum(log, 0) is what was counted before the first.
+local function at(log, i) return (number('<I4', log, 8 * i - 3)) end
+local function sum(log, i) return (number('<I4', log, 8 * i + 1)) end
+
+-- later tells how much later one time of a log is than another, below 0 when it is earlier.
+local function later(a, b)
+  local n = (a - b) % U32
+  return n < U32 / 2 and n or n - U32
 end
 
-local function pack_slots(slot, counts, first, last)
-  local width, digits = 1, {}
-  for k = first, last do
-    while counts[k] >= 64 ^ width do width = width + 1 end
+-- first is the first of from to to that is as wanted, where those before it are not, and all after it are.
+local function first(from, to, wanted)
+  while from <= to do
+    local mid = floor((from + to) / 2)
+    if wanted(mid) then to = mid - 1 else from = mid + 1 end
   end
-  for k = first, last do
-    for d = width - 1, 0, -1 do
-      digits[#digits + 1] = char(48 + floor(counts[k] / 64 ^ d) % 64)
-    end
-  end
-  return string.format('%.0f', slot - first + 1) .. char(96 + width) .. table.concat(digits)
+  return from
 end
 
--- begins is when a slot begins, and leaves when the hits leave that are in place k of those up to slot.
-local function begins(slot, length)
-  return floor(slot / SLOTS) * length + ceil(slot % SLOTS * length / SLOTS)
+-- log_with is the log from its oldest-th entry to its newest-th, with hits counted at a time that isn't earlier than
+-- these; and their time. In a part of the window, so many units wide, up to a part of the limit shares an entry.
+local function log_with(log, oldest, newest, stamp, hits, width, limit)
+  if newest < oldest then return pack('<I4I4I4', 0, stamp, hits), stamp end
+  local last, total = at(log, newest), (sum(log, newest) + hits) % U32
+  if later(last, stamp) > 0 then stamp = last end
+  local full = limit > PARTS and FULL_ENTRIES or PARTS
+  local shared = last == stamp or floor(last / width) == floor(stamp / width) and
+    (newest - oldest + 1 >= full or (total - sum(log, newest - 1)) % U32 <= ceil(limit / PARTS))
+  return sub(log, 8 * oldest - 7, shared and -9 or -1) .. pack('<I4I4', stamp, total), stamp
 end
 
-local function leaves(slot, k, length) return begins(slot - k + 1 + SLOTS + 1, length) end
-
-local function span(counts)
-  local first, last, sum
-  for k = 1, SLOTS + 1 do
-    if counts[k] > 0 then first, last, sum = first or k, k, (sum or 0) + counts[k] end
+local function sliding(stored, hits, limit, length, beyond)
+  local unit = ceil(length / 2^24)
+  local log, oldest, newest = stored, 1, stored and #stored % 8 == 4 and (#stored - 4) / 8 or 0
+  local tick, horizon = ceil(now() / unit), floor((now() - length) / unit)
+  if newest > 0 and later(at(log, newest), tick) > ceil(length / unit) then newest = 0 end
+  if newest > 0 and later(at(log, 1), horizon) <= 0 then
+    oldest = first(2, newest, function(i) return later(at(log, i), horizon) > 0 end)
   end
-  return first, last, sum or 0
-end
+  local before = newest >= oldest and sum(log, oldest - 1) or 0
+  local function counted(i) return (sum(log, i) - before) % U32 end
+  local function reaches(n) return first(oldest, newest, function(i) return counted(i) >= n end) end
+  local function leaves(stamp) return (tick + later(stamp, tick)) * unit + length - now() end
 
-local function sliding(stored, hits, limit, length)
-  local slot, counts = unpack_slots(stored, length)
-  local first, last, count = span(counts)
-  local reset = first and max(0, leaves(slot, first, length) - now()) or 0
-  local fits, retry = hits < 0 or max(1, hits) <= limit - count, 0
+  local count, reset, retry = 0, 0, 0
+  if newest >= oldest then count, reset = counted(newest), leaves(at(log, newest)) end
+  local fits = hits < 0 or max(1, hits) <= limit - count
   if not fits then
     retry = length -- hits above the limit never fit
-    local more, k = max(1, hits) - (limit - count), SLOTS + 1
-    if max(1, hits) <= limit then
-      while k > 1 and counts[k] < more do
-        more, k = more - counts[k], k - 1
-      end
-      retry = leaves(slot, k, length) - now()
-    end
+    if max(1, hits) <= limit then retry = leaves(at(log, reaches(max(1, hits) - (limit - count)))) end
   end
-  if hits == 0 then return fits, count, reset, retry, count, reset, stored, 0 end
+  if hits == 0 or not (fits or beyond) then return fits, count, reset, retry, count, reset, stored, 0 end
+
+  local after, stamp = max(0, min(count + hits, U32 - 1)), tick % U32
+  if after == 0 then return fits, count, reset, retry, 0, 0, false, 0 end
   if hits > 0 then
-    counts[1] = counts[1] + max(0, min(hits, MAX_COUNT - count))
+    log, stamp = log_with(log, oldest, newest, stamp, after - count, floor(length / unit / PARTS), limit)
   else
-    for k = 1, SLOTS + 1 do
-      local back = min(-hits, counts[k])
-      counts[k], hits = counts[k] - back, hits + back
-    end
+    local i = reaches(after)
+    log, stamp = sub(log, 8 * oldest - 7, 8 * i) .. pack('<I4', (before + after) % U32), at(log, i)
   end
-  local after
-  first, last, after = span(counts)
-  if not first then return fits, count, reset, retry, 0, 0, false, 0 end
-  local left = max(0, leaves(slot, first, length) - now())
-  return fits, count, reset, retry, after, left, pack_slots(slot, counts, first, last), max(1, ceil(left / 1000))
+  return fits, count, reset, retry, after, leaves(stamp), log, max(1, ceil(leaves(stamp) / 1000))
 end
 
 local args = cmsgpack.unpack(ARGV[1])
@@ -163,7 +150,7 @@ while args[a] do
         gcra(stored, hits, limit, args[a + 3], args[a + 4], beyond)
       a = a + 1
     else
-      fits, count, reset, retry, charged, charged_reset, v, ms = sliding(stored, hits, limit, args[a + 3])
+      fits, count, reset, retry, charged, charged_reset, v, ms = sliding(stored, hits, limit, args[a + 3], beyond)
     end
     a = a + 4
     local ok, counts = fits and 1 or 0, fits or beyond

@@ -19,6 +19,7 @@ type embedded struct {
 	seed    maphash.Seed
 	recall  func(h *Hit) (count, reset int64, ok bool) // nil, or what another store knows of a bucket
 	maxKeys int                                        // of a shard
+	maxLogs int                                        // bytes of a shard's sliding windows, beside what each key takes
 	journal *journal                                   // nil when nothing is kept
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
@@ -29,8 +30,9 @@ type embedded struct {
 type shard struct {
 	mu      sync.Mutex // guards what follows
 	buckets map[bucketKey]bucket
+	logs    int      // bytes of sliding windows
 	changed []change // since the last flush of the journal
-	_       [24]byte // shards on cache lines of their own
+	_       [16]byte // shards on cache lines of their own
 }
 
 type bucketKey struct {
@@ -40,10 +42,10 @@ type bucketKey struct {
 
 // bucket is a count and its window's or period's end, a GCRA bucket's theoretical arrival time, or a sliding window.
 type bucket struct {
-	count int64   // fixed window and calendar
-	tat   float64 // GCRA, in µs since epoch
-	slots string  // sliding window, as in Redis
-	end   int64   // when it says nothing any more, in µs; 0 is an empty bucket
+	count int64       // fixed window and calendar
+	tat   float64     // GCRA, in µs since epoch
+	log   *slidingLog // sliding window; stays as it is
+	end   int64       // when it says nothing any more, in µs; 0 is an empty bucket
 
 	changed bool // it is among the shard's changed
 	kept    bool // the journal has it
@@ -58,6 +60,7 @@ func newEmbedded(o Options, c clock) *embedded {
 		clock:   c,
 		maxKeys: max(1, o.MaxKeys/shards),
 	}
+	e.maxLogs = e.maxKeys * logBytes
 	for i := range e.shards {
 		e.shards[i].buckets = map[bucketKey]bucket{}
 	}
@@ -277,12 +280,18 @@ func newClock() clock {
 	return clock{func() int64 { return start.UnixMicro() + time.Since(start).Microseconds() }}
 }
 
+// logBytes is what sliding windows may take for each key that the store may hold, all together.
+const logBytes = 64
+
 // set makes room first when the shard is full: expired buckets go first, else the one of a few that ends soonest.
 func (e *embedded) set(s *shard, k bucketKey, b bucket, now int64) {
 	if _, ok := s.buckets[k]; !ok && len(s.buckets) >= e.maxKeys && b.end != 0 {
-		s.evict(now)
+		s.evict(now, func(_ bucketKey, _ bucket) bool { return true })
 	}
 	e.put(s, k, b)
+	for others := true; others && s.logs > e.maxLogs; {
+		others = s.evict(now, func(other bucketKey, b bucket) bool { return b.logs() > 0 && other != k })
+	}
 }
 
 // put has the journal know, if there is one.
@@ -295,19 +304,41 @@ func (e *embedded) put(s *shard, k bucketKey, b bucket) {
 		}
 	}
 	if b.end == 0 {
-		delete(s.buckets, k)
-	} else {
-		s.buckets[k] = b
+		s.drop(k)
+		return
 	}
+	if b.log != nil {
+		s.logs += b.logs() - s.buckets[k].logs()
+	}
+	s.buckets[k] = b
 }
 
-func (s *shard) evict(now int64) {
+// logs is how many bytes the bucket takes beside what each one does.
+func (b bucket) logs() int {
+	if b.log == nil {
+		return 0
+	}
+	return 8 * b.log.room
+}
+
+func (s *shard) drop(k bucketKey) {
+	s.logs -= s.buckets[k].logs()
+	delete(s.buckets, k)
+}
+
+// evict drops, of a few buckets that may go, those that are expired, else the one that ends soonest. It tells whether
+// there was any.
+func (s *shard) evict(now int64, mayGo func(bucketKey, bucket) bool) bool {
 	const sample = 32
 	var soonest bucketKey
-	end, n := int64(math.MaxInt64), 0
+	end, n, expired := int64(math.MaxInt64), 0, false
 	for k, b := range s.buckets { // in random order
+		if !mayGo(k, b) {
+			continue
+		}
 		if b.end <= now {
-			delete(s.buckets, k)
+			s.drop(k)
+			expired = true
 		} else if b.end < end {
 			soonest, end = k, b.end
 		}
@@ -315,9 +346,10 @@ func (s *shard) evict(now int64) {
 			break
 		}
 	}
-	if len(s.buckets) >= n && end < math.MaxInt64 {
-		delete(s.buckets, soonest)
+	if n > 0 && !expired {
+		s.drop(soonest)
 	}
+	return n > 0
 }
 
 // sweep drops expired buckets, a shard at a time, each shard once in 16 s.
@@ -334,7 +366,7 @@ func (e *embedded) sweep(ctx context.Context) {
 		s.mu.Lock()
 		for k, b := range s.buckets {
 			if b.end <= now {
-				delete(s.buckets, k)
+				s.drop(k)
 			}
 		}
 		s.mu.Unlock()

@@ -2,11 +2,14 @@ package store
 
 import (
 	"fmt"
+	"hash/maphash"
 	"path/filepath"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestEmbeddedWindowReopensAtItsEnd(t *testing.T) {
@@ -79,8 +82,8 @@ func TestLocalGoesOnInEveryAlgorithm(t *testing.T) {
 				}
 			}
 		}
-		time.Sleep(time.Hour)
-		for _, h := range hits[:3] { // the day has not ended
+		time.Sleep(time.Hour + time.Millisecond) // a log's times are up to 215 µs late
+		for _, h := range hits[:3] {             // the day has not ended
 			h.Hits = 6
 			if got := count(t, e, h)[0]; !got.Allowed {
 				t.Errorf("%s: an hour later: %+v", h.Algorithm, got)
@@ -121,6 +124,93 @@ func TestEmbeddedIsBounded(t *testing.T) {
 	}
 }
 
+// TestLogsAreBounded fills a few sliding windows with as many hits as they hold; the one that ends last stays.
+func TestLogsAreBounded(t *testing.T) {
+	now := start.UnixMicro()
+	e := newEmbedded(Options{MaxKeys: shards * 1000}, clock{func() int64 { return now }})
+	for i := range 200_000 {
+		now += 10_000
+		h := Hit{Key: fmt.Sprint(i % 1000), Algorithm: SlidingWindow, Limit: 1000, Window: time.Hour, Hits: 1}
+		if out, _ := e.Count(t.Context(), []Hit{h, {Key: h.Key, Limit: 1 << 40, Window: 24 * time.Hour, Hits: 1}}); !out[0].Allowed {
+			t.Fatalf("%+v", out)
+		}
+	}
+	windows, logs := 0, 0
+	for i := range e.shards {
+		s := &e.shards[i]
+		bytes := 0
+		for k, b := range s.buckets {
+			if bytes += b.logs(); k.algorithm == SlidingWindow {
+				logs++
+			} else {
+				windows++
+			}
+		}
+		if bytes != s.logs || bytes > e.maxLogs {
+			t.Errorf("shard %d has logs of %d bytes, told to be %d, want at most %d", i, bytes, s.logs, e.maxLogs)
+		}
+	}
+	if windows != 1000 || logs < 500 {
+		t.Errorf("%d windows and %d logs are left", windows, logs)
+	}
+	now += 2 * time.Hour.Microseconds()
+	for i := range 1000 {
+		if _, err := e.Count(t.Context(), []Hit{{Key: fmt.Sprint(i), Algorithm: SlidingWindow, Limit: 1000, Window: time.Hour, Hits: 1}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range e.shards {
+		if n := e.shards[i].logs; n > 0 {
+			t.Errorf("shard %d: %d bytes of logs that have gone", i, n)
+		}
+	}
+}
+
+// TestRefusedHitsLeaveLogsAsTheyWere has decisions give back, count and give back in one log, and be refused for another.
+func TestRefusedHitsLeaveLogsAsTheyWere(t *testing.T) {
+	now := start.UnixMicro()
+	e := newEmbedded(Options{}, clock{func() int64 { return now }})
+	h := perMinute("a", 1000, 1)
+	full := Hit{Key: "full", Limit: 1, Window: time.Hour, Hits: 2}
+	for range 50 {
+		now += 1000
+		count(t, e, h)
+		k := bucketKey{h.Key, h.Algorithm}
+		s := &e.shards[maphash.String(e.seed, h.Key)%shards]
+		before := s.buckets[k].log.appendTo(nil)
+		for back := range int64(12) {
+			now += 100
+			count(t, e, asking(-back, h)[0], h, asking(-back/2, h)[0], asking(3, h)[0], full)
+			if d := cmp.Diff(numbers(before), numbers(s.buckets[k].log.appendTo(nil))); d != "" {
+				t.Fatalf("%d given back and refused (-before +after):\n%s", back, d)
+			}
+		}
+	}
+}
+
+// TestLocalCountsBesideWhatItRecalls has a log here when the other store tells of more hits, which are as old as it says.
+func TestLocalCountsBesideWhatItRecalls(t *testing.T) {
+	now := start.UnixMicro()
+	e := newEmbedded(Options{}, clock{func() int64 { return now }})
+	h := perMinute("a", 10, 1)
+	for range 3 {
+		count(t, e, h)
+		now += 10_000_000
+	}
+	ends := now + 45_000_000 // between the second and the third
+	e.recall = func(*Hit) (count, reset int64, ok bool) { return 7, ends - now, ends > now }
+	for _, row := range []struct{ after, count int64 }{{0, 8}, {30_000_010, 7}, {10_000_000, 7}, {5_000_000, 2}, {5_000_000, 1}} {
+		now += row.after
+		h.Hits = 0
+		if row.after == 0 {
+			h.Hits = 1
+		}
+		if got := count(t, e, h)[0]; got.Count != row.count {
+			t.Errorf("%d µs later: %+v, want %d", row.after, got, row.count)
+		}
+	}
+}
+
 func size(s Store) int {
 	n := 0
 	for i := range s.(*embedded).shards {
@@ -141,7 +231,7 @@ func BenchmarkEmbedded(b *testing.B) {
 	all := []Hit{
 		{Limit: 1 << 40, Window: time.Hour, Hits: 1},
 		{Algorithm: GCRA, Limit: 1 << 30, Window: time.Hour, Burst: 1 << 30, Hits: 1},
-		{Algorithm: SlidingWindow, Limit: 1 << 40, Window: time.Hour, Hits: 1},
+		{Algorithm: SlidingWindow, Limit: 1 << 30, Window: time.Hour, Hits: 1},
 		{Algorithm: Calendar, Limit: 1 << 40, Period: Month, Hits: 1},
 	}
 	for _, row := range []struct {

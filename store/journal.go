@@ -183,6 +183,11 @@ func (j *journal) flush() {
 				if b, ok := s.flushed(c, now); ok {
 					j.frame.add(c.bucketKey, &b)
 				}
+				if j.frame.has(maxFrame / 4) {
+					s.mu.Unlock()
+					j.send(now, frameSize)
+					s.mu.Lock()
+				}
 			}
 			s.mu.Unlock()
 			j.send(now, frameSize)
@@ -313,7 +318,7 @@ func (j *journal) copy(to *output, pick func(*bucket) bool) {
 				b.kept = true
 				s.buckets[k] = b
 			}
-			if n++; n%piece == 0 {
+			if n++; n%piece == 0 || f.has(maxFrame/4) {
 				s.mu.Unlock()
 				send(frameSize)
 				s.mu.Lock()

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -425,6 +426,67 @@ func TestCountsGoOnWhileTheFileIsWrittenAnew(t *testing.T) {
 	}
 }
 
+// TestLongLogsAreKept has logs of many entries, and of too many for one frame.
+func TestLongLogsAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "counts")
+		s := keeping(t, path, nil)
+		defer s.Close()
+		hits := make([]Hit, 100)
+		for i := range hits {
+			hits[i] = Hit{Key: fmt.Sprint(i), Algorithm: SlidingWindow, Limit: 5000, Window: time.Hour, Hits: 1}
+		}
+		for range 2000 {
+			count(t, s, hits...)
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(journalEvery)
+		for range 2 {
+			after := keeping(t, killed(t, path), nil)
+			defer after.Close()
+			for i, n := range counts(t, after, hits...) {
+				if n != 2000 {
+					t.Fatalf("%d hits of key %d, want 2000", n, i)
+				}
+			}
+			time.Sleep(30 * time.Minute)
+		}
+		time.Sleep(time.Minute)
+		after := keeping(t, killed(t, path), nil)
+		defer after.Close()
+		wantCounts(t, "an hour later", counts(t, after, hits[0]), 0)
+	})
+}
+
+// TestSlidingWindowsOfFormerVersionsAreLeftOut reads what was written before there were logs.
+func TestSlidingWindowsOfFormerVersionsAreLeftOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f journalFrame
+		now := time.Now().UnixMicro()
+		f.begin(now)
+		former := []byte{2, 6} // sliding, length of the key
+		former = append(former, "former"...)
+		former = binary.AppendVarint(former, now+time.Hour.Microseconds())
+		former = append(binary.AppendUvarint(former, 10), "28571426a1"...)
+		f.b = append(f.b, former...)
+		f.b = append(f.b, "\x02\x05empty\x00"...)
+		h := daily("window", 10, 4)
+		b, _ := h.take(bucket{}, now)
+		f.add(bucketKey{key: "window"}, &b)
+		path := filepath.Join(t.TempDir(), "counts")
+		if err := os.WriteFile(path, append([]byte(journalHead), f.seal()...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		s := keeping(t, path, &log)
+		defer s.Close()
+		wantCounts(t, "read", counts(t, s, perMinute("former", 10, 1), h), 0, 4)
+		if log.Len() > 0 {
+			t.Errorf("it tells: %s", log.String())
+		}
+	})
+}
+
 // FuzzReadJournal reads files that anyone may have written; those that can be read say the same when written again.
 func FuzzReadJournal(f *testing.F) {
 	var fr journalFrame
@@ -460,8 +522,8 @@ func FuzzReadJournal(f *testing.F) {
 			}
 			i := 0
 			_, err = readJournal(bytes.NewReader(append([]byte(journalHead), again.seal()...)), func(k bucketKey, b bucket) {
-				if (record{k, b}) != got[i] {
-					t.Errorf("%+v, written again is %+v", got[i], record{k, b})
+				if d := cmp.Diff(got[i], record{k, b}, cmp.AllowUnexported(record{}, bucketKey{}, bucket{}, slidingLog{}, entry{})); d != "" {
+					t.Errorf("written again it differs (-first +again):\n%s", d)
 				}
 				i++
 			})

@@ -35,6 +35,7 @@ func TestRedisKey(t *testing.T) {
 	for want, h := range map[string]Hit{
 		"legation:{route/a/0|1.2.3.4}:1h/498690": {Key: Key("route/a/0", "1.2.3.4"), Window: time.Hour},
 		"legation:{a|b%7Cc}:gcra":                {Key: Key("a", "b|c"), Algorithm: GCRA},
+		"legation:{a|b}:90m/log":                 {Key: Key("a", "b"), Algorithm: SlidingWindow, Window: 90 * time.Minute},
 		"legation:{~a%7D}:1m/29921430":           {Key: "a}", Window: time.Minute},
 		"legation:{~}:1500ms/1196857200":         {Window: 1500 * time.Millisecond},
 	} {

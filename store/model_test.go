@@ -3,7 +3,6 @@ package store
 import (
 	"fmt"
 	"maps"
-	"math/big"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -107,13 +106,11 @@ func (m *model) holds(h Hit, e event, now int64) bool {
 	return start <= e.at && e.at < end
 }
 
-// leaves is when a hit leaves a sliding window: when the sixteenth of it that the hit came in has left.
+// leaves is when a hit leaves a sliding window: the window's length after the end of the unit that it came in.
 func (m *model) leaves(h Hit, e event) int64 {
 	w := h.Window.Microseconds()
-	slot := new(big.Int).Div(big.NewInt(0).Mul(big.NewInt(e.at), big.NewInt(16)), big.NewInt(w))
-	up := slot.Add(slot, big.NewInt(17))
-	up.Mul(up, big.NewInt(w)).Add(up, big.NewInt(15))
-	return up.Div(up, big.NewInt(16)).Int64()
+	unit := 1 + (w-1)/(1<<24)
+	return (e.at+unit-1)/unit*unit + w
 }
 
 func (m *model) window(h Hit, now int64) (start, end int64) {

@@ -15,15 +15,20 @@ import (
 // was written (µs since 1970), then records. Numbers are varints unless said otherwise.
 //
 // A record is a bucket as it was then: its algorithm (a byte), the length of its key, the key, when it ends (µs since
-// 1970), and its value. That is the count of a window or period, the 8 bytes of a GCRA bucket's arrival time, or the
-// length and the text of a sliding window. The last record of a bucket counts; one that ends at 0 has no value and tells
-// that the bucket is empty.
+// 1970), and its value. That is the count of a window or period, the 8 bytes of a GCRA bucket's arrival time, or of a
+// sliding window, whose byte is 4, its length in µs, the length of its log and the log, as in Redis. The last record of a
+// bucket counts; one that ends at 0 has no value and tells that the bucket is empty. Sliding windows of former versions,
+// whose byte is 2, are left out.
 const (
 	journalHead = "legation counts 1\n"
 	frameHead   = 8
 	frameSize   = 64 << 10 // of a frame's content, when it is sent on its way
 	maxFrame    = 4 << 20  // of a frame's content
 	maxKept     = 1 << 20  // of a key that is kept
+
+	slidingSlots = byte(SlidingWindow) // of a record of a former version
+	maxSlots     = 192                 // of its value
+	slidingKept  = byte(4)             // of a record of a log
 )
 
 var (
@@ -52,7 +57,11 @@ func (f *journalFrame) add(k bucketKey, b *bucket) {
 	if len(k.key) > maxKept {
 		return
 	}
-	f.b = append(f.b, byte(k.algorithm))
+	kind := byte(k.algorithm)
+	if k.algorithm == SlidingWindow {
+		kind = slidingKept
+	}
+	f.b = append(f.b, kind)
 	f.b = binary.AppendUvarint(f.b, uint64(len(k.key)))
 	f.b = append(f.b, k.key...)
 	f.b = binary.AppendVarint(f.b, b.end)
@@ -63,8 +72,9 @@ func (f *journalFrame) add(k bucketKey, b *bucket) {
 	case GCRA:
 		f.b = binary.LittleEndian.AppendUint64(f.b, math.Float64bits(b.tat))
 	case SlidingWindow:
-		f.b = binary.AppendUvarint(f.b, uint64(len(b.slots)))
-		f.b = append(f.b, b.slots...)
+		f.b = binary.AppendVarint(f.b, b.log.window)
+		f.b = binary.AppendUvarint(f.b, uint64(b.log.size()))
+		f.b = b.log.appendTo(f.b)
 	default:
 		f.b = binary.AppendVarint(f.b, b.count)
 	}
@@ -148,11 +158,13 @@ func readFrame(r io.Reader, room []byte) ([]byte, error) {
 func readRecords(content []byte, each func(bucketKey, bucket)) error {
 	r := recordReader{rest: content}
 	for len(r.rest) > 0 {
-		k, b := r.record()
+		k, b, ok := r.record()
 		if r.bad {
 			return fmt.Errorf("%w: a record can't be read", errCorrupt)
 		}
-		each(k, b)
+		if ok {
+			each(k, b)
+		}
 	}
 	return nil
 }
@@ -163,26 +175,46 @@ type recordReader struct {
 	bad  bool
 }
 
-func (r *recordReader) record() (bucketKey, bucket) {
-	k := bucketKey{algorithm: Algorithm(r.bytes(1)[0])}
-	k.key = string(r.bytes(r.length(maxKept)))
-	b := bucket{end: r.number()}
-	if b.end == 0 || r.bad {
-		return k, b
+// record is not ok when it says nothing any more.
+func (r *recordReader) record() (k bucketKey, b bucket, ok bool) {
+	kind := r.bytes(1)[0]
+	k.algorithm = Algorithm(kind)
+	if kind == slidingKept {
+		k.algorithm = SlidingWindow
 	}
-	switch k.algorithm {
-	case GCRA:
+	k.key = string(r.bytes(r.length(maxKept)))
+	b.end = r.number()
+	ok = kind != slidingSlots
+	if b.end == 0 || r.bad {
+		return k, b, ok
+	}
+	switch {
+	case kind == slidingSlots:
+		r.bytes(r.length(maxSlots))
+	case kind == slidingKept:
+		b.log = r.log(b.end)
+	case k.algorithm == GCRA:
 		b.tat = math.Float64frombits(binary.LittleEndian.Uint64(r.bytes(8)))
 		r.bad = r.bad || !(math.Abs(b.tat) < float64(MaxCount)) || b.end != gcraEnd(b.tat)
-	case SlidingWindow:
-		b.slots = string(r.bytes(r.length(maxSlots)))
-	case FixedWindow, Calendar:
+	case k.algorithm == FixedWindow || k.algorithm == Calendar:
 		b.count = r.number()
 		r.bad = r.bad || b.count < 0 || b.count > MaxCount
 	default:
 		r.bad = true
 	}
-	return k, b
+	return k, b, ok
+}
+
+// log reads a sliding window that ends at end.
+func (r *recordReader) log(end int64) *slidingLog {
+	window := r.number()
+	l := readLog(r.bytes(r.length(maxLog)), window)
+	if l == nil || window < MinWindow.Microseconds() || window > MaxWindow.Microseconds() ||
+		l.count() == 0 || end <= window || l.leaves(l.newest.at, end-window) != end {
+		r.bad = true
+		return nil
+	}
+	return l
 }
 
 // bytes gives the next n bytes, or zeros when there aren't as many.

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -113,7 +114,10 @@ func (b *batch) appendKey(key []byte, h *Hit) []byte {
 	if h.Algorithm == GCRA {
 		return append(key, ":gcra"...)
 	}
-	return append(key, ":sliding"...)
+	n, unit := shortest(h.Window)
+	key = strconv.AppendInt(append(key, ':'), n, 10)
+	key = append(key, unit...)
+	return append(key, "/log"...)
 }
 
 // countsBeyond marks hits that are counted even when they are refused.

@@ -75,7 +75,9 @@ func TestEveryKeyIsSmallAndEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range names[:min(2000, len(names))] {
+	logged := Hit{Key: "logged", Algorithm: SlidingWindow, Limit: 1000, Window: time.Hour, Hits: 1}
+	count(t, s, logged)
+	for _, name := range append(names[:min(2000, len(names))], redisKey(&logged, 0)) {
 		if ttl := c.PTTL(t.Context(), name).Val(); ttl <= 0 || ttl > time.Hour+linger*time.Millisecond {
 			t.Fatalf("%s ends in %s", name, ttl)
 		}

@@ -6,8 +6,8 @@
 //
 // A bucket is a limit and a value ([Key] joins the two). A fixed window starts at a multiple of its length since the
 // epoch, by Redis' own clock, and its key expires with it; a GCRA bucket holds Burst hits and fills at Limit per Window.
-// A sliding window never holds more than Limit hits, wherever it starts; each leaves it by a sixteenth of its length too
-// late at most. A calendar's period starts at midnight in its zone. Counts don't depend on the limit, so one that is
+// A sliding window never holds more than Limit hits, wherever it starts; with a limit above 1,024 up to a
+// 1,024th of it leaves too late, by a 1,024th of its length at most. A calendar's period starts at midnight in its zone. Counts don't depend on the limit, so one that is
 // changed holds at once; another window or period begins anew. Hits that were refused are never counted, unless the hit
 // is [Hit.Beyond] its limit.
 //
@@ -36,7 +36,7 @@ type Algorithm uint8
 const (
 	FixedWindow   Algorithm = iota // Limit hits in each window, windows aligned to the epoch
 	GCRA                           // a bucket of Burst hits that fills at Limit per Window
-	SlidingWindow                  // Limit hits at most in any Window; each leaves it by Window/16 too late at most
+	SlidingWindow                  // Limit hits at most in any Window; above 1,024 a 1,024th of them leave it by Window/1024 too late
 	Calendar                       // Limit hits in each Period by the calendar of a time zone
 )
 
@@ -58,6 +58,7 @@ func (a Algorithm) String() string {
 // Bounds of a [Hit]. Redis' scripts count in doubles, which are exact up to 2^53.
 const (
 	MaxCount  = int64(1) << 53           // of Limit, Burst and Hits
+	MaxLogged = int64(1)<<32 - 1         // of a SlidingWindow's Limit, and of its count with Beyond
 	MinWindow = 10 * time.Millisecond    // shorter windows are shorter than a trip to Redis
 	MaxWindow = 2 * 366 * 24 * time.Hour // also the longest time that a GCRA bucket may take to fill, also from Beyond
 	MaxHits   = 128                      // hits of one Count
@@ -142,7 +143,9 @@ type Options struct {
 	URL     string
 	TLS     *tls.Config   // for rediss://; nil: the system's authorities
 	Timeout time.Duration // of a trip to Redis; a Count takes 1.4 at most while Redis fails, its wait included; default 10 ms
-	MaxKeys int           // embedded: keys held at most; default 1,000,000
+	// MaxKeys is how many keys the embedded store holds at most; default 1,000,000. Sliding windows may take 64 bytes more
+	// for each of these, all together; past that, as past MaxKeys, one that ends soon is forgotten.
+	MaxKeys int
 	// Path of the file that keeps the embedded store's counts, so that they outlast the process; empty: none are kept.
 	// Beside it are a .lock, a .new while it is written anew, and a .bad when one couldn't be read. All hold keys, as Redis
 	// does. 1,000,000 of them take 50 to 100 MB, and thrice that at most. One process at a time keeps its counts there.
@@ -207,6 +210,8 @@ func (h Hit) Validate() error {
 		return fmt.Errorf("%w: window %s is not within %s and %s", ErrInvalid, h.Window, MinWindow, MaxWindow)
 	case h.Window%time.Millisecond != 0:
 		return fmt.Errorf("%w: window %s is not whole milliseconds", ErrInvalid, h.Window)
+	case h.Algorithm == SlidingWindow && h.Limit > MaxLogged:
+		return fmt.Errorf("%w: limit %d of a sliding window is above 2^32-1", ErrInvalid, h.Limit)
 	case h.Algorithm != GCRA:
 		return nil
 	case h.Burst < 1 || h.Burst > MaxCount:

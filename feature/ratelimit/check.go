@@ -117,6 +117,7 @@ func (s *Setting) checkRate(c *policy.Check, i int) {
 		c.Errorf(s.at(i, "algorithm"), "gcra needs a burst").Hintf("add burst: how many requests may come at once")
 	default:
 		s.checkBurst(c, i, s.at(i, "burst"), l.rate(l.Rate, nil, l.Burst))
+		s.checkCount(c, i, s.at(i, "rate"), l.rate(l.Rate, nil, l.Burst))
 	}
 }
 
@@ -180,7 +181,6 @@ func (s *Setting) checkPerEnvoy(c *policy.Check, i int) {
 	if l.Rate.Window < minFill {
 		no("rate", "an Envoy that counts by itself fills its buckets every %s at the fastest, got %s", minFill, l.Rate.Window)
 	}
-	s.checkCount(c, i, s.at(i, "rate"), l.rate(l.Rate, nil, l.Burst))
 	if l.OnError != "" {
 		no("onError", "an Envoy that counts by itself asks nobody that could fail").Hintf("leave onError out")
 	}
@@ -199,10 +199,14 @@ func (s *Setting) checkPerEnvoy(c *policy.Check, i int) {
 	}
 }
 
-// checkCount bounds what Envoy's buckets hold.
+// checkCount bounds what Envoy's buckets hold, and sliding windows.
 func (s *Setting) checkCount(c *policy.Check, i int, at string, r ratelimit.Rate) {
-	if s.Limits[i].perEnvoy() && (r.Requests > math.MaxUint32 || r.Burst > math.MaxUint32) {
+	l := &s.Limits[i]
+	switch {
+	case l.perEnvoy() && (r.Requests > math.MaxUint32 || r.Burst > math.MaxUint32):
 		c.Errorf(at, "an Envoy that counts by itself counts up to %d", uint32(math.MaxUint32)).Hintf("leave mode out")
+	case !l.perEnvoy() && l.Algorithm == "slidingWindow" && r.Requests > store.MaxLogged:
+		c.Errorf(at, "a sliding window counts up to %d", store.MaxLogged).Hintf("leave algorithm out, or write gcra with a burst")
 	}
 }
 
