@@ -13,7 +13,8 @@ const (
 	stall   = 100 * time.Millisecond
 )
 
-// breaker tells whether a lane is worth a trip. While it is open only the probe goes.
+// breaker tells whether a lane is worth a trip. While it is open only the probe goes, and only the probe closes it: what
+// comes back late from before, or needs less than the probe, tells nothing.
 type breaker struct {
 	open    atomic.Bool
 	failing atomic.Bool // since the last success
@@ -26,11 +27,17 @@ type breaker struct {
 	since    time.Time // the first of them
 }
 
+// succeed ends a row of failures.
 func (b *breaker) succeed() {
-	if !b.failing.Load() && !b.open.Load() {
+	if !b.failing.Load() {
 		return
 	}
-	b.set(true, "")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.up {
+		b.failures = 0
+		b.failing.Store(false)
+	}
 }
 
 func (b *breaker) fail(reason string) {
@@ -46,6 +53,7 @@ func (b *breaker) fail(reason string) {
 	}
 }
 
+// set is for the probe: it went well, or so badly that no more is to be waited for.
 func (b *breaker) set(up bool, reason string) {
 	b.mu.Lock()
 	b.open.Store(!up)

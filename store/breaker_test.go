@@ -30,8 +30,12 @@ func TestBreakerOpensByCountAndTime(t *testing.T) {
 			t.Errorf("after three failures in %s: up %t, reason %q", stall, up, reason)
 		}
 		b.succeed()
+		if up, _ := b.state(); up || changes != 2 {
+			t.Errorf("after one that came late: up %t, %d changes", up, changes)
+		}
+		b.set(true, "")
 		if up, _ := b.state(); !up || b.open.Load() || changes != 3 {
-			t.Errorf("after a success: up %t, %d changes", up, changes)
+			t.Errorf("after a probe: up %t, %d changes", up, changes)
 		}
 	})
 }

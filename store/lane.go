@@ -20,6 +20,7 @@ type lane struct {
 	timeout time.Duration
 	metrics *metrics
 	probe   string // a bucket of the lane
+	missed  int    // probes in a row
 	batch   batch  // of who leads
 
 	offset atomic.Int64 // µs: Redis' time less the monotonic, as of the last batch
@@ -303,21 +304,27 @@ func reason(err error) string {
 }
 
 // check probes the lane by counting a hit: a replica, a full Redis and one that runs no scripts for us still answer a
-// ping. The first probe may have to connect, log in and find the primary before; the second has to be in time.
+// ping. The first probe may have to connect, log in and find the primary before; the second has to be in time. A few that
+// fail in a row take the lane down though increments may go well in between.
 func (l *lane) check(ctx context.Context) {
 	_, err := l.link.ready(time.Now().Add(max(l.timeout, 400*time.Millisecond)))
 	if err == nil {
 		err = l.knock()
 	}
-	switch up, _ := l.state(); {
-	case ctx.Err() != nil:
-	case err == nil:
-		l.set(true, "")
-	case !up:
-		l.set(false, reason(err))
-	default:
-		l.fail(reason(err))
+	if ctx.Err() != nil {
+		return
 	}
+	if err == nil {
+		l.missed = 0
+		l.set(true, "")
+		return
+	}
+	l.missed++
+	if up, _ := l.state(); !up || l.missed >= strikes {
+		l.set(false, reason(err))
+		return
+	}
+	l.fail(reason(err))
 }
 
 // knock counts hits of the lane's own bucket, by the script.

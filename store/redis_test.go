@@ -278,10 +278,15 @@ func TestRedisThatRunsNoScripts(t *testing.T) {
 	do(t, r.client(), "ACL SETUSER plain on >pw ~* +@all -@scripting")
 	var log lines
 	s := open(t, Options{URL: "redis://plain:pw@" + r.addr(), Log: logTo(&log)})
-	start := time.Now()
-	until(t, 5*time.Second, "a while", func() bool {
-		_, _ = s.Count(t.Context(), []Hit{daily("noscript", 10, 1)})
-		return time.Since(start) > 1500*time.Millisecond
+	until(t, 10*time.Second, "what scripts are for", func() bool {
+		_, _ = s.Count(t.Context(), []Hit{daily("noscript", 1<<40, 1)})
+		return strings.Contains(s.Health().Reason, "NOPERM")
+	})
+	failed := redisOf(s).metrics.failed
+	seen := metric(t, failed)
+	until(t, 30*time.Second, "ten more probes", func() bool {
+		_, _ = s.Count(t.Context(), []Hit{daily("noscript", 1<<40, 1)})
+		return metric(t, failed) >= seen+10
 	})
 	if h := s.Health(); h.OK || !strings.Contains(h.Reason, "NOPERM") {
 		t.Errorf("health %+v, want NOPERM", h)

@@ -47,7 +47,7 @@ func (s *redisStore) checkLanes(ctx context.Context, all bool) (down bool) {
 		up, _ := l.state()
 		down = down || !up
 		switch {
-		case !up || l.failing.Load() || all:
+		case !up || l.failing.Load() || l.missed > 0 || all:
 			wg.Go(func() { l.check(ctx) })
 		case l.overdue():
 			wg.Go(l.settle)
