@@ -162,7 +162,7 @@ func (c *Controller) Load() {
 	case good.err != nil:
 		next.Error = good.err.Error()
 	case m == nil:
-	case len(m.Model.Gateways) == 0 && len(c.last) > 0:
+	case len(c.last) > 0 && c.emptied(m.Model):
 		next.Error = "the policy has no gateway left: what was served before stays"
 	default:
 		if err := c.serve(m); err != nil {
@@ -186,6 +186,12 @@ func (c *Controller) Load() {
 	if next.Changed || next.Error != before.Error || !sameProblems(before.Problems, next.Problems) {
 		c.o.Report(next)
 	}
+}
+
+// emptied tells whether a policy has lost all that it is there for. One for Envoys that others configure has domains alone.
+func (c *Controller) emptied(m *policy.Model) bool {
+	had := len(c.tables) == 0 || len(c.tables[0].Model.Gateways) > 0
+	return len(m.Gateways) == 0 && (had || len(m.Domains) == 0)
 }
 
 // serve hands the companions their tables, then publishes. The companions keep what the policies before asked for

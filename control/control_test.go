@@ -71,6 +71,37 @@ func TestBrokenFileKeepsItsLastVersion(t *testing.T) {
 	}
 }
 
+// A policy for Envoys that others configure has domains and no gateway. What it served stays only when nothing is left.
+func TestDomainsNeedNoGateway(t *testing.T) {
+	t.Parallel()
+	domain := func(rate string) string { return "rateLimits: {shop: {descriptors: [{entry: k, rate: " + rate + "}]}}\n" }
+	file := filepath.Join(tree(t, map[string]string{"a.yaml": domain("1/second")}), "a.yaml")
+	o := Options{Dir: filepath.Dir(file), DataDir: t.TempDir()}
+	c, _ := byHand(t, o)
+	c.Load()
+	for i, step := range []struct {
+		text   string
+		served bool
+	}{
+		{domain("2/second"), true},
+		{"", true}, // a restart: the same
+		{domain("3/second"), true},
+		{"services: {}\n", false},
+		{gateway(10000), true},
+		{domain("4/second"), false},
+	} {
+		if step.text == "" {
+			c, _ = byHand(t, o)
+		} else {
+			write(t, file, step.text)
+		}
+		c.Load()
+		if got := c.Outcome(); got.Changed != step.served || (got.Error == "") != step.served || step.served && len(got.Problems) > 0 {
+			t.Errorf("step %d: got %+v, want it served: %t", i, got, step.served)
+		}
+	}
+}
+
 // ports is the services' first ports.
 func ports(m *policy.Model) string {
 	var all []string

@@ -81,8 +81,8 @@ const introduction = `<!-- Made of the schema and of feature/*/doc.md by feature
 # Every key of the policy language
 
 [language.md](language.md) tells how sections, layers and files work together; here is what each key takes. A file holds
-some of the sections ` + "`gateways`, `sidecars`, `services`, `routes`, `auth`, `consumers`, `plans` and `rateLimits`" + `; NAME stands for a name of your own: up to 63
-of a-z, 0-9, - and ., beginning and ending with a letter or digit.
+some of the sections ` + "`gateways`, `sidecars`, `services`, `routes`, `auth`, `consumers`, `plans` and `rateLimits`" + `; NAME stands for a name of your
+own: up to 63 of a-z, 0-9, - and ., beginning and ending with a letter or digit.
 
 `
 
@@ -123,7 +123,7 @@ var summaries = map[policy.Place]string{
 	policy.InAuth:     "a way to tell who calls: one key",
 	policy.InConsumer: "a caller by a name of your own",
 	policy.InPlan:     "what consumers may use",
-	policy.InDomain:   "what Envoys that others configure may ask the rate limit service for",
+	policy.InDomain:   "what Envoys that others configure may ask the rate limit service for; NAME is their domain",
 }
 
 // title is the heading of a key: its place too where the key means something else in another place, and of the parts of a

@@ -8,7 +8,7 @@ import (
 
 // resolve binds the routes to their gateways, merges their settings and checks the result.
 func (l *loader) resolve() {
-	if len(l.model.Gateways) == 0 && len(l.routes) == 0 && len(l.files) > 0 && !l.problems.HasErrors() {
+	if len(l.model.Gateways) == 0 && len(l.model.Domains) == 0 && len(l.routes) == 0 && len(l.files) > 0 && !l.problems.HasErrors() {
 		l.add(&Problem{Pos: Pos{File: "."}, Message: "there is no gateway: nothing will be served", Warning: true})
 	}
 	l.checks = nil

@@ -477,11 +477,11 @@ func TestSlidingWindowsOfFormerVersionsAreLeftOut(t *testing.T) {
 		if err := os.WriteFile(path, append([]byte(journalHead), f.seal()...), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		var log bytes.Buffer
+		var log lines
 		s := keeping(t, path, &log)
 		defer s.Close()
 		wantCounts(t, "read", counts(t, s, perMinute("former", 10, 1), h), 0, 4)
-		if log.Len() > 0 {
+		if log.String() != "" {
 			t.Errorf("it tells: %s", log.String())
 		}
 	})

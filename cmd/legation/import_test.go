@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/legation/legation/feature"
+	"github.com/legation/legation/policy"
 )
 
 const foreign = `# who may send
@@ -56,6 +59,37 @@ const imported = `rateLimits:
       - {entry: free, unlimited: true}
 `
 
+// idle is full of keys that the software takes where they mean nothing.
+const idle = `domain: d
+descriptors:
+  - key: tenant
+    value_to_metric: true
+    shadow_mode: true
+    share_threshold: true
+    descriptors:
+      - {key: path, rate_limit: {unit: hour, requests_per_unit: 1}}
+      - {key: host, metadata: {a: b}, detailed_metric: true}
+  - {key: exact, value: v, share_threshold: true, rate_limit: {unit: hour, requests_per_unit: 1}}
+  - {key: free, quota_mode: true, shadow_mode: true, rate_limit: {unlimited: true}}
+  - {key: none, shadow_mode: true, rate_limit: {unit: hour, requests_per_unit: 0}}
+  - {key: gone, rate_limit: {unit: hour, requests_per_unit: 1, name: n, replaces: [{name: m}]}}
+`
+
+const idleImported = `rateLimits:
+  d:
+    descriptors:
+      - entry: tenant
+        descriptors:
+          - {entry: path, rate: 1/hour, perValue: true}
+          - {entry: host}
+      - {entry: exact, value: v, rate: 1/hour}
+      - {entry: free, unlimited: true}
+      # import: 0 requests, but in shadow: nobody is refused
+      - {entry: none, unlimited: true}
+      # import: no limit of this domain is called "m"
+      - {entry: gone, rate: 1/hour, name: n}
+`
+
 func TestImportRateLimit(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
@@ -76,12 +110,19 @@ func TestImportRateLimit(t *testing.T) {
 		{
 			"two files of one domain",
 			[]string{write("b.yaml", "domain: d\ndescriptors: [{key: a}]\n"), write("c.yaml", "domain: d\ndescriptors: [{key: b}]\n---\ndomain: D\n")},
-			0, "rateLimits:\n  d:\n    descriptors:\n      - {entry: a}\n      - {entry: b}\n  d-2:\n    domain: D\n    descriptors: []\n", "",
+			0, "# import: the domain \"D\" has no descriptors\nrateLimits:\n  d:\n    descriptors:\n      - {entry: a}\n      - {entry: b}\n", "",
 		},
 		{
 			"an alias",
 			[]string{write("i.yaml", "domain: d\ndescriptors: [{key: a, rate_limit: &l {unit: hour, requests_per_unit: 1}}, {key: b, rate_limit: *l}]\n")},
 			0, "rateLimits:\n  d:\n    descriptors:\n      - {entry: a, rate: 1/hour}\n      - {entry: b, rate: 1/hour}\n", "",
+		},
+		{"what does nothing", []string{write("j.yaml", idle)}, 0, idleImported, ""},
+		{"our own domain", []string{write("k.yaml", "domain: legation\ndescriptors: [{key: a}]\n")}, 1, "", "k.yaml:1:9: the Envoys of this system ask"},
+		{
+			"one that replaces itself",
+			[]string{write("l.yaml", "domain: d\ndescriptors: [{key: a, rate_limit: {unit: hour, requests_per_unit: 1, name: n, replaces: [{name: n}]}}]\n")},
+			1, "", "can't replace itself",
 		},
 		{"an unknown key", []string{write("d.yaml", "domain: d\ndescriptors:\n  - {key: a, shadow: true}\n")}, 1, "", `d.yaml:3:14: unknown key "shadow"`},
 		{"no domain", []string{write("e.yaml", "# nothing\n")}, 1, "", "e.yaml: holds no domain"},
@@ -96,6 +137,12 @@ func TestImportRateLimit(t *testing.T) {
 			status := run(append([]string{"import", "ratelimit"}, row.files...), &out, &errs)
 			if status != row.status || out.String() != row.out || !strings.Contains(errs.String(), row.errs) {
 				t.Errorf("got %d\n%s%s\nwant %d\n%s%s", status, out.String(), errs.String(), row.status, row.out, row.errs)
+			}
+			if row.status != 0 {
+				return
+			}
+			if _, problems := feature.Language().Load(policy.Files{"a.yaml": out.Bytes()}); len(problems) > 0 {
+				t.Errorf("what was imported: %v", problems)
 			}
 		})
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/legation/legation/ratelimit"
 )
 
 // translation turns configuration files of envoyproxy/ratelimit into the section rateLimits.
@@ -67,6 +69,9 @@ func (t *translation) domain(n *yaml.Node, head string) {
 		return
 	}
 	name := fields["domain"].value.Value
+	if name == ratelimit.OwnDomain {
+		t.tell(fields["domain"].value, "the Envoys of this system ask with the domain %q: give it another name, here and in Envoy's filter", name)
+	}
 	i := slices.IndexFunc(t.domains, func(d *domainText) bool { return d.name == name })
 	if t.found = true; i < 0 {
 		i = len(t.domains)
@@ -114,9 +119,10 @@ func resolved(n *yaml.Node) *yaml.Node {
 
 const maxNesting = 32
 
-func (t *translation) descriptors(n *yaml.Node) *yaml.Node { return t.nested(n, 0) }
+func (t *translation) descriptors(n *yaml.Node) *yaml.Node { return t.nested(n, 0, false) }
 
-func (t *translation) nested(n *yaml.Node, depth int) *yaml.Node {
+// nested is a level of descriptors; perValue is said above, for the limits below.
+func (t *translation) nested(n *yaml.Node, depth int, perValue bool) *yaml.Node {
 	list := sequence()
 	switch {
 	case n.Kind == yaml.ScalarNode && n.Tag == "!!null":
@@ -126,22 +132,13 @@ func (t *translation) nested(n *yaml.Node, depth int) *yaml.Node {
 		t.tell(n, "descriptors nest deeper than %d", maxNesting)
 	default:
 		for _, item := range n.Content {
-			list.Content = append(list.Content, t.descriptor(resolved(item), depth))
+			list.Content = append(list.Content, t.descriptor(resolved(item), depth, perValue))
 		}
 	}
 	return list
 }
 
-// flags are the keys of a descriptor that are said the same way, under another name.
-var flags = []struct{ from, to string }{
-	{"shadow_mode", "shadow"},
-	{"quota_mode", "soft"},
-	{"share_threshold", "shared"},
-	{"detailed_metric", "perValue"},
-	{"value_to_metric", "perValue"},
-}
-
-func (t *translation) descriptor(n *yaml.Node, depth int) *yaml.Node {
+func (t *translation) descriptor(n *yaml.Node, depth int, perValue bool) *yaml.Node {
 	out := mapping()
 	out.HeadComment, out.LineComment, out.FootComment = n.HeadComment, n.LineComment, n.FootComment
 	f := t.fields(n, "key", "value", "rate_limit", "descriptors", "shadow_mode", "quota_mode", "detailed_metric", "value_to_metric",
@@ -157,18 +154,11 @@ func (t *translation) descriptor(n *yaml.Node, depth int) *yaml.Node {
 	if f["rate_limit"] != nil {
 		t.rate(out, f["rate_limit"])
 	}
-	for _, flag := range flags {
-		if f[flag.from] != nil && t.isTrue(f[flag.from].value) && !has(out, flag.to) {
-			out.Content = append(out.Content, text(flag.to), literal("true"))
-		}
-	}
-	if m := f["metadata"]; m != nil {
-		out.Content = append(out.Content, text("metadata"), m.value)
-	}
-	if below := f["descriptors"]; below != nil {
-		if list := t.nested(below.value, depth+1); len(list.Content) > 0 {
+	below := t.flags(out, f, perValue)
+	if list := f["descriptors"]; list != nil {
+		if list := t.nested(list.value, depth+1, below); len(list.Content) > 0 {
 			key := text("descriptors")
-			key.HeadComment = below.key.HeadComment
+			key.HeadComment = f["descriptors"].key.HeadComment
 			out.Content = append(out.Content, key, list)
 		}
 	}
@@ -176,6 +166,36 @@ func (t *translation) descriptor(n *yaml.Node, depth int) *yaml.Node {
 		out.Style = yaml.FlowStyle
 	}
 	return out
+}
+
+// flags writes what else a descriptor says of its limit. Where there is no limit that it could mean something for, the
+// software takes it and does nothing. It tells whether the limits below are told for each value.
+func (t *translation) flags(out *yaml.Node, f map[string]*field, perValue bool) (below bool) {
+	counts := has(out, "rate") || has(out, "quota")
+	limits := counts || has(out, "unlimited") || has(out, "deny")
+	said := func(key string) bool { return f[key] != nil && t.isTrue(f[key].value) }
+	write := func(key string) { out.Content = append(out.Content, text(key), literal("true")) }
+	switch shadow := said("shadow_mode"); {
+	case shadow && counts:
+		write("shadow")
+	case shadow && has(out, "deny"):
+		rename(out, "deny", "unlimited")
+		out.HeadComment = join(out.HeadComment, "# import: 0 requests, but in shadow: nobody is refused")
+	}
+	if said("quota_mode") && counts {
+		write("soft")
+	}
+	if said("share_threshold") && counts && f["value"] != nil && strings.Contains(f["value"].value.Value, "*") {
+		write("shared")
+	}
+	detailed, named := said("detailed_metric"), said("value_to_metric")
+	if limits && (detailed || named || perValue) {
+		write("perValue")
+	}
+	if m := f["metadata"]; m != nil && limits {
+		out.Content = append(out.Content, text("metadata"), m.value)
+	}
+	return named || perValue
 }
 
 func (t *translation) isTrue(n *yaml.Node) bool {
@@ -224,11 +244,16 @@ func (t *translation) rate(out *yaml.Node, limit *field) {
 		t.put(out, "name", f["name"])
 	}
 	if f["replaces"] != nil {
-		add("replaces", t.replaces(f["replaces"].value))
+		own := ""
+		if f["name"] != nil {
+			own = f["name"].value.Value
+		}
+		add("replaces", t.replaces(f["replaces"].value, own))
 	}
 }
 
-func (t *translation) replaces(n *yaml.Node) *yaml.Node {
+// replaces are the names of the limits that the one called own stands in the place of.
+func (t *translation) replaces(n *yaml.Node, own string) *yaml.Node {
 	list := sequence()
 	list.Style = yaml.FlowStyle
 	if n.Kind != yaml.SequenceNode {
@@ -240,6 +265,9 @@ func (t *translation) replaces(n *yaml.Node) *yaml.Node {
 		if name == nil || name.value.Value == "" {
 			t.tell(item, "want a name")
 			continue
+		}
+		if name.value.Value == own {
+			t.tell(name.value, "a limit can't replace itself")
 		}
 		list.Content = append(list.Content, text(name.value.Value))
 	}
@@ -259,9 +287,16 @@ func (t *translation) put(out *yaml.Node, key string, f *field) {
 
 // policy is the file.
 func (t *translation) policy() ([]byte, error) {
-	section := mapping()
+	section, title := mapping(), text("rateLimits")
 	taken := map[string]bool{}
 	for _, d := range t.domains {
+		if len(d.descriptors.Content) == 0 {
+			title.HeadComment = join(title.HeadComment, fmt.Sprintf("# import: the domain %q has no descriptors", d.name))
+			continue
+		}
+		names := map[string]bool{}
+		gather(d.descriptors, names)
+		forget(d.descriptors, names)
 		key, entry := text(entryName(d.name, taken)), mapping()
 		key.HeadComment = d.head
 		if key.Value != d.name {
@@ -271,7 +306,7 @@ func (t *translation) policy() ([]byte, error) {
 		section.Content = append(section.Content, key, entry)
 	}
 	root := mapping()
-	root.Content = append(root.Content, text("rateLimits"), section)
+	root.Content = append(root.Content, title, section)
 	var out bytes.Buffer
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
@@ -304,14 +339,57 @@ func entryName(domain string, taken map[string]bool) string {
 	return unique
 }
 
-func has(m *yaml.Node, key string) bool {
-	for i := 0; i < len(m.Content); i += 2 {
-		if m.Content[i].Value == key {
-			return true
+// gather finds the names of all limits.
+func gather(descriptors *yaml.Node, names map[string]bool) {
+	for _, d := range descriptors.Content {
+		if name := value(d, "name"); name != nil {
+			names[name.Value] = true
+		}
+		if below := value(d, "descriptors"); below != nil {
+			gather(below, names)
 		}
 	}
-	return false
 }
+
+// forget leaves out what replaces names that isn't there: the software takes it and does nothing.
+func forget(descriptors *yaml.Node, names map[string]bool) {
+	for _, d := range descriptors.Content {
+		if list := value(d, "replaces"); list != nil {
+			for _, name := range list.Content {
+				if !names[name.Value] {
+					d.HeadComment = join(d.HeadComment, fmt.Sprintf("# import: no limit of this domain is called %q", name.Value))
+				}
+			}
+			list.Content = slices.DeleteFunc(list.Content, func(name *yaml.Node) bool { return !names[name.Value] })
+			if i := slices.Index(d.Content, list); len(list.Content) == 0 {
+				d.Content = slices.Delete(d.Content, i-1, i+1)
+			}
+		}
+		if below := value(d, "descriptors"); below != nil {
+			forget(below, names)
+		}
+	}
+}
+
+// value is what stands under a key; nil: nothing.
+func value(m *yaml.Node, key string) *yaml.Node {
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		if m.Content[i].Value == key {
+			return m.Content[i+1]
+		}
+	}
+	return nil
+}
+
+func rename(m *yaml.Node, from, to string) {
+	for i := 0; i < len(m.Content); i += 2 {
+		if m.Content[i].Value == from {
+			m.Content[i].Value = to
+		}
+	}
+}
+
+func has(m *yaml.Node, key string) bool { return value(m, key) != nil }
 
 // commented tells whether the mapping has comments inside, which need lines of their own.
 func commented(m *yaml.Node) bool {
