@@ -75,7 +75,7 @@ type relayed struct {
 
 // forward has grpc-go answer a call.
 func (c *conn) forward(s *stream, r *request) error {
-	if c.upstream.count >= maxForwarded {
+	if c.upstream.count >= maxForwarded || c.server.forwarded.Load() >= int64(c.server.o.MaxForwarded) {
 		return c.odd(s.id, http2.ErrCodeRefusedStream)
 	}
 	if c.upstream.transport == nil {
@@ -98,6 +98,7 @@ func (c *conn) forward(s *stream, r *request) error {
 		}
 	}
 	c.upstream.count++
+	c.server.forwarded.Add(1)
 	c.server.metrics.forwarded.Inc()
 	c.upstream.calls.Go(func() { s.relay.run(request) })
 	return nil
@@ -128,6 +129,7 @@ func (r *relayed) run(request *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.upstream.count--
+	c.server.forwarded.Add(-1)
 	if err != nil && !r.stream.gone {
 		c.abort(r.stream, err, answer != nil)
 	}
