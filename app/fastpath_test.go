@@ -1,8 +1,11 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +18,8 @@ import (
 	"github.com/legation/legation/auth"
 	"github.com/legation/legation/examples"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -262,4 +267,38 @@ func loopCalls(t testing.TB, r *prometheus.Registry) (n float64) {
 		}
 	}
 	return n
+}
+
+// Whoever serves a connection bounds the calls that are in progress on it.
+func TestCallsInProgressAreBounded(t *testing.T) {
+	eachPath(t, func(t *testing.T, slow bool) {
+		p, _ := running(t, Options{Dir: policyDir(t, quickstart), NoFastPath: slow})
+		for _, path := range []string{authv3.Authorization_Check_FullMethodName, grpc_health_v1.Health_Check_FullMethodName} {
+			c, err := net.Dial("tcp", p.address("companion"))
+			must(t, err)
+			t.Cleanup(func() { _ = c.Close() })
+			must(t, c.SetDeadline(time.Now().Add(patience)))
+			_, err = io.WriteString(c, http2.ClientPreface)
+			must(t, err)
+			f := http2.NewFramer(c, c)
+			must(t, f.WriteSettings())
+			var block bytes.Buffer
+			fields := hpack.NewEncoder(&block)
+			for _, field := range [][2]string{
+				{":method", "POST"}, {":scheme", "http"}, {":path", path}, {":authority", "x"}, {"content-type", "application/grpc"}, {"te", "trailers"},
+			} {
+				must(t, fields.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}))
+			}
+			must(t, f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}))
+			for most, ok := uint32(0), false; !ok; { // those that say it may not be the first
+				frame, err := f.ReadFrame()
+				must(t, err)
+				if s, is := frame.(*http2.SettingsFrame); is {
+					if most, ok = s.Value(http2.SettingMaxConcurrentStreams); ok && most != maxCalls {
+						t.Errorf("%s: %d calls at once, want %d", path, most, maxCalls)
+					}
+				}
+			}
+		}
+	})
 }

@@ -151,9 +151,16 @@ func (p *process) companion(tls *mutualTLS) error {
 // maxCall is the most bytes of a call's message: Envoy sends headers, which it bounds far lower, and no bodies.
 const maxCall = 1 << 20
 
+// maxCalls is how many calls a connection may have in progress where grpc-go serves it, which has no bound of its own:
+// as many as on the fast path.
+const maxCalls = 1000
+
 // companionServer answers methods fast, unless the fast path is off.
 func (p *process) companionServer(tls *mutualTLS, methods map[string]callout.Method) grpcServer {
-	o := []grpc.ServerOption{grpc.ForceServerCodecV2(callout.AnyText()), grpc.NumStreamWorkers(64), grpc.MaxRecvMsgSize(maxCall)}
+	o := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(callout.AnyText()), grpc.NumStreamWorkers(64), grpc.MaxRecvMsgSize(maxCall),
+		grpc.MaxConcurrentStreams(maxCalls),
+	}
 	if p.o.NoFastPath {
 		return newGRPC(tls, o...)
 	}

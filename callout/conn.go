@@ -19,6 +19,7 @@ const (
 	largeBuffer = 64 << 10    // what a busy one reads into: the most input of a turn
 	connWindow  = 1 << 20     // bytes that the client may send on the connection before we say more
 	maxHeld     = 4 << 20     // bytes of messages that have come in part
+	fairHeld    = 64 << 10    // of these, whatever other connections hold
 	patience    = time.Minute // with calls whose message doesn't come, and with answers that aren't read
 )
 

@@ -245,3 +245,64 @@ func TestWaitingAnswerIsGivenUp(t *testing.T) {
 		t.Errorf("%d bytes unsent", c.unsent)
 	}
 }
+
+// What many connections together send in part is bounded, and each may still send as much as nearly all calls need.
+func TestMessagesInPartOfAllConnections(t *testing.T) {
+	const piece = 16 << 10
+	message := strings.Repeat("x", 7*piece-prefix)
+	r := start(t, Options{MaxHeld: 100 << 10})
+	first, second := dialWire(t, r.addr, window(1<<20)), dialWire(t, r.addr, window(1<<20))
+	send := func(w *wire, id uint32, from, to int) {
+		for ; from < to; from++ {
+			w.do(w.WriteData(id, from == 6, framed(message)[from*piece:(from+1)*piece]))
+		}
+	}
+	begin := func(w *wire, pieces int) {
+		w.do(w.WriteWindowUpdate(0, 1<<20))
+		w.open(1, echo)
+		send(w, 1, 0, pieces)
+		w.ask(3, echo, "taken")
+		w.wantMessage(3, "taken")
+	}
+	begin(first, 6)
+	begin(second, 4)
+	send(second, 1, 4, 5)
+	if got := second.answer(1).fields["grpc-status"]; got != "8" {
+		t.Errorf("got %v", second.answer(1).fields)
+	}
+	send(first, 1, 6, 7)
+	first.wantMessage(1, message)
+	second.open(5, echo)
+	send(second, 5, 0, 7)
+	second.wantMessage(5, message)
+	if n := r.held.Load(); n != 0 {
+		t.Errorf("%d bytes are held at the end", n)
+	}
+}
+
+// So are the calls that grpc-go answers on connections of the loop.
+func TestForwardedCallsOfAllConnections(t *testing.T) {
+	r := start(t, Options{MaxForwarded: 2})
+	first, second := dialWire(t, r.addr), dialWire(t, r.addr)
+	for _, w := range []*wire{first, second} {
+		w.ask(1, echo, "of the loop")
+		w.wantMessage(1, "of the loop")
+	}
+	first.open(3, duplex)
+	first.open(5, duplex)
+	first.ask(7, echo, "taken")
+	first.wantMessage(7, "taken")
+	second.open(3, duplex)
+	if got := second.answer(3).reset; got != http2.ErrCodeRefusedStream {
+		t.Errorf("got %v", got)
+	}
+	first.do(first.WriteData(3, true, nil))
+	first.answer(3)
+	for id := uint32(5); ; id += 2 { // the place is free a moment later
+		second.open(id, duplex)
+		second.do(second.WriteData(id, true, nil))
+		if a := second.answer(id); a.reset == http2.ErrCodeNo {
+			break
+		}
+	}
+}

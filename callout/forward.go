@@ -78,7 +78,7 @@ type relayed struct {
 
 // forward has grpc-go answer a call.
 func (c *conn) forward(s *stream, r *request) error {
-	if c.upstream.count >= maxForwarded {
+	if c.upstream.count >= maxForwarded || c.server.forwarded.Load() >= int64(c.server.o.MaxForwarded) {
 		return c.odd(s.id, http2.ErrCodeRefusedStream)
 	}
 	if c.upstream.transport == nil {
@@ -103,6 +103,7 @@ func (c *conn) forward(s *stream, r *request) error {
 	}
 	c.upstream.count++
 	c.upstream.waiting++
+	c.server.forwarded.Add(1)
 	c.server.metrics.forwarded.Inc()
 	c.upstream.calls.Go(func() { s.relay.run(request) })
 	return nil
@@ -134,6 +135,7 @@ func (r *relayed) run(request *http.Request) {
 	defer c.mu.Unlock()
 	c.upstream.count--
 	r.begin()
+	c.server.forwarded.Add(-1)
 	if err != nil && !r.stream.gone {
 		c.abort(r.stream, err, answer != nil)
 	}

@@ -230,12 +230,12 @@ func (c *conn) body(s *stream, piece []byte) error {
 		return c.complete(s, piece)
 	}
 	s.body = append(s.body, piece...)
-	c.held += len(piece)
+	c.hold(len(piece))
 	if s.ended {
 		return c.complete(s, s.body)
 	}
 	r := checkPart(s.body, c.server.o.MaxMessage)
-	if r == nil && c.held > maxHeld {
+	if r == nil && c.holdsTooMuch() {
 		r = refuse(200, codes.ResourceExhausted, "too many messages have come in part")
 	}
 	if r != nil {
@@ -247,6 +247,17 @@ func (c *conn) body(s *stream, piece []byte) error {
 		s.credit = initWindow
 	}
 	return nil
+}
+
+// hold counts bytes of bodies that are kept, or below 0 let go.
+func (c *conn) hold(n int) {
+	c.held += n
+	c.server.held.Add(int64(n))
+}
+
+// holdsTooMuch bounds what a connection keeps, and what all do.
+func (c *conn) holdsTooMuch() bool {
+	return c.held > maxHeld || c.held > fairHeld && c.server.held.Load() > int64(c.server.o.MaxHeld)
 }
 
 // surplus handles what a client sends of a call that is answered: not for long.

@@ -72,7 +72,7 @@ func (c *conn) finish(s *stream) {
 		c.reset(s, http2.ErrCodeNo)
 	default:
 		s.done = true
-		c.held -= len(s.body)
+		c.hold(-len(s.body))
 		s.body = s.body[:0]
 	}
 }
@@ -85,7 +85,7 @@ func (c *conn) reset(s *stream, code http2.ErrCode) {
 
 // drop takes a stream off the table.
 func (c *conn) drop(s *stream, ours bool) {
-	c.held -= len(s.body)
+	c.hold(-len(s.body))
 	if s.relay == nil {
 		c.unsent -= len(s.unsent)
 	}

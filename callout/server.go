@@ -12,6 +12,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +27,8 @@ type Options struct {
 	TLS      *tls.Config       // plain text when nil
 
 	MaxMessage       int           // largest message of a call in bytes; 1 MiB when 0
+	MaxHeld          int           // bytes of messages that have come in part, of all clients; 64 MiB when 0. Beyond it a connection may hold 64 KiB
+	MaxForwarded     int           // calls that grpc-go answers at once on connections of the loop; 1024 when 0
 	Handshake        time.Duration // for TLS and the first frames; 10 s when 0
 	Starting         int           // connections at once that are that far; 4096 when 0. Beyond it the oldest is closed
 	Keepalive        time.Duration // silence after which a client is asked whether it is there; 30 s when 0
@@ -43,6 +46,9 @@ type Server struct {
 	metrics *metrics
 	handoff *handoff
 
+	held      atomic.Int64 // bytes of the connections' bodies
+	forwarded atomic.Int64 // calls under way
+
 	mu       sync.Mutex // guards what follows
 	stopping bool
 	starting list.List // of net.Conn, oldest first
@@ -53,6 +59,8 @@ type Server struct {
 // New makes a server. It starts nothing.
 func New(o Options) *Server {
 	o.MaxMessage = cmp.Or(o.MaxMessage, 1<<20)
+	o.MaxHeld = cmp.Or(o.MaxHeld, 64<<20)
+	o.MaxForwarded = cmp.Or(o.MaxForwarded, 1024)
 	o.Handshake = cmp.Or(o.Handshake, 10*time.Second)
 	o.Starting = cmp.Or(o.Starting, 4096)
 	o.Keepalive = cmp.Or(o.Keepalive, 30*time.Second)

@@ -100,6 +100,11 @@ func (n *DomainName) Check(c *policy.Check) {
 		c.Errorf("", "want the name that Envoys ask with").Hintf("leave domain out where it is the entry's own: %s", c.Entry().Name)
 	case *n == ratelimit.OwnDomain:
 		c.Errorf("", "Envoys that get their policy from here ask with %q", *n).Hintf("give the domain another name")
+	default:
+		d := ratelimit.Domain{Name: string(*n)}
+		if err := d.Validate(); err != nil { // the companion would leave it out, and so count nothing
+			c.Errorf("", "can't be counted: %v", err)
+		}
 	}
 	if !c.Entry().Settings.Has("descriptors") && !c.Broken("descriptors") {
 		c.Errorf("", "a domain needs its descriptors").Hintf("write descriptors: [{entry: remote_address, rate: 10/second}]")
