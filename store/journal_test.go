@@ -426,7 +426,7 @@ func TestCountsGoOnWhileTheFileIsWrittenAnew(t *testing.T) {
 	}
 }
 
-// TestLongLogsAreKept has logs of many entries, and of too many for one frame.
+// TestLongLogsAreKept has logs of many entries, more of them than a frame takes.
 func TestLongLogsAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "counts")
