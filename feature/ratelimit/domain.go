@@ -101,8 +101,7 @@ func (n *DomainName) Check(c *policy.Check) {
 	case *n == ratelimit.OwnDomain:
 		c.Errorf("", "Envoys that get their policy from here ask with %q", *n).Hintf("give the domain another name")
 	default:
-		d := ratelimit.Domain{Name: string(*n)}
-		if err := d.Validate(); err != nil { // the companion would leave it out, and so count nothing
+		if err := n.validate(); err != nil { // the companion would leave it out, and so count nothing
 			c.Errorf("", "can't be counted: %v", err)
 		}
 	}
@@ -112,7 +111,12 @@ func (n *DomainName) Check(c *policy.Check) {
 }
 
 // usable tells whether Check has nothing against the name.
-func (n *DomainName) usable() bool { return *n != "" && *n != ratelimit.OwnDomain }
+func (n *DomainName) usable() bool { return *n != "" && *n != ratelimit.OwnDomain && n.validate() == nil }
+
+func (n *DomainName) validate() error {
+	d := ratelimit.Domain{Name: string(*n)}
+	return d.Validate()
+}
 
 // Domains is what Envoys that others configure may ask for.
 func Domains(m *policy.Model) []ratelimit.Domain {
