@@ -35,8 +35,8 @@ var rooms = []room{
 	{"soak", 8, "bench"}, // these two ask the built program from outside, as anybody's could be
 	{"bench", 7, ""},
 	{"e2e", 7, "below"}, // tests of the whole process only
-	// Beside app the command needs what its offline verbs (check, render, schema, token) are made of, and the status.
-	{"cmd/legation", 6, "app control feature envoy policy auth xds examples"},
+	// Beside app the command needs what its offline verbs (check, import, render, schema, token) are made of, and the status.
+	{"cmd/legation", 6, "app control feature envoy policy ratelimit auth xds examples"},
 	{"app", 5, "below"},
 	{"control", 4, "feature envoy ratelimit auth policy xds store"},
 	{"feature", 3, "feature/* envoy policy ratelimit auth"},

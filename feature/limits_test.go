@@ -24,7 +24,7 @@ routes:
     rateLimit:
       - {rate: 5000/30s, mode: leased, by: [consumer, {ip: /56}]}
       - {quota: 10/day, by: {header: X-Team}, shadow: true, mode: leased}
-      - {rate: 5/minute, algorithm: slidingWindow, by: {cel: request.method}, mode: leased, lease: 3}
+      - {rate: 5/minute, algorithm: slidingWindow, by: {cel: request.method}}
     backends: {a: 1}
   b: {hostnames: [b.test], backends: {a: 1}}
 plans: {free: {rate: 5/second, mode: leased, quota: 20/month, timeZone: Europe/Berlin}}

@@ -241,7 +241,7 @@ func TestLimitsList(t *testing.T) {
 		"gateway/edge/0 200/second burst 400 ip gcra perEnvoy - policy.yaml:",
 		"route/login/0 5/minute sliding ip slidingWindow exact deny policy.yaml:",
 		"route/search/0 30/minute cookie session fixedWindow exact, shadow local policy.yaml:",
-		"plan/quota of free 20/month (UTC) consumer calendar exact local policy.yaml:",
+		"plan/quota of free 20/month (Europe/Berlin) consumer calendar exact local policy.yaml:",
 	} {
 		if !strings.Contains(strings.Join(strings.Fields(out), " "), want) {
 			t.Errorf("got %s\nwant %q in it", out, want)
