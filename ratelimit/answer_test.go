@@ -308,7 +308,7 @@ func TestMetadataTellsAccessLogs(t *testing.T) {
 	for i, want := range []map[string]any{
 		{"limit": "a", "remaining": 9.},
 		{"limit": "a", "remaining": 8., "shadow": "shadow"},
-		{"limit": "silent", "remaining": 0., "refused": true, "shadow": "shadow"},
+		{"limit": "silent", "remaining": 0., "refused": true, "refusedBy": "silent", "shadow": "shadow"},
 	} {
 		got := answer(t, s, q).DynamicMetadata.AsMap()
 		if reset, ok := got["reset"].(float64); !ok || reset < 0 || reset > 86400 {

@@ -85,9 +85,10 @@ func (a *ask) appendStatus(b []byte, now time.Time) []byte {
 }
 
 // appendMetadata appends what access logs can tell of the limit that refused, or else of the nearest to exhaustion that
-// answers tell of: "limit", its name, "remaining" and "reset" (seconds), "refused": true, "degraded": true when the store
-// couldn't answer, and "shadow": the name of a limit in shadow, or a soft one, that would have refused. What the descriptors
-// of a domain say for requests that their limits let pass stands under "metadata".
+// answers tell of: "limit", its name, "remaining" and "reset" (seconds), "refused": true and "refusedBy", the name once more
+// when it refused, "degraded": true when the store couldn't answer, and "shadow": the name of a limit in shadow, or a soft
+// one, that would have refused. What the descriptors of a domain say for requests that their limits let pass stands under
+// "metadata".
 func (d *decision) appendMetadata(b []byte) []byte {
 	told := d.told()
 	said := d.metadata()
@@ -103,6 +104,7 @@ func (d *decision) appendMetadata(b []byte) []byte {
 	}
 	if d.refused >= 0 {
 		b = appendTrue(b, "refused")
+		b = appendText(b, "refusedBy", d.asks[d.refused].limit.Name)
 	}
 	if d.degraded {
 		b = appendTrue(b, "degraded")
