@@ -37,7 +37,7 @@ func (c counter) Count(asks []*auth.Ask) {
 		for j, h := range v.Headers {
 			headers[j] = [2]string{h.Name, h.Value}
 		}
-		a.Verdict = auth.Verdict{Allowed: v.Allowed, Status: v.Status, Headers: headers, Limit: v.Limit}
+		a.Verdict = auth.Verdict{Allowed: v.Allowed, Status: v.Status, Headers: headers, Limit: v.Limit, Shadow: v.Shadow}
 	}
 	clear(list)
 	*room = list

@@ -99,6 +99,9 @@ func (d *decision) appendMetadata(b []byte, what string) []byte {
 	if d.verdict.Limit != "" {
 		b = appendEntry(b, "limit", strings.ToValidUTF8(d.verdict.Limit, "?"))
 	}
+	if d.verdict.Shadow != "" {
+		b = appendEntry(b, "shadow", strings.ToValidUTF8(d.verdict.Shadow, "?"))
+	}
 	return end(b, at)
 }
 

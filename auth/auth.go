@@ -118,4 +118,5 @@ type Verdict struct {
 	Status  int         // of a refusal: 429, 403 without the plan that is required, or 503 when the count could not be had; else 429 is taken
 	Headers [][2]string // for the answer, allowed or not
 	Limit   string      // the limit that refused
+	Shadow  string      // one in shadow that would have refused
 }

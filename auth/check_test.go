@@ -427,6 +427,16 @@ func TestLimitsRefuse(t *testing.T) {
 	}
 }
 
+func TestAccessLogsAreToldOfShadows(t *testing.T) {
+	rule := staticRule()
+	rule.Limits = []string{"l"}
+	c := dial(t, load(t, Options{Counter: &counter{verdict: Verdict{Allowed: true, Shadow: "l"}}}, Table{Rules: []Rule{rule}}))
+	got := check(t, c, ask(rule.ID(), "Bearer "+rsaPair().sign(t, goodClaims(nil))))
+	if got.status != 200 || got.meta["shadow"] != "l" || got.meta["limit"] != nil {
+		t.Errorf("got %d %v, want 200 and the limit in shadow", got.status, got.meta)
+	}
+}
+
 func TestPanicDeniesAndTellsNothing(t *testing.T) {
 	rule := staticRule()
 	rule.Limits = []string{"l"}

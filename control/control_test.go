@@ -74,7 +74,9 @@ func TestBrokenFileKeepsItsLastVersion(t *testing.T) {
 // A policy for Envoys that others configure has domains and no gateway. What it served stays only when nothing is left.
 func TestDomainsNeedNoGateway(t *testing.T) {
 	t.Parallel()
-	domain := func(rate string) string { return "rateLimits: {shop: {descriptors: [{entry: k, rate: " + rate + "}]}}\n" }
+	domain := func(rate string) string {
+		return "rateLimits: {shop: {descriptors: [{entry: k, rate: " + rate + "}]}}\n"
+	}
 	file := filepath.Join(tree(t, map[string]string{"a.yaml": domain("1/second")}), "a.yaml")
 	o := Options{Dir: filepath.Dir(file), DataDir: t.TempDir()}
 	c, _ := byHand(t, o)

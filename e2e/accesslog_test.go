@@ -17,6 +17,8 @@ func TestAccessLogTellsTheDecision(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "access.log")
 	policy := strings.Replace(edge(port, upstream(t, "app")), "auth:\n", "    accessLog: {path: "+log+"}\nauth:\n", 1)
 	policy = strings.Replace(policy, "100/day, by: consumer", "1/day, by: consumer", 1)
+	policy = strings.Replace(policy, "routes:\n", "routes:\n  tight: {hostnames: [localhost], match: {path: /tight}, rateLimit: [{rate: 1/day}, {rate: 2/day, shadow: true}], "+
+		"backends: {app: 1}}\n", 1)
 	policy += "consumers:\n  acme: {jwt: {demo: alice}}\n"
 	p := newPlane(t, policyDir(t, policy))
 	p.serve(t)
@@ -24,6 +26,9 @@ func TestAccessLogTellsTheDecision(t *testing.T) {
 	base := fmt.Sprintf("http://localhost:%d", port)
 	answers(t, base+"/?key=secret")
 	bearer := "Bearer " + token(t, "alice")
+	for range 3 {
+		mustRequest(t, "GET", base+"/tight")
+	}
 	mustRequest(t, "GET", base+"/private")
 	mustRequest(t, "GET", base+"/private", "Authorization", bearer)
 	mustRequest(t, "GET", base+"/private", "Authorization", bearer)
@@ -32,7 +37,10 @@ func TestAccessLogTellsTheDecision(t *testing.T) {
 		{"route": "open", "status": 200.0, "service": "app", "path": "/", "consumer": nil, "decision": nil},
 		{"route": "private", "status": 401.0, "decision": "deny", "reason": "no_credentials", "consumer": nil},
 		{"route": "private", "status": 200.0, "decision": "allow", "consumer": "acme", "provider": "demo", "service": "app"},
-		{"route": "private", "status": 429.0, "decision": "deny", "reason": "limited", "consumer": "acme"},
+		{"route": "private", "status": 429.0, "decision": "deny", "reason": "limited", "consumer": "acme", "limit": "route/private/0"},
+		{"route": "tight", "status": 200.0, "limit": nil, "shadow": nil},
+		{"route": "tight", "status": 429.0, "limit": "route/tight/0", "shadow": nil},
+		{"route": "tight", "status": 429.0, "limit": "route/tight/0", "shadow": "route/tight/1"},
 	} {
 		eventually(t, fmt.Sprint("a line with ", want), func() error { return hasLine(log, want) })
 	}

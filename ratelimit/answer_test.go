@@ -308,7 +308,7 @@ func TestMetadataTellsAccessLogs(t *testing.T) {
 	for i, want := range []map[string]any{
 		nil,
 		{"limit": "a", "remaining": 8., "shadow": "shadow"},
-		{"limit": "silent", "remaining": 0., "refused": true, "shadow": "shadow"},
+		{"limit": "silent", "remaining": 0., "refused": true, "refusedBy": "silent", "shadow": "shadow"},
 	} {
 		m := answer(t, s, q).DynamicMetadata
 		if want == nil {

@@ -28,7 +28,8 @@
 //
 // Statuses tell the limit, what remains and when it is reset; headers tell of the limit that refused, else of the one nearest
 // to exhaustion. Dynamic metadata is for access logs, of requests that weren't simply let pass: "refused" and "degraded",
-// true or absent; "shadow", the name of a limit in shadow that would have refused; "limit", "remaining" and "reset" (seconds).
+// true or absent; "refusedBy", the limit's name when it refused; "shadow", the name of a limit in shadow that would have
+// refused; "limit", "remaining" and "reset" (seconds).
 //
 // A quota, hits that the caller may use later without asking, is granted only where the descriptor has the entry
 // {"quota": N} and N more hits fit: they are counted at once, so that no more is ever granted than is taken, and what the

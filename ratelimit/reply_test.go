@@ -54,6 +54,9 @@ func generated(t *testing.T, d *decision) *rls.RateLimitResponse {
 		a := d.asks[told]
 		metadata["limit"], metadata["remaining"], metadata["reset"] = a.limit.Name, a.outcome.Remaining, seconds(a.outcome.Reset)
 	}
+	if d.refused >= 0 {
+		metadata["refusedBy"] = d.asks[d.refused].limit.Name
+	}
 	for name, yes := range map[string]bool{"refused": d.refused >= 0, "degraded": d.degraded} {
 		if yes {
 			metadata[name] = true

@@ -73,8 +73,9 @@ type Verdict struct {
 	Limit      string // the name of the limit that refused; "plan" where the plan is missing that is required
 	Headers    []Field
 	RetryAfter time.Duration
-	Status     int  // 200; 429 over a limit; 403 without the plan; 503 when it isn't known, or the store can't answer and onError is deny
-	Degraded   bool // the store couldn't answer
+	Status     int    // 200; 429 over a limit; 403 without the plan; 503 when it isn't known, or the store can't answer and onError is deny
+	Degraded   bool   // the store couldn't answer
+	Shadow     string // the name of a limit in shadow that would have refused
 }
 
 // Field is a header of the response.
@@ -156,6 +157,9 @@ func (t *turn) verdict(d *decision) Verdict {
 	case d.refused >= 0:
 		a := &d.asks[d.refused]
 		v.Status, v.Limit, v.RetryAfter = 429, a.limit.Name, a.outcome.RetryAfter
+	}
+	if d.shadow != nil {
+		v.Shadow = d.shadow.Name
 	}
 	t.headers.of(d)
 	v.Headers = t.headers.fields()

@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
-
-	"github.com/legation/legation/ratelimit"
 )
 
 // translation turns configuration files of envoyproxy/ratelimit into the section rateLimits.
@@ -28,6 +26,9 @@ type domainText struct {
 	descriptors *yaml.Node
 	head        string // the comment before it
 }
+
+// ownDomain is what the Envoys ask with that get their policy from here.
+const ownDomain = "legation"
 
 // add reads a file, which may hold several documents.
 func (t *translation) add(file string, text []byte) {
@@ -69,7 +70,7 @@ func (t *translation) domain(n *yaml.Node, head string) {
 		return
 	}
 	name := fields["domain"].value.Value
-	if name == ratelimit.OwnDomain {
+	if name == ownDomain {
 		t.tell(fields["domain"].value, "the Envoys of this system ask with the domain %q: give it another name, here and in Envoy's filter", name)
 	}
 	i := slices.IndexFunc(t.domains, func(d *domainText) bool { return d.name == name })

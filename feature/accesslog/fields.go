@@ -1,5 +1,7 @@
 package accesslog
 
+import "strings"
+
 // What Envoy writes of a path as the client sent it; NQ leaves out the query.
 const (
 	pathOnly     = "%PATH(NQ:ORIG_OR_PATH)%"
@@ -8,6 +10,18 @@ const (
 
 // authMetadata is where Envoy keeps what the auth service tells of its decision.
 const authMetadata = "envoy.filters.http.ext_authz"
+
+// limitMetadata is where Envoy keeps what the rate limit service tells, which counts where auth doesn't.
+const limitMetadata = "envoy.filters.http.ratelimit"
+
+// first is the substitution of the first of these that there is, each metadata's name and key.
+func first(metadata ...string) string {
+	operators := make([]string, len(metadata))
+	for i, m := range metadata {
+		operators[i] = `{"command":"DYNAMIC_METADATA","param":"` + m + `"}`
+	}
+	return `%COALESCE({"operators":[` + strings.Join(operators, ",") + `]})%`
+}
 
 // ofRequests is what is logged of a request. What the client asked for is logged, not what rewrites made of it: those
 // keep it in x-envoy-original- headers.
@@ -41,7 +55,8 @@ var ofRequests = defaults{
 		"provider": "%DYNAMIC_METADATA(" + authMetadata + ":provider)%",
 		"decision": "%DYNAMIC_METADATA(" + authMetadata + ":decision)%",
 		"reason":   "%DYNAMIC_METADATA(" + authMetadata + ":reason)%",
-		"limit":    "%DYNAMIC_METADATA(" + authMetadata + ":limit)%", // that refused
+		"limit":    first(authMetadata+":limit", limitMetadata+":refusedBy"), // that refused
+		"shadow":   first(authMetadata+":shadow", limitMetadata+":shadow"),
 		"rule":     "%DYNAMIC_METADATA(" + authMetadata + ":rule)%",
 	},
 	withQuery: map[string]string{"path": pathAndQuery},
