@@ -10,16 +10,20 @@
 -- holds), µs until reset, µs until a retry (both 0 for a window).
 -- A window's key is named by when it ends, and its value is its count. A GCRA bucket's is its theoretical arrival time, in
 -- 1/32 µs since 2025: a whole number, which Redis keeps without memory of its own, and a double holds until 2034 (later it
--- loses a bit). A sliding window's is in sliding.go. These two go by Redis' own time. What can't be read counts as nothing.
+-- loses a bit). To set when a key ends costs more than to count: so a bucket's ends with the cell of 8.4 s that the time is
+-- in, and is set anew when that is another one. A sliding window's is in sliding.go. These two go by Redis' own time. What
+-- can't be read counts as nothing.
 local EPOCH, MAX_COUNT, MAX_WINDOW, U32 = 1735689600000000, 2^53, 2 * 366 * 86400 * 1000000, 2^32
 local PARTS, FULL_ENTRIES = 1024, 2200
+local CELL = 2^28   -- 1/32 µs
+local LINGER = 1000 -- ms that a key outlives its cell: Redis counts them from the start of the script, which may be a while ago
 local call, max, min, ceil, floor = redis.call, math.max, math.min, math.ceil, math.floor
 local sub, pack, number = string.sub, struct.pack, struct.unpack
 local time       -- µs since 1970
 local value = {} -- by key: what is stored, with the decisions made so far; false for nothing
 local was = {}   -- by key: what Redis has
 local kinds = {} -- by key that is to be written: 0, 1 or 2
-local ttl = {}   -- the same: ms
+local ttl = {}   -- the same: ms; not GCRA
 
 local function now()
   if not time then
@@ -41,7 +45,7 @@ end
 local function gcra(stored, hits, limit, length, burst, beyond)
   local at, interval = now() - EPOCH, length / limit
   local slack, full = min(1, interval / 2), burst * interval
-  local tat = max(at, (tonumber(stored) or 0) / 32)
+  local tat = max(at, (stored or 0) / 32)
   local want = tat + max(1, hits) * interval
   local fits, retry = hits < 0 or want - full <= at + slack, 0
   if not fits then
@@ -50,10 +54,16 @@ local function gcra(stored, hits, limit, length, burst, beyond)
   end
   local after = max(at, tat + hits * interval)
   if beyond then after = min(after, at + MAX_WINDOW) end
-  local life = ceil((after - at) / 1000)
   return fits, max(floor((at + full - tat + slack) / interval), -MAX_COUNT), ceil(tat - at), ceil(retry),
     max(floor((at + full - after + slack) / interval), -MAX_COUNT), ceil(after - at),
-    life > 0 and floor(after * 32 + 0.5), life
+    after > at and floor(after * 32 + 0.5), 0
+end
+
+-- write_gcra stores a value; old is the number that Redis has. To add to it keeps its time to live, and costs least.
+local function write_gcra(key, v, old)
+  local cell = floor(v / CELL)
+  if old and cell <= floor(old / CELL) and type(redis.pcall('INCRBY', key, v - old)) == 'number' then return end
+  call('PSETEX', key, ceil(((cell + 1) * CELL / 32 + EPOCH - now()) / 1000) + LINGER, v)
 end
 
 -- at and sum are those of the i-th entry of a sliding window's log; sum(log, 0) is what was counted before the first.
@@ -146,6 +156,10 @@ while args[a] do
     if kind == 0 then
       fits, count, reset, retry, charged, charged_reset, v, ms = window(stored, hits, limit, args[a + 3])
     elseif kind == 1 then
+      if type(stored) == 'string' then
+        stored = tonumber(stored) or 0
+        value[key], was[key] = stored, stored
+      end
       fits, count, reset, retry, charged, charged_reset, v, ms =
         gcra(stored, hits, limit, args[a + 3], args[a + 4], beyond)
       a = a + 1
@@ -182,6 +196,8 @@ for key, ms in pairs(ttl) do
     call('DEL', key)
   elseif kind == 0 and tonumber(old) then
     if v ~= tonumber(old) then call('INCRBY', key, v - old) end
+  elseif kind == 1 then
+    write_gcra(key, v, old)
   elseif kind > 0 or v > 0 then
     call('PSETEX', key, ms, v)
   end
