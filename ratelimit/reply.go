@@ -85,10 +85,11 @@ func (a *ask) appendStatus(b []byte, now time.Time) []byte {
 }
 
 // appendMetadata appends what access logs can tell of a request that wasn't simply let pass: "refused": true and "refusedBy",
-// the name of the limit; "degraded": true when the store couldn't answer; "shadow", the name of a limit in shadow, or a soft one, that would have refused; and of the
-// limit that refused, else of the nearest to exhaustion that answers tell of, "limit", its name, "remaining" and "reset"
-// (seconds). What the descriptors of a domain say for requests that their limits let pass stands under "metadata". Other
-// requests, nearly all, have none: Envoy takes some microseconds for it, and their response headers tell the same.
+// the name of the limit; "degraded": true when the store couldn't answer; "shadow", the name of a limit in shadow, or a soft
+// one, that would have refused; and of the limit that refused, else of the nearest to exhaustion that answers tell of,
+// "limit", its name, "remaining" and "reset" (seconds). What the descriptors of a domain say for requests that their limits
+// let pass stands under "metadata". Other requests, nearly all, have none: Envoy takes some microseconds for it, and their
+// response headers tell the same.
 func (d *decision) appendMetadata(b []byte) []byte {
 	told := d.told()
 	said := d.metadata()

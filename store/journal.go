@@ -124,7 +124,7 @@ func (j *journal) load() error {
 }
 
 func (j *journal) read() error {
-	file, err := os.Open(j.path)
+	file, err := os.OpenFile(j.path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would wait for who writes
 	if err != nil {
 		return err
 	}

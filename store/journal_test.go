@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -532,4 +533,17 @@ func FuzzReadJournal(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestPipeInThePlaceOfTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "counts")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := keeping(t, path, nil) // doesn't wait for somebody who writes
+	count(t, s, each("kept", 10, 3)...)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantCounts(t, "kept in a file", counts(t, keeping(t, path, nil), each("kept", 10, 3)...), 3, 3, 3, 3)
 }

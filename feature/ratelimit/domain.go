@@ -111,7 +111,9 @@ func (n *DomainName) Check(c *policy.Check) {
 }
 
 // usable tells whether Check has nothing against the name.
-func (n *DomainName) usable() bool { return *n != "" && *n != ratelimit.OwnDomain && n.validate() == nil }
+func (n *DomainName) usable() bool {
+	return *n != "" && *n != ratelimit.OwnDomain && n.validate() == nil
+}
 
 func (n *DomainName) validate() error {
 	d := ratelimit.Domain{Name: string(*n)}
