@@ -160,10 +160,15 @@ func TestRedial(t *testing.T) {
 	asked := make(chan struct{})
 	var calls atomic.Int32
 	rls.RegisterRateLimitServiceServer(again, service{answer: func(ctx context.Context, q *rls.RateLimitRequest) (*rls.RateLimitResponse, error) {
-		if calls.Add(1) == 100 {
+		n := calls.Add(1)
+		if n < 100 {
+			return ok(ctx, q)
+		}
+		if n == 100 {
 			close(asked)
 		}
-		return ok(ctx, q)
+		<-ctx.Done() // in flight when the server breaks
+		return nil, ctx.Err()
 	}})
 	go func() { _ = again.Serve(l) }()
 	<-asked
