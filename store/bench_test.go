@@ -121,7 +121,7 @@ func openBench(b *testing.B, r *server) Store {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { s.Close() })
-	until(b, 10*time.Second, "the store to be ready", func() bool { return s.Health().OK })
+	until(b, patience, "the store to be ready", func() bool { return s.Health().OK })
 	return s
 }
 

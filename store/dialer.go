@@ -14,13 +14,18 @@ import (
 // dialTimeout bounds a dial, which runs on after the request that asked for it gave up, for the next one to use.
 const dialTimeout = time.Second
 
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
 // dialer connects to Redis. It never fails: after as many failed dials as it may hold connections, go-redis' pool would
 // try again once a second only, and Redis would be back for longer than that before we see it. What couldn't be reached
 // fails at the first write instead.
-func dialer(config *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
+func dialer(o Options, config *tls.Config) dialFunc {
 	plain := &net.Dialer{Timeout: dialTimeout}
 	dial := plain.DialContext
-	if config != nil {
+	switch {
+	case o.dial != nil:
+		dial = o.dial
+	case config != nil:
 		dial = (&tls.Dialer{NetDialer: plain, Config: config}).DialContext
 	}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {

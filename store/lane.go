@@ -41,7 +41,7 @@ type trip struct {
 	lead      chan bool // true: lead the next batch; false: done
 }
 
-var trips = sync.Pool{New: func() any { return &trip{lead: make(chan bool, 1)} }}
+func newTrip() any { return &trip{lead: make(chan bool, 1)} }
 
 // Bounds of a batch: they keep the last of it within its deadline.
 const (

@@ -24,7 +24,7 @@ func openAt(t *testing.T, url string, wrong time.Duration) *redisStore {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	until(t, 10*time.Second, "the store to be ready", func() bool { return s.Health().OK })
+	until(t, patience, "the store to be ready", func() bool { return s.Health().OK })
 	return s.(*redisStore)
 }
 
@@ -82,7 +82,7 @@ func stored(t *testing.T, r *server, bucket string) int64 {
 // everyKeyEnds fails for a key without a time to live.
 func everyKeyEnds(t *testing.T, c *redis.Client) {
 	t.Helper()
-	until(t, 10*time.Second, "every key to end", func() bool {
+	until(t, patience, "every key to end", func() bool {
 		for _, key := range c.Keys(t.Context(), "*").Val() {
 			if c.PTTL(t.Context(), key).Val() == -1 {
 				return false
@@ -147,7 +147,7 @@ func TestExcessIsGivenBack(t *testing.T) {
 		if allowed.Load() != 100 {
 			t.Errorf("%d allowed, want 100", allowed.Load())
 		}
-		until(t, 2*time.Second, "what was refused to be given back", func() bool { return stored(t, r, "excess") == limit })
+		until(t, patience, "what was refused to be given back", func() bool { return stored(t, r, "excess") == limit })
 	}
 	if got := decideAll(t, stores[0], daily("excess", limit+3, 1)); !got[0].Allowed || got[0].Remaining != 2 {
 		t.Errorf("raised by three: %+v", got)
@@ -241,15 +241,15 @@ func TestExactWhileScriptsAreFlushedAndRepliesLost(t *testing.T) {
 // keys are gone.
 func TestKeysEndThoughRedisStalls(t *testing.T) {
 	r := startRedis(t)
-	s := redisOf(open(t, Options{URL: r.url(), Log: logTo(t.Output())}))
-	until(t, 10*time.Second, "the store to be ready", func() bool { return s.Health().OK })
+	s := redisOf(open(t, Options{URL: r.url(), Timeout: 500 * time.Millisecond, Log: logTo(t.Output())}))
+	until(t, patience, "the store to be ready", func() bool { return s.Health().OK })
 	hits := make([]Hit, 50)
 	for i := range hits {
 		hits[i] = Hit{Key: fmt.Sprint("stall", i), Limit: 1000, Window: 100 * time.Millisecond, Hits: 1}
 	}
 	count(t, s, hits...) // so that the connection is known to work
 	start := time.Now()
-	until(t, 2*time.Second, "a window", func() bool { return time.Since(start).Truncate(hits[0].Window) > 0 })
+	until(t, patience, "a window", func() bool { return time.Since(start).Truncate(hits[0].Window) > 0 })
 	decideAll(t, s, hits...)
 	r.signal(syscall.SIGSTOP)
 	turn := make([]*Decision, len(hits))
@@ -258,9 +258,9 @@ func TestKeysEndThoughRedisStalls(t *testing.T) {
 	}
 	s.Decide(turn)
 	stopped := time.Now()
-	until(t, 10*time.Second, "the keys to be past their end", func() bool { return time.Since(stopped) > (linger+300)*time.Millisecond })
+	until(t, patience, "the keys to be past their end", func() bool { return time.Since(stopped) > (linger+300)*time.Millisecond })
 	r.signal(syscall.SIGCONT)
-	healsWithin(t, s, time.Second)
+	heals(t, s)
 	c := r.client()
 	everyKeyEnds(t, c)
 }
@@ -290,7 +290,7 @@ func TestEvictingRedisIsToldOf(t *testing.T) {
 	var log lines
 	reg := prometheus.NewRegistry()
 	s := redisOf(open(t, Options{URL: r.url(), Timeout: time.Second, Log: logTo(&log), Metrics: reg}))
-	until(t, 5*time.Second, "the warning", func() bool { return strings.Contains(s.Health().Warning, "allkeys-lru") })
+	until(t, patience, "the warning", func() bool { return strings.Contains(s.Health().Warning, "allkeys-lru") })
 	if h := s.Health(); !h.OK {
 		t.Errorf("a warning makes it not OK: %+v", h)
 	}
@@ -342,7 +342,7 @@ func TestNextRedisHasAnotherClock(t *testing.T) {
 	before := number(first)
 	to.Store(second)
 	first.kill()
-	until(t, 5*time.Second, "the second Redis", func() bool {
+	until(t, patience, "the second Redis", func() bool {
 		_, err := s.Count(t.Context(), []Hit{h})
 		return err == nil
 	})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,7 @@ type redisStore struct {
 	kind    string
 	timeout time.Duration
 	ways    atomic.Pointer[ways]
+	trips   sync.Pool // of trips that are over
 	memory  *memory
 	metrics *metrics
 	log     *slog.Logger
@@ -24,6 +26,7 @@ type redisStore struct {
 	stopped chan struct{}
 	cluster cluster
 	warning atomic.Pointer[string]
+	asking  atomic.Bool // Sentinel, for the primary
 
 	told    string    // what operators know: ok, down, or nothing yet
 	changed time.Time // since when it isn't so any more
@@ -63,6 +66,7 @@ func openRedisAt(o Options, c clock) (Store, error) {
 		log:     o.Log,
 		stop:    cancel,
 		stopped: make(chan struct{}),
+		trips:   sync.Pool{New: newTrip},
 	}
 	if one, ok := client.(*redis.Client); ok {
 		s.ways.Store(&ways{lanes: []*lane{s.newLane(one.Options(), "probe")}})
@@ -168,8 +172,8 @@ func (s *redisStore) Decide(decisions []*Decision) {
 }
 
 func (s *redisStore) decide(decisions []*Decision) {
-	t := trips.Get().(*trip)
-	defer trips.Put(t)
+	t := s.trips.Get().(*trip)
+	defer s.trips.Put(t)
 	t.decisions = s.ask(t.decisions[:0], decisions)
 	if len(t.decisions) == 0 {
 		return

@@ -80,7 +80,7 @@ func (s *server) start() {
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	until(s.t, 10*time.Second, "redis-server to answer", func() bool {
+	until(s.t, patience, "redis-server to answer", func() bool {
 		c, err := net.Dial("tcp", s.addr())
 		if err == nil {
 			c.Close()
@@ -114,6 +114,9 @@ func (s *server) client() *redis.Client {
 	return c
 }
 
+// patience is for how long a test waits for what other processes do, on a machine that may be busy.
+const patience = 30 * time.Second
+
 // until waits for ok, at most d.
 func until(t testing.TB, d time.Duration, what string, ok func() bool) {
 	t.Helper()
@@ -141,7 +144,7 @@ func open(t testing.TB, o Options) Store {
 func openReady(t *testing.T, url string) Store {
 	t.Helper()
 	s := open(t, Options{URL: url, Timeout: 2 * time.Second})
-	until(t, 10*time.Second, "the store to be ready", func() bool { return s.Health().OK })
+	until(t, patience, "the store to be ready", func() bool { return s.Health().OK })
 	return s
 }
 
@@ -187,32 +190,32 @@ func TestRedisAbsentAtStartHeals(t *testing.T) {
 	r := startRedis(t)
 	r.kill()
 	s := open(t, Options{URL: r.url()})
-	unavailableWithin(t, s, 15*time.Millisecond)
-	until(t, 5*time.Second, "the reason", func() bool { return strings.Contains(s.Health().Reason, "refused") })
+	isDown(t, s)
+	until(t, patience, "the reason", func() bool { return strings.Contains(s.Health().Reason, "refused") })
 	r.start()
-	healsWithin(t, s, time.Second)
+	heals(t, s)
 }
 
 func TestRedisKilledAndRestarted(t *testing.T) {
 	r := startRedis(t)
 	s := open(t, Options{URL: r.url()})
-	healsWithin(t, s, time.Second)
+	heals(t, s)
 	r.kill()
-	unavailableWithin(t, s, 15*time.Millisecond)
+	isDown(t, s)
 	down := time.Now() // for so many dials that go-redis' pool would go to one a second
-	until(t, 5*time.Second, "a while", func() bool { return time.Since(down) > 1500*time.Millisecond })
+	until(t, patience, "a while", func() bool { return time.Since(down) > 1500*time.Millisecond })
 	r.start()
-	healsWithin(t, s, time.Second)
+	heals(t, s)
 }
 
 func TestRedisPaused(t *testing.T) {
 	r := startRedis(t)
 	s := open(t, Options{URL: r.url()})
-	healsWithin(t, s, time.Second)
+	heals(t, s)
 	r.signal(syscall.SIGSTOP)
-	unavailableWithin(t, s, 15*time.Millisecond)
+	isDown(t, s)
 	r.signal(syscall.SIGCONT)
-	healsWithin(t, s, time.Second)
+	heals(t, s)
 }
 
 func TestRedisThatSwallowsPackets(t *testing.T) {
@@ -222,7 +225,7 @@ func TestRedisThatSwallowsPackets(t *testing.T) {
 	}
 	defer l.Close()
 	s := open(t, Options{URL: "redis://" + l.Addr().String()})
-	unavailableWithin(t, s, 15*time.Millisecond)
+	isDown(t, s)
 }
 
 func TestRedisReadOnlyAndFull(t *testing.T) {
@@ -233,13 +236,13 @@ func TestRedisReadOnlyAndFull(t *testing.T) {
 		{"REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "READONLY"},
 		{"CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0", "OOM"},
 	} {
-		healsWithin(t, s, time.Second)
+		heals(t, s)
 		do(t, c, trouble.set)
-		unavailableWithin(t, s, 15*time.Millisecond)
-		until(t, time.Second, trouble.reason, func() bool { return strings.Contains(s.Health().Reason, trouble.reason) })
+		isDown(t, s)
+		until(t, patience, trouble.reason, func() bool { return strings.Contains(s.Health().Reason, trouble.reason) })
 		do(t, c, trouble.back)
 	}
-	healsWithin(t, s, time.Second)
+	heals(t, s)
 }
 
 func do(t *testing.T, c *redis.Client, line string) {
@@ -278,13 +281,13 @@ func TestRedisThatRunsNoScripts(t *testing.T) {
 	do(t, r.client(), "ACL SETUSER plain on >pw ~* +@all -@scripting")
 	var log lines
 	s := open(t, Options{URL: "redis://plain:pw@" + r.addr(), Log: logTo(&log)})
-	until(t, 10*time.Second, "what scripts are for", func() bool {
+	until(t, patience, "what scripts are for", func() bool {
 		_, _ = s.Count(t.Context(), []Hit{daily("noscript", 1<<40, 1)})
 		return strings.Contains(s.Health().Reason, "NOPERM")
 	})
 	failed := redisOf(s).metrics.failed
 	seen := metric(t, failed)
-	until(t, 30*time.Second, "ten more probes", func() bool {
+	until(t, patience, "ten more probes", func() bool {
 		_, _ = s.Count(t.Context(), []Hit{daily("noscript", 1<<40, 1)})
 		return metric(t, failed) >= seen+10
 	})
@@ -335,8 +338,8 @@ func TestRedisWrongPassword(t *testing.T) {
 	r := startRedis(t, "--requirepass", "right")
 	var log bytes.Buffer
 	s := open(t, Options{URL: "redis://:hunter2@" + r.addr(), Log: logTo(&log)})
-	unavailableWithin(t, s, 15*time.Millisecond)
-	until(t, 2*time.Second, "WRONGPASS", func() bool { return strings.Contains(s.Health().Reason, "WRONGPASS") })
+	isDown(t, s)
+	until(t, patience, "WRONGPASS", func() bool { return strings.Contains(s.Health().Reason, "WRONGPASS") })
 	_, err := s.Count(t.Context(), []Hit{daily("a", 1, 1)})
 	s.Close()
 	if text := fmt.Sprint(err, log.String(), s.Health()); strings.Contains(text, "hunter2") {
@@ -363,17 +366,12 @@ func TestRedisOverSocket(t *testing.T) {
 	}
 }
 
-// unavailableWithin asks until the store says that it is unavailable; each answer has to come within d. A busy machine
-// is forgiven a few that don't.
-func unavailableWithin(t *testing.T, s Store, d time.Duration) {
+// isDown asks until the store says that it is unavailable. How soon it says so is tested in timing_test.go.
+func isDown(t *testing.T, s Store) {
 	t.Helper()
-	late, refused := 0, 0
+	refused := 0
 	for i := range 60 {
-		start := time.Now()
 		_, err := s.Count(context.Background(), []Hit{daily(fmt.Sprint("down", i), 1, 1)})
-		if time.Since(start) > d {
-			late++
-		}
 		if err != nil {
 			refused++
 			if !isUnavailable(err) {
@@ -384,20 +382,13 @@ func unavailableWithin(t *testing.T, s Store, d time.Duration) {
 	if refused < 50 {
 		t.Errorf("%d of 60 were refused", refused)
 	}
-	if late > 3 {
-		t.Errorf("%d of 60 answers took longer than %s", late, d)
-	}
 }
 
-func healsWithin(t *testing.T, s Store, d time.Duration) {
+// heals waits until the store counts again and knows that it does. How soon it does is tested in timing_test.go.
+func heals(t *testing.T, s Store) {
 	t.Helper()
-	start := time.Now()
-	until(t, 10*time.Second, "the store to heal", func() bool {
+	until(t, patience, "the store to heal", func() bool {
 		_, err := s.Count(context.Background(), []Hit{daily("heal", 1<<40, 1)})
-		return err == nil
+		return err == nil && s.Health().OK
 	})
-	if took := time.Since(start); took > d {
-		t.Errorf("healed after %s, want %s", took, d)
-	}
-	until(t, time.Second, "health", func() bool { return s.Health().OK })
 }

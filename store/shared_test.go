@@ -194,7 +194,7 @@ func TestMetricsAreWellNamed(t *testing.T) {
 	for _, url := range []string{"", startRedis(t).url()} {
 		reg := prometheus.NewPedanticRegistry()
 		s := open(t, Options{URL: url, Metrics: reg, Timeout: time.Second})
-		until(t, 5*time.Second, "the store", func() bool { return s.Health().OK })
+		until(t, patience, "the store", func() bool { return s.Health().OK })
 		count(t, s, daily("metrics", 1, 1))
 		families, err := reg.Gather()
 		if err != nil {

@@ -149,6 +149,8 @@ type Options struct {
 	Path    string
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
+
+	dial dialFunc // nil: by the network; tests bring one of their own
 }
 
 // Open gives the store of o.URL. It doesn't wait for Redis: one that is absent is unavailable until it comes. Close

@@ -106,39 +106,40 @@ func urlError(u *url.URL, err error) error {
 }
 
 // In all of these: nothing is retried, since a script that was charged may not be charged again when only its answer
-// was lost; and requests go one batch at a time, so that one Redis needs few connections.
+// was lost; and requests go one batch at a time, so that one Redis needs few connections. What go-redis asks for itself,
+// such as a Sentinel for the primary, may take longer than a trip; what a caller waits for is bounded by its context.
 
 func single(c *redis.Options, o Options) *redis.Client {
 	c.MaxRetries, c.DialerRetries = -1, 1
-	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = dialTimeout, o.Timeout, o.Timeout, o.Timeout
+	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = dialTimeout, linkTimeout, linkTimeout, linkTimeout
 	c.ContextTimeoutEnabled, c.DisableIdentity = true, true
 	c.PoolSize, c.PipelinePoolSize = cmp.Or(c.PoolSize, 4), -1
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	c.TLSConfig = tlsConfig(c.TLSConfig, o.TLS)
-	c.Dialer = dialer(c.TLSConfig)
+	c.Dialer = dialer(o, c.TLSConfig)
 	return redis.NewClient(c)
 }
 
 func sentinel(c *redis.FailoverOptions, o Options) *redis.Client {
 	c.MaxRetries, c.DialerRetries = -1, 1
-	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = dialTimeout, o.Timeout, o.Timeout, o.Timeout
+	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = dialTimeout, linkTimeout, linkTimeout, linkTimeout
 	c.ContextTimeoutEnabled, c.DisableIdentity = true, true
 	c.PoolSize, c.PipelinePoolSize = cmp.Or(c.PoolSize, 4), -1
 	c.TLSConfig = tlsConfig(c.TLSConfig, o.TLS)
-	c.Dialer = dialer(c.TLSConfig)
+	c.Dialer = dialer(o, c.TLSConfig)
 	return redis.NewFailoverClient(c)
 }
 
 func clusterClient(c *redis.ClusterOptions, o Options) *redis.ClusterClient {
 	c.MaxRetries, c.DialerRetries = -1, 1
 	c.MinRetryBackoff, c.MaxRetryBackoff = -1, -1
-	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = dialTimeout, o.Timeout, o.Timeout, o.Timeout
+	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = dialTimeout, linkTimeout, linkTimeout, linkTimeout
 	c.ContextTimeoutEnabled, c.DisableIdentity, c.DisableRoutingPolicies = true, true, true
 	c.PoolSize, c.PipelinePoolSize = cmp.Or(c.PoolSize, 32), -1
 	c.ClusterStateReloadInterval = 2 * time.Second
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	c.TLSConfig = tlsConfig(c.TLSConfig, o.TLS)
-	c.Dialer = dialer(c.TLSConfig)
+	c.Dialer = dialer(o, c.TLSConfig)
 	return redis.NewClusterClient(c)
 }
 

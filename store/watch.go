@@ -14,6 +14,8 @@ import (
 // traffic. It follows the primary when Sentinel names another, and the slots of a Cluster.
 func (s *redisStore) watch(ctx context.Context) {
 	defer close(s.stopped)
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	const every = 100 // ticks between inspections
@@ -23,8 +25,8 @@ func (s *redisStore) watch(ctx context.Context) {
 		case *redis.ClusterClient:
 			s.survey(ctx, c, down, n)
 		case *redis.Client:
-			if s.kind == "sentinel" && n%10 == 0 {
-				s.follow(ctx, c)
+			if s.kind == "sentinel" && n%10 == 0 && !s.asking.Swap(true) {
+				wg.Go(func() { s.follow(ctx, c) })
 			}
 		}
 		s.tell()
@@ -57,9 +59,11 @@ func (s *redisStore) checkLanes(ctx context.Context, all bool) (down bool) {
 	return down
 }
 
-// follow has the lane go to the primary that Sentinel names: one that was cut off from it may still answer us.
+// follow has the lane go to the primary that Sentinel names: one that was cut off from it may still answer us. Nobody waits
+// for it, so a Sentinel may be farther away than trips may take.
 func (s *redisStore) follow(ctx context.Context, c *redis.Client) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer s.asking.Store(false)
+	ctx, cancel := context.WithTimeout(ctx, linkTimeout)
 	defer cancel()
 	if addr, err := primary(ctx, c.Options()); err == nil {
 		s.ways.Load().lanes[0].link.follow(addr)
