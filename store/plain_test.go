@@ -241,7 +241,7 @@ func TestExactWhileScriptsAreFlushedAndRepliesLost(t *testing.T) {
 // keys are gone.
 func TestKeysEndThoughRedisStalls(t *testing.T) {
 	r := startRedis(t)
-	s := redisOf(open(t, Options{URL: r.url(), Log: logTo(t.Output())}))
+	s := redisOf(open(t, Options{URL: r.url(), Timeout: 500 * time.Millisecond, Log: logTo(t.Output())}))
 	until(t, patience, "the store to be ready", func() bool { return s.Health().OK })
 	hits := make([]Hit, 50)
 	for i := range hits {
