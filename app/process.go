@@ -276,7 +276,6 @@ func (p *process) report(o control.Outcome) {
 			p.o.Log.Info("secret rotated", "secret", id)
 		}
 		p.warnOfPlaintext(o)
-		tuneCollector()
 		if tell := p.onServed.Load(); tell != nil {
 			(*tell)(o.Model)
 		}
@@ -338,6 +337,10 @@ func (p *process) run(ctx context.Context) error {
 		group.Go(func() error { return p.auth.Run(ctx) })
 	}
 	group.Go(func() error { return p.control.Run(ctx) })
+	group.Go(func() error {
+		tuneCollector(ctx)
+		return nil
+	})
 	err := group.Wait()
 	p.stopping.Store(true) // before AfterFunc's goroutine, when the parts end at once
 	p.o.Log.Info("stopped")
