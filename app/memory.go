@@ -11,7 +11,7 @@ import (
 const (
 	// room is how much the heap may grow between two collections, whatever it holds: the companion's calls are many and
 	// leave little behind, so that Go's default would collect all the time.
-	room = 64 << 20
+	room = 24 << 20
 	// mostPercent bounds GOGC where next to nothing is live.
 	mostPercent = 800
 )

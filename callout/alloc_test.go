@@ -32,7 +32,7 @@ func TestCallsAllocateNothing(t *testing.T) {
 		if err := c.fill(); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.turns(); err != nil {
+		if err := c.turn(); err != nil {
 			t.Fatal(err)
 		}
 		client.out.Reset()

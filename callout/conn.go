@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	turnCalls   = 256         // answered at once, at most
+	turnCalls   = 256         // of a method that are answered at once, at most
 	smallBuffer = 4 << 10     // what an idle connection reads into
-	largeBuffer = 64 << 10    // what a busy one reads into: the most input of a turn
+	largeBuffer = 256 << 10   // what a busy one reads into: the most input of a turn
 	connWindow  = 1 << 20     // bytes that the client may send on the connection before we say more
 	maxHeld     = 4 << 20     // bytes of messages that have come in part
 	fairHeld    = 64 << 10    // of these, whatever other connections hold
@@ -30,6 +30,7 @@ type conn struct {
 	raw    net.Conn             // as it was accepted
 	net    net.Conn             // the same, or TLS over it
 	tls    *tls.ConnectionState // nil without TLS
+	under  *hasty               // TLS; nil without
 
 	// The loop's own.
 	buf     []byte
@@ -39,7 +40,6 @@ type conn struct {
 	full    bool      // the last read has filled buf: the next may bring more
 	pinged  bool      // and nothing was heard since
 	batches []batch   // this turn's calls, by method
-	calls   int       // in batches
 	headers *headers
 	block   block
 	greeted bool // the client's first SETTINGS have come
@@ -60,14 +60,20 @@ type conn struct {
 
 // A batch is the calls of one method in a turn.
 type batch struct {
-	streams []*stream
-	calls   []*Call // those of streams that the method is handed
+	streams []*stream // the first of them are answered
+	done    int       // so many
+	next    int       // and up to here they are being answered
+	calls   []*Call   // those that the method is handed
 }
 
 func newConn(s *Server, raw, c net.Conn, state *tls.ConnectionState, read []byte) *conn {
 	now := time.Now()
+	var under *hasty
+	if t, ok := c.(*tls.Conn); ok {
+		under, _ = t.NetConn().(*hasty)
+	}
 	return &conn{
-		server: s, raw: raw, net: c, tls: state,
+		server: s, raw: raw, net: c, tls: state, under: under,
 		buf: read, to: len(read), now: now,
 		batches: make([]batch, len(s.methods)),
 		headers: newHeaders(s.methods),
@@ -88,10 +94,10 @@ func (c *conn) serve() {
 	c.flush()
 	c.mu.Unlock()
 	_ = c.net.SetReadDeadline(c.now.Add(c.server.o.Keepalive))
-	err := c.turns()
+	err := c.turn()
 	for err == nil {
 		if err = c.fill(); err == nil {
-			err = c.turns()
+			err = c.turn()
 		}
 	}
 	c.end(err)
@@ -112,6 +118,7 @@ func (c *conn) fill() error {
 		n, err := c.net.Read(c.buf[c.to:])
 		if n > 0 {
 			c.to += n
+			c.gather()
 			c.now, c.full, c.pinged = time.Now(), c.to == len(c.buf), false
 			return nil
 		}
@@ -122,6 +129,21 @@ func (c *conn) fill() error {
 			return err
 		}
 	}
+}
+
+// gather reads the records of TLS that have come with the one that was read.
+func (c *conn) gather() {
+	if c.under == nil {
+		return
+	}
+	c.under.haste = true
+	for c.to < len(c.buf) {
+		n, err := c.net.Read(c.buf[c.to:])
+		if c.to += n; err != nil { // it comes again, when a read may wait
+			break
+		}
+	}
+	c.under.haste = false
 }
 
 // silent asks a client that has sent nothing for a while whether it is there, and tells when it has not answered that.
@@ -157,47 +179,96 @@ func (c *conn) silent() error {
 	return c.net.SetReadDeadline(now.Add(wait))
 }
 
-// turns answers what was read, turnCalls at a time.
-func (c *conn) turns() error {
-	for now := c.now; ; now = time.Now() {
-		more, err := c.take()
-		for i := range c.batches {
-			c.run(c.server.ordered[i], &c.batches[i], now)
+// turn answers what was read. It knows all calls that wait before it serves any, so that those that are too many are
+// told at once.
+func (c *conn) turn() error {
+	taken := c.take()
+	for began := c.now; ; {
+		held := c.inHand()
+		if held == 0 {
+			break
 		}
-		if err := c.answer(err); err != nil {
+		shed := c.shed(held)
+		served := c.pick()
+		for i := range c.batches {
+			c.run(c.server.ordered[i], &c.batches[i], began)
+		}
+		c.answer()
+		now := time.Now()
+		c.server.gate.served(began, now, held, served, shed)
+		began = now
+	}
+	return c.conclude(taken)
+}
+
+// inHand is how many of the turn's calls aren't answered.
+func (c *conn) inHand() (n int) {
+	for i := range c.batches {
+		n += len(c.batches[i].streams) - c.batches[i].done
+	}
+	return n
+}
+
+// take handles the frames that were read, as far as they are whole.
+func (c *conn) take() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.budget.tick(c.now)
+	for {
+		f, n, err := cut(c.buf[c.from:c.to])
+		if n == 0 || err != nil {
 			return err
 		}
-		if !more {
-			return nil
+		c.from += n
+		if err := c.receive(f); err != nil {
+			return err
 		}
 	}
 }
 
-// take handles the frames that were read, as far as they are whole and the turn isn't full.
-func (c *conn) take() (more bool, err error) {
+// shed answers those of the calls that are too many, the last to have come, of each method in proportion. It tells how
+// many.
+func (c *conn) shed(held int) (n int) {
+	most := c.server.gate.most.Load()
+	if int64(held) <= most {
+		return 0
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.budget.tick(c.now)
-	for c.calls < turnCalls {
-		f, n, err := cut(c.buf[c.from:c.to])
-		if n == 0 || err != nil {
-			return false, err
+	for i := range c.batches {
+		b := &c.batches[i]
+		keep := b.done + ((len(b.streams)-b.done)*int(most)+held-1)/held
+		for _, s := range b.streams[keep:] {
+			if !s.gone {
+				c.out = appendHeaders(c.out, s.id, overloaded, true)
+				c.finish(s)
+			}
 		}
-		c.from += n
-		if err := c.receive(f); err != nil {
-			return false, err
-		}
+		few := len(b.streams) - keep
+		c.server.ordered[i].shed(few)
+		clear(b.streams[keep:])
+		b.streams = b.streams[:keep]
+		n += few
 	}
-	return true, nil
+	c.budget.earn(earnedByCall * n)
+	c.flush()
+	return n
+}
+
+// pick chooses the calls that are served next, and tells how many.
+func (c *conn) pick() (n int) {
+	for i := range c.batches {
+		b := &c.batches[i]
+		b.next = min(b.done+turnCalls, len(b.streams))
+		n += b.next - b.done
+	}
+	return n
 }
 
 // run has a method answer its calls, but for those that nobody waits for any more.
 func (c *conn) run(m *method, b *batch, now time.Time) {
-	if len(b.streams) == 0 {
-		return
-	}
 	b.calls = b.calls[:0]
-	for _, s := range b.streams {
+	for _, s := range b.streams[b.done:b.next] {
 		switch {
 		case s.gone:
 		case !s.call.Deadline.IsZero() && !now.Before(s.call.Deadline):
@@ -224,13 +295,13 @@ func (c *conn) guard(m *method, calls []*Call) {
 	m.run(calls)
 }
 
-// answer sends the turn's answers, and what else there is to say. It passes on why the connection must end.
-func (c *conn) answer(err error) error {
+// answer sends the answers of the calls that were served.
+func (c *conn) answer() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range c.batches {
 		b, all, ok := &c.batches[i], 0, 0
-		for _, s := range b.streams {
+		for _, s := range b.streams[b.done:b.next] {
 			if s.gone {
 				continue
 			}
@@ -249,11 +320,21 @@ func (c *conn) answer(err error) error {
 			c.server.ordered[i].answered(codes.OK, ok)
 		}
 		c.budget.earn(earnedByCall * all)
+		b.done = b.next
+	}
+	c.flush()
+}
+
+// conclude ends a turn, and sends what else there is to say. It passes on why the connection must end.
+func (c *conn) conclude(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.batches {
+		b := &c.batches[i]
 		clear(b.streams)
 		clear(b.calls)
-		b.streams, b.calls = b.streams[:0], b.calls[:0]
+		b.streams, b.calls, b.done, b.next = b.streams[:0], b.calls[:0], 0, 0
 	}
-	c.calls = 0
 	if c.reopened {
 		c.reopened = false
 		c.resume()

@@ -109,6 +109,26 @@ func TestFramesBesideCallsAreNoFlood(t *testing.T) {
 	}
 }
 
+// Nor are calls that were waited for in vain: a client that gives all of them up is late, not hostile.
+func TestGivingUpCallsIsNoFlood(t *testing.T) {
+	w := newWire(t, nil)
+	client := &script{in: [][]byte{appendSettings(nil)}}
+	for id := uint32(1); id < 4*budgetMax; id += 2 {
+		call := appendHeaders(nil, id, w.encode(fieldsFor(echo)), false)
+		call = append(appendFrame(call, prefix, http2.FrameData, http2.FlagDataEndStream, id), framed("")...)
+		client.in = append(client.in, appendReset(call, id, http2.ErrCodeCancel))
+	}
+	c := newConn(scripted(), client, client, nil, nil)
+	for len(client.in) > 0 {
+		if err := c.fill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.turn(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A client that takes an answer byte by byte pays for it.
 func TestDribblingWindow(t *testing.T) {
 	w := dialWire(t, start(t, Options{}).addr, window(0))

@@ -180,7 +180,7 @@ func TestLapse(t *testing.T) {
 		if err := c.fill(); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.turns(); err != nil {
+		if err := c.turn(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -227,7 +227,7 @@ func TestWaitingAnswerIsGivenUp(t *testing.T) {
 		if err := c.fill(); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.turns(); err != nil {
+		if err := c.turn(); err != nil {
 			t.Fatal(err)
 		}
 		if len(c.waiting) > 1 {

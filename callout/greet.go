@@ -38,7 +38,7 @@ func (s *Server) greet(c net.Conn) (net.Conn, *tls.ConnectionState, []byte, verd
 	_ = c.SetDeadline(until)
 	var state *tls.ConnectionState
 	if s.o.TLS != nil {
-		t := tls.Server(c, s.o.TLS)
+		t := tls.Server(newHasty(c), s.o.TLS)
 		if err := t.Handshake(); err != nil {
 			return c, nil, nil, neither, startError(err, "tls")
 		}

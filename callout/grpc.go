@@ -19,6 +19,7 @@ const prefix = 5
 var (
 	okHeaders  = appendField([]byte{status200}, "content-type", "application/grpc")
 	okTrailers = appendField(nil, "grpc-status", "0")
+	overloaded = appendError(nil, refusal{200, codes.Unavailable, "overloaded"})
 )
 
 const status200 = 0x88 // ":status: 200" in HPACK's static table

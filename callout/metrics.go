@@ -7,7 +7,7 @@ import (
 
 type metrics struct {
 	loops, handed prometheus.Gauge
-	calls         *prometheus.CounterVec
+	calls, shed   *prometheus.CounterVec
 	forwarded     prometheus.Counter
 	refused       *prometheus.CounterVec
 	floods        *prometheus.CounterVec
@@ -24,6 +24,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "legation_callout_calls_total",
 			Help: "Calls answered by the loop, by method and gRPC code.",
 		}, []string{"method", "code"}),
+		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "legation_callout_shed_total",
+			Help: "Calls answered UNAVAILABLE, by method, since more came for a while than could be answered.",
+		}, []string{"method"}),
 		forwarded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "legation_callout_forwarded_total",
 			Help: "Calls that grpc-go answered on a connection of the loop.",
@@ -39,7 +43,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"kind"}),
 	}
 	if r != nil {
-		r.MustRegister(connections, m.calls, m.forwarded, m.refused, m.floods)
+		r.MustRegister(connections, m.calls, m.shed, m.forwarded, m.refused, m.floods)
 	}
 	return m
 }
@@ -50,10 +54,11 @@ type method struct {
 	index int
 	run   Method
 	codes [codes.Unauthenticated + 1]prometheus.Counter
+	shut  prometheus.Counter
 }
 
 func newMethod(path string, index int, run Method, m *metrics) *method {
-	named := &method{path: path, index: index, run: run}
+	named := &method{path: path, index: index, run: run, shut: m.shed.WithLabelValues(path)}
 	for code := range named.codes {
 		named.codes[code] = m.calls.WithLabelValues(path, codes.Code(code).String())
 	}
@@ -66,4 +71,10 @@ func (m *method) answered(code codes.Code, n int) {
 		code = codes.Unknown
 	}
 	m.codes[code].Add(float64(n))
+}
+
+// shed counts calls that were too many.
+func (m *method) shed(n int) {
+	m.shut.Add(float64(n))
+	m.answered(codes.Unavailable, n)
 }

@@ -284,7 +284,6 @@ func (c *conn) complete(s *stream, body []byte) error {
 	s.call.Message = body[prefix:]
 	b := &c.batches[s.method.index]
 	b.streams = append(b.streams, s)
-	c.calls++
 	return nil
 }
 
@@ -301,8 +300,12 @@ func (c *conn) resetByClient(f frame) error {
 	case f.stream == 0 || f.stream > c.table.last && c.goingOff != leaving:
 		return violate(http2.ErrCodeProtocol, "RST_STREAM on no stream")
 	}
-	if s := c.table.find(f.stream); s != nil {
+	s := c.table.find(f.stream)
+	if s != nil {
 		c.drop(s, false)
+		if s.ended && s.relay == nil {
+			return nil // a call that was waited for too long: nothing was done for it that a call doesn't pay for
+		}
 	}
 	return c.spend(costOfReset, "rst_stream")
 }

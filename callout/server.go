@@ -45,6 +45,7 @@ type Server struct {
 	ordered []*method
 	metrics *metrics
 	handoff *handoff
+	gate    *gate
 
 	held      atomic.Int64 // bytes of the connections' bodies
 	forwarded atomic.Int64 // calls under way
@@ -75,7 +76,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{
 		o: o, methods: map[string]*method{}, metrics: newMetrics(o.Metrics),
-		handoff: newHandoff(), conns: map[*conn]struct{}{},
+		handoff: newHandoff(), gate: newGate(time.Now()), conns: map[*conn]struct{}{},
 	}
 	for i, path := range slices.Sorted(maps.Keys(o.Methods)) {
 		m := newMethod(path, i, o.Methods[path], s.metrics)

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	spareStreams = 256     // kept by a connection to be used again
-	spareBytes   = 1 << 10 // of each of a spare stream's buffers
+	spareStreams = maxStreams // kept by a connection to be used again
+	spareBytes   = 1 << 10    // of each of a spare stream's buffers
 )
 
 // A stream is one call in progress.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 )
@@ -72,6 +73,32 @@ func TestTLS(t *testing.T) {
 	testHealth(t, dialTo(t, r.addr, client))
 	_, err := call(t.Context(), r.dial(t), echo, "in plain text")
 	wantCode(t, err, codes.Unavailable, "")
+}
+
+// Calls that came in records of their own are known together.
+func TestRecordsOfATurn(t *testing.T) {
+	config, client := mutual(t)
+	client.NextProtos = []string{"h2"}
+	method, began, release := held()
+	r := start(t, Options{TLS: config, Methods: map[string]Method{echo: method}})
+	c, err := tls.Dial("tcp", r.addr, client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	w := newWire(t, c)
+	w.must(io.WriteString(c, http2.ClientPreface))
+	w.do(w.WriteSettings())
+	w.ask(1, echo, "first")
+	<-began
+	w.ask(3, echo, "second")
+	w.ask(5, echo, "third")
+	release <- struct{}{}
+	if n := <-began; n != 2 {
+		t.Errorf("%d calls, want 2", n)
+	}
+	close(release)
+	w.wantMessage(5, "third")
 }
 
 // grpc-go sees who its client is, whichever way the call came.

@@ -140,14 +140,15 @@ func million(t *trial) error {
 
 var keyspace = regexp.MustCompile(`keys=(\d+),expires=(\d+)`)
 
-// L16. legation and Redis have one processor to themselves, so that the load has another.
+// L16. legation and Redis have one processor to themselves, so that the load has another. The limit is a bucket, whose calls
+// cost the service several times what they cost the load: otherwise it would be the load that can't make three times as many.
 func overload(t *trial) error {
-	r := rig.Route{Name: "overload", RateLimit: "{rate: 1000000000/day, by: {header: x-key}, onError: deny}"}
+	r := rig.Route{Name: "overload", RateLimit: "{rate: 1000000/second, burst: 1000000000, by: {header: x-key}, onError: deny}"}
 	redis, err := t.rig.Redis(t.ctx)
 	if err != nil {
 		return err
 	}
-	replicas, addresses, err := t.replicas(1, rig.Policy{Routes: []rig.Route{r}}, redis.URL())
+	replicas, addresses, err := t.replicas(1, rig.Policy{Routes: []rig.Route{r}}, redis.URL(), patient...)
 	if err != nil {
 		return err
 	}
@@ -156,19 +157,12 @@ func overload(t *trial) error {
 			t.say("taskset: %v %s: the load takes some of what the service would have", err, out)
 		}
 	}
-	o := load.Options{Addresses: addresses, Connections: 4, InFlight: 64, Call: call(r, "key-%d", 1000)}
-	run, err := load.Start(o)
+	// As many connections as four Envoys of four workers have. Each takes 1,000 calls.
+	o := load.Options{Addresses: addresses, Connections: 16, InFlight: 16, Call: call(r, "key-%d", 1000)}
+	capacity, err := t.capacity(o)
 	if err != nil {
 		return err
 	}
-	if err := t.sleep(time.Second); err != nil {
-		return err
-	}
-	run.Take()
-	if err := t.sleep(3 * time.Second); err != nil {
-		return err
-	}
-	capacity := run.Stop().Rate()
 	gentle := o
 	gentle.Rate = capacity / 4
 	before, err := t.openLoop(gentle, 2*time.Second)
@@ -183,12 +177,6 @@ func overload(t *trial) error {
 	if err != nil {
 		return err
 	}
-	offered := float64(got.Answered()+got.Failures()+got.Canceled) / got.Elapsed.Seconds()
-	t.hold(offered >= 2.5*capacity, "capacity %.0f a second; %.0f offered", capacity, offered)
-	t.hold(got.Rate() >= .8*capacity, "%.0f a second answered within 200 ms (p99 %.0f ms), %.2f × capacity", got.Rate(), millis(got.Latency.Quantile(.99)), got.Rate()/capacity)
-	shed := got.Failures() + got.Canceled
-	t.hold(got.Canceled*100 <= shed && got.Told.Quantile(.99) <= 5*time.Millisecond, "of %d shed %d were told, p99 %.1f ms; the others waited for 200 ms in vain",
-		shed, got.Failures(), millis(got.Told.Quantile(.99)))
 	if err := t.sleep(2 * time.Second); err != nil {
 		return err
 	}
@@ -196,9 +184,40 @@ func overload(t *trial) error {
 	if err != nil {
 		return err
 	}
+	// What others do on the machine changes it from one moment to the next.
+	again, err := t.capacity(o)
+	if err != nil {
+		return err
+	}
+	capacity = (capacity + again) / 2
+
+	shed := got.Failures() + got.Canceled
+	offered := float64(got.Answered()+shed) / got.Elapsed.Seconds()
+	t.hold(offered >= 2.5*capacity, "capacity %.0f a second, and %.0f at the end; %.0f offered", 2*capacity-again, again, offered)
+	t.hold(got.Rate() >= .8*capacity, "%.0f a second answered within 200 ms (p99 %.1f ms), %.2f × capacity", got.Rate(), millis(got.Latency.Quantile(.99)), got.Rate()/capacity)
+	t.hold(got.Canceled*100 <= shed && got.Told.Quantile(.99) <= 5*time.Millisecond,
+		"of %d shed %d were told, p50 %.1f ms, p99 %.1f ms; the others waited for 200 ms in vain", shed, got.Failures(), millis(got.Told.Quantile(.5)), millis(got.Told.Quantile(.99)))
+	t.say("all of these were sent up to %.1f ms late (p99); at a quarter of capacity the p99 of answers was %.1f ms", millis(got.Late.Quantile(.99)), millis(before.Latency.Quantile(.99)))
 	p99, most := after.Latency.Quantile(.99), 2*before.Latency.Quantile(.99)+5*time.Millisecond
 	t.hold(after.Failures() == 0 && p99 <= most, "2 s later, at a quarter of capacity: %d answers, %d failed, p99 %.1f ms, at most %.1f", after.Answered(), after.Failures(), millis(p99), millis(most))
 	return nil
+}
+
+// capacity is how many calls a second a closed loop has answered; none of them may be shed.
+func (t *trial) capacity(o load.Options) (float64, error) {
+	run, err := load.Start(o)
+	if err != nil {
+		return 0, err
+	}
+	defer run.Stop()
+	if err := t.sleep(time.Second); err != nil {
+		return 0, err
+	}
+	run.Take()
+	err = t.sleep(2 * time.Second)
+	got := run.Take()
+	t.hold(got.Failures() == 0, "%.0f a second in a closed loop of %d calls, %d failed", got.Rate(), o.Connections*o.InFlight, got.Failures())
+	return got.Rate(), err
 }
 
 // openLoop asks for a while, and gives what became of it but for the end, when no more is asked.
