@@ -268,15 +268,6 @@ func microseconds(us float64) time.Duration {
 // epoch is what GCRA's times count from, in µs: 2025, nearer than 1970, so that doubles keep 1/64 µs.
 const epoch = 1_735_689_600_000_000
 
-// clock tells the time in µs since 1970.
-type clock struct{ now func() int64 }
-
-// newClock is the wall clock at its start; from then on it runs by the monotonic clock.
-func newClock() clock {
-	start := time.Now()
-	return clock{func() int64 { return start.UnixMicro() + time.Since(start).Microseconds() }}
-}
-
 // set makes room first when the shard is full: expired buckets go first, else the one of a few that ends soonest.
 func (e *embedded) set(s *shard, k bucketKey, b bucket, now int64) {
 	if _, ok := s.buckets[k]; !ok && len(s.buckets) >= e.maxKeys && b.end != 0 {
