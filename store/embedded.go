@@ -271,15 +271,6 @@ func microseconds(us float64) time.Duration {
 // epoch is what GCRA's times count from, in µs: 2025, nearer than 1970, so that doubles keep 1/64 µs.
 const epoch = 1_735_689_600_000_000
 
-// clock tells the time in µs since 1970.
-type clock struct{ now func() int64 }
-
-// newClock is the wall clock at its start; from then on it runs by the monotonic clock.
-func newClock() clock {
-	start := time.Now()
-	return clock{func() int64 { return start.UnixMicro() + time.Since(start).Microseconds() }}
-}
-
 // logBytes is what sliding windows may take for each key that the store may hold, all together.
 const logBytes = 64
 

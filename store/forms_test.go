@@ -111,6 +111,7 @@ func (i *issuer) issue(t *testing.T, template *x509.Certificate, name string) (*
 func (i *issuer) path(name string) string { return filepath.Join(i.dir, name) }
 
 func TestRedisOverTLSWithOwnAuthorityAndClientCertificate(t *testing.T) {
+	needsTLS(t)
 	ours, other := newIssuer(t, "ours"), newIssuer(t, "other")
 	ours.issue(t, &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, "redis")
 	ours.issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "legation"}}, "client")

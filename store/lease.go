@@ -48,11 +48,14 @@ type order struct {
 	n     int64
 }
 
-func lease(inner Store, o Options) *leased {
+func lease(inner Store, o Options) *leased { return leaseAt(inner, o, newClock()) }
+
+// leaseAt has the store's process see the time of c.
+func leaseAt(inner Store, o Options, c clock) *leased {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &leased{
 		Store:   inner,
-		clock:   newClock(),
+		clock:   c,
 		seed:    maphash.MakeSeed(),
 		metrics: newLeaseMetrics(o.Metrics),
 		stop:    cancel,

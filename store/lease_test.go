@@ -508,8 +508,8 @@ func TestLeasedWhileTheStoreFails(t *testing.T) {
 		synctest.Wait()
 		model.fault = nil
 		ask(200)
+		time.Sleep(10 * time.Millisecond) // a lot that is under way would be lost
 		inHand := inHandOf(p)
-		synctest.Wait()
 		model.fault = func() (before, after error) { return lost, nil }
 		spent, failed = 0, 0
 		ask(1000)

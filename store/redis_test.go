@@ -57,21 +57,31 @@ func startRedis(t testing.TB, args ...string) *server {
 // nextPort is where the search for a free port goes on; it begins somewhere else in each process.
 var nextPort atomic.Int32
 
-// freePort is a port for a process that can't be handed an open listener. It lies below those that the kernel gives to
-// outgoing connections: one of these, closed again, may be taken before the process gets to it.
+// clusterBus is how far above its port the nodes of a Cluster talk to a Redis.
+const clusterBus = 10_000
+
+// freePort is a port for a process that can't be handed an open listener, and its bus'. It lies below those that the kernel
+// gives to outgoing connections: one of these, closed again, may be taken before the process gets to it.
 func freePort(t testing.TB) int {
 	t.Helper()
 	const first, last = 12000, 16000
 	nextPort.CompareAndSwap(0, int32(os.Getpid()*37%(last-first)))
 	for range last - first {
 		port := first + int(nextPort.Add(1))%(last-first)
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			l.Close()
+		if isFree(port) && isFree(port+clusterBus) {
 			return port
 		}
 	}
 	t.Fatalf("no port is free from %d to %d", first, last)
 	return 0
+}
+
+func isFree(port int) bool {
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err == nil {
+		l.Close()
+	}
+	return err == nil
 }
 
 func (s *server) start() {

@@ -15,6 +15,9 @@
 // (25 ms on a Cluster, where hits may be given back): so long a counter that is reset or lost by hand, or that another
 // process gave hits back to, may be taken to be used up. The other hits of such a decision are told what Redis said of them
 // within the last second; it is asked when that isn't known.
+//
+// While a machine is suspended time goes on: within 10 ms of its return windows and periods have ended, and so have hits
+// that were taken ahead of need.
 package store
 
 import (

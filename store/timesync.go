@@ -8,7 +8,8 @@ import "time"
 // have drifted apart since.
 //
 // A window's key is named by this time, so processes that are some µs apart differ only in which of two windows a hit at
-// the boundary goes to; each window still holds no more than its limit.
+// the boundary goes to; each window still holds no more than its limit. After this process' wall clock was set ahead, which
+// [newClock] can't tell from a sleep, one batch may be counted in a window that is still to come.
 type redisClock struct {
 	low, high int64 // µs: Redis' time less the monotonic, within these
 	synced    int64 // µs, monotonic: when they were last joined

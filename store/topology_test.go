@@ -23,7 +23,7 @@ func startCluster(t *testing.T) []*server {
 	args := []string{"--cluster", "create"}
 	for i := range nodes {
 		nodes[i] = startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
-			"--cluster-require-full-coverage", "no", "--cluster-port", fmt.Sprint(freePort(t)))
+			"--cluster-require-full-coverage", "no") // its bus is at clusterBus: 6.2 knows no --cluster-port
 		args = append(args, nodes[i].addr())
 	}
 	out, err := exec.Command("redis-cli", append(args, "--cluster-yes")...).CombinedOutput()
@@ -149,7 +149,7 @@ func TestSentinelFailsOver(t *testing.T) {
 		t.Skip("starts a sentinel")
 	}
 	primary := startRedis(t)
-	replica := startRedis(t, "--replicaof", "127.0.0.1 "+fmt.Sprint(primary.port))
+	replica := startRedis(t, "--replicaof", "127.0.0.1", fmt.Sprint(primary.port))
 	conf := filepath.Join(t.TempDir(), "sentinel.conf")
 	text := fmt.Sprintf("sentinel monitor main 127.0.0.1 %d 1\nsentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n", primary.port)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
