@@ -26,8 +26,8 @@ type cluster struct {
 	stale atomic.Bool // a node said that a slot isn't its own
 }
 
-// survey looks up the primaries of all slots: when one said that a slot has moved, each 500 ms while one is down, whose slots
-// another may take over, and each 10 s. It is called each 100 ms.
+// survey looks up the primaries of all slots: when one said that a slot has moved, each 500 ms while one is down, whose
+// slots another may take over, and each 10 s. It is called each 100 ms.
 func (s *redisStore) survey(ctx context.Context, c *redis.ClusterClient, down bool, n int) {
 	stale := s.cluster.stale.Swap(false)
 	if !stale && n%100 != 0 && (!down || n%5 != 0) {

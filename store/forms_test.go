@@ -238,6 +238,7 @@ func TestMinimalACL(t *testing.T) {
 		do(t, admin, "FLUSHALL") // the next increment finds its key gone
 		count(t, s, window)
 	}
+	everyKeyEnds(t, admin)
 	for _, c := range strings.Fields(aclCommands) {
 		until(t, patience, c, func() bool {
 			count(t, s, window)

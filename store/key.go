@@ -11,7 +11,7 @@ import (
 const longPart = 40
 
 // Key joins the parts of a bucket's name: the limit, then the values that it counts by. Different parts never give the
-// same key. Ordinary text stays readable ("route/orders/0|203.0.113.7"), other bytes are isWritten %XX, and of a long
+// same key. Ordinary text stays readable ("route/orders/0|203.0.113.7"), other bytes are written %XX, and of a long
 // part only the start and a digest are kept.
 func Key(parts ...string) string {
 	n := len(parts)
@@ -28,16 +28,10 @@ func Key(parts ...string) string {
 	return string(b)
 }
 
-// Digest stands for a value that must not be told to whoever reads Redis, such as an API key.
-func Digest(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:16])
-}
-
 // AppendPart appends to b what [Key] writes for one part; '|' stands between two.
 func AppendPart(b []byte, part string) []byte { return appendPart(b, part) }
 
-// AppendDigest is [AppendPart] of s' [Digest].
+// AppendDigest is [AppendPart] for a value that must not be told to whoever reads Redis, such as an API key.
 func AppendDigest(b []byte, s string) []byte {
 	sum := sha256.Sum256([]byte(s))
 	return hex.AppendEncode(b, sum[:16])

@@ -43,12 +43,12 @@ type memo struct {
 	span
 	count int64  // as Redis said; not GCRA
 	sure  int64  // the least that it is
-	until int64  // µs: before then
+	until int64  // µs: before then; sliding window: 0 when nothing is known to be refused
 	end   int64  // µs: when it says nothing any more; GCRA: its theoretical arrival time
 	asked int64  // µs
 	ends  int64  // window, period: when it ends, in µs by Redis' clock, which names it
 	held  uint32 // window, period: the connection over which its key is known to be there and to end
-	spent bool
+	spent bool   // worth keeping, since it spares trips
 }
 
 func newMemory(c clock, hold time.Duration) *memory {

@@ -266,25 +266,6 @@ func do(t *testing.T, c *redis.Client, line string) {
 	}
 }
 
-// TestRedisRights has a user with the rights that docs/operating.md asks for, and no others.
-func TestRedisRights(t *testing.T) {
-	r := startRedis(t)
-	do(t, r.client(), "ACL SETUSER few on >pw ~legation:* -@all +time +set +incr +incrby +pexpire +psetex +mget +del +eval +evalsha")
-	s := openReady(t, "redis://few:pw@"+r.addr())
-	for _, h := range each("rights", 5, 2) {
-		back, one := h, h
-		back.Hits, one.Hits = -2, 1
-		count(t, s, h)
-		count(t, s, back)
-		for range 7 {
-			count(t, s, one)
-		}
-	}
-	r.client().FlushAll(t.Context()) // which has keys repaired
-	count(t, s, each("rights", 50, 1)[0])
-	everyKeyEnds(t, r.client())
-}
-
 // TestRedisThatRunsNoScripts is down for good, and says so once.
 func TestRedisThatRunsNoScripts(t *testing.T) {
 	r := startRedis(t)

@@ -1,8 +1,8 @@
 // Package store counts hits for limits: in Redis (single, Sentinel or Cluster), shared by every process that uses it,
 // or embedded, in this process. Both give the same answers; one conformance suite runs over them.
 //
-// ratelimit and the later companions call it through [Store]; app opens it. It is the only room that imports a
-// Redis client.
+// ratelimit calls it through [Store], app opens it, and features say in its terms what is to be counted. It is the only
+// room that imports a Redis client.
 //
 // A bucket is a limit and a value ([Key] joins the two). A fixed window starts at a multiple of its length since the
 // epoch, by Redis' own clock, and its key expires with it; a GCRA bucket holds Burst hits and fills at Limit per Window.
@@ -10,6 +10,10 @@
 // 1,024th of it leaves too late, by a 1,024th of its length at most. A calendar's period starts at midnight in its zone. Counts don't depend on the limit, so one that is
 // changed holds at once; another window or period begins anew. Hits that were refused are never counted, unless the hit
 // is [Hit.Beyond] its limit.
+//
+// A decision goes from the caller's turn (turn.go, when hits may be taken ahead of need) to the memory of what Redis
+// refused, then with others to a lane of each Redis (lane.go), which counts it by an increment (plain.go) or by a script
+// (script.go, count.lua). The embedded store does the same arithmetic (embedded.go), and may keep it on disk (journal.go).
 //
 // What Redis refuses is refused here without asking again, until the window ends or the hits would fit, for 10 s at most
 // (25 ms on a Cluster, where hits may be given back): so long a counter that is reset or lost by hand, or that another

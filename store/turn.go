@@ -9,7 +9,8 @@ import (
 // and the lots that are due.
 //
 // A decision that misses hits of one bucket only waits for the lot of that bucket, when one is due, which brings what all
-// such decisions of the turn miss. Others go to the store themselves, for what they miss, so that they are all or none there. What a decision took from the tokens in hand goes back when it is refused.
+// such decisions of the turn miss. Others go to the store themselves, for what they miss, so that they are all or none
+// there. What a decision took from the tokens in hand goes back when it is refused.
 type turn struct {
 	l      *leased
 	plain  []*Decision // without leased hits
