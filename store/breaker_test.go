@@ -39,3 +39,30 @@ func TestBreakerOpensByCountAndTime(t *testing.T) {
 		}
 	})
 }
+
+// After a batch that failed, Redis is waited for as long as it may take to answer, no more: those behind have waited too.
+func TestPatienceAfterAFailure(t *testing.T) {
+	const timeout = 10 * time.Millisecond
+	decisions, probe := []*trip{{}}, []*trip{{}, {probe: true}}
+	for _, row := range []struct {
+		name    string
+		failing bool
+		usual   time.Duration
+		trips   []*trip
+		want    time.Duration
+	}{
+		{"all is well", false, time.Millisecond, decisions, timeout},
+		{"usually fast", true, 100 * time.Microsecond, decisions, timeout / 4},
+		{"usually slower", true, time.Millisecond, decisions, 4 * time.Millisecond},
+		{"always slow", true, 5 * time.Millisecond, decisions, timeout},
+		{"a probe", true, 100 * time.Microsecond, probe, timeout},
+	} {
+		l := &lane{timeout: timeout, usual: row.usual}
+		if row.failing {
+			l.fail("no answer in time")
+		}
+		if got := l.patience(row.trips); got != row.want {
+			t.Errorf("%s: got %s, want %s", row.name, got, row.want)
+		}
+	}
+}

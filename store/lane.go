@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,9 +20,10 @@ type lane struct {
 	link    link
 	timeout time.Duration
 	metrics *metrics
-	probe   string // a bucket of the lane
-	missed  int    // probes in a row
-	batch   batch  // of who leads
+	probe   string        // a bucket of the lane
+	missed  int           // probes in a row
+	batch   batch         // of who leads
+	usual   time.Duration // that a trip took of late; of who leads, too
 
 	offset atomic.Int64 // µs: Redis' time less the monotonic, as of the last batch
 
@@ -165,14 +167,27 @@ func (l *lane) inDebt() bool {
 // settle makes a trip for what is owed.
 func (l *lane) settle() { l.run(&trip{settles: true, lead: make(chan bool, 1)}) }
 
-// send makes a batch within what is left of the bound to the oldest trip. It waits for Redis no longer than the timeout.
+// send makes a batch within what is left of the bound to the oldest trip.
 func (l *lane) send(trips []*trip) (ok bool) {
 	start := time.Now()
 	left := max(l.least(), l.bound()-start.Sub(trips[0].started))
-	err := l.attempt(trips, start.Add(min(left, l.timeout)))
+	err := l.attempt(trips, start.Add(min(left, l.patience(trips))))
 	took := time.Since(start)
 	l.metrics.seconds.Observe(took.Seconds())
-	return l.judge(err)
+	ok = l.judge(err)
+	if ok {
+		l.usual += (took - l.usual) / 8
+	}
+	return ok
+}
+
+// patience is how long a batch waits for Redis: the timeout, and less after a batch that failed, if Redis usually answers
+// sooner. What came while that one was waited for has waited too, unseen: calls are read when those before are answered.
+func (l *lane) patience(trips []*trip) time.Duration {
+	if !l.failing.Load() || slices.ContainsFunc(trips, func(t *trip) bool { return t.probe }) {
+		return l.timeout
+	}
+	return min(max(l.timeout/4, 4*l.usual), l.timeout)
 }
 
 // attempt makes a batch. Every decision has outcomes or an error then; the error that it gives is of the connection.
