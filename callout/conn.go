@@ -110,7 +110,7 @@ func (c *conn) fill() error {
 		c.from = 0
 	}
 	if c.full && len(c.buf) < largeBuffer || len(c.buf) < smallBuffer {
-		larger := make([]byte, min(max(2*len(c.buf), smallBuffer), largeBuffer))
+		larger := make([]byte, min(max(4*len(c.buf), smallBuffer), largeBuffer))
 		c.to = copy(larger, c.buf[:c.to])
 		c.buf = larger
 	}

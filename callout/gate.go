@@ -39,7 +39,7 @@ const (
 	crowded  = 3 * time.Millisecond    // nor as many as are answered in so long
 	room     = 256                     // calls in hand that are let in anyway
 	roomTime = 2500 * time.Microsecond // and as many as are answered in so long
-	leastFew = 16                      // calls of a turn: fewer cost too much each
+	leastFew = 16                      // calls of a connection: fewer cost too much each
 )
 
 func newGate(now time.Time) *gate {

@@ -69,6 +69,8 @@ func TestCallsWhileStopping(t *testing.T) {
 	w.ask(1, echo, "before")
 	w.wantMessage(1, "before")
 	w.open(3, duplex)
+	w.do(w.WriteData(3, false, ask(t, 10)))
+	w.until(func() bool { return len(w.at(3).body) > 0 }) // grpc-go has it
 	r.stop()
 	var ping [8]byte
 	for w.gone == nil || ping == [8]byte{} {
