@@ -127,7 +127,7 @@ local function sliding(stored, hits, limit, length, beyond)
     local i = reaches(after)
     log, stamp = sub(log, 8 * oldest - 7, 8 * i) .. pack('<I4', (before + after) % U32), at(log, i)
   end
-  return fits, count, reset, retry, after, leaves(stamp), log, max(1, ceil(leaves(stamp) / 1000))
+  return fits, count, reset, retry, after, leaves(stamp), log, ceil(leaves(stamp) / 1000) + LINGER
 end
 
 local args = cmsgpack.unpack(ARGV[1])
