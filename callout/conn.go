@@ -110,7 +110,11 @@ func (c *conn) fill() error {
 		c.from = 0
 	}
 	if c.full && len(c.buf) < largeBuffer || len(c.buf) < smallBuffer {
-		larger := make([]byte, min(max(4*len(c.buf), smallBuffer), largeBuffer))
+		size := smallBuffer
+		if c.full && len(c.buf) >= smallBuffer {
+			size = largeBuffer
+		}
+		larger := make([]byte, size)
 		c.to = copy(larger, c.buf[:c.to])
 		c.buf = larger
 	}
@@ -183,28 +187,28 @@ func (c *conn) silent() error {
 // told at once.
 func (c *conn) turn() error {
 	taken := c.take()
-	for began := c.now; ; {
-		held := c.inHand()
-		if held == 0 {
-			break
-		}
+	held := c.inHand()
+	if held > 0 {
+		c.server.gate.enter(c.now, held)
+	}
+	for now := c.now; held > 0; {
 		shed := c.shed(held)
 		served := c.pick()
 		for i := range c.batches {
-			c.run(c.server.ordered[i], &c.batches[i], began)
+			c.run(c.server.ordered[i], &c.batches[i], now)
 		}
 		c.answer()
-		now := time.Now()
-		c.server.gate.served(began, now, held, served, shed)
-		began = now
+		now = time.Now()
+		held -= shed + served
+		c.server.gate.leave(now, served, shed, held == 0)
 	}
 	return c.conclude(taken)
 }
 
-// inHand is how many of the turn's calls aren't answered.
+// inHand is how many calls the turn has brought.
 func (c *conn) inHand() (n int) {
 	for i := range c.batches {
-		n += len(c.batches[i].streams) - c.batches[i].done
+		n += len(c.batches[i].streams)
 	}
 	return n
 }

@@ -18,24 +18,27 @@ type gate struct {
 	most atomic.Int64 // calls that a connection may have in hand; beyond them it sheds
 
 	mu     sync.Mutex // guards what follows
+	now    time.Time  // as of the last news
+	calls  int        // in hand
+	conns  int        // that have some
 	from   time.Time  // when this slot began
-	calls  int        // served in it
-	shed   int        // in it
-	held   float64    // seconds in it times calls that were in hand, shed ones too
-	turns  float64    // seconds in it times connections that were busy
+	served int        // calls in it
+	shed   int        // calls in it
+	held   float64    // seconds of it times calls that were in hand
+	busy   float64    // seconds of it times connections that had some
 	rate   float64    // calls that the server answers in a second, of late
 	crowds float64    // calls in hand by crowds, summed over the slots in a row that had too many
 	until  time.Time  // the gate is closed
 }
 
 const (
-	slot    = 25 * time.Millisecond  // over which figures are taken
+	slot    = 12 * time.Millisecond  // over which figures are taken
 	lasting = 4                      // crowds in slots in a row close the gate
 	heavy   = 3                      // crowds of a slot, at most: two slots are the least that close it
 	reopens = 500 * time.Millisecond // after calls were shed for the last time
-	kept    = 9. / 10                // of the rate from one slot to the next, where calls are fewer
+	kept    = 19. / 20               // of the rate from one slot to the next, where calls are fewer
 
-	crowd    = 1024                    // calls in hand, on average, that are never too many
+	crowd    = 1100                    // calls in hand, on average, that are never too many: a thousand is what one connection may have
 	crowded  = 3 * time.Millisecond    // nor as many as are answered in so long
 	room     = 256                     // calls in hand that are let in anyway
 	roomTime = 2500 * time.Microsecond // and as many as are answered in so long
@@ -43,30 +46,51 @@ const (
 )
 
 func newGate(now time.Time) *gate {
-	g := &gate{from: now}
+	g := &gate{now: now, from: now}
 	g.most.Store(math.MaxInt64)
 	return g
 }
 
-// served tells the gate of a part of a connection's turn: how many calls it had in hand as the part began, how many of
-// them it has served, and how many it has shed.
-func (g *gate) served(began, ended time.Time, held, calls, shed int) {
+// enter tells the gate of the calls that a connection's turn has brought.
+func (g *gate) enter(now time.Time, calls int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	took := max(0, min(ended.Sub(began), ended.Sub(g.from))).Seconds()
+	g.tick(now)
 	g.calls += calls
+	g.conns++
+}
+
+// leave tells it that some of them were served, and some shed; last, that these were all that were left.
+func (g *gate) leave(now time.Time, served, shed int, last bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tick(now)
+	g.calls -= served + shed
+	if last {
+		g.conns--
+	}
+	g.served += served
 	g.shed += shed
-	g.held += float64(held) * took
-	g.turns += took
-	if ended.Sub(g.from) >= slot {
-		g.judge(ended)
+}
+
+// tick has time go on.
+func (g *gate) tick(now time.Time) {
+	if !now.After(g.now) {
+		return
+	}
+	seconds := now.Sub(g.now).Seconds()
+	g.held += float64(g.calls) * seconds
+	g.busy += float64(g.conns) * seconds
+	g.now = now
+	if now.Sub(g.from) >= slot {
+		g.judge(now)
 	}
 }
 
 // judge ends a slot.
 func (g *gate) judge(now time.Time) {
 	seconds := now.Sub(g.from).Seconds()
-	g.rate = max(float64(g.calls)/seconds, g.rate*kept)
+	g.rate = max(float64(g.served)/seconds, g.rate*kept)
 	if crowds := g.held / seconds / max(crowd, g.rate*crowded.Seconds()); crowds > 1 {
 		g.crowds += min(crowds, heavy)
 	} else {
@@ -78,8 +102,8 @@ func (g *gate) judge(now time.Time) {
 	most := int64(math.MaxInt64)
 	if now.Before(g.until) {
 		all := max(room, g.rate*roomTime.Seconds())
-		most = max(leastFew, int64(all/max(1, g.turns/seconds)))
+		most = max(leastFew, int64(all/max(1, g.busy/seconds)))
 	}
 	g.most.Store(most)
-	g.from, g.calls, g.shed, g.held, g.turns = now, 0, 0, 0, 0
+	g.from, g.served, g.shed, g.held, g.busy = now, 0, 0, 0, 0
 }

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// clockwork has connections take turns with a gate, one after the other, until a time is over. A turn takes less time
-// where calls are shed.
+// clockwork has connections take turns with a gate until a time is over, side by side: each ends a while after the one
+// before. A turn takes less time where calls are shed.
 type clockwork struct {
 	*gate
 	now time.Time
@@ -22,12 +22,27 @@ func newClockwork() *clockwork {
 }
 
 func (c *clockwork) turns(conns, calls int, took, pause, lasts time.Duration) {
-	for end := c.now.Add(lasts); c.now.Before(end); c.now = c.now.Add(pause) {
+	for range conns {
+		c.enter(c.now, calls)
+	}
+	for end := c.now.Add(lasts); ; {
+		last := !c.now.Add(took + pause).Before(end)
 		for range conns {
 			few := min(calls, int(c.most.Load()))
-			took := took * time.Duration(few) / time.Duration(calls)
-			c.now = c.now.Add(took / time.Duration(conns))
-			c.served(c.now.Add(-took), c.now, calls, few, calls-few)
+			c.now = c.now.Add(took * time.Duration(few) / time.Duration(calls*conns))
+			c.leave(c.now, few, calls-few, true)
+			if !last && pause == 0 {
+				c.enter(c.now, calls)
+			}
+		}
+		if last {
+			return
+		}
+		c.now = c.now.Add(pause)
+		for range conns {
+			if pause > 0 {
+				c.enter(c.now, calls)
+			}
 		}
 	}
 }
@@ -63,23 +78,23 @@ func TestGateStaysOpen(t *testing.T) {
 
 func TestGateClosesWhileTooManyCallsCome(t *testing.T) {
 	c := newClockwork()
-	c.turns(4, 1000, 12*time.Millisecond, 0, 48*time.Millisecond)
+	c.turns(4, 1000, 12*time.Millisecond, 0, slot)
 	if got := c.most.Load(); got != math.MaxInt64 {
 		t.Fatalf("closed at once, to %d calls", got)
 	}
-	c.turns(4, 1000, 12*time.Millisecond, 0, 72*time.Millisecond)
-	if got := c.most.Load(); got < 200 || got > 216 { // a fourth of what 333,000 a second are in 2.5 ms
+	c.turns(4, 1000, 12*time.Millisecond, 0, 5*slot)
+	if got := c.most.Load(); got < 180 || got > 240 { // a fourth of what 333,000 a second are in 2.5 ms
 		t.Fatalf("got %d calls at most", got)
 	}
 	c.turns(4, 1000, 12*time.Millisecond, 0, 2*time.Second)
-	if got := c.most.Load(); got < 190 || got > 216 {
+	if got := c.most.Load(); got < 180 || got > 240 {
 		t.Errorf("got %d calls at most when it had lasted", got)
 	}
-	c.turns(4, 100, time.Millisecond, 0, reopens-2*slot)
+	c.turns(4, 100, time.Millisecond, 0, reopens-4*slot)
 	if got := c.most.Load(); got == math.MaxInt64 {
 		t.Errorf("open again already")
 	}
-	c.turns(4, 100, time.Millisecond, 0, 4*slot)
+	c.turns(4, 100, time.Millisecond, 0, 8*slot)
 	if got := c.most.Load(); got != math.MaxInt64 {
 		t.Errorf("got %d calls at most when it was over", got)
 	}

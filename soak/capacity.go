@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -153,10 +155,10 @@ func overload(t *trial) error {
 		return err
 	}
 	for _, pid := range []int{redis.PID, replicas[0].PID} {
-		if out, err := exec.CommandContext(t.ctx, "taskset", "-a", "-p", "-c", "0", strconv.Itoa(pid)).CombinedOutput(); err != nil {
-			t.say("taskset: %v %s: the load takes some of what the service would have", err, out)
-		}
+		t.pin(pid, "0")
 	}
+	t.pin(os.Getpid(), fmt.Sprintf("%d-%d", min(1, runtime.NumCPU()-1), runtime.NumCPU()-1))
+	defer t.pin(os.Getpid(), fmt.Sprintf("0-%d", runtime.NumCPU()-1))
 	// As many connections as four Envoys of four workers have. Each takes 1,000 calls.
 	o := load.Options{Addresses: addresses, Connections: 16, InFlight: 16, Call: call(r, "key-%d", 1000)}
 	capacity, err := t.capacity(o)
@@ -195,15 +197,24 @@ func overload(t *trial) error {
 	offered := float64(got.Answered()+shed) / got.Elapsed.Seconds()
 	t.hold(offered >= 2.5*capacity, "capacity %.0f a second, and %.0f at the end; %.0f offered", 2*capacity-again, again, offered)
 	t.hold(got.Rate() >= .8*capacity, "%.0f a second answered within 200 ms (p99 %.1f ms), %.2f × capacity", got.Rate(), millis(got.Latency.Quantile(.99)), got.Rate()/capacity)
-	t.hold(got.Canceled*100 <= shed && got.Told.Quantile(.99) <= 5*time.Millisecond,
-		"of %d shed %d were told, p50 %.1f ms, p99 %.1f ms; the others waited for 200 ms in vain", shed, got.Failures(), millis(got.Told.Quantile(.5)), millis(got.Told.Quantile(.99)))
-	t.say("all of these were sent up to %.1f ms late (p99); at a quarter of capacity the p99 of answers was %.1f ms", millis(got.Late.Quantile(.99)), millis(before.Latency.Quantile(.99)))
+	// What a quarter of the calls waits for is the machine's.
+	told := before.Latency.Quantile(.99) + 5*time.Millisecond
+	t.hold(got.Canceled*100 <= shed && got.Told.Quantile(.99) <= told,
+		"of %d shed %d were told, p50 %.1f ms, p99 %.1f ms, at most %.1f; %.1f of these sent late; the others waited for 200 ms in vain",
+		shed, got.Failures(), millis(got.Told.Quantile(.5)), millis(got.Told.Quantile(.99)), millis(told), millis(got.Late.Quantile(.99)))
 	p99, most := after.Latency.Quantile(.99), 2*before.Latency.Quantile(.99)+5*time.Millisecond
-	t.hold(after.Failures() == 0 && p99 <= most, "2 s later, at a quarter of capacity: %d answers, %d failed, p99 %.1f ms, at most %.1f", after.Answered(), after.Failures(), millis(p99), millis(most))
+	t.hold(after.Failures()*1000 <= after.Answered() && p99 <= most, "2 s later, at a quarter of capacity: %d answers, %d failed, p99 %.1f ms, at most %.1f", after.Answered(), after.Failures(), millis(p99), millis(most))
 	return nil
 }
 
-// capacity is how many calls a second a closed loop has answered; none of them may be shed.
+// pin has a process run on some processors only.
+func (t *trial) pin(pid int, processors string) {
+	if out, err := exec.Command("taskset", "-a", "-p", "-c", processors, strconv.Itoa(pid)).CombinedOutput(); err != nil {
+		t.say("taskset: %v %s: the load takes some of what the service would have", err, out)
+	}
+}
+
+// capacity is how many calls a second a closed loop has answered; all but none of them are shed, as in watch.clean.
 func (t *trial) capacity(o load.Options) (float64, error) {
 	run, err := load.Start(o)
 	if err != nil {
@@ -216,7 +227,7 @@ func (t *trial) capacity(o load.Options) (float64, error) {
 	run.Take()
 	err = t.sleep(2 * time.Second)
 	got := run.Take()
-	t.hold(got.Failures() == 0, "%.0f a second in a closed loop of %d calls, %d failed", got.Rate(), o.Connections*o.InFlight, got.Failures())
+	t.hold(got.Failures()*1000 <= got.Answered(), "%.0f a second in a closed loop of %d calls, %d failed", got.Rate(), o.Connections*o.InFlight, got.Failures())
 	return got.Rate(), err
 }
 
