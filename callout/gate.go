@@ -38,7 +38,7 @@ const (
 	reopens = 500 * time.Millisecond // after calls were shed for the last time
 	kept    = 19. / 20               // of the rate from one slot to the next, where calls are fewer
 
-	crowd    = 1100                    // calls in hand, on average, that are never too many: a thousand is what one connection may have
+	crowd    = 1100                    // calls in hand, on average, that are never too many
 	crowded  = 3 * time.Millisecond    // nor as many as are answered in so long
 	room     = 256                     // calls in hand that are let in anyway
 	roomTime = 2500 * time.Microsecond // and as many as are answered in so long

@@ -2,10 +2,8 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"regexp"
-	"runtime"
 	"strconv"
 	"time"
 
@@ -155,10 +153,10 @@ func overload(t *trial) error {
 		return err
 	}
 	for _, pid := range []int{redis.PID, replicas[0].PID} {
-		t.pin(pid, "0")
+		if out, err := exec.CommandContext(t.ctx, "taskset", "-a", "-p", "-c", "0", strconv.Itoa(pid)).CombinedOutput(); err != nil {
+			t.say("taskset: %v %s: the load takes some of what the service would have", err, out)
+		}
 	}
-	t.pin(os.Getpid(), fmt.Sprintf("%d-%d", min(1, runtime.NumCPU()-1), runtime.NumCPU()-1))
-	defer t.pin(os.Getpid(), fmt.Sprintf("0-%d", runtime.NumCPU()-1))
 	// As many connections as four Envoys of four workers have. Each takes 1,000 calls.
 	o := load.Options{Addresses: addresses, Connections: 16, InFlight: 16, Call: call(r, "key-%d", 1000)}
 	capacity, err := t.capacity(o)
@@ -205,13 +203,6 @@ func overload(t *trial) error {
 	p99, most := after.Latency.Quantile(.99), 2*before.Latency.Quantile(.99)+5*time.Millisecond
 	t.hold(after.Failures()*1000 <= after.Answered() && p99 <= most, "2 s later, at a quarter of capacity: %d answers, %d failed, p99 %.1f ms, at most %.1f", after.Answered(), after.Failures(), millis(p99), millis(most))
 	return nil
-}
-
-// pin has a process run on some processors only.
-func (t *trial) pin(pid int, processors string) {
-	if out, err := exec.Command("taskset", "-a", "-p", "-c", processors, strconv.Itoa(pid)).CombinedOutput(); err != nil {
-		t.say("taskset: %v %s: the load takes some of what the service would have", err, out)
-	}
 }
 
 // capacity is how many calls a second a closed loop has answered; all but none of them are shed, as in watch.clean.
