@@ -18,6 +18,7 @@ const (
 	envoyBare  = "no filters"
 	envoyEmpty = "empty grpc-go callout"
 	envoyExact = "one exact limit"
+	envoyMute  = "one exact limit, headers: none"
 	envoyAuth  = "auth"
 	envoyOne   = "auth + quota, one call"
 	envoyTwo   = "auth + quota, two calls"
@@ -29,6 +30,7 @@ func chains() []struct{ name, filters string } {
 		{envoyBare, ""},
 		{envoyEmpty, limitFilter("empty")},
 		{envoyExact, limitFilter("legation")},
+		{envoyMute, strings.Replace(limitFilter("legation"), `"domain"`, `"stage": 1, "domain"`, 1)},
 		{envoyAuth, authFilter("edge/auth")},
 		{envoyOne, authFilter("edge/auth-quota")},
 		{envoyTwo, authFilter("edge/auth") + limitFilter("legation")},
@@ -55,6 +57,8 @@ const listenerJSON = `{"name": %q, "address": {"socket_address": {"address": "12
 		"match": {"prefix": "/"},
 		"route": {"cluster": "backend", "rate_limits": [{"actions": [
 			{"generic_key": {"descriptor_key": "limit", "descriptor_value": "route/exact/0"}},
+			{"request_headers": {"header_name": "x-key", "descriptor_key": "header:x-key"}}]}, {"stage": 1, "actions": [
+			{"generic_key": {"descriptor_key": "limit", "descriptor_value": "route/mute/0"}},
 			{"request_headers": {"header_name": "x-key", "descriptor_key": "header:x-key"}}]}]}
 		%s}]}]},
 	"http_filters": [%s {"name": "router", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]}}]}]}`

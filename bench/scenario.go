@@ -70,6 +70,7 @@ var scenarios = []scenario{
 // their scenarios with them.
 var routes = []rig.Route{
 	{Name: "exact", RateLimit: "{rate: 1000000000/hour, by: {header: x-key}}"},
+	{Name: "mute", RateLimit: "{rate: 1000000000/hour, by: {header: x-key}, headers: none}"},
 	{Name: "over", RateLimit: "{rate: 10/hour, by: {header: x-key}}"},
 	{Name: "gcra", RateLimit: "{rate: 1000000/second, burst: 1000000000, by: {header: x-key}}"},
 	{Name: "leased", RateLimit: "{rate: 1000000000/hour, by: {header: x-key}, mode: leased}"},

@@ -57,6 +57,7 @@ func (s *redisStore) survey(ctx context.Context, c *redis.ClusterClient, down bo
 			if l == nil {
 				l = s.newLane(node.Options(), bucket)
 			}
+			l.probe.Store(&bucket)
 			w.lanes = append(w.lanes, l)
 		}
 		w.slots[slot] = uint16(at)

@@ -20,12 +20,13 @@ type lane struct {
 	link    link
 	timeout time.Duration
 	metrics *metrics
-	probe   string        // a bucket of the lane
 	missed  int           // probes in a row
+	strayed func()        // is told that the probe's bucket isn't the lane's any more
 	batch   batch         // of who leads
 	usual   time.Duration // that a trip took of late; of who leads, too
 
-	offset atomic.Int64 // µs: Redis' time less the monotonic, as of the last batch
+	probe  atomic.Pointer[string] // a bucket of the lane: on a Cluster another when its slot moves
+	offset atomic.Int64           // µs: Redis' time less the monotonic, as of the last batch
 
 	mu      sync.Mutex // guards what follows
 	waiting []*trip
@@ -329,6 +330,10 @@ func (l *lane) check(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
+	if err != nil && moved(err) {
+		l.strayed()
+		err = nil // it is there and answers
+	}
 	if err == nil {
 		l.missed = 0
 		l.set(true, "")
@@ -344,7 +349,7 @@ func (l *lane) check(ctx context.Context) {
 
 // knock counts hits of the lane's own bucket, by the script.
 func (l *lane) knock() error {
-	h := Hit{Key: l.probe, Limit: MaxCount, Window: time.Minute, Hits: 1}
+	h := Hit{Key: *l.probe.Load(), Limit: MaxCount, Window: time.Minute, Hits: 1}
 	d := &Decision{Hits: []Hit{h, h}, Outcomes: make([]Outcome, 2)}
 	l.run(&trip{decisions: []*Decision{d}, probe: true, lead: make(chan bool, 1)})
 	return d.Err

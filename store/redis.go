@@ -80,7 +80,9 @@ func openRedisAt(o Options, c clock) (Store, error) {
 
 // newLane is the lane to the Redis that o tells how to reach, where the probe's bucket is.
 func (s *redisStore) newLane(o *redis.Options, probe string) *lane {
-	l := &lane{timeout: s.timeout, metrics: s.metrics, probe: probe}
+	l := &lane{timeout: s.timeout, metrics: s.metrics}
+	l.probe.Store(&probe)
+	l.strayed = func() { s.cluster.stale.Store(true) }
 	l.reason = starting
 	l.change = s.measure
 	l.link.options, l.link.now = o, s.memory.now

@@ -48,6 +48,7 @@ func TestCluster(t *testing.T) {
 	t.Run("counts across slots without exceeding any", func(t *testing.T) { testClusterPairs(t, s, openReady(t, url)) })
 	t.Run("gives back", func(t *testing.T) { testGivesBack(t, s) })
 	t.Run("moved slots", func(t *testing.T) { testMovedSlot(t, s, nodes) })
+	t.Run("the probe's slot moved", func(t *testing.T) { testMovedProbe(t, openReady(t, url), nodes) })
 	t.Run("a node down", func(t *testing.T) { testNodeDown(t, open(t, Options{URL: url}), nodes) })
 }
 
@@ -115,6 +116,26 @@ func testMovedSlot(t *testing.T, s Store, nodes []*server) {
 	}
 	if got := count(t, s, h)[0]; got.Remaining != 996 { // the source answers MOVED
 		t.Errorf("got %+v, want 996 left", got)
+	}
+}
+
+// testMovedProbe moves the slot by which a node's lane is probed: the node is still there.
+func testMovedProbe(t *testing.T, s Store, nodes []*server) {
+	from, to := nodes[0].client(), nodes[1]
+	probes := func() []string { return from.Keys(t.Context(), "*probe-*").Val() }
+	until(t, patience, "the probe's bucket", func() bool { return s.Health().OK && len(probes()) > 0 })
+	key := probes()[0]
+	n, id := from.ClusterKeySlot(t.Context(), key).Val(), to.client().ClusterMyID(t.Context()).Val()
+	assign := fmt.Sprintf("CLUSTER SETSLOT %d NODE %s", n, id)
+	do(t, to.client(), assign)
+	until(t, patience, "the slot to be empty", func() bool { // the probe may come in between
+		from.Del(t.Context(), key)
+		return from.Do(t.Context(), "CLUSTER", "SETSLOT", n, "NODE", id).Err() == nil
+	})
+	do(t, nodes[2].client(), assign)
+	until(t, patience, "the next probe, in another slot", func() bool { return len(probes()) > 0 })
+	if h := s.Health(); !h.OK {
+		t.Errorf("taken to be down since a slot moved: %+v", h)
 	}
 }
 
