@@ -34,10 +34,14 @@ func (d *decision) appendAllowed(b []byte) []byte {
 	b = protowire.AppendBytes(protowire.AppendTag(b, responseStatus, protowire.BytesType), nil) // code OK is 0
 	b, ok := open(b, responseOK)
 	b = append(b, d.grant.wire...)
+	for _, g := range d.others {
+		b = append(b, g.wire...)
+	}
+	b = append(b, d.pass...)
 	for _, name := range d.rule.headers {
-		// A client that sends a header itself that some provider of the rule could have set, and this grant does not,
-		// must not be believed.
-		if !slices.ContainsFunc(d.grant.headers, func(h pair) bool { return h.name == name }) {
+		// A client that sends a header itself that some provider of the rule could have set, and no grant does, must not be
+		// believed.
+		if !d.sets(name) {
 			b = appendText(b, okRemove, name)
 		}
 	}
@@ -45,8 +49,33 @@ func (d *decision) appendAllowed(b []byte) []byte {
 	return d.appendMetadata(end(b, ok), "allow")
 }
 
+// sets tells whether a grant sets a header.
+func (d *decision) sets(name string) bool {
+	is := func(h pair) bool { return h.name == name }
+	return slices.ContainsFunc(d.grant.headers, is) ||
+		slices.ContainsFunc(d.others, func(g *grant) bool { return slices.ContainsFunc(g.headers, is) })
+}
+
+// appendAnswer appends the answer that a provider, or the policy, gives in the place of ours.
+func (d *decision) appendAnswer(b []byte) []byte {
+	b, at := open(b, responseStatus)
+	b = appendNumber(b, statusCode, uint64(d.deny.code))
+	b, at = open(end(b, at), responseDenied)
+	b, status := open(b, deniedStatus)
+	b = end(appendNumber(b, statusCode, uint64(d.answer.status)), status)
+	for i, h := range d.answer.headers {
+		several := i > 0 && slices.ContainsFunc(d.answer.headers[:i], func(o pair) bool { return o.name == h.name })
+		b = appendHeaderTo(b, deniedHeaders, h.name, h.value, several)
+	}
+	b = appendText(b, deniedBody, d.answer.body)
+	return d.appendMetadata(end(b, at), "deny")
+}
+
 // appendDenied never writes the "error response" of newer Envoys: failure_mode_allow would let that pass.
 func (d *decision) appendDenied(b []byte) []byte {
+	if d.answer != nil {
+		return d.appendAnswer(b)
+	}
 	b, at := open(b, responseStatus)
 	b = appendNumber(b, statusCode, uint64(d.deny.code))
 	b, at = open(end(b, at), responseDenied)
@@ -69,12 +98,21 @@ func (d *decision) appendDenied(b []byte) []byte {
 	return d.appendMetadata(end(b, at), "deny")
 }
 
-// challenge names an error only where credentials were sent (RFC 6750, 3.1).
+// challenge tells what credentials are taken, and names an error only where some were sent (RFC 6750, 3.1).
 func (d *decision) challenge() string {
 	if d.refusal == nil {
-		return d.rule.challenge
+		return strings.Join(d.rule.challenge, ", ")
 	}
-	return d.rule.challenge + `, error="invalid_token", error_description="` + d.refusal.text + `"`
+	told := false
+	var list []string
+	for _, c := range d.rule.challenge {
+		if !told && strings.HasPrefix(c, "Bearer ") {
+			told = true
+			c += `, error="invalid_token", error_description="` + d.refusal.text + `"`
+		}
+		list = append(list, c)
+	}
+	return strings.Join(list, ", ")
 }
 
 // appendMetadata is for Envoy's access log, %DYNAMIC_METADATA(envoy.filters.http.ext_authz:consumer)%, and for what
@@ -146,11 +184,20 @@ func appendLower(b []byte, s string) []byte {
 
 // appendHeader appends a header that replaces whatever there was under its name. Envoy's default is to append.
 func appendHeader(b []byte, field protowire.Number, name, value string) []byte {
+	return appendHeaderTo(b, field, name, value, false)
+}
+
+// appendHeaderTo appends a header that replaces those under its name, or stands beside them: a second set-cookie.
+func appendHeaderTo(b []byte, field protowire.Number, name, value string, beside bool) []byte {
+	action := corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD
+	if beside {
+		action = corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD
+	}
 	b, option := open(b, field)
 	b, header := open(b, optionHeader)
 	b = appendText(b, headerKey, name)
 	b = end(appendText(b, headerText, value), header)
-	return end(appendNumber(b, optionAction, uint64(corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD)), option)
+	return end(appendNumber(b, optionAction, uint64(action)), option)
 }
 
 // appendEntry appends a field of a google.protobuf.Struct that is a text.

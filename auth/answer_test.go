@@ -90,7 +90,7 @@ func FuzzAnswer(f *testing.F) {
 			}
 		}
 		d := newDecision()
-		d.rule = &rule{name: ruleName, headers: []string{"x-absent", "x-claim"}, metadata: []string{"claim", "none"}[:int(kind)%3], challenge: "Bearer"}
+		d.rule = &rule{name: ruleName, headers: []string{"x-absent", "x-claim"}, metadata: []string{"claim", "none"}[:int(kind)%3], challenge: []string{"Bearer"}}
 		d.grant = &grant{provider: providerName, claims: claims{"claim": claim}}
 		d.who, d.grpc = consumer{consumerName, plan}, grpc
 		if v := d.grant.claims.text("claim"); v != "" {

@@ -16,6 +16,7 @@ const RuleExtension = "legation.rule"
 type Rule struct {
 	Name      string     `json:"name"`             // the route, "edge/orders"; shown in logs and metrics; no "@"
 	Providers []Provider `json:"providers"`        // any one that accepts is enough, in this order; at least one
+	All       bool       `json:"all,omitempty"`    // every provider has to accept; the first tells who calls
 	Limits    []string   `json:"limits,omitempty"` // limit IDs counted in the same call, through the Counter
 	Plan      PlanUse    `json:"plan,omitempty"`   // whether the consumer's plan is counted too
 	// Metadata are the claims that Envoy is told, as texts: in the filter's dynamic metadata as "claims", each under its
@@ -34,21 +35,28 @@ func (r Rule) ID() string {
 	return r.Name + "@" + hex.EncodeToString(sum[:6])
 }
 
-// Provider is one way to accept a caller.
+// Provider is one way to accept a caller: one of the fields that follow the name.
 type Provider struct {
 	Name string `json:"name"` // scheme of the identities: "idp"; no "/"
-	JWT  *JWT   `json:"jwt,omitempty"`
+
+	JWT *JWT `json:"jwt,omitempty"`
+}
+
+// Reading is what is read of a caller's claims.
+type Reading struct {
+	Consumer string            `json:"consumer,omitempty"` // claim that names the consumer, dotted when nested; "" = "sub"
+	Plan     string            `json:"plan,omitempty"`     // claim that names the consumer's plan, dotted when nested
+	Headers  map[string]string `json:"headers,omitempty"`  // request header (lower case) -> claim
 }
 
 // JWT accepts bearer tokens that one issuer signed.
 type JWT struct {
-	Issuer    string            `json:"issuer"`              // exact "iss"; needed
-	Audiences []string          `json:"audiences,omitempty"` // "aud" has to name one of them; empty = any
-	JWKS      JWKS              `json:"jwks"`
-	Consumer  string            `json:"consumer,omitempty"` // claim that names the consumer, dotted when nested; "" = "sub"
-	Plan      string            `json:"plan,omitempty"`     // claim that names the consumer's plan, dotted when nested
-	Headers   map[string]string `json:"headers,omitempty"`  // request header (lower case) -> claim
-	Skew      time.Duration     `json:"skew,omitempty"`     // how far clocks may differ; 0 = 30 s
+	Issuer    string   `json:"issuer"`              // "iss" has to be exactly this; needed
+	Audiences []string `json:"audiences,omitempty"` // "aud" has to name one of them; empty = any
+	JWKS      JWKS     `json:"jwks"`
+	Reading
+	Skew    time.Duration `json:"skew,omitempty"`    // how far clocks may differ; 0 = 30 s
+	Issuers []string      `json:"issuers,omitempty"` // further issuers that sign with the same keys
 }
 
 // JWKS is where the public keys come from: exactly one of the two.
@@ -79,6 +87,7 @@ type Consumer struct {
 type Table struct {
 	Rules     []Rule
 	Consumers []Consumer
+	Secrets   map[string][]byte // what the providers name by reference: contents by name ("idp/client"), which no rule's ID tells of
 }
 
 // Counter counts requests against limits in the same call. The app wires it to the rate limit service.

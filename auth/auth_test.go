@@ -130,7 +130,7 @@ func jwtRule(keys []byte) Rule {
 		Issuer:    issuer,
 		Audiences: []string{"orders"},
 		JWKS:      JWKS{Keys: keys},
-		Headers:   map[string]string{"x-auth-user": "sub", "x-auth-tenant": "tenant.id"},
+		Reading:   Reading{Headers: map[string]string{"x-auth-user": "sub", "x-auth-tenant": "tenant.id"}},
 	}}}}
 }
 

@@ -40,7 +40,7 @@ func BenchmarkCheck(b *testing.B) {
 	cached := load(b, Options{Counter: k}, Table{Rules: []Rule{rule, limited}})
 	uncached := load(b, Options{}, Table{Rules: []Rule{rule}})
 	for _, p := range uncached.table.Load().providers {
-		p.cache = nil
+		p.way.(*tokens).cache = nil
 	}
 	for _, run := range []struct {
 		name    string
@@ -130,7 +130,7 @@ func BenchmarkDecide(b *testing.B) {
 	ed := "Bearer " + ed25519Pair().sign(b, goodClaims(nil))
 	cached, uncached := load(b, Options{}, Table{Rules: []Rule{rule}}), load(b, Options{}, Table{Rules: []Rule{rule}})
 	for _, p := range uncached.table.Load().providers {
-		p.cache = nil
+		p.way.(*tokens).cache = nil
 	}
 	for _, run := range []struct {
 		name    string
@@ -203,7 +203,7 @@ func BenchmarkAnswerNew(b *testing.B) {
 			rule := staticRule()
 			s := load(b, Options{}, Table{Rules: []Rule{rule}})
 			for _, p := range s.table.Load().providers {
-				p.cache = nil
+				p.way.(*tokens).cache = nil
 			}
 			turn := make([]*callout.Call, size)
 			for i := range turn {

@@ -1,15 +1,10 @@
 package auth
 
 import (
-	"crypto/sha256"
-	"errors"
 	"net/netip"
 	"strings"
 	"time"
-	"unsafe"
 )
-
-var errNoKeys = errors.New("no keys")
 
 // decision is one request and what becomes of it.
 type decision struct {
@@ -26,18 +21,11 @@ type outcome struct {
 	rule    *rule
 	deny    *denial // nil = allowed
 	refusal *refusal
-	pending *unverified // the token, when no provider has seen it before
-	grant   *grant
+	answer  *response // goes before what deny says
+	identification
 	who     consumer
 	asks    bool // the limits are asked
 	verdict Verdict
-}
-
-// unverified is a token that passed the gate, and what it claims.
-type unverified struct {
-	token  *token
-	claims claims
-	sum    [sha256.Size]byte
 }
 
 func newDecision() *decision {
@@ -67,51 +55,11 @@ func (d *decision) begin(t *table, now time.Time) {
 		d.deny = denyHost
 		return
 	}
-	d.authenticate(now)
-}
-
-// authenticate reads the credentials, and asks the providers whether they have seen the token before. One that passes
-// the gate and is new stays pending.
-func (d *decision) authenticate(now time.Time) {
-	credentials := d.header("authorization")
-	if several(credentials) {
+	if several(d.header("authorization")) {
 		d.deny = denyTwoTokens
 		return
 	}
-	scheme, raw, _ := strings.Cut(credentials, " ")
-	if !strings.EqualFold(scheme, "bearer") {
-		d.deny = denyAnonymous
-		return
-	}
-	if len(raw) > maxToken {
-		d.refuse(errMalformed)
-		return
-	}
-	sum := sha256.Sum256(unsafe.Slice(unsafe.StringData(raw), len(raw))) // reads only
-	if d.recognise(&sum, now) {
-		return
-	}
-	t, err := parseToken(raw)
-	if err != nil {
-		d.refuse(err)
-		return
-	}
-	c, err := strictObject(t.payload)
-	if err != nil {
-		d.refuse(errMalformed)
-		return
-	}
-	d.pending = &unverified{t, c, sum}
-}
-
-// recognise looks for a token that was seen before.
-func (d *decision) recognise(sum *[sha256.Size]byte, now time.Time) bool {
-	for _, p := range d.rule.providers {
-		if d.grant = p.cached(sum, now); d.grant != nil {
-			return true
-		}
-	}
-	return false
+	d.look(now)
 }
 
 // several tells whether the value holds more than one set of credentials: Envoy joins two headers with a comma. What
@@ -161,39 +109,6 @@ func httpToken(s string) bool {
 	})
 }
 
-// verify asks each provider about a pending token. Of several refusals the one that came furthest is told: a wrong
-// issuer says least.
-func (d *decision) verify(now time.Time) {
-	u := d.pending
-	d.pending = nil
-	if d.recognise(&u.sum, now) { // another request of the turn has brought it
-		return
-	}
-	var why error = errIssuer
-	for _, p := range d.rule.providers {
-		g, err := p.verify(u.token, u.claims, u.sum, now)
-		if err == nil {
-			d.grant = g
-			return
-		}
-		if why == errIssuer || err == errNoKeys {
-			why = err
-		}
-	}
-	d.refuse(why)
-}
-
-func (d *decision) refuse(err error) {
-	switch r, ok := errors.AsType[*refusal](err); {
-	case ok:
-		d.deny, d.refusal = r.deny, r
-	case err == errNoKeys:
-		d.deny = denyNoKeys
-	default:
-		d.deny = denyInternal
-	}
-}
-
 // identify tells who the caller is to limits and logs.
 func (d *decision) identify(t *table) {
 	if d.grant == nil {
@@ -212,7 +127,7 @@ func (d *decision) counts() bool {
 	if d.rule == nil || d.deny != nil && d.deny.status >= 500 {
 		return false
 	}
-	return len(d.rule.limits) > 0 || d.rule.plan != NoPlan && d.grant != nil
+	return len(d.rule.limits) > 0 || d.rule.plan != NoPlan && d.grant != nil && d.deny == nil
 }
 
 // asked is what the Counter is asked.
@@ -222,7 +137,7 @@ func (d *decision) asked() *Ask {
 		Route: d.rule.name, Method: d.method, Host: d.host, Path: d.path, Scheme: d.scheme,
 		IP: d.client(), Header: d.byHeader, Claim: d.byClaim,
 	}}
-	if d.grant != nil { // nobody else has a plan, or is told that one is needed
+	if d.grant != nil && d.deny == nil { // nobody else has a plan, or is told that one is needed
 		d.ask.Plans = d.rule.plan
 		d.ask.Caller.Identified, d.ask.Caller.Consumer, d.ask.Caller.Plan = true, d.who.name, d.who.plan
 	}
@@ -251,7 +166,15 @@ func (d *decision) claim(path string) string {
 	if d.grant == nil {
 		return ""
 	}
-	return d.grant.claims.text(path)
+	if v := d.grant.claims.text(path); v != "" {
+		return v
+	}
+	for _, g := range d.others {
+		if v := g.claims.text(path); v != "" {
+			return v
+		}
+	}
+	return ""
 }
 
 // cleanHost tells whether a host is one that all readers understand alike: a name in ASCII, or an address.

@@ -41,7 +41,7 @@ func TestClaimHeadersAreSetOrRemoved(t *testing.T) {
 	rule := staticRule()
 	rule.Providers = append(rule.Providers, Provider{Name: "partner", JWT: &JWT{
 		Issuer: "https://partner.test/",
-		JWKS:   JWKS{Keys: jwks(rsaOther().jwk())}, Headers: map[string]string{"x-partner": "org", "x-auth-user": "email"},
+		JWKS:   JWKS{Keys: jwks(rsaOther().jwk())}, Reading: Reading{Headers: map[string]string{"x-partner": "org", "x-auth-user": "email"}},
 	}})
 	s := load(t, Options{}, Table{Rules: []Rule{rule}})
 	c := dial(t, s)

@@ -16,8 +16,8 @@ type claims map[string]any
 const maxDate = 253402300799
 
 // check applies the rules of RFC 7519, with "exp" needed. It returns when the token expires.
-func (c claims) check(p *provider, now time.Time) (expires time.Time, err error) {
-	if err := c.checkAudience(p.audiences); err != nil {
+func (c claims) check(w *tokens, now time.Time) (expires time.Time, err error) {
+	if err := c.checkAudience(w.audiences); err != nil {
 		return time.Time{}, err
 	}
 	if sub, ok := c["sub"]; ok {
@@ -29,7 +29,7 @@ func (c claims) check(p *provider, now time.Time) (expires time.Time, err error)
 	if !ok || !set {
 		return time.Time{}, errClaims
 	}
-	expires = expires.Add(p.skew)
+	expires = expires.Add(w.skew)
 	if !now.Before(expires) {
 		return time.Time{}, errExpired
 	}
@@ -38,7 +38,7 @@ func (c claims) check(p *provider, now time.Time) (expires time.Time, err error)
 		if !ok {
 			return time.Time{}, errClaims
 		}
-		if set && t.After(now.Add(p.skew)) {
+		if set && t.After(now.Add(w.skew)) {
 			return time.Time{}, errEarly
 		}
 	}

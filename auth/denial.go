@@ -16,6 +16,9 @@ type denial struct {
 	body    string // JSON
 }
 
+// Error is for the log.
+func (d *denial) Error() string { return d.message }
+
 var (
 	denyHost      = newDenial(400, codes.InvalidArgument, "bad_host", "the host is not acceptable", resultBadRequest)
 	denyTwoTokens = newDenial(400, codes.InvalidArgument, "two_credentials", "the authorization header holds more than one value", resultBadRequest)
@@ -23,7 +26,8 @@ var (
 	denyUnknown   = newDenial(503, codes.Unavailable, "unknown_rule", "the route's rule is not known here yet", resultUnavailable)
 	denyNoKeys    = newDenial(503, codes.Unavailable, "no_keys", "the keys of the identity provider are not available", resultUnavailable)
 	denyInternal  = newDenial(503, codes.Unavailable, "internal", "the request could not be decided", resultUnavailable)
-	denyAnonymous = newDenial(401, codes.Unauthenticated, "no_credentials", "a bearer token is needed", resultUnauthenticated)
+	denyAnswered  = newDenial(401, codes.Unauthenticated, "answered", "the request was answered by the login", resultAnswered)
+	denyAnonymous = newDenial(401, codes.Unauthenticated, "no_credentials", "credentials are needed", resultUnauthenticated)
 	denyLimited   = newDenial(429, codes.ResourceExhausted, "limited", "too many requests", resultLimited)
 	denyNoPlan    = newDenial(403, codes.PermissionDenied, "no_plan", "a plan is needed", resultForbidden)
 	denyNoCount   = newDenial(503, codes.Unavailable, "limit_unavailable", "the request could not be counted", resultUnavailable)

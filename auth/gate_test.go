@@ -310,6 +310,6 @@ func FuzzGate(f *testing.F) {
 		if s := c.text("sub"); strings.ContainsAny(s, "\r\n\x00") {
 			t.Fatalf("text %q", s)
 		}
-		c.check(&provider{audiences: []string{"orders"}}, time.Now())
+		c.check(&tokens{audiences: []string{"orders"}}, time.Now())
 	})
 }

@@ -368,7 +368,7 @@ func TestCacheIsBoundedAndPerProvider(t *testing.T) {
 	c := newCache()
 	keys := &keySet{}
 	for n := range 4 * cacheSets * cacheWays {
-		g := &grant{keys: keys}
+		g := &verified{keys: keys}
 		g.sum[0], g.sum[1], g.sum[2], g.sum[3] = byte(n), byte(n>>8), byte(n>>16), byte(n>>24)
 		c.put(g)
 		if c.get(&g.sum) != g {

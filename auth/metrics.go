@@ -17,11 +17,12 @@ const (
 	resultForbidden
 	resultLimited
 	resultUnavailable
+	resultAnswered
 	results // how many there are
 )
 
 func (r result) String() string {
-	return [results]string{"allow", "bad_request", "unauthenticated", "forbidden", "limited", "unavailable"}[r]
+	return [results]string{"allow", "bad_request", "unauthenticated", "forbidden", "limited", "unavailable", "answered"}[r]
 }
 
 type metrics struct {

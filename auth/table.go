@@ -1,13 +1,13 @@
 package auth
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 )
 
@@ -35,17 +35,19 @@ func (t *table) consumer(identity string) consumer {
 type rule struct {
 	name      string
 	providers []*provider
+	all       bool
 	limits    []string
 	plan      PlanUse
 	metadata  []string // claims
 	headers   []string // every header that any provider sets, sorted: what a client sends under them never passes
-	challenge string   // Bearer realm="..."
+	challenge []string // of the providers, for WWW-Authenticate
 }
 
 // compiler turns a Table into a table, taking over what did not change.
 type compiler struct {
 	old       *table
 	next      *table
+	secrets   map[string][]byte
 	remotes   map[string]*remote
 	used      map[string]bool // URLs
 	newRemote func(url string) *remote
@@ -54,7 +56,7 @@ type compiler struct {
 
 func (c *compiler) table(t Table) (*table, error) {
 	c.next = &table{rules: map[string]*rule{}, consumers: map[string]consumer{}, providers: map[string]*provider{}}
-	c.used = map[string]bool{}
+	c.used, c.secrets = map[string]bool{}, t.Secrets
 	var problems []error
 	for _, r := range t.Rules {
 		id := r.ID()
@@ -113,32 +115,28 @@ func (c *compiler) rule(r Rule) (*rule, error) {
 	if err := checkMetadata(r.Metadata); err != nil {
 		return nil, err
 	}
-	compiled := &rule{name: r.Name, limits: slices.Clone(r.Limits), plan: r.Plan, metadata: slices.Clone(r.Metadata)}
+	compiled := &rule{name: r.Name, all: r.All, limits: slices.Clone(r.Limits), plan: r.Plan, metadata: slices.Clone(r.Metadata)}
 	for _, p := range r.Providers {
 		cp, err := c.provider(p)
 		if err != nil {
 			return nil, fmt.Errorf("provider %q: %w", p.Name, err)
 		}
 		compiled.providers = append(compiled.providers, cp)
-		for _, h := range cp.headers {
+		for _, h := range cp.reading.headers {
 			compiled.headers = append(compiled.headers, h.name)
+		}
+		if ch := cp.way.challenge(); ch != "" && !slices.Contains(compiled.challenge, ch) {
+			compiled.challenge = append(compiled.challenge, ch)
 		}
 	}
 	slices.Sort(compiled.headers)
 	compiled.headers = slices.Compact(compiled.headers)
-	compiled.challenge = `Bearer realm="` + compiled.providers[0].name + `"`
 	return compiled, nil
 }
 
 func (c *compiler) provider(p Provider) (*provider, error) {
 	if err := checkName(p.Name, "/"); err != nil {
 		return nil, err
-	}
-	if p.JWT == nil {
-		return nil, errors.New("says no way to accept anyone")
-	}
-	if p.JWT.Issuer == "" {
-		return nil, errors.New("has no issuer")
 	}
 	content, err := json.Marshal(p)
 	if err != nil {
@@ -148,18 +146,43 @@ func (c *compiler) provider(p Provider) (*provider, error) {
 	if known, ok := c.next.providers[key]; ok {
 		return known, nil
 	}
-	source, err := c.source(p.JWT.JWKS)
-	if err != nil {
-		return nil, err
-	}
-	compiled, ok := c.old.providers[key]
-	if !ok || compiled.source != source && p.JWT.JWKS.URL != "" { // a URL that was dropped in between has new keys
-		if compiled, err = newProvider(p, source); err != nil {
+	var compiled *provider
+	for _, k := range kinds {
+		if !k.is(p) {
+			continue
+		}
+		if compiled != nil {
+			return nil, errors.New("says two ways to accept callers")
+		}
+		compiled = &provider{name: p.Name}
+		if compiled.way, err = k.compile(c, p, compiled); err != nil {
 			return nil, err
 		}
 	}
+	if compiled == nil {
+		return nil, errors.New("says no way to accept anyone")
+	}
+	if old, ok := c.old.providers[key]; ok && old.way.same(compiled.way) {
+		compiled = old
+	}
 	c.next.providers[key] = compiled
 	return compiled, nil
+}
+
+// kinds are the ways to accept callers that there are.
+var kinds = []struct {
+	is      func(Provider) bool
+	compile func(*compiler, Provider, *provider) (way, error)
+}{
+	{func(p Provider) bool { return p.JWT != nil }, compileJWT},
+}
+
+// secret is what a provider refers to by name.
+func (c *compiler) secret(name string) ([]byte, error) {
+	if v := c.secrets[name]; len(v) > 0 {
+		return v, nil
+	}
+	return nil, fmt.Errorf("the secret %q is not there", name)
 }
 
 func (c *compiler) source(j JWKS) (keySource, error) {
@@ -182,29 +205,16 @@ func (c *compiler) source(j JWKS) (keySource, error) {
 	return r, nil
 }
 
-func newProvider(p Provider, source keySource) (*provider, error) {
-	j := p.JWT
-	compiled := &provider{
-		name: p.Name, issuer: j.Issuer, audiences: slices.Clone(j.Audiences), consumer: j.Consumer,
-		plan: j.Plan, skew: j.Skew, source: source, cache: newCache(),
-	}
-	if compiled.consumer == "" {
-		compiled.consumer = "sub"
-	}
-	if compiled.skew == 0 {
-		compiled.skew = 30 * time.Second
-	}
-	if compiled.skew < 0 || compiled.skew > 10*time.Minute {
-		return nil, errors.New("skew must lie between 0 and 10m")
-	}
-	for _, name := range slices.Sorted(maps.Keys(j.Headers)) {
+func newReading(r Reading) (reading, error) {
+	compiled := reading{consumer: cmp.Or(r.Consumer, "sub"), plan: r.Plan}
+	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
 		if err := checkHeader(name); err != nil {
-			return nil, err
+			return reading{}, err
 		}
-		if j.Headers[name] == "" {
-			return nil, fmt.Errorf("header %q names no claim", name)
+		if r.Headers[name] == "" {
+			return reading{}, fmt.Errorf("header %q names no claim", name)
 		}
-		compiled.headers = append(compiled.headers, claimHeader{name: name, claim: j.Headers[name]})
+		compiled.headers = append(compiled.headers, claimHeader{name: name, claim: r.Headers[name]})
 	}
 	return compiled, nil
 }

@@ -25,7 +25,7 @@ func (s *Service) Answer(calls []*callout.Call) {
 	for i, d := range t.decisions {
 		s.guard(d, func() { d.unread = d.decode(calls[i].Message) != nil })
 	}
-	s.decide(t, start)
+	s.decide(context.Background(), t, start, true)
 	for i, d := range t.decisions {
 		c := calls[i]
 		if d.unread {
@@ -38,13 +38,13 @@ func (s *Service) Answer(calls []*callout.Call) {
 }
 
 // Check answers Envoy by way of grpc-go. The error is nil: what goes wrong is a 503 that Envoy passes on.
-func (s *Service) Check(_ context.Context, q *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+func (s *Service) Check(ctx context.Context, q *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	start := time.Now()
 	t := newTurn(1)
 	defer t.end()
 	d := t.decisions[0]
 	s.guard(d, func() { d.read(q) })
-	s.decide(t, start)
+	s.decide(ctx, t, start, true)
 	answer := new(authv3.CheckResponse)
 	if err := proto.Unmarshal(s.appendAnswer(nil, d), answer); err != nil {
 		return nil, err
@@ -53,8 +53,8 @@ func (s *Service) Check(_ context.Context, q *authv3.CheckRequest) (*authv3.Chec
 	return answer, nil
 }
 
-// decide decides all requests of a turn.
-func (s *Service) decide(t *turn, now time.Time) {
+// decide decides all requests of a turn, but for those that would have to wait for others where that may not be.
+func (s *Service) decide(ctx context.Context, t *turn, now time.Time, wait bool) {
 	table := s.table.Load()
 	for _, d := range t.decisions {
 		if d.unread || d.deny != nil {
@@ -65,8 +65,11 @@ func (s *Service) decide(t *turn, now time.Time) {
 			t.pending = append(t.pending, d)
 		}
 	}
-	s.verify(t.pending, now)
+	s.work(ctx, t.pending, now, wait)
 	for _, d := range t.decisions {
+		if d.later {
+			continue
+		}
 		s.guard(d, func() {
 			d.identify(table)
 			if d.counts() {
@@ -77,11 +80,11 @@ func (s *Service) decide(t *turn, now time.Time) {
 	s.count(t)
 }
 
-// verify looks at the tokens that are new here. Each takes some 50 µs, so that several are spread over the cores.
-func (s *Service) verify(pending []*decision, now time.Time) {
+// work does what takes time. A token takes some 50 µs, so that several are spread over the cores.
+func (s *Service) work(ctx context.Context, pending []*decision, now time.Time, wait bool) {
 	if len(pending) <= 1 {
 		for _, d := range pending {
-			s.guard(d, func() { d.verify(now) })
+			s.guard(d, func() { d.work(ctx, now, wait) })
 		}
 		return
 	}
@@ -89,7 +92,7 @@ func (s *Service) verify(pending []*decision, now time.Time) {
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for _, d := range pending {
 		group.Go(func() error {
-			s.guard(d, func() { d.verify(now) })
+			s.guard(d, func() { d.work(ctx, now, wait) })
 			return nil
 		})
 	}

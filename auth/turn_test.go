@@ -125,7 +125,7 @@ func TestPanicEndsOneCallOnly(t *testing.T) {
 	broken.Name, broken.Providers[0].JWT.Issuer = "edge/broken", "https://broken.test/"
 	var log bytes.Buffer
 	s := load(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, Table{Rules: []Rule{good, broken}})
-	s.table.Load().rules[broken.Name].providers[0].source = nil
+	s.table.Load().rules[broken.Name].providers[0].way.(*tokens).source = nil
 	token := "Bearer " + rsaPair().sign(t, goodClaims(nil))
 	hit := "Bearer " + rsaPair().sign(t, goodClaims(map[string]any{"iss": "https://broken.test/"}))
 	for range 2 { // the second time with a warm cache
@@ -176,7 +176,7 @@ func TestCounterThatPanicsRefusesAllThatItWasAsked(t *testing.T) {
 			}
 		}
 	}
-	want := map[string]float64{"allow": 1, "unauthenticated": 1, "unavailable": 4, "bad_request": 0, "forbidden": 0, "limited": 0}
+	want := map[string]float64{"allow": 1, "unauthenticated": 1, "unavailable": 4, "bad_request": 0, "forbidden": 0, "limited": 0, "answered": 0}
 	if d := cmp.Diff(want, decided); d != "" {
 		t.Error(d)
 	}
@@ -208,8 +208,8 @@ func TestNothingIsKeptOfAMessage(t *testing.T) {
 		t.Errorf("%+v", first)
 	}
 	for _, p := range s.table.Load().providers {
-		for i := range p.cache.places {
-			if g := p.cache.places[i].Load(); g != nil && (g.identity != "idp/alice" || g.claims["sub"] != "alice") {
+		for i := range p.way.(*tokens).cache.places {
+			if g := p.way.(*tokens).cache.places[i].Load(); g != nil && (g.grant.identity != "idp/alice" || g.grant.claims["sub"] != "alice") {
 				t.Errorf("the grant is %+v", g)
 			}
 		}

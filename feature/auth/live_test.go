@@ -75,7 +75,7 @@ routes: {r: {hostnames: [a.test], auth: [idp], quota: [total], backends: {s: 1}}
 		want    codes.Code
 		message string
 	}{
-		{nil, codes.Unauthenticated, "a bearer token is needed"},
+		{nil, codes.Unauthenticated, "credentials are needed"},
 		{[]string{"authorization", "Bearer a,Bearer b"}, codes.InvalidArgument, "the authorization header holds more than one value"},
 		{[]string{"x-full", "1"}, codes.ResourceExhausted, "too many requests"},
 	} {

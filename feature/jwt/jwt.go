@@ -152,12 +152,10 @@ func (j *JWT) Provider(name string) auth.Provider {
 		headers[strings.ToLower(header)] = claim
 	}
 	return auth.Provider{Name: name, JWT: &auth.JWT{
+		Reading:   auth.Reading{Consumer: j.Consumer, Plan: j.Plan, Headers: headers},
 		Issuer:    j.Issuer,
 		Audiences: j.Audiences.Names,
 		JWKS:      auth.JWKS{URL: j.JWKS.URL, Keys: j.JWKS.Keys},
-		Consumer:  j.Consumer,
-		Plan:      j.Plan,
-		Headers:   headers,
 		Skew:      time.Duration(j.Skew),
 	}}
 }

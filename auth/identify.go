@@ -1,0 +1,171 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"strings"
+	"time"
+)
+
+// identification is how far it is known who calls.
+type identification struct {
+	grant     *grant   // of the caller; nil: nobody that we know
+	others    []*grant // of the providers after the first, where all have to accept
+	place     int      // of the provider that is looked at
+	pending   work     // of that provider
+	later     bool     // the work waits for others, and may not be waited for here
+	why       error    // nobody was accepted
+	presented bool     // some provider found credentials
+	pass      []byte   // fields of the OkHttpResponse
+
+	sum    [sha256.Size]byte // of the token
+	summed string
+	parsed *unverified // a token that several providers may look at
+	bad    error       // why it can't be parsed
+	text   string      // the token that was parsed
+}
+
+// look asks the providers what they can tell at once, in the rule's order. It stops at one that has work to do: of those
+// that accept, the first names the caller, however long it takes.
+func (d *decision) look(now time.Time) {
+	for ; d.place < len(d.rule.providers); d.place++ {
+		f := d.rule.providers[d.place].way.look(d, now)
+		if f.work != nil {
+			d.pending = f.work
+			return
+		}
+		if d.settle(f) {
+			return
+		}
+	}
+	d.conclude(now)
+}
+
+// work does what is pending, and goes on. Where it may not wait for others it stops before such work.
+func (d *decision) work(ctx context.Context, now time.Time, wait bool) {
+	for d.pending != nil {
+		if d.pending.waits() && !wait {
+			d.later = true
+			return
+		}
+		w := d.pending
+		d.pending = nil
+		if d.settle(w.do(ctx, now)) {
+			return
+		}
+		d.place++
+		d.look(now)
+	}
+}
+
+// settle takes what the provider at place found; done tells that no other has to be asked.
+func (d *decision) settle(f finding) (done bool) {
+	d.pass = append(d.pass, f.pass...)
+	d.presented = d.presented || f.err != nil
+	switch {
+	case f.answer != nil:
+		d.deny, d.answer = denyAnswered, f.answer
+		return true
+	case f.grant != nil && d.grant == nil:
+		d.grant = f.grant
+		return !d.rule.all
+	case f.grant != nil:
+		d.others = append(d.others, f.grant)
+		return false
+	case f.err != nil && (d.why == nil || d.why == error(errIssuer) || undecided(f.err)):
+		d.why = f.err // of several refusals the one that came furthest: a wrong issuer says least
+	}
+	if d.rule.all {
+		d.fail()
+	}
+	return d.rule.all
+}
+
+// conclude ends the look when no provider is left.
+func (d *decision) conclude(now time.Time) {
+	if d.grant != nil {
+		return
+	}
+	if !d.presented {
+		for _, p := range d.rule.providers {
+			if g, ok := p.way.(greeter); ok {
+				if d.answer = g.greet(d, now); d.answer != nil {
+					d.deny = denyAnonymous
+					return
+				}
+			}
+		}
+	}
+	d.fail()
+}
+
+// greeter is a way that answers callers without credentials itself: sends them where they get some.
+type greeter interface {
+	greet(d *decision, now time.Time) *response // nil: the usual 401
+}
+
+// fail refuses a caller that was not accepted.
+func (d *decision) fail() {
+	d.grant, d.others, d.pass = nil, nil, nil
+	if d.why == nil {
+		d.deny = denyAnonymous
+		return
+	}
+	if r, ok := errors.AsType[*refusal](d.why); ok {
+		d.deny, d.refusal = r.deny, r
+		return
+	}
+	if known, ok := errors.AsType[*denial](d.why); ok {
+		d.deny = known
+		return
+	}
+	d.deny = denyInternal
+}
+
+// undecided tells that a credential may be good, but could not be judged.
+func undecided(err error) bool {
+	d, ok := errors.AsType[*denial](err)
+	return ok && d.status >= 500
+}
+
+// bearer is the token in the Authorization header, without one if it holds something else.
+func (d *decision) bearer() (raw string, err error) {
+	scheme, raw, _ := strings.Cut(d.header("authorization"), " ")
+	switch {
+	case !strings.EqualFold(scheme, "bearer"):
+		return "", nil
+	case len(raw) > maxToken || raw == "":
+		return "", errMalformed
+	}
+	return raw, nil
+}
+
+// tokenSum is the hash of a token, made once though several providers ask.
+func (d *decision) tokenSum(raw string) *[sha256.Size]byte {
+	if d.summed != raw {
+		d.summed, d.sum = raw, sumOf(raw)
+	}
+	return &d.sum
+}
+
+// parseToken passes a token through the gate, once though several providers ask.
+func (d *decision) parseToken(raw string) (*unverified, error) {
+	if d.text == raw {
+		return d.parsed, d.bad
+	}
+	d.text = raw
+	d.parsed, d.bad = nil, nil
+	t, err := parseToken(raw)
+	if err != nil {
+		d.bad = err
+		return nil, err
+	}
+	c, err := strictObject(t.payload)
+	if err != nil {
+		d.bad = errMalformed
+		return nil, d.bad
+	}
+	d.parsed = &unverified{t, c, *d.tokenSum(raw)}
+	return d.parsed, nil
+}

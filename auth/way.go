@@ -1,0 +1,86 @@
+package auth
+
+import (
+	"context"
+	"time"
+)
+
+// provider is a compiled [Provider].
+type provider struct {
+	name    string
+	reading reading
+	way     way
+}
+
+// way is how a provider tells who calls. A new one is a file of its own and a line in kinds.
+type way interface {
+	// look reads the credential that a request brings for this way, as far as that takes no time to speak of. The zero
+	// finding says that it brings none.
+	look(d *decision, now time.Time) finding
+	// challenge is what a caller without credentials is told in WWW-Authenticate (RFC 9110, 11.6.1): `Bearer realm="idp"`,
+	// empty for nothing.
+	challenge() string
+	// same tells whether other, made of the same [Provider] by a later Load, would judge alike: then this one stays, and
+	// with it what it remembers.
+	same(other way) bool
+}
+
+// finding is what a way says of a request; at most one of grant, err and work.
+type finding struct {
+	grant *grant
+	err   error // what is wrong with the credential: a *refusal, or a *denial where nothing could be decided
+	work  work  // to be done before more is known
+
+	answer *response // is given in the place of a refusal, or of a pass: a redirect, a page
+	pass   []byte    // fields of the OkHttpResponse for this request alone, when it passes
+}
+
+// work is what takes time: a signature, a trip to somewhere else.
+type work interface {
+	// waits tells whether do waits for others (Redis, the network). What only computes goes on in place.
+	waits() bool
+	do(ctx context.Context, now time.Time) finding
+}
+
+// response is an HTTP answer that stops the request, in the place of a denial's own.
+type response struct {
+	status  int
+	headers []pair
+	body    string
+}
+
+// reading is a compiled [Reading].
+type reading struct {
+	consumer string // claim
+	plan     string // claim; "" = none
+	headers  []claimHeader
+}
+
+type claimHeader struct{ name, claim string }
+
+// grant is what an accepted credential gives; immutable.
+type grant struct {
+	expires  time.Time // zero: never
+	provider string
+	identity string // provider/value
+	plan     string // "" = none
+	claims   claims
+	headers  []pair
+	wire     []byte // headers, as they stand in an OkHttpResponse
+}
+
+// newGrant reads claims that were found good.
+func (p *provider) newGrant(c claims, expires time.Time) (*grant, error) {
+	value := c.name(p.reading.consumer)
+	if value == "" {
+		return nil, errConsumer
+	}
+	g := &grant{expires: expires, provider: p.name, identity: p.name + "/" + value, plan: c.plan(p.reading.plan), claims: c}
+	for _, h := range p.reading.headers {
+		if v := c.text(h.claim); v != "" {
+			g.headers = append(g.headers, pair{name: h.name, value: v})
+			g.wire = appendHeader(g.wire, okHeaders, h.name, v)
+		}
+	}
+	return g, nil
+}
