@@ -112,12 +112,20 @@ func (p *process) build() (err error) {
 	return p.addAdmin()
 }
 
-// secrets is where the policy's secrets are kept; nil where no Envoy is given any, so that a companion's host needs none.
+// secrets is where the policy's secrets are kept, and those that the roles need: a companion's host needs none of what
+// Envoys are given, nor the other way round. nil where the roles need none.
 func (p *process) secrets() *control.Secrets {
-	if !p.o.has(XDS) {
+	s := &control.Secrets{Dir: p.o.SecretsDir}
+	switch {
+	case p.o.has(XDS) && p.o.has(Auth):
+	case p.o.has(XDS):
+		s.Kinds = []policy.SecretKind{policy.CertificateSecret, policy.AuthoritySecret, policy.OpaqueSecret}
+	case p.o.has(Auth):
+		s.Kinds = []policy.SecretKind{policy.CompanionSecret}
+	default:
 		return nil
 	}
-	return &control.Secrets{Dir: p.o.SecretsDir}
+	return s
 }
 
 // companion makes the services that Envoy asks for each request.

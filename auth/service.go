@@ -15,6 +15,8 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+
+	"github.com/legation/legation/store"
 )
 
 // Options is what a Service needs from its process; the zero value works.
@@ -24,11 +26,17 @@ type Options struct {
 	Metrics   prometheus.Registerer // nil: not registered
 	RootCAs   *x509.CertPool        // whom to trust for JWKS over https; nil: the system's
 	Transport http.RoundTripper     // for tests: fetches JWKS instead of the guarded dialer
+
+	// What all processes share. Ways that need one that is nil answer 503.
+	Keys     store.Board   // API keys that were made while running
+	Revoked  store.Board   // what is not good any more though it looks so
+	Sessions store.Records // of logins
 }
 
 // Service answers Check by the table that was loaded last.
 type Service struct {
 	authv3.UnimplementedAuthorizationServer
+	o       Options
 	counter Counter
 	log     *slog.Logger
 	metrics *metrics
@@ -43,6 +51,7 @@ type Service struct {
 // New makes a Service that knows no rule and answers 503 until Load. It starts nothing.
 func New(o Options) *Service {
 	s := &Service{
+		o:       o,
 		counter: o.Counter,
 		log:     o.Log,
 		metrics: newMetrics(o.Metrics),
@@ -65,7 +74,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) { authv3.RegisterAuthorizati
 func (s *Service) Load(t Table) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := compiler{old: s.table.Load(), remotes: maps.Clone(s.remotes), newRemote: s.newRemote, counts: s.counter != nil}
+	c := compiler{o: s.o, client: s.client, old: s.table.Load(), remotes: maps.Clone(s.remotes), newRemote: s.newRemote, counts: s.counter != nil}
 	next, err := c.table(t)
 	if err != nil {
 		return err

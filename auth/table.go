@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -45,6 +46,8 @@ type rule struct {
 
 // compiler turns a Table into a table, taking over what did not change.
 type compiler struct {
+	o         Options
+	client    *http.Client // guarded
 	old       *table
 	next      *table
 	secrets   map[string][]byte
@@ -155,7 +158,10 @@ func (c *compiler) provider(p Provider) (*provider, error) {
 			return nil, errors.New("says two ways to accept callers")
 		}
 		compiled = &provider{name: p.Name}
-		if compiled.way, err = k.compile(c, p, compiled); err != nil {
+		switch compiled.way, err = k.compile(c, p, compiled); {
+		case errors.Is(err, errNoSecret): // the others may be asked all the same
+			compiled.way = shut{}
+		case err != nil:
 			return nil, err
 		}
 	}
@@ -182,8 +188,10 @@ func (c *compiler) secret(name string) ([]byte, error) {
 	if v := c.secrets[name]; len(v) > 0 {
 		return v, nil
 	}
-	return nil, fmt.Errorf("the secret %q is not there", name)
+	return nil, errNoSecret
 }
+
+var errNoSecret = errors.New("a secret is not there")
 
 func (c *compiler) source(j JWKS) (keySource, error) {
 	if (j.URL == "") == (len(j.Keys) == 0) {

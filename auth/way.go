@@ -25,6 +25,13 @@ type way interface {
 	same(other way) bool
 }
 
+// shut is the way of a provider that lacks what it needs to judge anyone.
+type shut struct{}
+
+func (shut) look(*decision, time.Time) finding { return finding{err: denyNoSecret} }
+func (shut) challenge() string                 { return "" }
+func (shut) same(way) bool                     { return false }
+
 // finding is what a way says of a request; at most one of grant, err and work.
 type finding struct {
 	grant *grant

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -123,13 +124,22 @@ func (c *Controller) Recall() {
 	if len(c.last) == 0 {
 		return
 	}
-	model, _ := c.lang.Load(c.last)
+	model, _ := c.withCompanionSecrets().Load(c.last)
 	if model == nil {
 		return // written by another version; the first load tells what is wrong if it is needed
 	}
 	if compiled, err := Compile(model); err == nil && c.loadTables([]*Compiled{compiled}) == nil {
 		c.tables = []*Compiled{compiled}
 	}
+}
+
+// withCompanionSecrets is the language that looks up what the companion needs, where it is needed here.
+func (c *Controller) withCompanionSecrets() *policy.Language {
+	const kind = policy.CompanionSecret
+	if s := c.o.Secrets; s != nil && (len(s.Kinds) == 0 || slices.Contains(s.Kinds, kind)) {
+		return c.lang.WithSecrets(s.Read(), kind)
+	}
+	return c.lang
 }
 
 // watched is the directories that are watched.
@@ -249,7 +259,11 @@ func (c *Controller) loadTables(tables []*Compiled) error {
 		return nil
 	}
 	rules := union(tables, func(t *Compiled) []auth.Rule { return t.Auth.Rules })
-	if err := c.o.Auth.Load(auth.Table{Rules: rules, Consumers: tables[0].Auth.Consumers}); err != nil {
+	secrets := map[string][]byte{}
+	for _, t := range slices.Backward(tables) { // the newest goes before the others
+		maps.Copy(secrets, t.Auth.Secrets)
+	}
+	if err := c.o.Auth.Load(auth.Table{Rules: rules, Consumers: tables[0].Auth.Consumers, Secrets: secrets}); err != nil {
 		return fmt.Errorf("load the auth rules: %w", err)
 	}
 	return nil

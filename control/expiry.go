@@ -31,7 +31,7 @@ func secretsOf(m *policy.Model) []Secret {
 
 func secretOf(s *policy.Secret) Secret {
 	shown := Secret{ID: s.ID()}
-	if s.Kind == policy.OpaqueSecret {
+	if s.Kind == policy.OpaqueSecret || s.Kind == policy.CompanionSecret {
 		return shown
 	}
 	for _, c := range chain(s.Value) {

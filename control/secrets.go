@@ -19,7 +19,8 @@ import (
 // Secrets is where the secrets are kept that policy files name: in files below Dir, else in variables of the
 // environment. Nothing of their content ever stands in an error.
 type Secrets struct {
-	Dir string // empty: the environment alone is looked at
+	Kinds []policy.SecretKind // that are looked up; none: all
+	Dir   string              // empty: the environment alone is looked at
 }
 
 // maxSecret is the size of the largest file or variable, in bytes: a bundle of all public authorities has 200 KiB.

@@ -43,7 +43,7 @@ func (c *Controller) settle(candidate policy.Files) settled {
 	var s settled
 	for range rereads {
 		secrets := c.o.Secrets.Read()
-		if s = c.settleWith(c.lang.WithSecrets(secrets), candidate); secrets.Still() {
+		if s = c.settleWith(c.lang.WithSecrets(secrets, c.o.Secrets.Kinds...), candidate); secrets.Still() {
 			break
 		}
 	}

@@ -9,9 +9,10 @@ import (
 
 // Language is the keys that policy files may use.
 type Language struct {
-	kinds   []*Kind
-	byKey   map[string][]*Kind
-	secrets SecretSource // nil: none are looked up
+	kinds       []*Kind
+	byKey       map[string][]*Kind
+	secrets     SecretSource // nil: none are looked up
+	secretKinds []SecretKind // that are looked up; none: all
 }
 
 // New returns the language of these kinds. Kinds of one key stand in different places; it panics when two of them have

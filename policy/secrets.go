@@ -21,6 +21,7 @@ const (
 	CertificateSecret SecretKind = iota // NAME.crt and NAME.key: a chain and its key
 	AuthoritySecret                     // NAME.crt, or a file beside the policy: certificates to trust
 	OpaqueSecret                        // NAME: any text, without the line end
+	CompanionSecret                     // the same, for the companion alone: no Envoy is ever given it
 )
 
 // Secret is one that settings refer to. Its contents are empty when the policy was loaded without a [SecretSource].
@@ -39,10 +40,15 @@ func (s *Secret) ID() string {
 		return "certificate/" + s.Name
 	case AuthoritySecret:
 		return "authority/" + s.Name
+	case CompanionSecret:
+		return "companion/" + s.Name
 	default:
 		return "secret/" + s.Name
 	}
 }
+
+// opaque tells whether the secret is any text.
+func (s *Secret) opaque() bool { return s.Kind == OpaqueSecret || s.Kind == CompanionSecret }
 
 // SecretOf is the secret of an ID, without its contents.
 func SecretOf(id string) *Secret {
@@ -52,6 +58,8 @@ func SecretOf(id string) *Secret {
 		return &Secret{Kind: CertificateSecret, Name: name}
 	case "authority":
 		return &Secret{Kind: AuthoritySecret, Name: name}
+	case "companion":
+		return &Secret{Kind: CompanionSecret, Name: name}
 	default:
 		return &Secret{Kind: OpaqueSecret, Name: name}
 	}
@@ -62,7 +70,7 @@ func (s *Secret) Files() []string {
 	switch {
 	case s.Kind == CertificateSecret:
 		return []string{s.Name + ".crt", s.Name + ".key"}
-	case s.Kind == OpaqueSecret:
+	case s.opaque():
 		return []string{s.Name}
 	case strings.HasPrefix(s.Name, fileSecret):
 		return nil

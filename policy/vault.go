@@ -11,11 +11,17 @@ import (
 )
 
 // WithSecrets returns the language that looks secrets up in s while it loads; nil looks nothing up, as a check does
-// that has none of them: their names are checked, and [Model.Secrets] has them without contents.
-func (l *Language) WithSecrets(s SecretSource) *Language {
+// that has none of them: their names are checked, and [Model.Secrets] has them without contents. Of some kinds only these
+// are looked up.
+func (l *Language) WithSecrets(s SecretSource, kinds ...SecretKind) *Language {
 	with := *l
-	with.secrets = s
+	with.secrets, with.secretKinds = s, kinds
 	return &with
+}
+
+// looksUp tells whether secrets of a kind are looked up.
+func (l *Language) looksUp(k SecretKind) bool {
+	return l.secrets != nil && (len(l.secretKinds) == 0 || slices.Contains(l.secretKinds, k))
 }
 
 // Certificate reports at path that the certificate of that name is not there or not fit to be used, and tells whether
@@ -26,6 +32,9 @@ func (c *Check) Certificate(path, name string) bool {
 
 // Secret is [Check.Certificate] for any other text.
 func (c *Check) Secret(path, name string) bool { return c.secret(path, OpaqueSecret, name) }
+
+// CompanionSecret is [Check.Secret] for what the companion alone is given.
+func (c *Check) CompanionSecret(path, name string) bool { return c.secret(path, CompanionSecret, name) }
 
 // Authority is [Check.Certificate] for certificates to trust.
 func (c *Check) Authority(path string, a *Authority) bool {
@@ -120,7 +129,7 @@ func (l *loader) referTo(h *held, n *Node, rel string) *Problem {
 func (l *loader) lookUp(h *held) {
 	s := h.secret
 	kept := l.kept[s.ID()]
-	if kept == nil && l.lang.secrets == nil {
+	if kept == nil && !l.lang.looksUp(s.Kind) {
 		return
 	}
 	read := func(file string) (content []byte) {
@@ -131,9 +140,9 @@ func (l *loader) lookUp(h *held) {
 		return content
 	}
 	switch {
-	case s.Kind == OpaqueSecret && kept != nil:
+	case s.opaque() && kept != nil:
 		s.Value = kept.Value
-	case s.Kind == OpaqueSecret:
+	case s.opaque():
 		if s.Value = trimLineEnd(read(s.Name)); h.flaw == nil && len(s.Value) == 0 {
 			h.flaw = flawf("the secret %s is empty", s.Name)
 		}

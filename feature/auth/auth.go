@@ -33,32 +33,56 @@ const maxEntries = 64
 // none is the word for a route that anyone may call.
 const none = "none"
 
-// Setting is what stands under auth: the entries of which any one is enough, or the word none.
+// Setting is what stands under auth: the entries of which any one is enough, or all are needed, or the word none.
 type Setting struct {
-	None  bool
-	AnyOf []string
+	None bool
+	Of   []string
+	All  bool   // of them
+	form string // the key that the list stands under: any, all, or none
 }
 
-// DecodePolicy reads a list of entries, or none.
+// DecodePolicy reads a list of entries, {any: …}, {all: …}, or none.
 func (s *Setting) DecodePolicy(d *policy.Decode, n *policy.Node) {
 	switch {
 	case n.Kind == policy.List:
-		d.Decode(n, &s.AnyOf)
+		d.Decode(n, &s.Of)
+	case n.Kind == policy.Map:
+		s.decodeForm(d, n)
 	case n.Kind == policy.Scalar && n.Text == none:
 		s.None = true
 	case n.Kind == policy.Scalar && n.Text != "":
 		d.Errorf(n, "want a list of auth entries or the word none, got %q", n.Text).Hintf("write [%s]", n.Text)
 	default:
-		d.Errorf(n, "want a list of auth entries or the word none").Hintf("write auth: [idp], or auth: none")
+		d.Errorf(n, "want a list of auth entries, {all: […]} or the word none").Hintf("write auth: [idp], or auth: none")
 	}
 }
 
-// PolicySchema describes both forms.
+// decodeForm reads {any: …} or {all: …}.
+func (s *Setting) decodeForm(d *policy.Decode, n *policy.Node) {
+	var doc struct {
+		Any *[]string `policy:"any"`
+		All *[]string `policy:"all"`
+	}
+	if !d.Decode(n, &doc) {
+		return
+	}
+	switch {
+	case (doc.Any == nil) == (doc.All == nil):
+		d.Errorf(n, "want one of any and all").Hintf("write auth: {all: [office, idp]} where callers have to satisfy both")
+	case doc.Any != nil:
+		s.Of, s.form = *doc.Any, "any"
+	default:
+		s.Of, s.form, s.All = *doc.All, "all", true
+	}
+}
+
+// Whole says that a nearer layer's list replaces the outer one.
+func (*Setting) Whole() {}
+
+// PolicySchema describes all forms.
 func (*Setting) PolicySchema(*policy.Schemas) map[string]any {
-	return map[string]any{"oneOf": []any{
-		map[string]any{"const": none},
-		map[string]any{"type": "array", "minItems": 1, "uniqueItems": true, "items": map[string]any{"type": "string"}},
-	}}
+	list := map[string]any{"type": "array", "minItems": 1, "uniqueItems": true, "items": map[string]any{"type": "string"}}
+	return map[string]any{"oneOf": []any{map[string]any{"const": none}, list, policy.OnlyKey("any", list), policy.OnlyKey("all", list)}}
 }
 
 // Check holds the list against the entries that there are, and the merged one against the routes around.
@@ -71,19 +95,19 @@ func (s *Setting) Check(c *policy.Check) {
 			Hintf("write auth: none in the route if anyone may connect")
 		return
 	}
-	if len(s.AnyOf) == 0 {
+	if len(s.Of) == 0 {
 		c.Errorf("", "name at least one auth entry").Hintf("write auth: none for a route that anyone may call")
 	}
-	if len(s.AnyOf) > maxEntries {
-		c.Errorf("", "%d auth entries, more than %d", len(s.AnyOf), maxEntries).Hintf("give callers of so many sorts routes of their own")
+	if len(s.Of) > maxEntries {
+		c.Errorf("", "%d auth entries, more than %d", len(s.Of), maxEntries).Hintf("give callers of so many sorts routes of their own")
 		return
 	}
-	for i, name := range s.AnyOf {
-		at := fmt.Sprintf("[%d]", i)
+	for i, name := range s.Of {
+		at := fmt.Sprintf("%s[%d]", s.form, i)
 		switch {
 		case name == none:
 			c.Errorf(at, "none stands alone, not in a list").Hintf("write auth: none for a route that anyone may call")
-		case slices.Contains(s.AnyOf[:i], name):
+		case slices.Contains(s.Of[:i], name):
 			c.Errorf(at, "the auth entry %q stands here twice", name).Hintf("remove one of the two")
 		default:
 			c.Ref(at, "auth", name)
@@ -95,15 +119,19 @@ func (s *Setting) Check(c *policy.Check) {
 // KnowsCaller tells whether requests that pass have a consumer and claims, for limits to count by.
 func (s *Setting) KnowsCaller() bool { return !s.None }
 
-// Entries names the auth entries of which a caller has to satisfy one; none where anyone may call.
-func (s *Setting) Entries() []string { return s.AnyOf }
+// Entries names the auth entries that a caller is known by; none where anyone may call.
+func (s *Setting) Entries() []string { return s.Of }
 
 // String is the setting as a policy writes it.
 func (s *Setting) String() string {
 	if s.None {
 		return none
 	}
-	return "[" + strings.Join(s.AnyOf, ", ") + "]"
+	list := "[" + strings.Join(s.Of, ", ") + "]"
+	if s.All {
+		return "{all: " + list + "}"
+	}
+	return list
 }
 
 const (

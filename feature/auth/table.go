@@ -43,14 +43,22 @@ func Table(m *policy.Model) auth.Table {
 		}
 		t.Consumers = append(t.Consumers, consumer)
 	}
+	for _, s := range m.Secrets {
+		if s.Kind == policy.CompanionSecret && len(s.Value) > 0 {
+			if t.Secrets == nil {
+				t.Secrets = map[string][]byte{}
+			}
+			t.Secrets[s.Name] = s.Value
+		}
+	}
 	return t
 }
 
 // rule is what the route asks of its callers. Both halves are made of it, so that Envoy's callout and the companion's
 // table never mean different things.
 func (s *Setting) rule(m *policy.Model, r *policy.BoundRoute) auth.Rule {
-	rule := auth.Rule{Name: r.Gateway.Name + "/" + r.Name}
-	for _, name := range s.AnyOf {
+	rule := auth.Rule{Name: r.Gateway.Name + "/" + r.Name, All: s.All}
+	for _, name := range s.Of {
 		if p, ok := provider(m, name); ok {
 			rule.Providers = append(rule.Providers, p)
 		}
