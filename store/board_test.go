@@ -72,6 +72,7 @@ var conformShared = []struct {
 	{"records", testRecords},
 	{"records end", testRecordsEnd},
 	{"many at once", testManyAtOnce},
+	{"a full board", testFullBoard},
 }
 
 func TestSharedConformance(t *testing.T) {
@@ -208,6 +209,18 @@ func testBounds(t *testing.T, s *Shared) {
 	if err := r.Put(t.Context(), "largest", make([]byte, maxRecord), time.Minute); err != nil {
 		t.Error(err)
 	}
+}
+
+func testFullBoard(t *testing.T, s *Shared) {
+	b := s.Board("full").(*board)
+	b.most = 2
+	put(t, b, "a", "1")
+	put(t, b, "b", "1")
+	if err := b.Put(t.Context(), Entry{Name: "c"}); !errors.Is(err, ErrEntry) {
+		t.Errorf("got %v, want ErrEntry", err)
+	}
+	put(t, b, "a", "2")
+	says(t, "a", "2", b)
 }
 
 func testSameBoard(t *testing.T, s *Shared) {
@@ -534,25 +547,51 @@ func TestSharedOverSentinel(t *testing.T) {
 }
 
 func BenchmarkBoardGet(b *testing.B) {
-	for _, expires := range []time.Time{{}, time.Now().Add(time.Hour)} {
-		b.Run(fmt.Sprintf("expires=%v", !expires.IsZero()), func(b *testing.B) {
-			board := newBoard("keys", nil)
-			names := make([]string, 1<<20)
-			for i := range names {
-				names[i] = fmt.Sprintf("key-%d", i)
-				h := &row{name: names[i], written: 1}
-				if !expires.IsZero() {
-					h.expires = expires.Unix()
+	for _, size := range []int{1 << 10, 1 << 20} {
+		for _, expires := range []int64{0, time.Now().Add(time.Hour).Unix()} {
+			b.Run(fmt.Sprintf("entries=%d,expire=%v", size, expires > 0), func(b *testing.B) {
+				board := newBoard("keys", nil)
+				names := make([]string, size)
+				for i := range names {
+					names[i] = fmt.Sprintf("key-%d", i)
+					board.apply(&row{name: names[i], written: 1, expires: expires})
 				}
-				board.apply(h)
-			}
-			b.ReportAllocs()
-			b.ResetTimer()
-			for i := range b.N {
-				if _, ok := board.Get(names[i&0xfff]); !ok {
-					b.Fatal("missing")
+				b.ReportAllocs()
+				b.ResetTimer()
+				for i := range b.N {
+					if _, ok := board.Get(names[i&(size-1)]); !ok {
+						b.Fatal("missing")
+					}
 				}
-			}
-		})
+			})
+		}
 	}
+}
+
+func TestBoardGetAllocatesNothing(t *testing.T) {
+	b := newBoard("keys", nil)
+	b.apply(&row{name: "x", written: 1, expires: time.Now().Add(time.Hour).Unix()})
+	if n := testing.AllocsPerRun(100, func() { b.Get("x") }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestAFullRedisStillTells what it has.
+func TestAFullRedisStillTells(t *testing.T) {
+	r := startRedis(t)
+	s, b := openKnown(t, Options{URL: r.url()})
+	if err := s.Records("session").Put(t.Context(), "x", []byte("1"), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	do(t, r.client(), "CONFIG SET maxmemory 1")
+	until(t, patience, "it to be told", func() bool { return strings.Contains(s.Health().Reason, "OOM") })
+	if err := b.Put(t.Context(), Entry{Name: "y"}); !isUnavailable(err) {
+		t.Errorf("put: got %v", err)
+	}
+	if got, err := s.Records("session").Get(t.Context(), "x"); string(got) != "1" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	do(t, r.client(), "CONFIG SET maxmemory 0")
+	until(t, patience, "it to be well", func() bool { return s.Health().OK })
+	put(t, b, "y", "1")
 }

@@ -74,7 +74,6 @@ func (f *far) trip(ctx context.Context, key string, most time.Duration, do func(
 		return nil
 	case redis.HasErrorPrefix(err, "FULL"):
 		return errFull
-	case foreign(err):
 	case ctx.Err() == nil: // else nothing is known of Redis
 		fuse.judge(err)
 	}

@@ -58,7 +58,7 @@ func newFlush() *flush { return &flush{done: make(chan struct{})} }
 type note struct {
 	kind  byte
 	group string // the board's name, or the records' kind
-	row
+	*row
 	end int64 // µs since 1970: of a record, 0 when it was deleted; of noteKnown, when the board was as Redis had it
 }
 
@@ -92,6 +92,7 @@ func (e *note) appendTo(b []byte) []byte {
 
 func readEntry(b []byte) (e note, ok bool) {
 	r := recordReader{rest: b}
+	e.row = &row{}
 	e.kind = r.bytes(1)[0]
 	e.group = string(r.bytes(r.length(maxName)))
 	e.name = string(r.bytes(r.length(maxName)))
@@ -106,6 +107,7 @@ func readEntry(b []byte) (e note, ok bool) {
 func (l *ledger) open() (known bool) {
 	l.urge, l.stop, l.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 	l.flush = newFlush()
+	_ = l.claim()
 	known = l.read()
 	l.pending = nil // what was read comes with the new file
 	l.tend()
@@ -127,7 +129,10 @@ func (l *ledger) read() (whole bool) {
 	if err == nil || errors.Is(err, errTorn) {
 		return true
 	}
-	err = errors.Join(fmt.Errorf("%s: %w", l.path, err), os.Rename(l.path, l.path+".bad"))
+	err = fmt.Errorf("%s: %w", l.path, err)
+	if l.lock != nil { // else another process keeps it
+		err = errors.Join(err, os.Rename(l.path, l.path+".bad"))
+	}
 	l.log.Warn("sessions, keys or revocations on disk not all read", "error", err)
 	l.mu.Lock()
 	l.damaged = err.Error()
@@ -293,14 +298,18 @@ func (l *ledger) tend() {
 	l.warn(err)
 }
 
+// claim locks the file for this process, for as long as it lives.
+func (l *ledger) claim() (err error) {
+	l.lock, err = lockFile(l.path + ".lock")
+	return err
+}
+
 // rewrite has a new file take the place of the old one. What changes meanwhile is pending.
 func (l *ledger) rewrite() error {
 	if l.lock == nil {
-		lock, err := lockFile(l.path + ".lock")
-		if err != nil {
+		if err := l.claim(); err != nil {
 			return err
 		}
-		l.lock = lock
 		l.read() // another process may have kept it until now
 	}
 	name := l.path + ".new"

@@ -206,7 +206,7 @@ func (m *mirror) agree() {
 	m.b.known.Store(true)
 	if now.Sub(m.noted) >= noteEvery {
 		m.noted = now
-		m.b.ledger.append(&note{kind: noteKnown, group: m.b.name, end: now.UnixMicro()})
+		m.b.ledger.append(&note{kind: noteKnown, group: m.b.name, row: &row{}, end: now.UnixMicro()})
 	}
 }
 
@@ -352,7 +352,7 @@ func (m *mirror) put(ctx context.Context, h *row) error {
 		known = old.written
 	}
 	return m.far.trip(ctx, m.key, putTimeout, func(ctx context.Context) error {
-		args := []any{"put", h.name, known, h.expires, h.value, boardMost}
+		args := []any{"put", h.name, known, h.expires, h.value, m.b.most}
 		answer, err := boardScript.Run(ctx, m.far.client, m.keys(), args...).Text()
 		if err != nil {
 			return err
