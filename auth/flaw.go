@@ -115,12 +115,7 @@ func (f *flaws) rules(rules []AuthRule) {
 	names := map[string]bool{}
 	for i, r := range rules {
 		at := fmt.Sprintf("rules[%d]", i)
-		_, err := expr.CompileCondition(r.Expression)
-		if where, ok := errors.AsType[*ExpressionError](err); ok {
-			*f = append(*f, &Flaw{At: at + ".cel", Text: where.Text, Expression: where})
-		} else {
-			f.err(at+".cel", "", err)
-		}
+		f.expression(at+".cel", r.Expression)
 		if r.Name != "" {
 			f.err(at+".name", "", checkName(r.Name, ""))
 			if names[r.Name] {
@@ -130,4 +125,22 @@ func (f *flaws) rules(rules []AuthRule) {
 		}
 		f.reply(at+".deny", r.Deny)
 	}
+}
+
+func (f *flaws) expression(at, text string) {
+	if strings.TrimSpace(text) == "" {
+		f.add(at, "such as request.method == 'GET'", "want a condition in CEL")
+		return
+	}
+	_, err := expr.CompileCondition(text)
+	where, ok := errors.AsType[*ExpressionError](err)
+	if !ok {
+		f.err(at, "", err)
+		return
+	}
+	flaw := &Flaw{At: at, Text: where.Text, Expression: where}
+	if strings.Contains(where.Text, "token recognition error at: '=") {
+		flaw.Hint = "== compares"
+	}
+	*f = append(*f, flaw)
 }

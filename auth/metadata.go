@@ -120,8 +120,8 @@ func checkSource(raw string) error {
 	if u.Scheme != "https" && !(u.Scheme == "http" && loopback) {
 		return fetchError("the URL has to be https (http to loopback only)")
 	}
-	if notLiteral == nil {
-		return checkAddress(address)
+	if notLiteral == nil && checkAddress(address) != nil {
+		return fetchError("a link-local, metadata, multicast or reserved address is never asked")
 	}
 	return nil
 }

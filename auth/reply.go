@@ -75,7 +75,7 @@ func checkReplyHeader(name, value string) error {
 	case strings.HasPrefix(name, ":"):
 		return fmt.Errorf("%s is not a header but part of the status line", name)
 	case !headerName(name):
-		return fmt.Errorf("%q is not a header name: want lower-case letters, digits and dashes", name)
+		return fmt.Errorf("%q is not a header name: want letters, digits and dashes", name)
 	case slices.Contains(ownHeaders, name):
 		return fmt.Errorf("%s belongs to one connection; Envoy writes it itself", name)
 	case strings.HasPrefix(name, "x-envoy-"):
