@@ -7,6 +7,7 @@ import (
 	"github.com/legation/legation/feature/access"
 	"github.com/legation/legation/feature/accesslog"
 	"github.com/legation/legation/feature/auth"
+	"github.com/legation/legation/feature/authorize"
 	"github.com/legation/legation/feature/circuitbreakers"
 	"github.com/legation/legation/feature/compression"
 	"github.com/legation/legation/feature/connections"
@@ -51,6 +52,7 @@ func All() []*policy.Kind {
 		accesslog.Kind,
 		accesslog.RouteKind,
 		auth.Kind,
+		authorize.Kind,
 		plan.BurstKind,
 		circuitbreakers.Kind,
 		compression.Kind,
