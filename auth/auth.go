@@ -22,6 +22,8 @@ type Rule struct {
 	// Metadata are the claims that Envoy is told, as texts: in the filter's dynamic metadata as "claims", each under its
 	// path, for what Envoy itself counts by.
 	Metadata []string `json:"metadata,omitempty"`
+	// Authorize is what the layers ask of callers that are known, from the outermost inwards: all of it has to hold.
+	Authorize []Authorization `json:"authorize,omitempty"`
 }
 
 // ID is the name and a hash over the whole rule, so that an Envoy and a companion that mean different rules by the

@@ -74,9 +74,6 @@ func undeclared(a Authorization, declared []Metadata) error {
 	return nil
 }
 
-// newSource makes the source of metadata for a table that has none to take over.
-func (s *Service) newSource(m Metadata) (*metadata, error) { return newMetadata(m, s.client, s.log) }
-
 var (
 	// vetoNoMetadata is the answer where what the rules need of others can't be had.
 	vetoNoMetadata = ourVeto(newDenial(http.StatusServiceUnavailable, codes.Unavailable, "metadata_unavailable", "the request could not be decided", resultUnavailable))

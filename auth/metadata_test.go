@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -71,7 +72,9 @@ func told(t *testing.T, d *demands, f *expr.Facts) any {
 // fetching has demands with one Metadata; without a transport it goes where key sets come from, too.
 func fetching(t *testing.T, m Metadata, transport http.RoundTripper) *demands {
 	t.Helper()
-	d, err := newDemands([]Authorization{{Name: "route/a", Metadata: []Metadata{m}}}, New(Options{Transport: transport}).newSource)
+	d, err := newDemands([]Authorization{{Name: "route/a", Metadata: []Metadata{m}}}, func(m Metadata) (*metadata, error) {
+		return newMetadata(m, newClient(transport, nil), slog.New(slog.DiscardHandler))
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,7 +74,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) { authv3.RegisterAuthorizati
 func (s *Service) Load(t Table) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := compiler{o: s.o, client: s.client, old: s.table.Load(), remotes: maps.Clone(s.remotes), newRemote: s.newRemote, counts: s.counter != nil}
+	c := compiler{o: s.o, client: s.client, log: s.log, old: s.table.Load(), remotes: maps.Clone(s.remotes), newRemote: s.newRemote, counts: s.counter != nil}
 	next, err := c.table(t)
 	if err != nil {
 		return err
