@@ -117,16 +117,16 @@ func (p *Provider) Revoke() {
 
 func (p *Provider) metadata(w http.ResponseWriter, _ *http.Request) {
 	m := map[string]any{
-		"issuer":                                p.URL,
-		"authorization_endpoint":                p.URL + "/authorize",
-		"token_endpoint":                        p.URL + "/token",
-		"userinfo_endpoint":                     p.URL + "/userinfo",
-		"end_session_endpoint":                  p.URL + "/logout",
-		"jwks_uri":                              p.URL + "/jwks",
-		"response_types_supported":              []string{"code"},
-		"code_challenge_methods_supported":      []string{"S256"},
-		"token_endpoint_auth_methods_supported": []string{"client_secret_basic", "client_secret_post"},
-		"id_token_signing_alg_values_supported": []string{"RS256"},
+		"issuer":                                         p.URL,
+		"authorization_endpoint":                         p.URL + "/authorize",
+		"token_endpoint":                                 p.URL + "/token",
+		"userinfo_endpoint":                              p.URL + "/userinfo",
+		"end_session_endpoint":                           p.URL + "/logout",
+		"jwks_uri":                                       p.URL + "/jwks",
+		"response_types_supported":                       []string{"code"},
+		"code_challenge_methods_supported":               []string{"S256"},
+		"token_endpoint_auth_methods_supported":          []string{"client_secret_basic", "client_secret_post"},
+		"id_token_signing_alg_values_supported":          []string{"RS256"},
 		"authorization_response_iss_parameter_supported": true,
 	}
 	answer(w, http.StatusOK, m, p.settings.Metadata)
