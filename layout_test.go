@@ -61,6 +61,7 @@ var libraries = map[string]string{
 	"github.com/redis/go-redis": "store",        // the others see its interfaces, which the embedded store has too
 	"github.com/spf13/cobra":    "cmd/legation", // app and below take Options, not flags
 	"github.com/spf13/viper":    "cmd/legation", // reads the process's settings; policy files never pass through it
+	"github.com/chromedp":       "auth",         // drives a browser, for tests: auth/login/logintest
 }
 
 // lookup finds the room that a package of ours, named relative to the module, belongs to.

@@ -30,7 +30,7 @@ var (
 	pageIssuer    = page{400, "login_issuer", "This login can't be trusted", "It was answered by another login service than the one that was asked.", ""}
 	pageToken     = page{502, "login_token", "The login could not be completed", "What the login service told about you can't be trusted.", ""}
 	pageRecords   = page{503, "login_records", "The login could not be completed", "It can't be remembered right now. Try again in a moment.", ""}
-	pageForeign   = page{403, "logout_foreign", "You are still logged in", "Another site asked to log you out.", logoutForm}
+	pageForeign   = page{403, "logout_foreign", "Log out?", "Another site asked for that. Nothing has happened yet.", logoutForm}
 	pageStill     = page{503, "logout_records", "You are still logged in", "The logout could not be completed. Try again in a moment.", logoutForm}
 	pageConfirm   = page{200, "logout_confirm", "Log out?", "You will have to log in again.", logoutForm}
 	pageOut       = page{200, "logout", "You are logged out", "To be safe from other users of this device, close the browser as well.", noAction}
