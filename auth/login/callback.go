@@ -76,7 +76,7 @@ func (f *Flow) finish(ctx context.Context, b browser, r returned, sealed string,
 	if p == nil {
 		return answered(pageUnready.answer())
 	}
-	if r.issuer != f.Issuer && (r.issuer != "" || p.NamesIssuer) {
+	if r.issuer != f.config.Issuer && (r.issuer != "" || p.NamesIssuer) {
 		return answered(pageIssuer.answer())
 	}
 	if r.failure != "" {
@@ -92,7 +92,7 @@ func (f *Flow) finish(ctx context.Context, b browser, r returned, sealed string,
 	defer cancel()
 	s, err := f.exchange(ctx, p, a, r.code, now)
 	if err != nil {
-		f.options.Log.Debug("login went wrong", "login", f.Name, "error", err)
+		f.options.Log.Debug("login went wrong", "login", f.config.Name, "error", err)
 		return answered(failurePage(err).answer())
 	}
 	return f.begin(ctx, b, a, s, now)
@@ -114,7 +114,7 @@ func (f *Flow) exchange(ctx context.Context, p *provider, a attempt, code string
 	t, err := f.askTokens(ctx, p, url.Values{
 		"grant_type":    {"authorization_code"},
 		"code":          {code},
-		"redirect_uri":  {a.Origin + f.Callback},
+		"redirect_uri":  {a.Origin + f.config.Callback},
 		"code_verifier": {a.Verifier},
 	})
 	if err != nil {
@@ -148,7 +148,7 @@ func (f *Flow) identify(ctx context.Context, p *provider, t tokens) (map[string]
 		return nil, errors.New("the ID token names no subject")
 	}
 	azp, named := claims["azp"]
-	if audiences, _ := claims["aud"].([]any); named && azp != f.ClientID || !named && len(audiences) > 1 {
+	if audiences, _ := claims["aud"].([]any); named && azp != f.config.ClientID || !named && len(audiences) > 1 {
 		return nil, errors.New("the ID token was given to another client")
 	}
 	if sum, ok := claims["at_hash"]; ok && sum != accessHash(t) {
@@ -190,14 +190,14 @@ func accessHash(t tokens) string {
 func (f *Flow) begin(ctx context.Context, b browser, a attempt, s *session, now time.Time) Outcome {
 	token := f.keys.newToken()
 	if err := f.create(ctx, token, s, now); err != nil {
-		f.options.Log.Debug("session not kept", "login", f.Name, "error", err)
+		f.options.Log.Debug("session not kept", "login", f.config.Name, "error", err)
 		if errors.Is(err, errTooLarge) {
 			return answered(pageToken.answer())
 		}
 		return answered(pageRecords.answer())
 	}
 	answer := redirect("login_done", a.Origin+a.Return)
-	answer.Headers = append(answer.Headers, b.setCookie(b.prefix+f.base, token, f.Lifetime))
+	answer.Headers = append(answer.Headers, b.setCookie(b.prefix+f.base, token, f.config.Lifetime))
 	o := Outcome{Answer: &answer}
 	if b.session != "" && f.end(ctx, b.session) == nil {
 		o.Ended = idOf(b.session)

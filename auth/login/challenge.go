@@ -74,7 +74,7 @@ func (f *Flow) unauthenticated() Answer {
 			{"content-type", "application/json"},
 			{"cache-control", "no-store"},
 			// No scheme is registered for cookies. This one follows draft-broyer-http-cookie-auth.
-			{"www-authenticate", `Cookie realm="` + strings.Map(cookieRune, f.Name) + `"`},
+			{"www-authenticate", `Cookie realm="` + strings.Map(cookieRune, f.config.Name) + `"`},
 		},
 		Body:   `{"error":"unauthenticated","message":"log in with a browser first"}` + "\n",
 		Reason: "session_missing",
@@ -150,22 +150,22 @@ func (f *Flow) authorizationURL(p *provider, state string, a attempt) string {
 	challenge := sha256.Sum256([]byte(a.Verifier))
 	v := url.Values{
 		"response_type":         {"code"},
-		"client_id":             {f.ClientID},
-		"redirect_uri":          {a.Origin + f.Callback},
+		"client_id":             {f.config.ClientID},
+		"redirect_uri":          {a.Origin + f.config.Callback},
 		"scope":                 {f.scope()},
 		"state":                 {state},
 		"nonce":                 {a.Nonce},
 		"code_challenge":        {strict.EncodeToString(challenge[:])},
 		"code_challenge_method": {"S256"},
 	}
-	for _, name := range slices.Sorted(maps.Keys(f.Parameters)) {
-		v.Set(name, f.Parameters[name])
+	for _, name := range slices.Sorted(maps.Keys(f.config.Parameters)) {
+		v.Set(name, f.config.Parameters[name])
 	}
 	return withQuery(p.Authorization, v)
 }
 
 func (f *Flow) scope() string {
-	scopes := slices.DeleteFunc(slices.Clone(f.Scopes), func(s string) bool { return s == "openid" })
+	scopes := slices.DeleteFunc(slices.Clone(f.config.Scopes), func(s string) bool { return s == "openid" })
 	return strings.Join(append([]string{"openid"}, scopes...), " ")
 }
 

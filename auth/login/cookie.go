@@ -24,8 +24,17 @@ const (
 	maxCookies = 64 << 10  // of a Cookie header, in bytes; Envoy lets fewer pass
 )
 
-// browser reads the request. A session's cookie that is there twice is not believed: only one of them can be ours.
+// browser reads the request, and believes no cookie of a session that wasn't made here.
 func (f *Flow) browser(q Request) browser {
+	b := f.cookies(q)
+	if !f.keys.made(b.session) {
+		b.session = ""
+	}
+	return b
+}
+
+// cookies reads the request. A session's cookie that is there twice is not believed: only one of them can be ours.
+func (f *Flow) cookies(q Request) browser {
 	b := browser{origin: origin(q.Scheme, q.Host)}
 	if q.Scheme == "https" {
 		b.prefix = hostPrefix
@@ -61,7 +70,7 @@ func (f *Flow) browser(q Request) browser {
 		}
 	}
 	b.rest = strings.Join(rest, "; ")
-	if found != 1 || b.origin == "" || !f.keys.made(b.session) {
+	if found != 1 || b.origin == "" {
 		b.session = ""
 	}
 	return b

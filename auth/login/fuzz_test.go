@@ -16,7 +16,7 @@ func FuzzCookies(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	flow := &Flow{Config: c, base: c.Cookie, keys: keys}
+	flow := &Flow{config: c, base: c.Cookie, keys: keys}
 	token := keys.newToken()
 	for _, header := range []string{
 		"", "a=b; c=d", "__Host-legation-staff=x", "__Host-legation-staff=TOKEN", "a=b; __Host-legation-staff=TOKEN; c=d",

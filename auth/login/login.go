@@ -110,7 +110,7 @@ type Answer struct {
 
 // Flow is a compiled [Config]. Its methods may be called from anywhere at the same time.
 type Flow struct {
-	Config
+	config    Config
 	options   Options
 	client    *http.Client // options.Client, without redirects
 	base      string       // of the cookies' names, without __Host-
@@ -147,7 +147,7 @@ func New(c Config, o Options) (*Flow, error) {
 	}
 	client := *o.Client
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	f := &Flow{Config: c, options: o, client: &client, base: c.Cookie, keys: keys, exchanges: make(chan struct{}, maxExchanges)}
+	f := &Flow{config: c, options: o, client: &client, base: c.Cookie, keys: keys, exchanges: make(chan struct{}, maxExchanges)}
 	return f, nil
 }
 
@@ -203,15 +203,18 @@ func (f *Flow) Look(q Request, now time.Time) (o Outcome, waits bool) {
 	if f.owns(q) {
 		return Outcome{}, true
 	}
-	b := f.browser(q)
+	b := f.cookies(q)
 	if b.session == "" {
 		return b.nobody(), false
 	}
 	l := f.cache.get(sumOf(b.session))
-	if l != nil && l.session == nil {
+	if l == nil {
+		return b.nobody(), f.keys.made(b.session)
+	}
+	if l.session == nil {
 		return b.nobody(), false
 	}
-	if l == nil || l.stale(now) || f.over(l, now) || l.refreshDue(now) || f.extendDue(l, now) {
+	if l.stale(now) || f.over(l, now) || l.refreshDue(now) || f.extendDue(l, now) {
 		return b.nobody(), true
 	}
 	return f.somebody(b, l), false
@@ -239,7 +242,7 @@ func (f *Flow) Handle(ctx context.Context, q Request, now time.Time) (Outcome, e
 // owns tells whether the request goes to a path of the login's own.
 func (f *Flow) owns(q Request) bool {
 	path, _, _ := strings.Cut(q.Path, "?")
-	return path == f.Callback || path == f.Logout
+	return path == f.config.Callback || path == f.config.Logout
 }
 
 // serve answers requests to the login's own paths.
@@ -249,7 +252,7 @@ func (f *Flow) serve(ctx context.Context, q Request, now time.Time) Outcome {
 		return answered(pageInsecure.answer())
 	}
 	path, query, _ := strings.Cut(q.Path, "?")
-	if path == f.Callback {
+	if path == f.config.Callback {
 		return f.callback(ctx, q, b, query, now)
 	}
 	return f.logout(ctx, q, b, now)
@@ -260,5 +263,5 @@ func answered(a Answer) Outcome { return Outcome{Answer: &a} }
 func (b browser) nobody() Outcome { return Outcome{Cookie: b.rest} }
 
 func (f *Flow) somebody(b browser, l *live) Outcome {
-	return Outcome{Claims: l.session.Claims, ID: l.id, Expires: l.session.Began.Add(f.Lifetime), Cookie: b.rest}
+	return Outcome{Claims: l.session.Claims, ID: l.id, Expires: l.session.Began.Add(f.config.Lifetime), Cookie: b.rest}
 }

@@ -31,7 +31,7 @@ func (f *Flow) logout(ctx context.Context, q Request, b browser, now time.Time) 
 			hint = l.session.IDToken
 		}
 		if err := f.end(ctx, b.session); err != nil {
-			f.options.Log.Debug("session not deleted", "login", f.Name, "error", err)
+			f.options.Log.Debug("session not deleted", "login", f.config.Name, "error", err)
 			return answered(pageStill.answer())
 		}
 		ended = idOf(b.session)
@@ -55,7 +55,7 @@ func (f *Flow) farewell(q Request, b browser, hint string, now time.Time) Answer
 	if mode := q.Header("sec-fetch-mode"); mode != "" && mode != "navigate" {
 		return Answer{Status: 204, Headers: [][2]string{{"cache-control", "no-store"}}, Reason: pageOut.reason}
 	}
-	after := f.AfterLogout
+	after := f.config.AfterLogout
 	p := f.metadata(now)
 	if p == nil || p.EndSession == "" {
 		if after == "" {
@@ -64,7 +64,7 @@ func (f *Flow) farewell(q Request, b browser, hint string, now time.Time) Answer
 		return seeOther(b.origin + after)
 	}
 	setDefault(&after, "/")
-	v := url.Values{"client_id": {f.ClientID}, "post_logout_redirect_uri": {b.origin + after}}
+	v := url.Values{"client_id": {f.config.ClientID}, "post_logout_redirect_uri": {b.origin + after}}
 	if hint != "" {
 		v.Set("id_token_hint", hint)
 	}

@@ -42,14 +42,14 @@ func (f *Flow) Run(ctx context.Context) error {
 		case err == nil:
 			p.fetched = began
 			if old == nil {
-				f.options.Log.Info("login provider discovered", "login", f.Name, "issuer", f.Issuer)
+				f.options.Log.Info("login provider discovered", "login", f.config.Name, "issuer", f.config.Issuer)
 			}
 			f.provider.Store(p)
 		case old == nil:
-			f.options.Log.Warn("login provider not discovered", "login", f.Name, "issuer", f.Issuer, "error", err)
+			f.options.Log.Warn("login provider not discovered", "login", f.config.Name, "issuer", f.config.Issuer, "error", err)
 			wait = discoverRetry
 		default:
-			f.options.Log.Warn("login provider not refreshed", "login", f.Name, "issuer", f.Issuer, "error", err)
+			f.options.Log.Warn("login provider not refreshed", "login", f.config.Name, "issuer", f.config.Issuer, "error", err)
 			wait = discoverAgain
 		}
 		timer := time.NewTimer(wait)
@@ -72,7 +72,7 @@ func (f *Flow) metadata(now time.Time) *provider {
 }
 
 func (f *Flow) discover(ctx context.Context) (*provider, error) {
-	from := strings.TrimSuffix(f.Issuer, "/") + "/.well-known/openid-configuration"
+	from := strings.TrimSuffix(f.config.Issuer, "/") + "/.well-known/openid-configuration"
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func (f *Flow) discover(ctx context.Context) (*provider, error) {
 }
 
 func (f *Flow) readMetadata(m map[string]any) (*provider, error) {
-	if text(m, "issuer") != f.Issuer {
+	if text(m, "issuer") != f.config.Issuer {
 		return nil, errors.New("the metadata are of another issuer")
 	}
 	p := &provider{

@@ -26,7 +26,7 @@ func reply(status int, kind string, body []byte) *http.Response {
 	return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {kind}}, Body: io.NopCloser(bytes.NewReader(body))}
 }
 
-func newFlow(t *testing.T, over transport) *Flow {
+func newFlow(t testing.TB, over transport) *Flow {
 	t.Helper()
 	c := Config{Name: "staff", Issuer: "https://id.example/realm", ClientID: "shop", Secret: []byte("0123456789abcdef")}
 	verify := func(context.Context, string, string) (map[string]any, error) { return nil, errors.New("never") }

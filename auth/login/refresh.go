@@ -67,7 +67,7 @@ func (f *Flow) renew(ctx context.Context, token string, l *live, now time.Time) 
 	}
 	defer func() {
 		if err := f.options.Records.Delete(context.WithoutCancel(ctx), lock); err != nil {
-			f.options.Log.Debug("lock of a refresh not deleted", "login", f.Name, "error", err)
+			f.options.Log.Debug("lock of a refresh not deleted", "login", f.config.Name, "error", err)
 		}
 	}()
 	latest, err := f.read(ctx, token, now)
@@ -79,7 +79,7 @@ func (f *Flow) renew(ctx context.Context, token string, l *live, now time.Time) 
 		return nil, f.end(ctx, token)
 	}
 	if err != nil {
-		f.options.Log.Debug("session not refreshed", "login", f.Name, "id", l.id, "error", err)
+		f.options.Log.Debug("session not refreshed", "login", f.config.Name, "id", l.id, "error", err)
 		latest.failed.Store(now.UnixNano())
 		return latest.unlessSpent(now, err)
 	}

@@ -3,6 +3,7 @@ package login
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,7 +61,7 @@ func idOf(token string) string {
 }
 
 // record is the name of a session's record. Whoever reads it can't make the cookie of it.
-func (f *Flow) record(id string) string { return "login/" + f.Name + "/" + id }
+func (f *Flow) record(id string) string { return "login/" + f.config.Name + "/" + id }
 
 func (f *Flow) sealSession(token string, s *session) ([]byte, error) {
 	plain, err := json.Marshal(s)
@@ -102,7 +103,7 @@ func (f *Flow) create(ctx context.Context, token string, s *session, now time.Ti
 
 // lasts is how long a session that is used now stays without another use.
 func (f *Flow) lasts(s *session, now time.Time) time.Duration {
-	return max(0, min(f.Idle, s.Began.Add(f.Lifetime).Sub(now)))
+	return max(0, min(f.config.Idle, s.Began.Add(f.config.Lifetime).Sub(now)))
 }
 
 // resume finds the session of a cookie; nil when there is none.
@@ -113,7 +114,7 @@ func (f *Flow) resume(ctx context.Context, token string, now time.Time) (*live, 
 	}
 	if f.over(l, now) {
 		if err := f.end(ctx, token); err != nil {
-			f.options.Log.Debug("session not deleted", "login", f.Name, "id", l.id, "error", err)
+			f.options.Log.Debug("session not deleted", "login", f.config.Name, "id", l.id, "error", err)
 		}
 		return nil, nil
 	}
@@ -131,7 +132,7 @@ func (f *Flow) resume(ctx context.Context, token string, now time.Time) (*live, 
 // over tells whether the session has ended, whatever its record says.
 func (f *Flow) over(l *live, now time.Time) bool {
 	s := l.session
-	return s == nil || !now.Before(s.Began.Add(f.Lifetime)) || f.options.Revoked(text(s.Claims, "sub"), l.id, s.Began)
+	return s == nil || !now.Before(s.Began.Add(f.config.Lifetime)) || f.options.Revoked(text(s.Claims, "sub"), l.id, s.Began)
 }
 
 // load takes the session from the cache, or from its record.
@@ -154,7 +155,7 @@ func (f *Flow) read(ctx context.Context, token string, now time.Time) (*live, er
 	}
 	s, err := f.openSession(token, sealed)
 	if err != nil {
-		f.options.Log.Debug("session record not opened", "login", f.Name, "id", id, "error", err)
+		f.options.Log.Debug("session record not opened", "login", f.config.Name, "id", id, "error", err)
 		return nil, nil
 	}
 	return f.cache.put(&live{sum: sumOf(token), id: id, session: s, read: now}).orNone(), nil
@@ -176,7 +177,7 @@ func (f *Flow) extend(ctx context.Context, l *live, now time.Time) (*live, error
 }
 
 func (f *Flow) extendDue(l *live, now time.Time) bool {
-	return now.Sub(time.Unix(0, l.pace.extended.Load())) >= min(extendEvery, f.Idle/4)
+	return now.Sub(time.Unix(0, l.pace.extended.Load())) >= min(extendEvery, f.config.Idle/4)
 }
 
 // end deletes the session here and for all, whether it is there or not.
@@ -191,9 +192,11 @@ func (f *Flow) end(ctx context.Context, token string) error {
 // End deletes the session with that ID, which [Outcome] told; other replicas may know it for two seconds still, unless
 // Revoked tells them.
 func (f *Flow) End(ctx context.Context, id string) error {
-	if sum, err := strict.DecodeString(id); err == nil && len(sum) == len(live{}.sum) {
-		f.cache.end([32]byte(sum))
+	sum, err := strict.DecodeString(id)
+	if err != nil || len(sum) != sha256.Size {
+		return errors.New("this is not the ID of a session")
 	}
+	f.cache.end([sha256.Size]byte(sum))
 	if err := f.options.Records.Delete(ctx, f.record(id)); err != nil {
 		return fmt.Errorf("%w: %w", errRecords, err)
 	}

@@ -39,8 +39,8 @@ type tokens struct {
 // askTokens asks the token endpoint, as this client.
 func (f *Flow) askTokens(ctx context.Context, p *provider, form url.Values) (tokens, error) {
 	if p.PostsSecret {
-		form.Set("client_id", f.ClientID)
-		form.Set("client_secret", string(f.Secret))
+		form.Set("client_id", f.config.ClientID)
+		form.Set("client_secret", string(f.config.Secret))
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.Token, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -48,7 +48,7 @@ func (f *Flow) askTokens(ctx context.Context, p *provider, form url.Values) (tok
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if !p.PostsSecret {
-		r.SetBasicAuth(url.QueryEscape(f.ClientID), url.QueryEscape(string(f.Secret)))
+		r.SetBasicAuth(url.QueryEscape(f.config.ClientID), url.QueryEscape(string(f.config.Secret)))
 	}
 	status, answer, err := f.ask(r)
 	if err != nil {
@@ -80,7 +80,7 @@ func refusal(status int, answer map[string]any) error {
 
 // addUserInfo adds what the userinfo endpoint tells of the same subject. The ID token is signed, so its claims stay.
 func (f *Flow) addUserInfo(ctx context.Context, p *provider, t tokens, claims map[string]any) (map[string]any, error) {
-	if !f.UserInfo || p.UserInfo == "" {
+	if !f.config.UserInfo || p.UserInfo == "" {
 		return claims, nil
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.UserInfo, nil)
