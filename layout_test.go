@@ -63,6 +63,7 @@ var libraries = map[string]string{
 	"cel.dev/cel-go":            "expr",         // the others see its conditions and values
 	"github.com/spf13/cobra":    "cmd/legation", // app and below take Options, not flags
 	"github.com/spf13/viper":    "cmd/legation", // reads the process's settings; policy files never pass through it
+	"github.com/chromedp":       "auth",         // drives a browser, for tests: auth/login/logintest
 }
 
 // lookup finds the room that a package of ours, named relative to the module, belongs to.
