@@ -15,8 +15,9 @@ type Request struct {
 	Host   string // without a port
 	Path   string // with the query
 	Client netip.Addr // the zero one where it is not known
-	// Headers are the values by name, in lower case: several of one name are one value, as Envoy compares them.
-	Headers map[string]string
+	// Headers are the values by name, in lower case, one for each line. Of the headers that Envoy knows by name there is one,
+	// which it has made of all lines.
+	Headers map[string][]string
 }
 
 // Fact is one thing that becomes of a request, told to people.

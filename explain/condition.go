@@ -3,6 +3,7 @@ package explain
 import (
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -41,20 +42,27 @@ func ask(r envoy.Request) *asked {
 	return a
 }
 
-// header is a value that conditions compare, the pseudo headers too.
-func (a *asked) header(name string) (value string, present bool) {
+// header is the values that conditions compare, the pseudo headers too; none where the request has no such header.
+func (a *asked) header(name string) []string {
 	switch name {
 	case ":method":
-		return a.Method, true
+		return []string{a.Method}
 	case ":path":
-		return a.Path, true
+		return []string{a.Path}
 	case ":authority":
-		return a.Host, true
+		return []string{a.Host}
 	case ":scheme":
-		return a.Scheme, true
+		return []string{a.Scheme}
 	}
-	value, present = a.Headers[name]
-	return value, present
+	return a.Headers[name]
+}
+
+// first is the value of a header that has one at most.
+func (a *asked) first(name string) string {
+	if values := a.Headers[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
 }
 
 // miss is the first condition of a route that a request does not meet.
@@ -166,13 +174,14 @@ func (m *matcher) whole(expr, value string) bool {
 	return utf8.ValidString(value) && re.MatchString(value)
 }
 
+// header compares each line of a header by itself: one that fits is enough.
 func (m *matcher) header(h *routev3.HeaderMatcher, a *asked) bool {
-	value, present := a.header(h.Name)
+	values := a.header(h.Name)
 	switch h.GetHeaderMatchSpecifier().(type) {
 	case *routev3.HeaderMatcher_PresentMatch:
-		return present == h.GetPresentMatch()
+		return len(values) > 0 == h.GetPresentMatch()
 	case *routev3.HeaderMatcher_StringMatch:
-		return present && m.text(h.GetStringMatch(), value)
+		return slices.ContainsFunc(values, func(value string) bool { return m.text(h.GetStringMatch(), value) })
 	}
 	return false
 }
@@ -243,7 +252,7 @@ func (m *matcher) client(p *xdsmatcherv3.Matcher_MatcherList_Predicate, a *asked
 	if why, unknown := a.unknown[input.HeaderName]; unknown {
 		return false, why
 	}
-	client, err := netip.ParseAddr(a.Headers[input.HeaderName])
+	client, err := netip.ParseAddr(a.first(input.HeaderName))
 	return err == nil && inRanges(ranges.CidrRanges, client), ""
 }
 

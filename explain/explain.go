@@ -145,6 +145,9 @@ func (d *door) explain(q Question, u target) *Explanation {
 		e.Undecided = append(e.Undecided, unsure)
 	}
 	d.answer(e, f, refusal)
+	if e.Answer.By == Backend && preflight(chain, f.route, a) {
+		e.Answer = Answer{By: Preflight, Status: 200}
+	}
 	d.others(e, f, a)
 	if e.Route != nil && refusal == nil && e.Answer.By != Preflight {
 		e.Filters = names(chain)
@@ -178,8 +181,6 @@ func (d *door) answer(e *Explanation, f found, refusal *Refusal) {
 		e.Answer = Answer{By: Door, Status: 405, Filter: "the listener", Why: "TRACE echoes back what a request carries"}
 	case bound == nil:
 		e.Answer = Answer{By: Redirect, Status: redirectStatus(f.route), Why: "the listener sends its clients to https://"}
-	case !f.main():
-		e.Answer = Answer{By: Preflight, Status: 200}
 	case f.route.GetRoute() != nil:
 		e.Answer = Answer{By: Backend}
 	default:

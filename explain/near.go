@@ -153,19 +153,21 @@ func wants(r *policy.BoundRoute, m *miss, a *asked) string {
 		if m.unsure != "" {
 			return fmt.Sprintf("header %s: %s", m.name, m.unsure)
 		}
-		value, present := a.Headers[m.name]
-		return fmt.Sprintf("header %s: wants %s, %s", m.name, valueWords(r.Match.Headers, m.name), got(value, present))
+		return fmt.Sprintf("header %s: wants %s, %s", m.name, valueWords(r.Match.Headers, m.name), got(a.Headers[m.name]))
 	default:
-		value, present := a.query[m.name]
-		return fmt.Sprintf("query %s: wants %s, %s", m.name, valueWords(r.Match.Query, m.name), got(value, present))
+		var values []string
+		if value, present := a.query[m.name]; present {
+			values = []string{value}
+		}
+		return fmt.Sprintf("query %s: wants %s, %s", m.name, valueWords(r.Match.Query, m.name), got(values))
 	}
 }
 
-func got(value string, present bool) string {
-	if !present {
+func got(values []string) string {
+	if len(values) == 0 {
 		return "the request has none"
 	}
-	return "not " + strconv.Quote(value)
+	return fmt.Sprintf("not %q", strings.Join(values, ", "))
 }
 
 // because is the conditions of a route that answers.

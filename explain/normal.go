@@ -64,19 +64,25 @@ func withoutPort(host string) string {
 	return host[:i]
 }
 
-// joined makes one value of several lines with one name.
-func joined(headers []Header) map[string]string {
-	all := make(map[string]string, len(headers))
+// known are the headers that Envoy keeps in one value whatever the number of their lines.
+var known = strings.Fields(`accept accept-encoding access-control-request-headers access-control-request-method authentication authorization
+	cache-control cdn-loop connection content-encoding content-type expect grpc-accept-encoding grpc-timeout if-match if-modified-since
+	if-none-match if-range if-unmodified-since keep-alive origin pragma proxy-connection proxy-status referer te upgrade user-agent via
+	x-client-trace-id x-forwarded-for x-forwarded-proto`)
+
+// joined is the values of headers by their names.
+func joined(headers []Header) map[string][]string {
+	all := make(map[string][]string, len(headers))
 	for _, h := range headers {
 		name, value := strings.ToLower(h.Name), strings.Trim(h.Value, " \t")
-		first, have := all[name]
+		values := all[name]
 		switch {
-		case !have:
-			all[name] = value
-		case name == "cookie":
-			all[name] = first + "; " + value
-		default:
-			all[name] = first + "," + value
+		case len(values) == 0 || !slices.Contains(known, name):
+			all[name] = append(values, value)
+		case values[0] == "":
+			values[0] = value
+		case value != "":
+			values[0] += "," + value
 		}
 	}
 	return all
@@ -112,24 +118,29 @@ func (a *asked) mutate(m *mutationv3.HeaderMutation) {
 		if strings.Contains(h.GetValue(), "%") {
 			a.unknown[h.GetKey()] = fmt.Sprintf("Envoy makes the header %s of what it knows of the connection", h.GetKey())
 		} else {
-			a.Headers[h.GetKey()] = h.GetValue()
+			a.Headers[h.GetKey()] = []string{h.GetValue()}
 		}
 	}
 }
 
 // hopByHop removes the headers that are about one connection. An upgrade is about the request.
 func (a *asked) hopByHop() {
-	upgrade := a.Headers["upgrade"] != "" && !strings.EqualFold(a.Headers["upgrade"], "h2c") && slices.ContainsFunc(strings.Split(a.Headers["connection"], ","), func(token string) bool {
-		return strings.EqualFold(strings.TrimSpace(token), "upgrade")
-	})
+	has := func(header, token string) bool {
+		return slices.ContainsFunc(strings.Split(a.first(header), ","), func(one string) bool {
+			return strings.EqualFold(strings.TrimSpace(one), token)
+		})
+	}
+	upgrade := a.Headers["upgrade"] != nil && !strings.EqualFold(a.first("upgrade"), "h2c") && has("connection", "upgrade")
 	for _, name := range []string{"keep-alive", "proxy-connection", "transfer-encoding", "connection", "upgrade"} {
 		if !upgrade || name != "connection" && name != "upgrade" {
 			delete(a.Headers, name)
 		}
 	}
-	trailers := slices.ContainsFunc(strings.Split(a.Headers["te"], ","), func(token string) bool { return strings.TrimSpace(token) == "trailers" })
-	if delete(a.Headers, "te"); trailers {
-		a.Headers["te"] = "trailers"
+	switch {
+	case has("te", "trailers"):
+		a.Headers["te"] = []string{"trailers"}
+	case a.first("te") != "":
+		delete(a.Headers, "te")
 	}
 }
 
@@ -141,7 +152,7 @@ func (a *asked) own(manager *hcmv3.HttpConnectionManager) {
 			a.unknown[name] = why
 			return
 		}
-		a.Headers[name] = value
+		a.Headers[name] = []string{value}
 	}
 	const say = "it depends on the client's address: say it with --from"
 	if !manager.GetUseRemoteAddress().GetValue() {
@@ -151,13 +162,13 @@ func (a *asked) own(manager *hcmv3.HttpConnectionManager) {
 	if a.Client.IsValid() {
 		peer = a.Client.String()
 	}
-	forwarded, hops := a.Headers["x-forwarded-for"], manager.GetXffNumTrustedHops()
+	forwarded, hops := a.first("x-forwarded-for"), manager.GetXffNumTrustedHops()
 	if client, ok := fromProxies(forwarded, hops); ok {
 		a.Client = client
 	}
 	set("x-forwarded-for", peer, say)
 	if peer != "" && forwarded != "" {
-		a.Headers["x-forwarded-for"] = forwarded + "," + peer
+		a.Headers["x-forwarded-for"] = []string{forwarded + "," + peer}
 	}
 	client := ""
 	if a.Client.IsValid() {
@@ -166,7 +177,7 @@ func (a *asked) own(manager *hcmv3.HttpConnectionManager) {
 	set(clientHeader, client, say)
 	set("x-request-id", "", "Envoy gives each request an ID of its own")
 	if _, told := a.Headers["x-forwarded-proto"]; !told || hops == 0 {
-		a.Headers["x-forwarded-proto"] = a.Scheme
+		a.Headers["x-forwarded-proto"] = []string{a.Scheme}
 	}
 	delete(a.Headers, "x-forwarded-client-cert")
 }

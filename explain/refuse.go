@@ -2,12 +2,14 @@ package explain
 
 import (
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
 
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	rbacfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -50,8 +52,8 @@ func filters(manager *hcmv3.HttpConnectionManager, r *routev3.Route) []acting {
 // upgraded tells of a request that Envoy refuses because neither the route nor the listener takes the protocol that it asks
 // to go on in. Envoy does so before any filter.
 func upgraded(manager *hcmv3.HttpConnectionManager, r *routev3.Route, a *asked) *Refusal {
-	protocol, asks := a.Headers["upgrade"]
-	if !asks || slices.ContainsFunc(r.GetRoute().GetUpgradeConfigs(), func(u *routev3.RouteAction_UpgradeConfig) bool {
+	protocol := a.first("upgrade")
+	if a.Headers["upgrade"] == nil || r == nil || slices.ContainsFunc(r.GetRoute().GetUpgradeConfigs(), func(u *routev3.RouteAction_UpgradeConfig) bool {
 		return strings.EqualFold(u.UpgradeType, protocol) && (u.Enabled == nil || u.Enabled.Value)
 	}) || slices.ContainsFunc(manager.GetUpgradeConfigs(), func(u *hcmv3.HttpConnectionManager_UpgradeConfig) bool {
 		return strings.EqualFold(u.UpgradeType, protocol) && (u.Enabled == nil || u.Enabled.Value)
@@ -59,6 +61,14 @@ func upgraded(manager *hcmv3.HttpConnectionManager, r *routev3.Route, a *asked) 
 		return nil
 	}
 	return &Refusal{403, "the listener", "no upgrade to " + protocol + " is taken here (upgrades takes it)"}
+}
+
+// preflight tells whether the filter cors answers the request, whatever origin it is from.
+func preflight(chain []acting, r *routev3.Route, a *asked) bool {
+	return r.GetRoute() != nil && a.Method == http.MethodOptions && a.first("origin") != "" &&
+		a.first("access-control-request-method") != "" && slices.ContainsFunc(chain, func(f acting) bool {
+		return f.config.MessageIs(&corsv3.CorsPolicy{})
+	})
 }
 
 // refused tells of the first filter at the door that refuses the request.

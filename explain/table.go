@@ -21,7 +21,7 @@ type found struct {
 // look finds the route of a request.
 func (d *door) look(manager *hcmv3.HttpConnectionManager, a *asked) found {
 	f := found{host: d.host(manager, a.Host), index: -1}
-	if f.host == nil || a.Headers["x-forwarded-proto"] == "" && manager.GetUseRemoteAddress().GetValue() {
+	if f.host == nil || a.first("x-forwarded-proto") == "" && manager.GetUseRemoteAddress().GetValue() {
 		return f // a proxy that says nothing of the scheme finds no route
 	}
 	var unsure string
