@@ -62,3 +62,8 @@ type ExplainContext struct {
 	Set     policy.Set      // the setting in its place; empty where nobody has written it
 	Service *policy.Service // whose setting it is; nil for a route's
 }
+
+// Fact is one about the setting itself, where it is written.
+func (c ExplainContext) Fact(stage Stage, text string) Fact {
+	return Fact{Stage: stage, Topic: c.Set.Kind.Key, Text: text, At: c.Set.Written()}
+}

@@ -21,14 +21,20 @@ import (
 // asked is a request with what conditions compare.
 type asked struct {
 	envoy.Request
-	path    string            // without the query
-	query   map[string]string // the first value of each parameter, as it is written
-	unknown map[string]string // headers that Envoy sets to what nobody can know beforehand, and why
+	path    string             // without the query
+	query   map[string]string  // the first value of each parameter, as it is written
+	unknown map[string]unknown // headers that Envoy sets to what nobody can know beforehand
+}
+
+// unknown is why nobody knows a value beforehand, and whether there is one at all.
+type unknown struct {
+	why   string
+	there bool
 }
 
 // ask reads the path and the query of a request.
 func ask(r envoy.Request) *asked {
-	a := &asked{Request: r, path: withoutQuery(r.Path), query: map[string]string{}, unknown: map[string]string{}}
+	a := &asked{Request: r, path: withoutQuery(r.Path), query: map[string]string{}, unknown: map[string]unknown{}}
 	_, query, _ := strings.Cut(r.Path, "?")
 	for one := range strings.SplitSeq(query, "&") {
 		name, value, _ := strings.Cut(one, "=")
@@ -88,11 +94,13 @@ func (m *matcher) misses(r *routev3.RouteMatch, a *asked) *miss {
 		return &miss{what: "path"}
 	}
 	for _, h := range r.GetHeaders() {
-		if why, unknown := a.unknown[h.Name]; unknown {
-			return &miss{what: "header", name: h.Name, unsure: why}
-		}
-		if m.header(h, a) {
+		value, unknown := a.unknown[h.Name]
+		_, presence := h.GetHeaderMatchSpecifier().(*routev3.HeaderMatcher_PresentMatch)
+		switch {
+		case unknown && presence && value.there && h.GetPresentMatch(), !unknown && m.header(h, a):
 			continue
+		case unknown && !(presence && value.there):
+			return &miss{what: "header", name: h.Name, unsure: value.why}
 		}
 		if h.Name == ":method" {
 			return &miss{what: "method"}
@@ -249,8 +257,8 @@ func (m *matcher) client(p *xdsmatcherv3.Matcher_MatcherList_Predicate, a *asked
 	if one.GetCustomMatch().GetTypedConfig().UnmarshalTo(&ranges) != nil || one.GetInput().GetTypedConfig().UnmarshalTo(&input) != nil {
 		return false, "the route is chosen in a way that is not known"
 	}
-	if why, unknown := a.unknown[input.HeaderName]; unknown {
-		return false, why
+	if value, unknown := a.unknown[input.HeaderName]; unknown {
+		return false, value.why
 	}
 	client, err := netip.ParseAddr(a.first(input.HeaderName))
 	return err == nil && inRanges(ranges.CidrRanges, client), ""

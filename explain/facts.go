@@ -56,11 +56,10 @@ func (d *door) settings(c envoy.ExplainContext, settings policy.Settings, place 
 
 // written is what is told of a setting that has no words of its own.
 func written(c envoy.ExplainContext) envoy.Fact {
-	fact := envoy.Fact{Stage: envoy.Changed, Topic: c.Set.Kind.Key, Text: "as written", At: []policy.Pos{c.Set.Pos()}}
 	if c.Service != nil {
-		fact.Stage, fact.Text = envoy.Connected, c.Service.Name+": as written"
+		return c.Fact(envoy.Connected, c.Service.Name+": "+c.Set.Node.Inline())
 	}
-	return fact
+	return c.Fact(envoy.Changed, c.Set.Node.Inline())
 }
 
 // backends is where requests go, each with its share.

@@ -116,7 +116,7 @@ func (a *asked) mutate(m *mutationv3.HeaderMutation) {
 		h := m.GetAppend().GetHeader()
 		delete(a.Headers, h.GetKey())
 		if strings.Contains(h.GetValue(), "%") {
-			a.unknown[h.GetKey()] = fmt.Sprintf("Envoy makes the header %s of what it knows of the connection", h.GetKey())
+			a.unknown[h.GetKey()] = unknown{why: fmt.Sprintf("Envoy makes the header %s of what it knows of the connection", h.GetKey())}
 		} else {
 			a.Headers[h.GetKey()] = []string{h.GetValue()}
 		}
@@ -149,7 +149,7 @@ func (a *asked) own(manager *hcmv3.HttpConnectionManager) {
 	set := func(name, value, why string) {
 		if value == "" {
 			delete(a.Headers, name)
-			a.unknown[name] = why
+			a.unknown[name] = unknown{why, true}
 			return
 		}
 		a.Headers[name] = []string{value}

@@ -25,13 +25,26 @@ func byPrecedence(a, b *BoundRoute) int {
 func (r *BoundRoute) Precedes(o *BoundRoute) string {
 	for i := range precedence {
 		switch c := precedence[i].compare(r, o); {
-		case c < 0:
-			return precedence[i].words
 		case c > 0:
 			return ""
+		case c < 0 && i == 0:
+			return r.Match.Path.goesBefore(o.Match.Path)
+		case c < 0:
+			return precedence[i].words
 		}
 	}
 	return ""
+}
+
+// goesBefore says why a path is asked before one of another rank.
+func (p PathMatch) goesBefore(o PathMatch) string {
+	switch {
+	case p.rank() == 0:
+		return "an exact path goes first"
+	case o.rank() == 3:
+		return "the prefix / comes last"
+	}
+	return "a prefix goes before a regex or template"
 }
 
 // precedence is the rules, of which the first that tells two routes apart decides.
@@ -39,7 +52,7 @@ var precedence = []struct {
 	words   string
 	compare func(a, b *BoundRoute) int
 }{
-	{"an exact path goes before a prefix, that before a regex or template, and / last", func(a, b *BoundRoute) int {
+	{"", func(a, b *BoundRoute) int {
 		return cmp.Compare(a.Match.Path.rank(), b.Match.Path.rank())
 	}},
 	{"the longer path goes first", func(a, b *BoundRoute) int {
