@@ -14,12 +14,15 @@ func (s *Setting) Explain(c envoy.ExplainContext) []envoy.Fact {
 		return []envoy.Fact{c.Fact(envoy.WhoCalls, "none: anyone may call")}
 	}
 	text := "any of these; the companion checks, in one call with the limits"
-	if len(s.AnyOf) == 1 {
+	switch {
+	case len(s.Of) == 1:
 		text = "this one; the companion checks, in one call with the limits"
+	case s.All:
+		text = "all of these; the companion checks, in one call with the limits"
 	}
 	facts := []envoy.Fact{c.Fact(envoy.WhoCalls, text)}
 	for _, a := range c.Model.Auth {
-		if slices.Contains(s.AnyOf, a.Name) {
+		if slices.Contains(s.Of, a.Name) {
 			facts = append(facts, envoy.Fact{Stage: envoy.WhoCalls, Topic: "", Text: entry(a), At: []policy.Pos{a.Pos}})
 		}
 	}
