@@ -103,6 +103,9 @@ func (s *Setting) checkCallers(c *policy.Check) {
 	at, what := s.asks()
 	p := c.Errorf(at, "%s, but the route %q has no auth that tells who calls", what, r.Name).
 		Hintf("give the route auth, or write authorize: off for the route")
+	if at == "" {
+		p.Hint += "; access keeps addresses out without auth"
+	}
 	p.Also = append(p.Also, r.Pos)
 }
 
