@@ -161,6 +161,7 @@ type Options struct {
 	Metrics prometheus.Registerer
 
 	dial dialFunc // nil: by the network; tests bring one of their own
+	pool int      // connections at once; 0: as counting needs
 }
 
 // Open gives the store of o.URL. It doesn't wait for Redis: one that is absent is unavailable until it comes. Close
