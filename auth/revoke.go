@@ -78,22 +78,21 @@ func isHash(s string) bool {
 }
 
 // TokenRevocation is the revocation of a token, which nobody needs to know for it: its name has a hash. It stands until
-// the token has ended, as far as the token tells; ended is when that is, and zero for one that doesn't tell.
-func TokenRevocation(raw string) (r Revocation, ended time.Time) {
-	r.Name = tokenMark(raw)
+// the token has ended for any reader; Until is zero for a token that doesn't tell.
+func TokenRevocation(raw string) Revocation {
+	r := Revocation{Name: tokenMark(raw)}
 	t, err := parseToken(raw)
 	if err != nil {
-		return r, time.Time{}
+		return r
 	}
 	c, err := strictObject(t.payload)
 	if err != nil {
-		return r, time.Time{}
+		return r
 	}
 	if exp, set, ok := claims(c).date("exp"); set && ok {
-		ended = exp.Add(maxSkew)
-		r.Until = ended
+		r.Until = exp.Add(maxSkew)
 	}
-	return r, ended
+	return r
 }
 
 // tokenMark is the name of the revocation of a token. It leaves a signature out: of an ECDSA signature anyone can make
