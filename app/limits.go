@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -70,11 +71,11 @@ type Adjustment struct {
 
 // Bounds of what is asked.
 const (
-	defaultTop    = 20
-	maxTop        = 256 // that many are known
-	maxConsumer   = 4 << 10
-	maxAdjustment = 8 << 10
-	bodyTime      = 5 * time.Second
+	defaultTop  = 20
+	maxTop      = 256 // that many are known
+	maxConsumer = 4 << 10
+	maxBody     = 8 << 10
+	bodyTime    = 5 * time.Second
 )
 
 // problem is an answer that tells what is wrong.
@@ -101,10 +102,13 @@ type resolver func(*http.Request) (any, error)
 
 // resource serves a path with the resolver of each method, and refuses the other methods.
 func (a *admin) resource(mux *http.ServeMux, path string, calls map[string]resolver) {
-	allow := "GET, HEAD"
-	if calls["POST"] != nil {
-		allow += ", POST"
+	var methods []string
+	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		if calls[m] != nil {
+			methods = append(methods, m)
+		}
 	}
+	allow := strings.Replace(strings.Join(methods, ", "), http.MethodGet, "GET, HEAD", 1)
 	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 		method := r.Method
 		if method == http.MethodHead {
@@ -135,9 +139,9 @@ func codeOf(err error) int {
 	switch {
 	case errors.As(err, &p):
 		return p.code
-	case errors.Is(err, ratelimit.ErrNoSuch):
+	case errors.Is(err, ratelimit.ErrNoSuch), errors.Is(err, auth.ErrNotRevoked), errors.Is(err, auth.ErrNoBoard):
 		return http.StatusNotFound
-	case errors.Is(err, ratelimit.ErrExempt), errors.Is(err, store.ErrInvalid):
+	case errors.Is(err, ratelimit.ErrExempt), errors.Is(err, store.ErrInvalid), errors.Is(err, store.ErrEntry), errors.Is(err, auth.ErrRevocation):
 		return http.StatusBadRequest
 	case errors.Is(err, store.ErrUnavailable):
 		return http.StatusServiceUnavailable
@@ -300,33 +304,40 @@ func query(r *http.Request, names ...string) (url.Values, error) {
 	return q, nil
 }
 
-// readAdjustment reads a body. That it has to be JSON by its type keeps forms of other sites out.
 func readAdjustment(r *http.Request) (Adjustment, error) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return Adjustment{}, problemf(http.StatusUnsupportedMediaType, "want content-type: application/json")
-	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxAdjustment+1))
+	var change Adjustment
+	err := readJSON(r, &change, `{"limit": NAME, "hits": NUMBER}`)
 	switch {
 	case err != nil:
-		return Adjustment{}, problemf(http.StatusBadRequest, "the body can't be read: %w", err)
-	case len(body) > maxAdjustment:
-		return Adjustment{}, problemf(http.StatusRequestEntityTooLarge, "want a body of at most %d bytes", maxAdjustment)
-	}
-	var change Adjustment
-	in := json.NewDecoder(bytes.NewReader(body))
-	in.DisallowUnknownFields()
-	err = in.Decode(&change)
-	if _, end := in.Token(); err == nil && !errors.Is(end, io.EOF) {
-		err = errors.New("something comes after it")
-	}
-	if err != nil {
-		return Adjustment{}, problemf(http.StatusBadRequest, `want {"limit": NAME, "hits": NUMBER}: %w`, err)
-	}
-	switch {
+		return Adjustment{}, err
 	case change.Limit == "":
 		return Adjustment{}, problemf(http.StatusBadRequest, "limit: name one that /usage/CONSUMER lists")
 	case change.Hits == 0:
 		return Adjustment{}, problemf(http.StatusBadRequest, "hits: want a number above 0 to count, below 0 to give back")
 	}
 	return change, nil
+}
+
+// readJSON reads a body; shape is how it is to look. That it has to be JSON by its type keeps forms of other sites out.
+func readJSON(r *http.Request, into any, shape string) error {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return problemf(http.StatusUnsupportedMediaType, "want content-type: application/json")
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	switch {
+	case err != nil:
+		return problemf(http.StatusBadRequest, "the body can't be read: %w", err)
+	case len(body) > maxBody:
+		return problemf(http.StatusRequestEntityTooLarge, "want a body of at most %d bytes", maxBody)
+	}
+	in := json.NewDecoder(bytes.NewReader(body))
+	in.DisallowUnknownFields()
+	err = in.Decode(into)
+	if _, end := in.Token(); err == nil && !errors.Is(end, io.EOF) {
+		err = errors.New("something comes after it")
+	}
+	if err != nil {
+		return problemf(http.StatusBadRequest, "want %s: %w", shape, err)
+	}
+	return nil
 }

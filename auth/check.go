@@ -21,6 +21,7 @@ type decision struct {
 type outcome struct {
 	unread  bool // the message was no request
 	grpc    bool // the caller speaks gRPC, and reads grpc-status
+	table   *table
 	rule    *rule
 	deny    *denial // nil = allowed
 	refusal *refusal
@@ -46,6 +47,7 @@ func (d *decision) reset() {
 
 // begin finds the rule, and reads the credentials as far as that is cheap.
 func (d *decision) begin(t *table, now time.Time) {
+	d.table = t
 	d.grpc = d.isGRPC()
 	id := d.ruleID()
 	if id == "" {

@@ -9,6 +9,9 @@ import (
 	"unsafe"
 )
 
+// maxSkew is how far clocks may differ at most.
+const maxSkew = 10 * time.Minute
+
 // tokens is the way of a [JWT].
 type tokens struct {
 	*provider
@@ -31,7 +34,7 @@ func compileJWT(c *compiler, p Provider, to *provider) (_ way, err error) {
 	if w.skew == 0 {
 		w.skew = 30 * time.Second
 	}
-	if w.skew < 0 || w.skew > 10*time.Minute {
+	if w.skew < 0 || w.skew > maxSkew {
 		return nil, errors.New("skew must lie between 0 and 10m")
 	}
 	to.reading, err = newReading(j.Reading)
@@ -122,6 +125,7 @@ func (w *tokens) verify(u *unverified, now time.Time) (*grant, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.marks = append(g.marks, tokenMark(u.token.raw))
 	w.cache.put(&verified{sum: u.sum, keys: keys, grant: g})
 	return g, nil
 }

@@ -19,6 +19,7 @@ type table struct {
 	sources   map[Metadata]*metadata
 	consumers map[string]consumer  // by identity
 	providers map[string]*provider // by content; Load takes over those that did not change, with their caches
+	revoked   revocations
 }
 
 // consumer is who a caller is to limits and logs.
@@ -63,6 +64,7 @@ type compiler struct {
 
 func (c *compiler) table(t Table) (*table, error) {
 	c.next = &table{rules: map[string]*rule{}, sources: map[Metadata]*metadata{}, consumers: map[string]consumer{}, providers: map[string]*provider{}}
+	c.next.revoked.board, c.next.revoked.consumer = c.o.Revoked, c.next.consumer
 	c.used, c.secrets = map[string]bool{}, t.Secrets
 	var problems []error
 	for _, r := range t.Rules {

@@ -20,7 +20,7 @@ var choices = map[string][]string{
 var plain = []string{
 	"xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout", "server",
 	"group", "node", "zone", "max-heap", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
-	"add", "give-back", "number", "header", "from", "gateway", "listener",
+	"add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason",
 }
 
 // complete tells the shell what may stand in a verb's command line.
@@ -49,6 +49,14 @@ func complete(c *cobra.Command) {
 	}
 	if c.Name() == "usage" {
 		c.ValidArgsFunction = completeConsumer
+	}
+	if c.Name() == "undo" {
+		c.ValidArgsFunction = suggest("/revocations", func(all app.Revocations) (names []string) {
+			for _, r := range all.Revocations {
+				names = append(names, r.Name)
+			}
+			return names
+		})
 	}
 	register(c, "limit", suggest("/limits", func(l app.Limits) []string { return l.Limits }))
 	register(c, "plan", suggest("/usage", func(all app.Consumers) []string { return all.Plans }))
