@@ -23,9 +23,6 @@ func (f *Flow) callback(ctx context.Context, q Request, b browser, query string,
 	if !ok {
 		return answered(pageMalformed.answer())
 	}
-	if !f.keys.made(r.state) {
-		return answered(pageState.answer())
-	}
 	name := f.attemptName(b, r.state)
 	value, ok := b.login(name)
 	if !ok {

@@ -50,7 +50,7 @@ func TestCallbackRefuses(t *testing.T) {
 
 		{"no state", func(c *callback) { c.query.Del("state") }, 400, "login_state"},
 		{"an altered state", func(c *callback) { c.query.Set("state", "A"+c.query.Get("state")[1:]) }, 400, "login_state"},
-		{"a state of nobody", func(c *callback) { c.query.Set("state", c.flow.keys.newToken()) }, 400, "login_state"},
+		{"a state of nobody", func(c *callback) { c.query.Set("state", randomText()) }, 400, "login_state"},
 		{"a hostile state", func(c *callback) { c.query.Set("state", marked) }, 400, "login_state"},
 		{"another tab's state", func(c *callback) {
 			other, _ := url.Parse(c.begin("/another"))

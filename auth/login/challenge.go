@@ -40,7 +40,7 @@ func (f *Flow) Challenge(q Request, now time.Time) Answer {
 	if p == nil {
 		return pageUnready.answer()
 	}
-	state := f.keys.newToken()
+	state := randomText()
 	a := attempt{Nonce: randomText(), Verifier: randomText(), Origin: b.origin, Return: f.returnPath(q.Path), Began: now.Unix()}
 	value, err := f.sealAttempt(state, a)
 	if err != nil {

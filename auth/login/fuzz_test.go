@@ -43,7 +43,7 @@ func FuzzAttempt(f *testing.F) {
 		f.Fatal(err)
 	}
 	flow := &Flow{keys: keys}
-	state := keys.newToken()
+	state := randomText()
 	want := attempt{Nonce: "n", Verifier: "v", Origin: "https://shop.example", Return: "/", Began: time.Now().Unix()}
 	sealed, err := flow.sealAttempt(state, want)
 	if err != nil {

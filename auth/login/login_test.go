@@ -102,6 +102,9 @@ func TestAnonymousRequestsWriteNothing(t *testing.T) {
 		s.visitor().visit("GET", "/")
 		v := s.visitor()
 		v.extra = map[string]string{"cookie": "__Host-legation-staff=" + strings.Repeat("A", tokenLength)}
+		if _, waits := s.flow.Look(v.request("GET", "/"), s.clock.read()); waits {
+			t.Error("a made up cookie waits for the records")
+		}
 		v.visit("GET", "/")
 	}
 	if got := s.records.calls; got != (records{}.calls) {
@@ -323,4 +326,32 @@ func TestManyAtOnce(t *testing.T) {
 		}
 	}
 	wg.Wait()
+}
+
+func TestWhereCookiesAreKept(t *testing.T) {
+	for _, row := range []struct{ scheme, host, want string }{
+		{"https", "shop.example", "https://shop.example"},
+		{"https", "shop.example:8443", "https://shop.example:8443"},
+		{"https", "[2001:db8::1]:8443", "https://[2001:db8::1]:8443"},
+		{"http", "localhost", "http://localhost"},
+		{"http", "app.localhost:80", "http://app.localhost:80"},
+		{"http", "127.0.0.2:8080", "http://127.0.0.2:8080"},
+		{"http", "[::1]", "http://[::1]"},
+		{"http", "[::1]:8080", "http://[::1]:8080"},
+		{"http", "shop.example", ""},
+		{"http", "10.0.0.1", ""},
+		{"http", "127.0.0.1.evil.example", ""},
+		{"http", "localhost.evil.example", ""},
+		{"http", "evil.example:localhost", ""},
+		{"ws", "localhost", ""},
+		{"https", "", ""},
+		{"https", "shop.example/..", ""},
+		{"https", "a@shop.example", ""},
+		{"https", "shop.example\r\nx: y", ""},
+		{"https", strings.Repeat("a", 256), ""},
+	} {
+		if got := origin(row.scheme, row.host); got != row.want {
+			t.Errorf("%s, %q: got %q, want %q", row.scheme, row.host, got, row.want)
+		}
+	}
 }

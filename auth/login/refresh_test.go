@@ -66,6 +66,40 @@ func TestOneRequestRefreshes(t *testing.T) {
 	}
 }
 
+func TestAnotherReplicaHasRefreshed(t *testing.T) {
+	s, v := newRefreshing(t)
+	other := *v
+	other.flow = s.replica(nil)
+	s.clock.pass(9*time.Minute - time.Second)
+	v.visit("GET", "/")
+	s.clock.pass(time.Second)
+	other.visit("GET", "/")
+	if o := v.visit("GET", "/"); o.Claims == nil || s.provider.Asked("/token") != 2 {
+		t.Errorf("got %+v, the provider was asked %d times", o, s.provider.Asked("/token"))
+	}
+}
+
+func TestTokensThatEndAtOnceAreKeptTenSeconds(t *testing.T) {
+	s := newSite(t, nil)
+	s.provider.Set(func(p *logintest.Settings) {
+		p.Refresh = true
+		p.Token = func(m map[string]any) { m["expires_in"] = "1" }
+	})
+	v := s.visitor()
+	v.logIn("/")
+	for range 7 {
+		s.clock.pass(time.Second)
+		v.visit("GET", "/")
+	}
+	if got := s.provider.Asked("/token"); got != 1 {
+		t.Errorf("the provider was asked %d times in seven seconds", got)
+	}
+	s.clock.pass(time.Second)
+	if o := v.visit("GET", "/"); o.Claims == nil || s.provider.Asked("/token") != 2 {
+		t.Errorf("got %+v, the provider was asked %d times", o, s.provider.Asked("/token"))
+	}
+}
+
 func TestRefusedRefreshEndsTheSession(t *testing.T) {
 	s, v := newRefreshing(t)
 	s.provider.Revoke()
@@ -111,6 +145,9 @@ func TestSessionOutlastsAProviderThatIsDown(t *testing.T) {
 			t.Errorf("before the tokens' end: got %v", err)
 		}
 	}
+	if _, waits := s.flow.Look(v.request("GET", "/"), s.clock.read()); waits {
+		t.Error("a request waits although the provider was asked just now")
+	}
 	if got := s.provider.Asked("/token") - asked; got != 1 {
 		t.Errorf("a provider that is down was asked %d times within ten seconds, want 1", got)
 	}
@@ -134,7 +171,9 @@ func TestLateRefreshDoesNotUndoALogout(t *testing.T) {
 	s, v := newRefreshing(t)
 	other := *v
 	other.flow = s.replica(nil)
-	s.clock.pass(9*time.Minute + time.Second)
+	s.clock.pass(9*time.Minute - time.Second)
+	v.visit("GET", "/")
+	s.clock.pass(time.Second)
 	s.records.beforeReplace = func() {
 		s.records.beforeReplace = nil
 		if o := other.visit("POST", "/oauth2/logout"); o.Ended == "" {
@@ -146,6 +185,23 @@ func TestLateRefreshDoesNotUndoALogout(t *testing.T) {
 	}
 	for name := range s.records.kept {
 		t.Errorf("record %q is back", name)
+	}
+}
+
+func TestOthersGoOnDuringARefresh(t *testing.T) {
+	s, v := newRefreshing(t)
+	s.clock.pass(9*time.Minute - time.Second)
+	v.visit("GET", "/")
+	s.clock.pass(time.Second)
+	during := 0
+	s.records.beforeReplace = func() {
+		during++
+		if o, waits := s.flow.Look(v.request("GET", "/"), s.clock.read()); waits || o.Claims == nil {
+			t.Errorf("another request waits: %t, and gets %+v", waits, o)
+		}
+	}
+	if o := v.visit("GET", "/"); o.Claims == nil || during != 1 {
+		t.Errorf("%d refreshes, got %+v", during, o)
 	}
 }
 

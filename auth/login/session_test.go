@@ -2,8 +2,11 @@ package login
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/legation/legation/auth/login/logintest"
 )
 
 func TestSessionSlides(t *testing.T) {
@@ -30,8 +33,10 @@ func TestSessionEndsAfterItsLifetime(t *testing.T) {
 		if o := v.visit("GET", "/"); o.Claims == nil {
 			t.Fatalf("not logged in any more at %s", s.clock.read())
 		}
-		s.clock.pass(30 * time.Minute)
+		s.clock.pass(30*time.Minute - time.Second/24)
 	}
+	v.visit("GET", "/") // a second before
+	s.clock.pass(time.Second)
 	if o := v.visit("GET", "/"); o.Claims != nil {
 		t.Error("logged in after twelve hours")
 	}
@@ -208,6 +213,21 @@ func TestLogoutWithoutRecordsIsNone(t *testing.T) {
 	s.records.setDown(false)
 	if o := v.visit("POST", "/oauth2/logout"); o.Ended == "" || len(s.records.kept) != 0 {
 		t.Errorf("the second try: got %+v", o)
+	}
+}
+
+func TestLongHintIsLeftOut(t *testing.T) {
+	for _, length := range []int{100, maxHint} {
+		s := newSite(t, nil)
+		s.provider.Set(func(p *logintest.Settings) {
+			p.Claims = func(m map[string]any) { m["groups"] = strings.Repeat("g", length) }
+		})
+		v := s.visitor()
+		v.logIn("/")
+		to := v.visit("POST", "/oauth2/logout").Answer.header("location")
+		if got, want := strings.Contains(to, "id_token_hint="), length < maxHint; got != want {
+			t.Errorf("an ID token with %d bytes of groups: hint %t in %s", length, got, to)
+		}
 	}
 }
 
