@@ -209,6 +209,7 @@ var kinds = []struct {
 	compile func(*compiler, Provider, *provider) (way, error)
 }{
 	{func(p Provider) bool { return p.JWT != nil }, compileJWT},
+	{func(p Provider) bool { return p.OIDC != nil }, compileOIDC},
 }
 
 // secret is what a provider refers to by name.

@@ -21,6 +21,7 @@ import (
 	"github.com/legation/legation/feature/limits"
 	"github.com/legation/legation/feature/loadbalancer"
 	"github.com/legation/legation/feature/mirror"
+	"github.com/legation/legation/feature/oidc"
 	"github.com/legation/legation/feature/outlierdetection"
 	"github.com/legation/legation/feature/overload"
 	"github.com/legation/legation/feature/patch"
@@ -74,6 +75,7 @@ func All() []*policy.Kind {
 		limits.Kind,
 		loadbalancer.Kind,
 		mirror.Kind,
+		oidc.Kind,
 		plan.ModeKind,
 		outlierdetection.Kind,
 		overload.Kind,

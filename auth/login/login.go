@@ -92,7 +92,8 @@ type Request struct {
 type Outcome struct {
 	Claims  map[string]any // of the ID token, and of userinfo; not to be changed. nil = nobody is logged in
 	ID      string         // of the session, for logs and to revoke it by: the cookie can't be made of it
-	Expires time.Time      // the end of the session's lifetime, whatever its use
+	Began   time.Time      // of the session
+	Expires time.Time      // the end of its lifetime, whatever its use
 	Answer  *Answer        // nil = the request goes on
 	// Ended is the ID of a session that this request ended: Revoked should know of it, at every replica.
 	Ended string
@@ -263,5 +264,5 @@ func answered(a Answer) Outcome { return Outcome{Answer: &a} }
 func (b browser) nobody() Outcome { return Outcome{Cookie: b.rest} }
 
 func (f *Flow) somebody(b browser, l *live) Outcome {
-	return Outcome{Claims: l.session.Claims, ID: l.id, Expires: l.session.Began.Add(f.config.Lifetime), Cookie: b.rest}
+	return Outcome{Claims: l.session.Claims, ID: l.id, Began: l.session.Began, Expires: l.session.Began.Add(f.config.Lifetime), Cookie: b.rest}
 }
