@@ -83,6 +83,7 @@ type OIDC struct {
 	Idle        time.Duration `json:"idle,omitempty"`        // without a request; 0 = 1 h
 	Lifetime    time.Duration `json:"lifetime,omitempty"`    // in all; 0 = 12 h
 	Cookie      string        `json:"cookie,omitempty"`      // name
+	Port        uint16        `json:"port,omitempty"`        // that browsers use; 0 = the scheme's. Envoy strips it from the host
 }
 
 // PlanUse says whether requests count against their consumer's plan.

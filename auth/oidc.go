@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,6 +18,7 @@ type sessions struct {
 	o      Options
 	flow   *login.Flow
 	secret []byte
+	port   string // with its colon; "" = the scheme's
 	keys   lazyKeys
 	ids    *tokens // judges ID tokens
 }
@@ -24,6 +27,9 @@ func compileOIDC(c *compiler, p Provider, to *provider) (_ way, err error) {
 	l := p.OIDC
 	w := &sessions{provider: to, o: c.o, ids: &tokens{provider: to, issuers: []string{l.Issuer}, audiences: []string{l.Client}, skew: 30 * time.Second}}
 	w.keys.make = c.newRemote
+	if l.Port != 0 {
+		w.port = fmt.Sprintf(":%d", l.Port)
+	}
 	if to.reading, err = newReading(l.Reading); err != nil {
 		return nil, err
 	}
@@ -51,12 +57,16 @@ func (w *sessions) challenge() string { return "" }
 // run keeps what the provider tells of itself fresh.
 func (w *sessions) run(ctx context.Context) { _ = w.flow.Run(ctx) } // it ends with the context
 
-func visit(d *decision) login.Request {
-	return login.Request{Method: d.method, Scheme: d.scheme, Host: d.host, Path: d.path, Header: d.byHeader}
+func (w *sessions) visit(d *decision) login.Request {
+	host := d.host
+	if w.port != "" && !strings.HasSuffix(host, w.port) {
+		host += w.port
+	}
+	return login.Request{Method: d.method, Scheme: d.scheme, Host: host, Path: d.path, Header: d.byHeader}
 }
 
 func (w *sessions) look(d *decision, now time.Time) finding {
-	q := visit(d)
+	q := w.visit(d)
 	o, waits := w.flow.Look(q, now)
 	if waits {
 		return finding{work: &visiting{w, q}}
@@ -66,7 +76,7 @@ func (w *sessions) look(d *decision, now time.Time) finding {
 
 // greet sends a browser to the provider.
 func (w *sessions) greet(d *decision, now time.Time) *response {
-	return respond(w.flow.Challenge(visit(d), now))
+	return respond(w.flow.Challenge(w.visit(d), now))
 }
 
 // visiting is the work of finding a session, and of the paths that are the login's own.

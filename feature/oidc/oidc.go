@@ -39,6 +39,7 @@ type OIDC struct {
 	Idle        policy.Duration   `policy:"idle" doc:"how long a session lasts without a request; default 1h"`
 	Lifetime    policy.Duration   `policy:"lifetime" doc:"how long a session lasts in all; default 12h"`
 	Cookie      string            `policy:"cookie" doc:"the name of the session's cookie; default legation-ENTRY, on https with the prefix __Host-"`
+	Port        *uint16           `policy:"port" doc:"the port that browsers use, where it isn't the scheme's own; default 443 for https and 80 for http, whatever the listener's"`
 }
 
 const (
@@ -122,7 +123,7 @@ func (o *OIDC) Provider(name string) auth.Provider {
 		Issuer: o.Issuer, Client: o.Client, Secret: string(o.Secret), Scopes: o.Scopes, Parameters: o.Parameters, UserInfo: o.UserInfo,
 		Reading:  auth.Reading{Consumer: o.Consumer, Plan: o.Plan, Headers: headers},
 		Callback: o.Callback, Logout: o.Logout, AfterLogout: o.AfterLogout,
-		Idle: time.Duration(o.Idle), Lifetime: time.Duration(o.Lifetime), Cookie: o.Cookie,
+		Idle: time.Duration(o.Idle), Lifetime: time.Duration(o.Lifetime), Cookie: o.Cookie, Port: policy.Or(o.Port, 0),
 	}}
 }
 

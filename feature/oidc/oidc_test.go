@@ -3,9 +3,8 @@ package oidc_test
 import (
 	"testing"
 
-	"github.com/legation/legation/feature/auth"
 	"github.com/legation/legation/feature/golden"
 	"github.com/legation/legation/feature/oidc"
 )
 
-func TestGolden(t *testing.T) { golden.Run(t, "testdata", oidc.Kind, auth.Kind) }
+func TestGolden(t *testing.T) { golden.Run(t, "testdata", oidc.Kind) }
