@@ -199,9 +199,7 @@ func (b *board) over(now int64, most int) (names []string) {
 
 // sweep forgets what is over.
 func (b *board) sweep(now int64) {
-	for _, name := range b.over(now, sweepMost) {
+	for _, name := range b.over(now, 1000) {
 		b.remove(name)
 	}
 }
-
-const sweepMost = 1000 // entries of a board that are swept at once

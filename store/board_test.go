@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -487,7 +488,8 @@ func TestWhatWasTakenAwayLongAgo(t *testing.T) {
 	put(t, a, "there", "1")
 	late := newBoard("keys", nil)
 	late.apply(&row{name: "gone", written: 1})
-	for away, want := range map[time.Duration]bool{stale * 2: false, time.Minute: true} {
+	for _, away := range []time.Duration{stale * 2, time.Minute} { // in this order: the second writes it back
+		want := away < stale
 		late.contact.Store(time.Now().Add(-away).UnixMicro())
 		m := newMirror(late, s.far)
 		if err := m.sync(t.Context()); err != nil {
@@ -619,4 +621,69 @@ func TestAFullRedisStillTells(t *testing.T) {
 	do(t, r.client(), "CONFIG SET maxmemory 0")
 	until(t, patience, "it to be well", func() bool { return s.Health().OK })
 	put(t, b, "y", "1")
+}
+
+// TestSharedWhileRedisHangs: nobody waits for long, and it heals.
+func TestSharedWhileRedisHangs(t *testing.T) {
+	r := startRedis(t)
+	s, err := OpenShared(Options{URL: r.url()}) // with the timeouts of everyday
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	b, records := s.Board("keys"), s.Records("session")
+	until(t, patience, "the board", func() bool { return b.Known() && b.Put(t.Context(), Entry{Name: "x"}) == nil })
+	r.signal(syscall.SIGSTOP)
+	until(t, patience, "no trip to be made", func() bool {
+		_, err := records.Get(t.Context(), "x")
+		if err == nil || !isUnavailable(err) {
+			t.Fatalf("got %v, want ErrUnavailable", err)
+		}
+		return strings.Contains(err.Error(), errDown.Error())
+	})
+	if err := b.Put(t.Context(), Entry{Name: "y"}); !isUnavailable(err) || !strings.Contains(err.Error(), errDown.Error()) {
+		t.Errorf("put: got %v", err)
+	}
+	says(t, "x", "", b)
+	r.signal(syscall.SIGCONT)
+	until(t, patience, "it to heal", func() bool {
+		_, err := records.Get(t.Context(), "x")
+		return err == nil && s.Health().OK && b.Put(t.Context(), Entry{Name: "y"}) == nil
+	})
+}
+
+// TestAClockSetBack: what is put later counts, though by Redis' clock it is earlier.
+func TestAClockSetBack(t *testing.T) {
+	r := startRedis(t)
+	_, a := openKnown(t, Options{URL: r.url()})
+	_, b := openKnown(t, Options{URL: r.url()})
+	put(t, a, "x", "1")
+	ahead := time.Now().Add(time.Hour).UnixMicro()
+	a.(*board).apply(&row{name: "x", value: []byte("ahead"), written: ahead})
+	put(t, a, "x", "later")
+	says(t, "x", "later", a, b)
+	put(t, b, "x", "last")
+	says(t, "x", "last", a, b)
+	if e, _ := a.Get("x"); e.Written.UnixMicro() <= ahead+1 {
+		t.Errorf("written at %s", e.Written)
+	}
+}
+
+// TestAContextThatEnds ends the wait, and tells nothing of Redis.
+func TestAContextThatEnds(t *testing.T) {
+	s, b := openKnown(t, Options{URL: startRedis(t).url()})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 2 * strikes {
+		if _, err := s.Records("session").Get(ctx, "x"); !isUnavailable(err) {
+			t.Errorf("get: got %v", err)
+		}
+		if err := b.Put(ctx, Entry{Name: "x"}); !isUnavailable(err) {
+			t.Errorf("put: got %v", err)
+		}
+	}
+	if h := s.Health(); !h.OK {
+		t.Errorf("health %+v", h)
+	}
+	put(t, b, "x", "1")
 }

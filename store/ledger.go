@@ -34,9 +34,11 @@ type ledger struct {
 	file  *output // nil while there is none
 	base  int64   // size of file when it was new
 	retry time.Time
-	urge  chan struct{} // somebody waits
-	stop  chan struct{}
-	done  chan struct{}
+
+	opening bool          // what is read comes with the new file anyway
+	urge    chan struct{} // somebody waits
+	stop    chan struct{}
+	done    chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	pending []byte     // entries, each behind its length
@@ -108,8 +110,9 @@ func (l *ledger) open() (known bool) {
 	l.urge, l.stop, l.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 	l.flush = newFlush()
 	_ = l.claim()
+	l.opening = true
 	known = l.read()
-	l.pending = nil // what was read comes with the new file
+	l.opening = false
 	l.tend()
 	go l.run()
 	return known
@@ -173,7 +176,7 @@ func readLedger(file io.Reader, each func(note)) error {
 
 // append has an entry written soon. The order of calls is that of the file.
 func (l *ledger) append(e *note) *flush {
-	if l == nil {
+	if l == nil || l.opening {
 		return nil
 	}
 	l.mu.Lock()
