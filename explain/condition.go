@@ -217,23 +217,23 @@ func (m *matcher) text(s *matcherv3.StringMatcher, value string) bool {
 	return false
 }
 
-// listFor is the routes that a virtual host has for a request: for some clients it has another list. unsure tells why nobody
-// can know beforehand which one; it is then the one for all others.
-func (m *matcher) listFor(h *routev3.VirtualHost, a *asked) (routes []*routev3.Route, unsure string) {
+// listFor is the routes that a virtual host has for a request: for some clients it has another list. Where nobody knows the
+// client's address, which why tells, it is the one for all others, and maybe has those that it might be.
+func (m *matcher) listFor(h *routev3.VirtualHost, a *asked) (routes []*routev3.Route, maybe [][]*routev3.Route, why string) {
 	choice := h.GetMatcher()
 	if choice == nil {
-		return h.Routes, ""
+		return h.Routes, nil, ""
 	}
 	for _, one := range choice.GetMatcherList().GetMatchers() {
-		holds, why := m.client(one.GetPredicate(), a)
-		if why != "" {
-			unsure = why
-		}
-		if holds {
-			return m.list(one.GetOnMatch()), ""
+		holds, unsure := m.client(one.GetPredicate(), a)
+		switch {
+		case holds:
+			return m.list(one.GetOnMatch()), nil, ""
+		case unsure != "":
+			maybe, why = append(maybe, m.list(one.GetOnMatch())), unsure
 		}
 	}
-	return m.list(choice.GetOnNoMatch()), unsure
+	return m.list(choice.GetOnNoMatch()), maybe, why
 }
 
 func (m *matcher) list(then *xdsmatcherv3.Matcher_OnMatch) []*routev3.Route {

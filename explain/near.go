@@ -26,6 +26,9 @@ type near struct {
 
 // others tells why the routes do not answer that come nearest to it.
 func (d *door) others(e *Explanation, f found, a *asked) {
+	if e.Answer.By == Door {
+		return
+	}
 	if f.host == nil {
 		e.Hostnames = d.hostnames(a.Host)
 		return
@@ -66,7 +69,7 @@ func (d *door) beside(f found, a *asked) []near {
 			add(bound, "takes it too, but comes after "+winner.Name+": "+winner.Precedes(bound), 1)
 		case miss == nil:
 		case miss.what == "path":
-			if n := shared(r.Match, a.path); n > 1 {
+			if n := shared(r.Match, a.path); n > 1 || winner == nil {
 				add(bound, wants(bound, miss, a), 1000-min(n, 900))
 			}
 		default:
@@ -107,7 +110,7 @@ func (d *door) elsewhere(f found, a *asked) []near {
 		}
 		compared++
 		for _, host := range d.tableOf(bound.Hostnames[i]) {
-			routes, _ := d.matcher.listFor(host, a)
+			routes, _, _ := d.matcher.listFor(host, a)
 			main := slices.IndexFunc(routes, func(r *routev3.Route) bool { return r.Name == bound.Name })
 			if main >= 0 && d.matcher.misses(routes[main].Match, a) == nil {
 				why := fmt.Sprintf("is for %s, and %s owns the request: there is no way from one host to the other", bound.Hostnames[i], f.host.Domains[0])
@@ -136,6 +139,7 @@ func isPattern(m *routev3.RouteMatch) bool {
 func shared(m *routev3.RouteMatch, path string) int {
 	value := cmp.Or(m.GetPath(), m.GetPathSeparatedPrefix(), m.GetSafeRegex().GetRegex())
 	n := 0
+	value, path = lowerASCII(value), lowerASCII(path)
 	for n < min(len(value), len(path)) && value[n] == path[n] {
 		n++
 	}

@@ -22,14 +22,14 @@ func (s *Setting) Explain(c envoy.ExplainContext) []envoy.Fact {
 				to += "?" + query
 			}
 		}
-		facts = append(facts, c.Fact(envoy.Changed, fmt.Sprintf("the path is %s to the backend", to)))
+		facts = append(facts, c.Fact(envoy.Changed, fmt.Sprintf("the path is %s to the backend", to), s.ways()...))
 	}
 	switch s.Hostname {
 	case "":
 	case auto:
-		facts = append(facts, c.Fact(envoy.Changed, "the host is the name of the service under dns to the backend"))
+		facts = append(facts, c.Fact(envoy.Changed, "the host is the name of the service under dns to the backend", "hostname"))
 	default:
-		facts = append(facts, c.Fact(envoy.Changed, "the host is "+s.Hostname+" to the backend"))
+		facts = append(facts, c.Fact(envoy.Changed, "the host is "+s.Hostname+" to the backend", "hostname"))
 	}
 	return facts
 }
