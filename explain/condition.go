@@ -12,7 +12,6 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	ipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/input_matchers/ip/v3"
 	templatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/path/match/uri_template/v3"
-	inputv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"github.com/legation/legation/envoy"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -252,7 +251,7 @@ func (m *matcher) list(then *xdsmatcherv3.Matcher_OnMatch) []*routev3.Route {
 // client compares the client's address, which Envoy has put into a header, with networks.
 func (m *matcher) client(p *xdsmatcherv3.Matcher_MatcherList_Predicate, a *asked) (holds bool, unsure string) {
 	var ranges ipv3.Ip
-	var input inputv3.HttpRequestHeaderMatchInput
+	var input matcherv3.HttpRequestHeaderMatchInput
 	one := p.GetSinglePredicate()
 	if one.GetCustomMatch().GetTypedConfig().UnmarshalTo(&ranges) != nil || one.GetInput().GetTypedConfig().UnmarshalTo(&input) != nil {
 		return false, "the route is chosen in a way that is not known"
