@@ -42,7 +42,7 @@ var ErrEntry = errors.New("invalid entry")
 
 const (
 	boardMost = 1_000_000
-	lingers     = 60 // s that an entry is kept after it has expired: clocks differ
+	lingers   = 60 // s that an entry is kept after it has expired: clocks differ
 )
 
 // board is a Board, alone in this process or by way of its mirror.
@@ -54,11 +54,14 @@ type board struct {
 	known   atomic.Bool
 	contact atomic.Int64 // when it was last seen to be as Redis has it, in µs since 1970; 0: never
 	version atomic.Uint64
+	most    int // entries
 
 	mu sync.Mutex // held by who writes
 }
 
-func newBoard(name string, l *ledger) *board { return &board{name: name, table: newTable(), ledger: l} }
+func newBoard(name string, l *ledger) *board {
+	return &board{name: name, table: newTable(), ledger: l, most: boardMost}
+}
 
 func (b *board) Known() bool     { return b.known.Load() }
 func (b *board) Version() uint64 { return b.version.Load() }
@@ -124,7 +127,7 @@ func (b *board) Put(ctx context.Context, e Entry) error {
 func (b *board) put(ctx context.Context, h *row) error {
 	b.mu.Lock()
 	old := b.table.get(h.name)
-	if old == nil && b.table.n.Load() >= boardMost {
+	if old == nil && b.table.n.Load() >= int64(b.most) {
 		b.mu.Unlock()
 		return errFull
 	}
@@ -145,7 +148,7 @@ func (b *board) put(ctx context.Context, h *row) error {
 	return nil
 }
 
-var errFull = fmt.Errorf("%w: it holds %d already", ErrEntry, boardMost)
+var errFull = fmt.Errorf("%w: it holds as many as it may", ErrEntry)
 
 // apply has the table know an entry, unless it knows a later one. It gives the one that the table knows then.
 func (b *board) apply(h *row) *row {
@@ -162,7 +165,7 @@ func (b *board) apply(h *row) *row {
 func (b *board) set(h *row) *flush {
 	b.table.put(h)
 	b.version.Add(1)
-	return b.ledger.append(&note{kind: noteEntry, group: b.name, row: *h})
+	return b.ledger.append(&note{kind: noteEntry, group: b.name, row: h})
 }
 
 // remove forgets an entry.
@@ -171,7 +174,7 @@ func (b *board) remove(name string) {
 	defer b.mu.Unlock()
 	b.table.remove(name)
 	b.version.Add(1)
-	b.ledger.append(&note{kind: noteRemoved, group: b.name, row: row{name: name}})
+	b.ledger.append(&note{kind: noteRemoved, group: b.name, row: &row{name: name}})
 }
 
 // sum is that of what the table has.
@@ -196,9 +199,7 @@ func (b *board) over(now int64, most int) (names []string) {
 
 // sweep forgets what is over.
 func (b *board) sweep(now int64) {
-	for _, name := range b.over(now, sweepMost) {
+	for _, name := range b.over(now, 1000) {
 		b.remove(name)
 	}
 }
-
-const sweepMost = 1000 // entries of a board that are swept at once

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -72,6 +73,7 @@ var conformShared = []struct {
 	{"records", testRecords},
 	{"records end", testRecordsEnd},
 	{"many at once", testManyAtOnce},
+	{"a full board", testFullBoard},
 }
 
 func TestSharedConformance(t *testing.T) {
@@ -208,6 +210,18 @@ func testBounds(t *testing.T, s *Shared) {
 	if err := r.Put(t.Context(), "largest", make([]byte, maxRecord), time.Minute); err != nil {
 		t.Error(err)
 	}
+}
+
+func testFullBoard(t *testing.T, s *Shared) {
+	b := s.Board("full").(*board)
+	b.most = 2
+	put(t, b, "a", "1")
+	put(t, b, "b", "1")
+	if err := b.Put(t.Context(), Entry{Name: "c"}); !errors.Is(err, ErrEntry) {
+		t.Errorf("got %v, want ErrEntry", err)
+	}
+	put(t, b, "a", "2")
+	says(t, "a", "2", b)
 }
 
 func testSameBoard(t *testing.T, s *Shared) {
@@ -534,25 +548,116 @@ func TestSharedOverSentinel(t *testing.T) {
 }
 
 func BenchmarkBoardGet(b *testing.B) {
-	for _, expires := range []time.Time{{}, time.Now().Add(time.Hour)} {
-		b.Run(fmt.Sprintf("expires=%v", !expires.IsZero()), func(b *testing.B) {
-			board := newBoard("keys", nil)
-			names := make([]string, 1<<20)
-			for i := range names {
-				names[i] = fmt.Sprintf("key-%d", i)
-				h := &row{name: names[i], written: 1}
-				if !expires.IsZero() {
-					h.expires = expires.Unix()
+	for _, size := range []int{1 << 10, 1 << 20} {
+		for _, expires := range []int64{0, time.Now().Add(time.Hour).Unix()} {
+			b.Run(fmt.Sprintf("entries=%d,expire=%v", size, expires > 0), func(b *testing.B) {
+				board := newBoard("keys", nil)
+				names := make([]string, size)
+				for i := range names {
+					names[i] = fmt.Sprintf("key-%d", i)
+					board.apply(&row{name: names[i], written: 1, expires: expires})
 				}
-				board.apply(h)
-			}
-			b.ReportAllocs()
-			b.ResetTimer()
-			for i := range b.N {
-				if _, ok := board.Get(names[i&0xfff]); !ok {
-					b.Fatal("missing")
+				b.ReportAllocs()
+				b.ResetTimer()
+				for i := range b.N {
+					if _, ok := board.Get(names[i&(size-1)]); !ok {
+						b.Fatal("missing")
+					}
 				}
-			}
-		})
+			})
+		}
 	}
+}
+
+func TestBoardGetAllocatesNothing(t *testing.T) {
+	b := newBoard("keys", nil)
+	b.apply(&row{name: "x", written: 1, expires: time.Now().Add(time.Hour).Unix()})
+	if n := testing.AllocsPerRun(100, func() { b.Get("x") }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestAFullRedisStillTells what it has.
+func TestAFullRedisStillTells(t *testing.T) {
+	r := startRedis(t)
+	s, b := openKnown(t, Options{URL: r.url()})
+	if err := s.Records("session").Put(t.Context(), "x", []byte("1"), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	do(t, r.client(), "CONFIG SET maxmemory 1")
+	until(t, patience, "it to be told", func() bool { return strings.Contains(s.Health().Reason, "OOM") })
+	if err := b.Put(t.Context(), Entry{Name: "y"}); !isUnavailable(err) {
+		t.Errorf("put: got %v", err)
+	}
+	if got, err := s.Records("session").Get(t.Context(), "x"); string(got) != "1" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	do(t, r.client(), "CONFIG SET maxmemory 0")
+	until(t, patience, "it to be well", func() bool { return s.Health().OK })
+	put(t, b, "y", "1")
+}
+
+// TestSharedWhileRedisHangs: nobody waits for long, and it heals.
+func TestSharedWhileRedisHangs(t *testing.T) {
+	r := startRedis(t)
+	s, err := OpenShared(Options{URL: r.url()}) // with the timeouts of everyday
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	b, records := s.Board("keys"), s.Records("session")
+	until(t, patience, "the board", func() bool { return b.Known() && b.Put(t.Context(), Entry{Name: "x"}) == nil })
+	r.signal(syscall.SIGSTOP)
+	until(t, patience, "no trip to be made", func() bool {
+		_, err := records.Get(t.Context(), "x")
+		if err == nil || !isUnavailable(err) {
+			t.Fatalf("got %v, want ErrUnavailable", err)
+		}
+		return strings.Contains(err.Error(), errDown.Error())
+	})
+	if err := b.Put(t.Context(), Entry{Name: "y"}); !isUnavailable(err) || !strings.Contains(err.Error(), errDown.Error()) {
+		t.Errorf("put: got %v", err)
+	}
+	says(t, "x", "", b)
+	r.signal(syscall.SIGCONT)
+	until(t, patience, "it to heal", func() bool {
+		_, err := records.Get(t.Context(), "x")
+		return err == nil && s.Health().OK && b.Put(t.Context(), Entry{Name: "y"}) == nil
+	})
+}
+
+// TestAClockSetBack: what is put later counts, though by Redis' clock it is earlier.
+func TestAClockSetBack(t *testing.T) {
+	r := startRedis(t)
+	_, a := openKnown(t, Options{URL: r.url()})
+	_, b := openKnown(t, Options{URL: r.url()})
+	put(t, a, "x", "1")
+	ahead := time.Now().Add(time.Hour).UnixMicro()
+	a.(*board).apply(&row{name: "x", value: []byte("ahead"), written: ahead})
+	put(t, a, "x", "later")
+	says(t, "x", "later", a, b)
+	put(t, b, "x", "last")
+	says(t, "x", "last", a, b)
+	if e, _ := a.Get("x"); e.Written.UnixMicro() <= ahead+1 {
+		t.Errorf("written at %s", e.Written)
+	}
+}
+
+// TestAContextThatEnds ends the wait, and tells nothing of Redis.
+func TestAContextThatEnds(t *testing.T) {
+	s, b := openKnown(t, Options{URL: startRedis(t).url()})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 2 * strikes {
+		if _, err := s.Records("session").Get(ctx, "x"); !isUnavailable(err) {
+			t.Errorf("get: got %v", err)
+		}
+		if err := b.Put(ctx, Entry{Name: "x"}); !isUnavailable(err) {
+			t.Errorf("put: got %v", err)
+		}
+	}
+	if h := s.Health(); !h.OK {
+		t.Errorf("health %+v", h)
+	}
+	put(t, b, "x", "1")
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -20,6 +21,10 @@ type far struct {
 	fuses  []*fuse
 	log    *slog.Logger
 	told   string
+
+	up      prometheus.Gauge
+	entries *prometheus.GaugeVec
+	reads   *prometheus.CounterVec
 }
 
 const (
@@ -40,6 +45,7 @@ func openFar(o Options) (*far, error) {
 	if kind == "cluster" {
 		n = fuseParts
 	}
+	f.meter(o.Metrics)
 	f.fuses = make([]*fuse, n)
 	for i := 0; n > 0; i++ {
 		bucket := fmt.Sprintf("probe-%d", i)
@@ -49,6 +55,24 @@ func openFar(o Options) (*far, error) {
 		}
 	}
 	return f, nil
+}
+
+func (f *far) meter(r prometheus.Registerer) {
+	f.up = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "legation_store_shared_up",
+		Help: "1 when the Redis of sessions, keys and revocations answers.",
+	})
+	f.entries = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "legation_store_board_entries",
+		Help: "Entries that this process knows, by board: keys, revoked. As of when it was last as Redis has it.",
+	}, []string{"board"})
+	f.reads = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "legation_store_board_reads_total",
+		Help: "Readings by board and by what was read: changes, or whole, at the start and where Redis or a message was lost.",
+	}, []string{"board", "what"})
+	if r != nil {
+		r.MustRegister(f.up, f.entries, f.reads)
+	}
 }
 
 // fuse gives the one of a key.
@@ -74,7 +98,6 @@ func (f *far) trip(ctx context.Context, key string, most time.Duration, do func(
 		return nil
 	case redis.HasErrorPrefix(err, "FULL"):
 		return errFull
-	case foreign(err):
 	case ctx.Err() == nil: // else nothing is known of Redis
 		fuse.judge(err)
 	}
@@ -115,6 +138,11 @@ func (f *far) probe(ctx context.Context, fuse *fuse) {
 // tell tells operators once when Redis comes or goes.
 func (f *far) tell() {
 	state := f.state()
+	if state == "" {
+		f.up.Set(1)
+	} else {
+		f.up.Set(0)
+	}
 	if state == starting || f.told != "" && (state == "") == (f.told == "ok") {
 		return
 	}

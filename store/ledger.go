@@ -34,9 +34,11 @@ type ledger struct {
 	file  *output // nil while there is none
 	base  int64   // size of file when it was new
 	retry time.Time
-	urge  chan struct{} // somebody waits
-	stop  chan struct{}
-	done  chan struct{}
+
+	opening bool          // what is read comes with the new file anyway
+	urge    chan struct{} // somebody waits
+	stop    chan struct{}
+	done    chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	pending []byte     // entries, each behind its length
@@ -58,7 +60,7 @@ func newFlush() *flush { return &flush{done: make(chan struct{})} }
 type note struct {
 	kind  byte
 	group string // the board's name, or the records' kind
-	row
+	*row
 	end int64 // µs since 1970: of a record, 0 when it was deleted; of noteKnown, when the board was as Redis had it
 }
 
@@ -92,6 +94,7 @@ func (e *note) appendTo(b []byte) []byte {
 
 func readEntry(b []byte) (e note, ok bool) {
 	r := recordReader{rest: b}
+	e.row = &row{}
 	e.kind = r.bytes(1)[0]
 	e.group = string(r.bytes(r.length(maxName)))
 	e.name = string(r.bytes(r.length(maxName)))
@@ -106,8 +109,10 @@ func readEntry(b []byte) (e note, ok bool) {
 func (l *ledger) open() (known bool) {
 	l.urge, l.stop, l.done = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 	l.flush = newFlush()
+	_ = l.claim()
+	l.opening = true
 	known = l.read()
-	l.pending = nil // what was read comes with the new file
+	l.opening = false
 	l.tend()
 	go l.run()
 	return known
@@ -127,7 +132,10 @@ func (l *ledger) read() (whole bool) {
 	if err == nil || errors.Is(err, errTorn) {
 		return true
 	}
-	err = errors.Join(fmt.Errorf("%s: %w", l.path, err), os.Rename(l.path, l.path+".bad"))
+	err = fmt.Errorf("%s: %w", l.path, err)
+	if l.lock != nil { // else another process keeps it
+		err = errors.Join(err, os.Rename(l.path, l.path+".bad"))
+	}
 	l.log.Warn("sessions, keys or revocations on disk not all read", "error", err)
 	l.mu.Lock()
 	l.damaged = err.Error()
@@ -168,7 +176,7 @@ func readLedger(file io.Reader, each func(note)) error {
 
 // append has an entry written soon. The order of calls is that of the file.
 func (l *ledger) append(e *note) *flush {
-	if l == nil {
+	if l == nil || l.opening {
 		return nil
 	}
 	l.mu.Lock()
@@ -293,14 +301,18 @@ func (l *ledger) tend() {
 	l.warn(err)
 }
 
+// claim locks the file for this process, for as long as it lives.
+func (l *ledger) claim() (err error) {
+	l.lock, err = lockFile(l.path + ".lock")
+	return err
+}
+
 // rewrite has a new file take the place of the old one. What changes meanwhile is pending.
 func (l *ledger) rewrite() error {
 	if l.lock == nil {
-		lock, err := lockFile(l.path + ".lock")
-		if err != nil {
+		if err := l.claim(); err != nil {
 			return err
 		}
-		l.lock = lock
 		l.read() // another process may have kept it until now
 	}
 	name := l.path + ".new"

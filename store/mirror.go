@@ -52,10 +52,12 @@ const (
 	deafness   = 3 * time.Second // after which the channel is asked whether it still is one
 	stale      = 12 * time.Hour  // half as long as Redis keeps what ended early: see [mirror.restore]
 
-	deltaMost = 500       // entries of an answer
-	scanMost  = 1000      // entries of an answer, about
-	keepMost  = 200       // entries that are written back at once
-	keepBytes = 256 << 10 // and bytes of them, about
+	// Redis does nothing else meanwhile: so it is kept to a millisecond or so.
+	deltaMost = 200      // entries of an answer
+	scanMost  = 500      // entries of an answer, about
+	keepMost  = 50       // entries that are written back at once
+	keepBytes = 64 << 10 // and bytes of them, about
+	sweepMost = 50       // entries that are swept at once
 )
 
 func newMirror(b *board, f *far) *mirror {
@@ -204,15 +206,17 @@ func (m *mirror) agree() {
 	m.doubted, m.retry, m.pause = time.Time{}, time.Time{}, 0
 	m.b.contact.Store(now.UnixMicro())
 	m.b.known.Store(true)
+	m.far.entries.WithLabelValues(m.b.name).Set(float64(m.b.table.n.Load()))
 	if now.Sub(m.noted) >= noteEvery {
 		m.noted = now
-		m.b.ledger.append(&note{kind: noteKnown, group: m.b.name, end: now.UnixMicro()})
+		m.b.ledger.append(&note{kind: noteKnown, group: m.b.name, row: &row{}, end: now.UnixMicro()})
 	}
 }
 
 // follow reads what changed. It comes as far as Redis is, unless that isn't known any more.
 func (m *mirror) follow(ctx context.Context, at standing) (standing, error) {
 	for m.revision < at.revision {
+		m.far.reads.WithLabelValues(m.b.name, "changes").Inc()
 		var v []any
 		err := m.trip(ctx, func(ctx context.Context) (err error) {
 			v, err = changesScript.Run(ctx, m.far.client, m.keys(), m.revision, deltaMost).Slice()
@@ -251,6 +255,7 @@ func (m *mirror) take(name string, packed any) {
 // merge reads the whole board, and writes back what Redis hasn't.
 func (m *mirror) merge(ctx context.Context, at standing) error {
 	m.reading++
+	m.far.reads.WithLabelValues(m.b.name, "whole").Inc()
 	for cursor, first := uint64(0), true; cursor != 0 || first; first = false {
 		var fields []string
 		err := m.trip(ctx, func(ctx context.Context) (err error) {
@@ -352,7 +357,7 @@ func (m *mirror) put(ctx context.Context, h *row) error {
 		known = old.written
 	}
 	return m.far.trip(ctx, m.key, putTimeout, func(ctx context.Context) error {
-		args := []any{"put", h.name, known, h.expires, h.value, boardMost}
+		args := []any{"put", h.name, known, h.expires, h.value, m.b.most}
 		answer, err := boardScript.Run(ctx, m.far.client, m.keys(), args...).Text()
 		if err != nil {
 			return err

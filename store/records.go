@@ -195,7 +195,7 @@ func (r *nearRecords) set(s *recordShard, name string, k record) {
 }
 
 func (r *nearRecords) entry(name string, k record) *note {
-	return &note{kind: noteRecord, group: r.kind, row: row{name: name, value: k.value}, end: k.end}
+	return &note{kind: noteRecord, group: r.kind, row: &row{name: name, value: k.value}, end: k.end}
 }
 
 // sweep forgets what has ended in one shard.

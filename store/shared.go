@@ -133,7 +133,7 @@ func (s *Shared) load(e note) {
 			shard.records[e.name] = record{e.value, e.end}
 		}
 	case noteEntry:
-		s.board(e.group).apply(&e.row)
+		s.board(e.group).apply(e.row)
 	case noteRemoved:
 		s.board(e.group).remove(e.name)
 	case noteKnown:
@@ -151,11 +151,11 @@ func (s *Shared) dump() iter.Seq[*note] {
 		now := time.Now()
 		for _, b := range boards {
 			for h := range b.table.all() {
-				if !h.over(now.Unix()) && !yield(&note{kind: noteEntry, group: b.name, row: *h}) {
+				if !h.over(now.Unix()) && !yield(&note{kind: noteEntry, group: b.name, row: h}) {
 					return
 				}
 			}
-			if at := b.contact.Load(); at > 0 && !yield(&note{kind: noteKnown, group: b.name, end: at}) {
+			if at := b.contact.Load(); at > 0 && !yield(&note{kind: noteKnown, group: b.name, row: &row{}, end: at}) {
 				return
 			}
 		}

@@ -22,8 +22,9 @@ type row struct {
 }
 
 // pack is an entry as Redis has it: written:expires:until:value.
-func (h *row) pack() []byte {
-	b := make([]byte, 0, 40+len(h.value))
+func (h *row) pack() []byte { return h.appendTo(make([]byte, 0, 40+len(h.value))) }
+
+func (h *row) appendTo(b []byte) []byte {
 	b = append(strconv.AppendInt(b, h.written, 10), ':')
 	b = append(strconv.AppendInt(b, h.expires, 10), ':')
 	b = append(strconv.AppendInt(b, h.until, 10), ':')
@@ -48,7 +49,8 @@ func unpack(name, packed string) *row {
 
 // digest is what an entry adds to the sum of its board: 48 bits of SHA-1, which a Redis script can reckon with.
 func (h *row) digest() uint64 {
-	sum := sha1.Sum(append(append([]byte(h.name), 0), h.pack()...))
+	var room [512]byte
+	sum := sha1.Sum(h.appendTo(append(append(room[:0], h.name...), 0)))
 	return binary.BigEndian.Uint64(sum[:]) >> 16
 }
 
