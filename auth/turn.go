@@ -34,7 +34,14 @@ func (s *Service) Answer(calls []*callout.Call) {
 		}
 		c.Code, c.Reply = codes.OK, s.appendAnswer(c.Reply, d)
 	}
-	s.metrics.observe(t.decisions, time.Since(start))
+	s.observe(t.decisions, start)
+}
+
+// observe tells of requests that were decided together.
+func (s *Service) observe(decisions []*decision, start time.Time) {
+	took := time.Since(start)
+	s.metrics.observe(decisions, took)
+	s.decisions.observe(decisions, start, took)
 }
 
 // Check answers Envoy by way of grpc-go. The error is nil: what goes wrong is a 503 that Envoy passes on.
@@ -49,7 +56,7 @@ func (s *Service) Check(ctx context.Context, q *authv3.CheckRequest) (*authv3.Ch
 	if err := proto.Unmarshal(s.appendAnswer(nil, d), answer); err != nil {
 		return nil, err
 	}
-	s.metrics.observe(t.decisions, time.Since(start))
+	s.observe(t.decisions, start)
 	return answer, nil
 }
 

@@ -4,13 +4,17 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // provider is a compiled [Provider].
 type provider struct {
 	name    string
+	kind    string // "jwt"
 	reading reading
 	way     way
+	allowed prometheus.Counter
 }
 
 // way is how a provider tells who calls. A new one is a file of its own and a line in kinds.
