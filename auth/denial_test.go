@@ -46,7 +46,7 @@ func TestClientsAreToldNoReasons(t *testing.T) {
 // Nor do the other denials tell more than their status does, but for what is needed.
 func TestBodiesAreCoarse(t *testing.T) {
 	all := []*denial{
-		denyHost, denyTwoTokens, denyNoRule, denyUnknown, denyNoKeys, denyNoSecret, denyInternal, denyAnswered, denyAnonymous, denyLimited,
+		denyHost, denyTwoTokens, denyNoRule, denyUnknown, denyNoKeys, denyNoSecret, denyLate, denyInternal, denyAnswered, denyAnonymous, denyLimited,
 		denyNoPlan, denyNoCount, denyNoRevocations,
 	}
 	var bodies []string

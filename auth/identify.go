@@ -53,7 +53,11 @@ func (d *decision) work(ctx context.Context, now time.Time, wait bool) {
 		}
 		w := d.pending
 		d.pending = nil
-		if d.settle(w.do(ctx, now)) {
+		f := w.do(ctx, now)
+		if errors.Is(f.err, context.DeadlineExceeded) || errors.Is(f.err, context.Canceled) {
+			f.err = denyLate
+		}
+		if d.settle(f) {
 			return
 		}
 		d.place++

@@ -53,7 +53,7 @@ func newMetrics(r prometheus.Registerer, revoked store.Board) *metrics {
 	tokens := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "legation_auth_tokens_total",
 		Help: "Tokens looked at: hit when they were verified before, else miss.",
-	}, []string{"cache"})
+	}, []string{"result"})
 	m := &metrics{
 		decisions: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "legation_auth_decisions_total",

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"runtime"
@@ -15,9 +16,10 @@ import (
 	"github.com/legation/legation/callout"
 )
 
-// Answer is the [callout.Method] of envoy.service.auth.v3.Authorization/Check. It asks the Counter once for all calls together. Only a message that
-// can't be read is answered with an error, of which Envoy makes a 503; whatever else goes wrong is a 503 that Envoy
-// passes on.
+// Answer is the [callout.Method] of envoy.service.auth.v3.Authorization/Check. It asks the Counter once for
+// all calls together. Calls that have to wait for others are answered [callout.Call.Later], so that the rest goes on. Only a
+// message that can't be read is answered with an error, of which Envoy makes a 503; whatever else goes wrong is a 503 that
+// Envoy passes on.
 func (s *Service) Answer(calls []*callout.Call) {
 	start := time.Now()
 	t := newTurn(len(calls))
@@ -25,16 +27,53 @@ func (s *Service) Answer(calls []*callout.Call) {
 	for i, d := range t.decisions {
 		s.guard(d, func() { d.unread = d.decode(calls[i].Message) != nil })
 	}
-	s.decide(context.Background(), t, start, true)
+	s.decide(context.Background(), t, start, false)
 	for i, d := range t.decisions {
 		c := calls[i]
-		if d.unread {
+		switch {
+		case d.unread:
 			c.Code, c.Text = codes.Internal, errMessage.Error()
-			continue
+		case d.later:
+			c.Later = s.later(bytes.Clone(c.Message), start)
+		default:
+			c.Code, c.Reply = codes.OK, s.appendAnswer(c.Reply, d)
 		}
-		c.Code, c.Reply = codes.OK, s.appendAnswer(c.Reply, d)
 	}
 	s.observe(t.decisions, start)
+}
+
+// later decides a call anew and by itself, where it may wait for others. The message is its own.
+func (s *Service) later(message []byte, start time.Time) func(context.Context) callout.Answer {
+	return func(ctx context.Context) callout.Answer {
+		t := newTurn(1)
+		defer t.end()
+		d := t.decisions[0]
+		s.guard(d, func() { d.unread = d.decode(message) != nil }) // it could be read before
+		s.decideWaiting(ctx, t)
+		a := callout.Answer{Code: codes.OK, Reply: s.appendAnswer(nil, d)}
+		s.metrics.waited.Inc()
+		s.observe(t.decisions, start)
+		return a
+	}
+}
+
+// What waits for others is given up ahead of the client's deadline, so that our answer comes before it counts as none.
+const (
+	headStart = 10 * time.Millisecond
+	mostWait  = 5 * time.Second // where the client sets no deadline
+)
+
+func (s *Service) decideWaiting(ctx context.Context, t *turn) {
+	now := time.Now()
+	until, ok := ctx.Deadline()
+	if ok {
+		until = until.Add(-headStart)
+	} else {
+		until = now.Add(mostWait)
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	s.decide(ctx, t, now, true)
 }
 
 // observe tells of requests that were decided together.
@@ -51,7 +90,7 @@ func (s *Service) Check(ctx context.Context, q *authv3.CheckRequest) (*authv3.Ch
 	defer t.end()
 	d := t.decisions[0]
 	s.guard(d, func() { d.read(q) })
-	s.decide(ctx, t, start, true)
+	s.decideWaiting(ctx, t)
 	answer := new(authv3.CheckResponse)
 	if err := proto.Unmarshal(s.appendAnswer(nil, d), answer); err != nil {
 		return nil, err

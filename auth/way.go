@@ -51,6 +51,7 @@ type finding struct {
 type work interface {
 	// waits tells whether do waits for others (Redis, the network). What only computes goes on in place.
 	waits() bool
+	// do returns when ctx ends, at the latest: with its error, of which a 503 becomes.
 	do(ctx context.Context, now time.Time) finding
 }
 
