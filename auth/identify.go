@@ -53,9 +53,11 @@ func (d *decision) work(ctx context.Context, now time.Time, wait bool) {
 		}
 		w := d.pending
 		d.pending = nil
-		f := w.do(ctx, now)
-		if errors.Is(f.err, context.DeadlineExceeded) || errors.Is(f.err, context.Canceled) {
-			f.err = denyLate
+		var f finding
+		if w.waits() {
+			f = await(ctx, w, now)
+		} else {
+			f = w.do(ctx, now)
 		}
 		if d.settle(f) {
 			return
@@ -63,6 +65,29 @@ func (d *decision) work(ctx context.Context, now time.Time, wait bool) {
 		d.place++
 		d.look(now)
 	}
+}
+
+// What waits for others is given up ahead of the client's deadline, so that our answer comes before it counts as none.
+const (
+	headStart = 10 * time.Millisecond
+	mostWait  = 5 * time.Second // where the client sets no deadline
+)
+
+// await does work that waits for others. What does not come in time leaves the credential undecided.
+func await(ctx context.Context, w work, now time.Time) finding {
+	until, ok := ctx.Deadline()
+	if ok {
+		until = until.Add(-headStart)
+	} else {
+		until = time.Now().Add(mostWait)
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	f := w.do(ctx, now)
+	if errors.Is(f.err, context.DeadlineExceeded) || errors.Is(f.err, context.Canceled) {
+		f.err = denyLate
+	}
+	return f
 }
 
 // settle takes what the provider at place found; done tells that no other has to be asked.

@@ -49,31 +49,12 @@ func (s *Service) later(message []byte, start time.Time) func(context.Context) c
 		defer t.end()
 		d := t.decisions[0]
 		s.guard(d, func() { d.unread = d.decode(message) != nil }) // it could be read before
-		s.decideWaiting(ctx, t)
+		s.decide(ctx, t, time.Now(), true)
 		a := callout.Answer{Code: codes.OK, Reply: s.appendAnswer(nil, d)}
 		s.metrics.waited.Inc()
 		s.observe(t.decisions, start)
 		return a
 	}
-}
-
-// What waits for others is given up ahead of the client's deadline, so that our answer comes before it counts as none.
-const (
-	headStart = 10 * time.Millisecond
-	mostWait  = 5 * time.Second // where the client sets no deadline
-)
-
-func (s *Service) decideWaiting(ctx context.Context, t *turn) {
-	now := time.Now()
-	until, ok := ctx.Deadline()
-	if ok {
-		until = until.Add(-headStart)
-	} else {
-		until = now.Add(mostWait)
-	}
-	ctx, cancel := context.WithDeadline(ctx, until)
-	defer cancel()
-	s.decide(ctx, t, now, true)
 }
 
 // observe tells of requests that were decided together.
@@ -90,7 +71,7 @@ func (s *Service) Check(ctx context.Context, q *authv3.CheckRequest) (*authv3.Ch
 	defer t.end()
 	d := t.decisions[0]
 	s.guard(d, func() { d.read(q) })
-	s.decideWaiting(ctx, t)
+	s.decide(ctx, t, start, true)
 	answer := new(authv3.CheckResponse)
 	if err := proto.Unmarshal(s.appendAnswer(nil, d), answer); err != nil {
 		return nil, err
