@@ -262,8 +262,8 @@ func TestFetchesBackOffUntilTheFirstSet(t *testing.T) {
 	if err != nil || len(problems) > 0 {
 		t.Errorf("metrics: %v %v", problems, err)
 	}
-	if n := len(must(reg.Gather())); n != 3 {
-		t.Errorf("%d metrics", n)
+	if n := len(must(reg.Gather())); n != 6 {
+		t.Errorf("%d metrics, want 6", n)
 	}
 }
 

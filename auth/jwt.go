@@ -61,8 +61,10 @@ func (w *tokens) look(d *decision, now time.Time) finding {
 	}
 	sum := d.tokenSum(raw)
 	if g := w.cached(sum, now); g != nil {
+		d.hits++
 		return finding{grant: g}
 	}
+	d.misses++
 	u, err := d.parseToken(raw)
 	if err != nil {
 		return finding{err: err}

@@ -59,6 +59,7 @@ type compiler struct {
 	remotes   map[string]*remote
 	used      map[string]bool // URLs
 	newRemote func(url string) *remote
+	metrics   *metrics
 	counts    bool
 }
 
@@ -169,7 +170,7 @@ func (c *compiler) provider(p Provider) (*provider, error) {
 		if compiled != nil {
 			return nil, errors.New("says two ways to accept callers")
 		}
-		compiled = &provider{name: p.Name}
+		compiled = &provider{name: p.Name, kind: kindOf(p), allowed: c.metrics.allowed(p.Name, kindOf(p))}
 		switch compiled.way, err = k.compile(c, p, compiled); {
 		case errors.Is(err, errNoSecret): // the others may be asked all the same
 			compiled.way = shut{}

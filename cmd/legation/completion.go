@@ -14,13 +14,15 @@ var choices = map[string][]string{
 	"log-level":  {"debug", "info", "warn", "error"},
 	"log-format": {"text", "json"},
 	"fast-path":  {"on", "off"},
+
+	"decision-log": {"off", "denied", "all"},
 }
 
 // plain is the flags whose values nothing completes: addresses, names and numbers. All others take files.
 var plain = []string{
 	"xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout", "server",
 	"group", "node", "zone", "max-heap", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
-	"add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason",
+	"add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason", "decision-log-rate",
 }
 
 // complete tells the shell what may stand in a verb's command line.
