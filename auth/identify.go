@@ -49,9 +49,11 @@ func (d *decision) work(ctx context.Context, now time.Time, wait bool) {
 			d.later = true
 			return
 		}
-		w := d.pending
-		d.pending = nil
-		if d.settle(w.do(ctx, now)) {
+		f := d.pending.do(ctx, now)
+		if d.pending = f.work; f.work != nil {
+			continue
+		}
+		if d.settle(f) {
 			return
 		}
 		d.place++
