@@ -36,6 +36,9 @@ func NewIssuerKey(kid string) (*Issuer, error) {
 // Entry is the section auth with one entry, idp, that has the key.
 func (i *Issuer) Entry() string { return entry("{keys: [" + i.jwk() + "]}") }
 
+// EntryOfEnvoy is Entry, with Envoy to verify the tokens.
+func (i *Issuer) EntryOfEnvoy() string { return entry("{keys: [" + i.jwk() + "]}, verify: envoy") }
+
 // EntryAt is the section auth with one entry, idp, whose keys are at a URL.
 func EntryAt(url string) string { return entry(strconv.Quote(url)) }
 
