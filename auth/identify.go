@@ -59,6 +59,9 @@ func (d *decision) work(ctx context.Context, now time.Time, wait bool) {
 		} else {
 			f = w.do(ctx, now)
 		}
+		if d.pending = f.work; f.work != nil { // what it found has to be waited for
+			continue
+		}
 		if d.settle(f) {
 			return
 		}
