@@ -16,6 +16,8 @@ import (
 type table struct {
 	rules     map[string]*rule     // by ID and by bare name
 	consumers map[string]consumer  // by identity
+	named     map[string]consumer  // by name
+	keys      *keyTable            // of the consumers
 	providers map[string]*provider // by content; Load takes over those that did not change, with their caches
 }
 
@@ -42,6 +44,7 @@ type rule struct {
 	metadata  []string // claims
 	headers   []string // every header that any provider sets, sorted: what a client sends under them never passes
 	challenge []string // of the providers, for WWW-Authenticate
+	hidden    hidden   // from backends, of all providers
 }
 
 // compiler turns a Table into a table, taking over what did not change.
@@ -55,10 +58,11 @@ type compiler struct {
 	used      map[string]bool // URLs
 	newRemote func(url string) *remote
 	counts    bool
+	passwords *passwords
 }
 
 func (c *compiler) table(t Table) (*table, error) {
-	c.next = &table{rules: map[string]*rule{}, consumers: map[string]consumer{}, providers: map[string]*provider{}}
+	c.next = &table{rules: map[string]*rule{}, consumers: map[string]consumer{}, named: map[string]consumer{}, keys: newKeyTable(), providers: map[string]*provider{}}
 	c.used, c.secrets = map[string]bool{}, t.Secrets
 	var problems []error
 	for _, r := range t.Rules {
@@ -99,7 +103,8 @@ func (c *compiler) consumer(k Consumer) error {
 		}
 		c.next.consumers[id] = consumer{k.Name, k.Plan}
 	}
-	return nil
+	c.next.named[k.Name] = consumer{k.Name, k.Plan}
+	return c.keys(k)
 }
 
 func (c *compiler) rule(r Rule) (*rule, error) {
@@ -127,6 +132,9 @@ func (c *compiler) rule(r Rule) (*rule, error) {
 		compiled.providers = append(compiled.providers, cp)
 		for _, h := range cp.reading.headers {
 			compiled.headers = append(compiled.headers, h.name)
+		}
+		if h, ok := cp.way.(hider); ok {
+			compiled.hidden.add(h.hides())
 		}
 		if ch := cp.way.challenge(); ch != "" && !slices.Contains(compiled.challenge, ch) {
 			compiled.challenge = append(compiled.challenge, ch)
@@ -181,6 +189,10 @@ var kinds = []struct {
 	compile func(*compiler, Provider, *provider) (way, error)
 }{
 	{func(p Provider) bool { return p.JWT != nil }, compileJWT},
+	{func(p Provider) bool { return p.APIKey != nil }, compileAPIKey},
+	{func(p Provider) bool { return p.Basic != nil }, compileBasic},
+	{func(p Provider) bool { return p.MTLS != nil }, compileMTLS},
+	{func(p Provider) bool { return p.Anonymous != nil }, compileAnonymous},
 }
 
 // secret is what a provider refers to by name.

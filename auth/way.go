@@ -70,6 +70,7 @@ type grant struct {
 	expires  time.Time // zero: never
 	provider string
 	identity string // provider/value
+	consumer string // whom the credential was made for, one that the table has; "" = the one that has the identity
 	plan     string // "" = none
 	claims   claims
 	headers  []pair
