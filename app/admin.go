@@ -81,9 +81,10 @@ func (a *admin) handler(metrics prometheus.Gatherer) http.Handler {
 	closed.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	closed.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.p.status()) })
 	closed.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "legation admin: /healthz /readyz /status /metrics /limits /limits/top /limits/report /usage /usage/CONSUMER")
+		fmt.Fprintln(w, "legation admin: /healthz /readyz /status /metrics /limits /limits/top /limits/report /usage /usage/CONSUMER /keys /keys/ID")
 	})
 	a.limitRoutes(closed)
+	a.keyRoutes(closed)
 	open.Handle("/", a.authorized(closed))
 	return a.hygiene(open)
 }

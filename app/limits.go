@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -70,11 +72,11 @@ type Adjustment struct {
 
 // Bounds of what is asked.
 const (
-	defaultTop    = 20
-	maxTop        = 256 // that many are known
-	maxConsumer   = 4 << 10
-	maxAdjustment = 8 << 10
-	bodyTime      = 5 * time.Second
+	defaultTop  = 20
+	maxTop      = 256 // that many are known
+	maxConsumer = 4 << 10
+	maxBody     = 8 << 10
+	bodyTime    = 5 * time.Second
 )
 
 // problem is an answer that tells what is wrong.
@@ -99,12 +101,24 @@ func (a *admin) limitRoutes(mux *http.ServeMux) {
 // resolver answers a request with what it gives, as JSON.
 type resolver func(*http.Request) (any, error)
 
-// resource serves a path with the resolver of each method, and refuses the other methods.
+// resource serves a path about limits with the resolver of each method, and refuses the other methods.
 func (a *admin) resource(mux *http.ServeMux, path string, calls map[string]resolver) {
-	allow := "GET, HEAD"
-	if calls["POST"] != nil {
-		allow += ", POST"
+	a.serve(mux, path, calls, func() string {
+		if a.p.limits == nil {
+			return "this process counts nothing: it has neither the role ratelimit nor the role auth"
+		}
+		return ""
+	})
+}
+
+// serve serves a path with the resolver of each method, and refuses the other methods. What is missing, unless it is
+// empty, says why this process has nothing to serve there.
+func (a *admin) serve(mux *http.ServeMux, path string, calls map[string]resolver, missing func() string) {
+	methods := slices.Sorted(maps.Keys(calls))
+	if calls["GET"] != nil {
+		methods = append([]string{"GET", "HEAD"}, slices.DeleteFunc(methods, func(m string) bool { return m == "GET" })...)
 	}
+	allow := strings.Join(methods, ", ")
 	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 		method := r.Method
 		if method == http.MethodHead {
@@ -116,8 +130,8 @@ func (a *admin) resource(mux *http.ServeMux, path string, calls map[string]resol
 			refuse(w, http.StatusMethodNotAllowed, "the methods here are "+allow)
 			return
 		}
-		if a.p.limits == nil {
-			refuse(w, http.StatusNotFound, "this process counts nothing: it has neither the role ratelimit nor the role auth")
+		if why := missing(); why != "" {
+			refuse(w, http.StatusNotFound, why)
 			return
 		}
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // for what is left to read: a body
@@ -135,9 +149,9 @@ func codeOf(err error) int {
 	switch {
 	case errors.As(err, &p):
 		return p.code
-	case errors.Is(err, ratelimit.ErrNoSuch):
+	case errors.Is(err, ratelimit.ErrNoSuch), errors.Is(err, auth.ErrNoKey), errors.Is(err, auth.ErrNoKeys):
 		return http.StatusNotFound
-	case errors.Is(err, ratelimit.ErrExempt), errors.Is(err, store.ErrInvalid):
+	case errors.Is(err, ratelimit.ErrExempt), errors.Is(err, auth.ErrOrder), errors.Is(err, store.ErrInvalid):
 		return http.StatusBadRequest
 	case errors.Is(err, store.ErrUnavailable):
 		return http.StatusServiceUnavailable
@@ -300,27 +314,11 @@ func query(r *http.Request, names ...string) (url.Values, error) {
 	return q, nil
 }
 
-// readAdjustment reads a body. That it has to be JSON by its type keeps forms of other sites out.
+// readAdjustment reads a body.
 func readAdjustment(r *http.Request) (Adjustment, error) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return Adjustment{}, problemf(http.StatusUnsupportedMediaType, "want content-type: application/json")
-	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxAdjustment+1))
-	switch {
-	case err != nil:
-		return Adjustment{}, problemf(http.StatusBadRequest, "the body can't be read: %w", err)
-	case len(body) > maxAdjustment:
-		return Adjustment{}, problemf(http.StatusRequestEntityTooLarge, "want a body of at most %d bytes", maxAdjustment)
-	}
 	var change Adjustment
-	in := json.NewDecoder(bytes.NewReader(body))
-	in.DisallowUnknownFields()
-	err = in.Decode(&change)
-	if _, end := in.Token(); err == nil && !errors.Is(end, io.EOF) {
-		err = errors.New("something comes after it")
-	}
-	if err != nil {
-		return Adjustment{}, problemf(http.StatusBadRequest, `want {"limit": NAME, "hits": NUMBER}: %w`, err)
+	if err := readBody(r, &change, `{"limit": NAME, "hits": NUMBER}`); err != nil {
+		return Adjustment{}, err
 	}
 	switch {
 	case change.Limit == "":
@@ -329,4 +327,29 @@ func readAdjustment(r *http.Request) (Adjustment, error) {
 		return Adjustment{}, problemf(http.StatusBadRequest, "hits: want a number above 0 to count, below 0 to give back")
 	}
 	return change, nil
+}
+
+// readBody reads a body of the form that is told where it has another. That it has to be JSON by its type keeps forms of other
+// sites out.
+func readBody(r *http.Request, into any, form string) error {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return problemf(http.StatusUnsupportedMediaType, "want content-type: application/json")
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	switch {
+	case err != nil:
+		return problemf(http.StatusBadRequest, "the body can't be read: %w", err)
+	case len(body) > maxBody:
+		return problemf(http.StatusRequestEntityTooLarge, "want a body of at most %d bytes", maxBody)
+	}
+	in := json.NewDecoder(bytes.NewReader(body))
+	in.DisallowUnknownFields()
+	err = in.Decode(into)
+	if _, end := in.Token(); err == nil && !errors.Is(end, io.EOF) {
+		err = errors.New("something comes after it")
+	}
+	if err != nil {
+		return problemf(http.StatusBadRequest, "want %s: %w", form, err)
+	}
+	return nil
 }
