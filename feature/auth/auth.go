@@ -109,8 +109,8 @@ func (s *Setting) Check(c *policy.Check) {
 			c.Errorf(at, "none stands alone, not in a list").Hintf("write auth: none for a route that anyone may call")
 		case slices.Contains(s.Of[:i], name):
 			c.Errorf(at, "the auth entry %q stands here twice", name).Hintf("remove one of the two")
-		default:
-			c.Ref(at, "auth", name)
+		case c.Ref(at, "auth", name):
+			s.checkEntry(c, at, name)
 		}
 	}
 	s.warnReach(c)
@@ -141,8 +141,8 @@ const (
 )
 
 // Filters puts the callout into every chain, switched on: a route that nobody thought of is closed.
-func (*Setting) Filters(envoy.ListenerContext) []envoy.Filter {
-	return []envoy.Filter{{Name: filter, Phase: envoy.Identity, Config: callout(), Enabled: true}}
+func (*Setting) Filters(c envoy.ListenerContext) []envoy.Filter {
+	return []envoy.Filter{{Name: filter, Phase: envoy.Identity, Config: callout(c.Listener), Enabled: true}}
 }
 
 // Route names the rule of the route, or switches the callout off.
@@ -160,7 +160,7 @@ func parts(m proto.Message) envoy.RouteParts {
 	return envoy.RouteParts{Filters: map[string]proto.Message{filter: m}}
 }
 
-func callout() *extauthzv3.ExtAuthz {
+func callout(l *policy.Listener) *extauthzv3.ExtAuthz {
 	return &extauthzv3.ExtAuthz{
 		Services:            &extauthzv3.ExtAuthz_GrpcService{GrpcService: companion()},
 		TransportApiVersion: corev3.ApiVersion_V3,
@@ -170,6 +170,8 @@ func callout() *extauthzv3.ExtAuthz {
 		// A header of ours must never move the request to another route, whose own auth was not asked.
 		ClearRouteCache:   false,
 		ValidateMutations: true,
+		// Known of the listener alone, so that the first entry that goes by certificates changes no listener.
+		IncludePeerCertificate: l != nil && verifiesClients(l),
 	}
 }
 
