@@ -30,5 +30,13 @@ func (a *Anonymous) Provider(name string) auth.Provider {
 	return auth.Provider{Name: name, Anonymous: &auth.Anonymous{Plan: a.Plan}}
 }
 
+// PlanClaim is where the plan of the guests stands; empty for none.
+func (a *Anonymous) PlanClaim() string {
+	if a.Plan == "" {
+		return ""
+	}
+	return "plan"
+}
+
 // TakesGuests tells that who brings nothing is accepted.
 func (*Anonymous) TakesGuests() bool { return true }

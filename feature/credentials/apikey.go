@@ -85,5 +85,8 @@ func (k *APIKey) Provider(name string) auth.Provider {
 // StripHeaders are those that only keys set.
 func (k *APIKey) StripHeaders() []string { return k.Headers.StripHeaders() }
 
+// PlanClaim is where the caller's plan stands: a key may be given one, as long as its consumer has none.
+func (*APIKey) PlanClaim() string { return "plan" }
+
 // NamesConsumers tells that each key is made for a consumer.
 func (*APIKey) NamesConsumers() bool { return true }
