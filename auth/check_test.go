@@ -527,7 +527,11 @@ func TestHostileTextsStayTexts(t *testing.T) {
 	rule := staticRule()
 	board := &slate{}
 	big := strings.Repeat("a", 1<<18)
-	sign := func(changes map[string]any) string { return "Bearer " + rsaPair().sign(t, goodClaims(changes)) }
+	sign := func(changes map[string]any) string { // given out before anything was revoked
+		c := goodClaims(changes)
+		c["iat"] = time.Now().Add(-time.Minute).Unix()
+		return "Bearer " + rsaPair().sign(t, c)
+	}
 	lines := logged(t, Options{Decisions: LogAll, Revoked: board}, Table{
 		Rules: []Rule{rule}, Consumers: []Consumer{{Name: "acme", Identities: []string{"idp/x/y"}}},
 	}, func(s *Service) {

@@ -113,13 +113,20 @@ func (d *decision) settle(f finding) (done bool) {
 	case f.grant != nil:
 		d.others = append(d.others, f.grant)
 		return false
-	case f.err != nil && (d.why == nil || d.why == error(errIssuer) || undecided(f.err)):
+	case f.err != nil && (d.why == nil || ambiguous(f.err) || d.why == error(errIssuer) || undecided(f.err)):
 		d.why, d.by = f.err, p // of several refusals the one that came furthest: a wrong issuer says least
 	}
-	if d.rule.all {
+	if final := d.rule.all || ambiguous(f.err); final {
 		d.fail()
+		return true
 	}
-	return d.rule.all
+	return false
+}
+
+// ambiguous tells that a request brings credentials that can be read in two ways, so that no other may be looked at.
+func ambiguous(err error) bool {
+	d, ok := err.(*denial)
+	return ok && d.status == 400
 }
 
 // conclude ends the look when no provider is left.
@@ -128,6 +135,9 @@ func (d *decision) conclude(now time.Time) {
 		return
 	}
 	if !d.presented {
+		if d.grant, d.by = d.guest(); d.grant != nil {
+			return
+		}
 		for _, p := range d.rule.providers {
 			if g, ok := p.way.(greeter); ok {
 				if d.answer = g.greet(d, now); d.answer != nil {

@@ -110,8 +110,8 @@ func (s *Setting) Check(c *policy.Check) {
 			c.Errorf(at, "none stands alone, not in a list").Hintf("write auth: none for a route that anyone may call")
 		case slices.Contains(s.Of[:i], name):
 			c.Errorf(at, "the auth entry %q stands here twice", name).Hintf("remove one of the two")
-		default:
-			c.Ref(at, "auth", name)
+		case c.Ref(at, "auth", name):
+			s.checkEntry(c, at, name)
 		}
 	}
 	s.warnReach(c)
@@ -145,7 +145,7 @@ const (
 
 // Filters puts the callout into every chain, switched on: a route that nobody thought of is closed.
 func (*Setting) Filters(c envoy.ListenerContext) []envoy.Filter {
-	asks := callout()
+	asks := callout(c.Listener)
 	asks.FilterEnabledMetadata = unverified(c.Model)
 	return []envoy.Filter{{Name: filter, Phase: envoy.Identity, Config: asks, Enabled: true}}
 }
@@ -167,7 +167,7 @@ func parts(m proto.Message) envoy.RouteParts {
 	return envoy.RouteParts{Filters: map[string]proto.Message{filter: m}}
 }
 
-func callout() *extauthzv3.ExtAuthz {
+func callout(l *policy.Listener) *extauthzv3.ExtAuthz {
 	return &extauthzv3.ExtAuthz{
 		Services:            &extauthzv3.ExtAuthz_GrpcService{GrpcService: companion(timeout)},
 		TransportApiVersion: corev3.ApiVersion_V3,
@@ -177,6 +177,8 @@ func callout() *extauthzv3.ExtAuthz {
 		// A header of ours must never move the request to another route, whose own auth was not asked.
 		ClearRouteCache:   false,
 		ValidateMutations: true,
+		// Known of the listener alone, so that the first entry that goes by certificates changes no listener.
+		IncludePeerCertificate: l != nil && verifiesClients(l),
 	}
 }
 

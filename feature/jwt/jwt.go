@@ -1,6 +1,5 @@
-// Package jwt is the key jwt: in an auth entry, bearer tokens as a way to tell who calls; in a consumer, the names in
-// such tokens that are it. feature/auth asks it for the provider and the identities, envoy for the headers that only
-// tokens may set.
+// Package jwt is the key jwt of an auth entry: bearer tokens as a way to tell who calls. feature/auth asks it for the
+// provider, envoy for the headers that only tokens may set.
 package jwt
 
 import (
@@ -113,18 +112,12 @@ func checkAudiences(c *policy.Check, a Audiences) {
 	}
 }
 
-// unsafe are headers that Envoy, proxies or backends take orders from, beside those that auth.CheckHeader refuses.
-var unsafe = []string{
-	"cookie", "content-type", "content-encoding", "expect", "forwarded", "x-real-ip", "x-request-id",
-	"x-original-url", "x-rewrite-url", "x-http-method-override", "proxy-authorization",
-}
-
 func checkHeader(c *policy.Check, name, claim string) {
 	at, lower := "headers."+name, strings.ToLower(name)
 	switch err := auth.CheckHeader(lower); {
 	case err != nil:
 		c.Errorf(at, "%v", err).Hintf("choose a name of your own, such as x-user")
-	case slices.Contains(unsafe, lower) || strings.HasPrefix(lower, "x-forwarded-") || strings.HasPrefix(lower, "x-legation-"):
+	case auth.Steers(lower):
 		c.Errorf(at, "the header %q steers proxies or backends: it may not be set from a claim", lower).
 			Hintf("choose a name of your own, such as x-user")
 	case claim == "" || strings.TrimSpace(claim) != claim:
