@@ -16,3 +16,9 @@ func CheckURL(url string) error { return checkURL(url) }
 
 // CheckHeader tells why no claim can be passed on under the header name, in lower case.
 func CheckHeader(name string) error { return checkHeader(name) }
+
+// CheckFrom tells why tokens can't be read from these places together.
+func CheckFrom(from []From) error {
+	_, err := newPlaces(from)
+	return err
+}

@@ -71,10 +71,10 @@ func checkRedirect(next *http.Request, via []*http.Request) error {
 func checkURL(raw string) error {
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" || len(raw) > 2048 {
-		return fetchError("the JWKS URL is not valid")
+		return fetchError("the URL is not valid")
 	}
 	if u.User != nil || u.Fragment != "" {
-		return fetchError("the JWKS URL may not hold a user or a fragment")
+		return fetchError("the URL may not hold a user or a fragment")
 	}
 	address, notLiteral := netip.ParseAddr(u.Hostname())
 	if notLiteral == nil {
@@ -84,7 +84,7 @@ func checkURL(raw string) error {
 	}
 	loopback := u.Hostname() == "localhost" || notLiteral == nil && address.Unmap().IsLoopback()
 	if u.Scheme != "https" && !(u.Scheme == "http" && loopback) {
-		return fetchError("the JWKS URL has to be https (http to loopback only)")
+		return fetchError("the URL has to be https (http to loopback only)")
 	}
 	return nil
 }

@@ -64,6 +64,10 @@ func (d *decision) settle(f finding) (done bool) {
 	d.pass = append(d.pass, f.pass...)
 	d.presented = d.presented || f.err != nil
 	switch {
+	case f.err == error(denyTwoPlaces): // no other credential makes that good
+		d.why = f.err
+		d.fail()
+		return true
 	case f.answer != nil:
 		d.deny, d.answer = denyAnswered, f.answer
 		return true

@@ -44,7 +44,7 @@ type Service struct {
 	table   atomic.Pointer[table]
 
 	mu      sync.Mutex // serialises Load and guards remotes
-	remotes map[string]*remote
+	remotes map[origin]*remote
 	changed chan struct{} // tells Run that remotes changed; holds one
 }
 
@@ -56,7 +56,7 @@ func New(o Options) *Service {
 		log:     o.Log,
 		metrics: newMetrics(o.Metrics),
 		client:  newClient(o.Transport, o.RootCAs),
-		remotes: map[string]*remote{},
+		remotes: map[origin]*remote{},
 		changed: make(chan struct{}, 1),
 	}
 	if s.log == nil {
@@ -79,7 +79,7 @@ func (s *Service) Load(t Table) error {
 	if err != nil {
 		return err
 	}
-	maps.DeleteFunc(c.remotes, func(url string, _ *remote) bool { return !c.used[url] })
+	maps.DeleteFunc(c.remotes, func(from origin, _ *remote) bool { return !c.used[from] })
 	s.remotes = c.remotes
 	s.table.Store(next)
 	select {
@@ -127,9 +127,9 @@ func (s *Service) wanted() []*remote {
 	return slices.Collect(maps.Values(s.remotes))
 }
 
-func (s *Service) newRemote(url string) *remote {
+func (s *Service) newRemote(from origin) *remote {
 	return &remote{
-		url: url, shown: withoutQuery(url), client: s.client, log: s.log, metrics: s.metrics,
+		origin: from, shown: withoutQuery(from.url), client: s.client, log: s.log, metrics: s.metrics,
 		kicked: make(chan struct{}, 1),
 	}
 }

@@ -42,6 +42,7 @@ type rule struct {
 	metadata  []string // claims
 	headers   []string // every header that any provider sets, sorted: what a client sends under them never passes
 	challenge []string // of the providers, for WWW-Authenticate
+	dropped   []From   // what the backend isn't shown, of any provider: also of one that was not asked
 }
 
 // compiler turns a Table into a table, taking over what did not change.
@@ -51,15 +52,15 @@ type compiler struct {
 	old       *table
 	next      *table
 	secrets   map[string][]byte
-	remotes   map[string]*remote
-	used      map[string]bool // URLs
-	newRemote func(url string) *remote
+	remotes   map[origin]*remote
+	used      map[origin]bool
+	newRemote func(origin) *remote
 	counts    bool
 }
 
 func (c *compiler) table(t Table) (*table, error) {
 	c.next = &table{rules: map[string]*rule{}, consumers: map[string]consumer{}, providers: map[string]*provider{}}
-	c.used, c.secrets = map[string]bool{}, t.Secrets
+	c.used, c.secrets = map[origin]bool{}, t.Secrets
 	var problems []error
 	for _, r := range t.Rules {
 		id := r.ID()
@@ -128,6 +129,11 @@ func (c *compiler) rule(r Rule) (*rule, error) {
 		for _, h := range cp.reading.headers {
 			compiled.headers = append(compiled.headers, h.name)
 		}
+		for _, f := range cp.dropped {
+			if !slices.Contains(compiled.dropped, f) {
+				compiled.dropped = append(compiled.dropped, f)
+			}
+		}
 		if ch := cp.way.challenge(); ch != "" && !slices.Contains(compiled.challenge, ch) {
 			compiled.challenge = append(compiled.challenge, ch)
 		}
@@ -193,23 +199,34 @@ func (c *compiler) secret(name string) ([]byte, error) {
 
 var errNoSecret = errors.New("a secret is not there")
 
-func (c *compiler) source(j JWKS) (keySource, error) {
-	if (j.URL == "") == (len(j.Keys) == 0) {
+func (c *compiler) source(j JWKS, issuer string) (keySource, error) {
+	said := 0
+	for _, is := range []bool{j.URL != "", len(j.Keys) > 0, j.Discover} {
+		if is {
+			said++
+		}
+	}
+	if said != 1 {
 		return nil, errors.New("needs either a JWKS URL or keys")
 	}
-	if j.URL == "" {
+	if len(j.Keys) > 0 {
 		k, err := parseKeySet(j.Keys)
 		return fixed{k}, err
 	}
-	if err := checkURL(j.URL); err != nil {
+	from := origin{url: j.URL}
+	err := checkURL(j.URL)
+	if j.Discover {
+		from, err = discovery(issuer)
+	}
+	if err != nil {
 		return nil, err
 	}
-	r, ok := c.remotes[j.URL]
+	r, ok := c.remotes[from]
 	if !ok {
-		r = c.newRemote(j.URL)
-		c.remotes[j.URL] = r
+		r = c.newRemote(from)
+		c.remotes[from] = r
 	}
-	c.used[j.URL] = true
+	c.used[from] = true
 	return r, nil
 }
 

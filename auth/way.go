@@ -10,6 +10,7 @@ type provider struct {
 	name    string
 	reading reading
 	way     way
+	dropped []From // what it reads of a request, and keeps from the backend
 }
 
 // way is how a provider tells who calls. A new one is a file of its own and a line in kinds.

@@ -36,6 +36,16 @@ func (c *Check) Secret(path, name string) bool { return c.secret(path, OpaqueSec
 // CompanionSecret is [Check.Secret] for what the companion alone is given.
 func (c *Check) CompanionSecret(path, name string) bool { return c.secret(path, CompanionSecret, name) }
 
+// CompanionSecretValue is what a secret of the companion holds, once it was asked for by [Check.CompanionSecret]; nil where
+// it was not looked up, or may not be used. Nothing of it may stand in a report.
+func (c *Check) CompanionSecretValue(name string) []byte {
+	h := c.load.vault[(&Secret{Kind: CompanionSecret, Name: name}).ID()]
+	if h == nil || h.flaw != nil {
+		return nil
+	}
+	return h.secret.Value
+}
+
 // Authority is [Check.Certificate] for certificates to trust.
 func (c *Check) Authority(path string, a *Authority) bool {
 	switch {
