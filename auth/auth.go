@@ -39,7 +39,8 @@ func (r Rule) ID() string {
 type Provider struct {
 	Name string `json:"name"` // scheme of the identities: "idp"; no "/"
 
-	JWT *JWT `json:"jwt,omitempty"`
+	JWT           *JWT           `json:"jwt,omitempty"`
+	Introspection *Introspection `json:"introspection,omitempty"`
 }
 
 // Reading is what is read of a caller's claims.
@@ -64,6 +65,20 @@ type JWT struct {
 	MaxLifetime time.Duration `json:"maxLifetime,omitempty"` // from "iat" to "exp"; 0 = any
 	From        []From        `json:"from,omitempty"`        // empty = Authorization: Bearer
 	Drop        bool          `json:"drop,omitempty"`        // backends are not shown the token
+}
+
+// Introspection accepts tokens that their issuer, asked about them, calls active (RFC 7662).
+type Introspection struct {
+	URL       string   `json:"url"`                 // https, or http to loopback
+	Client    string   `json:"client"`              // who we are to the issuer
+	Secret    string   `json:"secret"`              // name of the client's secret
+	Issuer    string   `json:"issuer,omitempty"`    // "iss" has to be exactly this; empty = any
+	Audiences []string `json:"audiences,omitempty"` // "aud" has to name one of them; empty = any
+	Reading
+	Skew  time.Duration `json:"skew,omitempty"`  // how far clocks may differ; 0 = 30 s
+	Cache time.Duration `json:"cache,omitempty"` // how long a good answer holds; 0 = 1 minute, at most 1 hour
+	From  []From        `json:"from,omitempty"`  // empty = Authorization: Bearer
+	Drop  bool          `json:"drop,omitempty"`  // backends are not shown the token
 }
 
 // From is a place that a token is brought in: a header, a query parameter or a cookie.

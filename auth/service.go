@@ -41,6 +41,7 @@ type Service struct {
 	log     *slog.Logger
 	metrics *metrics
 	client  *http.Client
+	poster  *http.Client
 	table   atomic.Pointer[table]
 
 	mu      sync.Mutex // serialises Load and guards remotes
@@ -56,6 +57,7 @@ func New(o Options) *Service {
 		log:     o.Log,
 		metrics: newMetrics(o.Metrics),
 		client:  newClient(o.Transport, o.RootCAs),
+		poster:  newPoster(o.Transport, o.RootCAs),
 		remotes: map[origin]*remote{},
 		changed: make(chan struct{}, 1),
 	}
@@ -74,7 +76,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) { authv3.RegisterAuthorizati
 func (s *Service) Load(t Table) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := compiler{o: s.o, client: s.client, old: s.table.Load(), remotes: maps.Clone(s.remotes), newRemote: s.newRemote, counts: s.counter != nil}
+	c := compiler{o: s.o, client: s.client, poster: s.poster, log: s.log, old: s.table.Load(), remotes: maps.Clone(s.remotes), newRemote: s.newRemote, counts: s.counter != nil}
 	next, err := c.table(t)
 	if err != nil {
 		return err

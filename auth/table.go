@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -49,6 +50,8 @@ type rule struct {
 type compiler struct {
 	o         Options
 	client    *http.Client // guarded
+	poster    *http.Client // guarded, for questions with secrets: it follows no redirects
+	log       *slog.Logger
 	old       *table
 	next      *table
 	secrets   map[string][]byte
@@ -187,6 +190,7 @@ var kinds = []struct {
 	compile func(*compiler, Provider, *provider) (way, error)
 }{
 	{func(p Provider) bool { return p.JWT != nil }, compileJWT},
+	{func(p Provider) bool { return p.Introspection != nil }, compileIntrospection},
 }
 
 // secret is what a provider refers to by name.

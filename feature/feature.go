@@ -67,6 +67,7 @@ func All() []*policy.Kind {
 		headers.Kind,
 		plan.HeadersKind,
 		healthcheck.Kind,
+		jwt.IntrospectionKind,
 		jwt.ConsumerKind,
 		jwt.Kind,
 		limits.Kind,
