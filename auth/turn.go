@@ -83,6 +83,9 @@ func (s *Service) decide(ctx context.Context, t *turn, now time.Time, wait bool)
 // work does what takes time. What computes, some 50 µs a token, is spread over the cores; what waits for others does so
 // all at once.
 func (s *Service) work(ctx context.Context, pending []*decision, now time.Time, wait bool) {
+	if len(pending) == 0 {
+		return
+	}
 	s.spread(pending, runtime.GOMAXPROCS(0), func(d *decision) { d.work(ctx, now, false) })
 	if !wait {
 		return
