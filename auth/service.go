@@ -65,6 +65,9 @@ func New(o Options) *Service {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.table.Store(&table{})
+	if o.Metrics != nil {
+		o.Metrics.MustRegister(newKeySetMetrics(s.Health))
+	}
 	return s
 }
 
