@@ -64,10 +64,6 @@ func (d *decision) settle(f finding) (done bool) {
 	d.pass = append(d.pass, f.pass...)
 	d.presented = d.presented || f.err != nil
 	switch {
-	case f.err == error(denyTwoPlaces): // no other credential makes that good
-		d.why = f.err
-		d.fail()
-		return true
 	case f.answer != nil:
 		d.deny, d.answer = denyAnswered, f.answer
 		return true
@@ -77,13 +73,20 @@ func (d *decision) settle(f finding) (done bool) {
 	case f.grant != nil:
 		d.others = append(d.others, f.grant)
 		return false
-	case f.err != nil && (d.why == nil || d.why == error(errIssuer) || undecided(f.err)):
+	case f.err != nil && (d.why == nil || ambiguous(f.err) || d.why == error(errIssuer) || undecided(f.err)):
 		d.why = f.err // of several refusals the one that came furthest: a wrong issuer says least
 	}
-	if d.rule.all {
+	if final := d.rule.all || ambiguous(f.err); final {
 		d.fail()
+		return true
 	}
-	return d.rule.all
+	return false
+}
+
+// ambiguous tells that a request brings credentials that can be read in two ways, so that no other may be looked at.
+func ambiguous(err error) bool {
+	d, ok := err.(*denial)
+	return ok && d.status == 400
 }
 
 // conclude ends the look when no provider is left.

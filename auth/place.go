@@ -90,14 +90,14 @@ func (f From) read(d *decision) (raw string, count int) {
 	case f.Header != "":
 		return f.inHeader(d.header(f.Header))
 	case f.Query != "":
-		for name, value := range parameters(d.path) {
+		for name, value := range queryPairs(d.path) {
 			if decoded, ok := unescape(name); ok && decoded == f.Query {
 				raw, _ = unescape(value) // "" is malformed
 				count++
 			}
 		}
 	default:
-		for _, piece := range cookies(d.header("cookie")) {
+		for _, piece := range cookiePairs(d.header("cookie")) {
 			if name, value, _ := strings.Cut(piece, "="); name == f.Cookie {
 				raw = value
 				count++
@@ -125,8 +125,8 @@ func (f From) inHeader(value string) (raw string, count int) {
 	return raw, 1
 }
 
-// parameters gives the names and values of a path's query as they stand there.
-func parameters(path string) func(yield func(name, value string) bool) {
+// queryPairs gives the names and values of a path's query as they stand there.
+func queryPairs(path string) func(yield func(name, value string) bool) {
 	return func(yield func(string, string) bool) {
 		_, query, _ := strings.Cut(path, "?")
 		for query != "" {
@@ -149,9 +149,9 @@ func unescape(s string) (string, bool) {
 	return decoded, err == nil
 }
 
-// cookies are the name=value pieces of the header. Envoy joins several headers with commas: one with a name and "=" behind
+// cookiePairs are the name=value pieces of the header. Envoy joins several headers with commas: one with a name and "=" behind
 // it begins a cookie. Values are not supposed to hold commas at all (RFC 6265, 4.1.1).
-func cookies(header string) []string {
+func cookiePairs(header string) []string {
 	var all []string
 	for piece := range strings.SplitSeq(header, ";") {
 		from := len(all)
@@ -173,7 +173,7 @@ func cookies(header string) []string {
 // appendDropped has Envoy take the tokens of the rule's providers out of the request that the backend gets.
 func (d *decision) appendDropped(b []byte) []byte {
 	header := d.header("cookie")
-	pieces := cookies(header)
+	pieces := cookiePairs(header)
 	kept := pieces
 	for _, f := range d.rule.dropped {
 		_, count := f.read(d)
@@ -202,7 +202,7 @@ func (d *decision) appendDropped(b []byte) []byte {
 
 // appendQuery names the parameter as it stands in the path: Envoy compares without decoding.
 func (f From) appendQuery(b []byte, path string) []byte {
-	for name := range parameters(path) {
+	for name := range queryPairs(path) {
 		if decoded, ok := unescape(name); ok && decoded == f.Query {
 			b = appendText(b, okRemoveQuery, name)
 		}

@@ -80,41 +80,19 @@ func (s *Service) decide(ctx context.Context, t *turn, now time.Time, wait bool)
 	s.count(t)
 }
 
-// work does what takes time. What computes, some 50 µs a token, is spread over the cores; what waits for others does so
-// all at once.
+// work does what takes time. A token takes some 50 µs, so that several are spread over the cores.
 func (s *Service) work(ctx context.Context, pending []*decision, now time.Time, wait bool) {
-	if len(pending) == 0 {
-		return
-	}
-	s.spread(pending, runtime.GOMAXPROCS(0), func(d *decision) { d.work(ctx, now, false) })
-	if !wait {
-		return
-	}
-	var late []*decision
-	for _, d := range pending {
-		if d.later {
-			late = append(late, d)
-		}
-	}
-	s.spread(late, -1, func(d *decision) {
-		d.later = false
-		d.work(ctx, now, true)
-	})
-}
-
-// spread takes a step with each of several decisions, so many at once; -1 is all.
-func (s *Service) spread(decisions []*decision, atOnce int, step func(*decision)) {
-	if len(decisions) <= 1 {
-		for _, d := range decisions {
-			s.guard(d, func() { step(d) })
+	if len(pending) <= 1 {
+		for _, d := range pending {
+			s.guard(d, func() { d.work(ctx, now, wait) })
 		}
 		return
 	}
 	var group errgroup.Group
-	group.SetLimit(atOnce)
-	for _, d := range decisions {
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, d := range pending {
 		group.Go(func() error {
-			s.guard(d, func() { step(d) })
+			s.guard(d, func() { d.work(ctx, now, wait) })
 			return nil
 		})
 	}

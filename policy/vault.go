@@ -36,14 +36,20 @@ func (c *Check) Secret(path, name string) bool { return c.secret(path, OpaqueSec
 // CompanionSecret is [Check.Secret] for what the companion alone is given.
 func (c *Check) CompanionSecret(path, name string) bool { return c.secret(path, CompanionSecret, name) }
 
-// CompanionSecretValue is what a secret of the companion holds, once it was asked for by [Check.CompanionSecret]; nil where
-// it was not looked up, or may not be used. Nothing of it may stand in a report.
-func (c *Check) CompanionSecretValue(name string) []byte {
-	h := c.load.vault[(&Secret{Kind: CompanionSecret, Name: name}).ID()]
-	if h == nil || h.flaw != nil {
-		return nil
+// CompanionText is [Check.CompanionSecret] for one whose contents have a form: wrong tells what is wrong with them, in words
+// that hold nothing of them. It is not asked where secrets are not looked up.
+func (c *Check) CompanionText(path, name string, wrong func(content []byte) error) bool {
+	h, p := c.load.secret(c.set.Node, path, CompanionSecret, name)
+	if p == nil && h != nil && len(h.secret.Value) > 0 {
+		if err := wrong(h.secret.Value); err != nil {
+			p = c.load.report(c.set.Node, path, false, "the secret %s: %v", name, err)
+			p.secret = h.secret.ID()
+		}
 	}
-	return h.secret.Value
+	if p != nil {
+		c.blame(p)
+	}
+	return p == nil
 }
 
 // Authority is [Check.Certificate] for certificates to trust.

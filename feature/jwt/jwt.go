@@ -97,14 +97,15 @@ func (j *JWT) checkAlgorithms(c *policy.Check) {
 			c.Errorf(at, "%s stands here twice", a).Hintf("remove one of the two")
 		}
 	}
-	if j.Secret == "" || !c.CompanionSecret("secret", string(j.Secret)) {
+	if j.Secret == "" {
 		return
 	}
-	need := auth.SecretBytes(j.Algorithms)
-	if value := c.CompanionSecretValue(string(j.Secret)); value != nil && len(value) < need {
-		c.Errorf("secret", "the secret %s has fewer than %d bytes: it could be guessed", j.Secret, need).
-			Hintf("make one with: openssl rand -base64 %d", need)
-	}
+	c.CompanionText("secret", string(j.Secret), func(content []byte) error {
+		if need := auth.SecretBytes(j.Algorithms); len(content) < need {
+			return fmt.Errorf("it has fewer than %d bytes, so that it could be guessed", need)
+		}
+		return nil
+	})
 }
 
 // otherTypes are types of tokens that are for something else than access; whoever took them would be fooled.
