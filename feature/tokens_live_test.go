@@ -2,7 +2,11 @@ package feature_test
 
 import (
 	"bufio"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/legation/legation/feature"
 	"github.com/legation/legation/feature/golden"
+	"github.com/legation/legation/policy"
 )
 
 const tokensPolicy = `
@@ -149,6 +154,75 @@ func TestTokensInPlacesThroughEnvoy(t *testing.T) {
 			if diff := cmp.Diff(want, got); status != row.want || diff != "" {
 				t.Errorf("%s: %s: got %d, want %d (-want +got):\n%s", route, row.name, status, row.want, diff)
 			}
+		}
+	}
+}
+
+const secretsPolicy = `
+gateways: {edge: {listeners: {http: {port: PORT, address: 127.0.0.1}}}}
+auth:
+  legacy: {jwt: {issuer: legacy, audiences: [orders], secret: auth/legacy}}
+  opaque: {introspection: {url: "ORACLE", client: legation, secret: auth/introspect, audiences: [orders], headers: {x-token: sub}, forward: false}}
+services: {echo: {endpoints: ["UPSTREAM"]}}
+routes:
+  ready: {hostnames: [a.test], match: {path: /ready}, rateLimit: {rate: 100000/day, onError: deny}, backends: {echo: 1}}
+  both: {hostnames: [a.test], auth: [legacy, opaque], backends: {echo: 1}}
+`
+
+// TestSecretsThroughEnvoy verifies tokens by a shared secret, and others by asking their issuer.
+func TestSecretsThroughEnvoy(t *testing.T) {
+	oracle := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		client, secret, _ := r.BasicAuth()
+		switch token := r.PostFormValue("token"); {
+		case client != "legation" || secret != "abc":
+			w.WriteHeader(http.StatusUnauthorized)
+		case token == "down":
+			w.WriteHeader(http.StatusBadGateway)
+		default:
+			json.NewEncoder(w).Encode(map[string]any{"active": token == "good", "sub": "alice", "aud": "orders"})
+		}
+	}))
+	defer oracle.Close()
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		json.NewEncoder(w).Encode(seen{Authorization: r.Header["Authorization"], Token: r.Header["X-Token"]})
+	}))
+	defer upstream.Close()
+	port := golden.FreePort(t)
+	address := "127.0.0.1:" + strconv.Itoa(port)
+	const shared = "0123456789abcdef0123456789abcdef"
+	text := strings.NewReplacer("PORT", strconv.Itoa(port), "UPSTREAM", upstream.Listener.Addr().String(), "ORACLE", oracle.URL).Replace(secretsPolicy)
+	secrets := golden.NewSecrets(t, "auth/legacy text "+shared+"\nauth/introspect text abc")
+	m, problems := feature.Language().WithSecrets(secrets).Load(policy.Files{"policy.yaml": []byte(text)})
+	if err := problems.Err(); err != nil {
+		t.Fatal(err)
+	}
+	_, companion := companions(t, m)
+	golden.Start(t, m, feature.All(), companion)
+	client{t, "http://" + address}.waitReady()
+
+	hs256 := func(secret string) string {
+		text := base64.RawURLEncoding.EncodeToString
+		claims := fmt.Sprintf(`{"iss":"legacy","aud":"orders","sub":"bob","exp":%d}`, time.Now().Add(time.Hour).Unix())
+		input := text([]byte(`{"alg":"HS256"}`)) + "." + text([]byte(claims))
+		mac := hmac.New(sha256.New, []byte(secret))
+		mac.Write([]byte(input))
+		return input + "." + text(mac.Sum(nil))
+	}
+	signed := hs256(shared)
+	for _, row := range []struct {
+		name, token string
+		want        int
+		backend     seen
+	}{
+		{"shared secret", signed, 200, seen{}},
+		{"another secret", hs256(shared + "!"), 401, seen{}},
+		{"opaque", "good", 200, seen{Token: []string{"alice"}}},
+		{"opaque, not active", "bad", 401, seen{}},
+		{"issuer in trouble", "down", 503, seen{}},
+	} {
+		status, got := brought(t, address, row.token, "/", "authorization: Bearer TOKEN", "x-token: forged")
+		if diff := cmp.Diff(row.backend, got); status != row.want || diff != "" {
+			t.Errorf("%s: got %d, want %d (-want +got):\n%s", row.name, status, row.want, diff)
 		}
 	}
 }
