@@ -17,12 +17,12 @@ type keySetMetrics struct {
 
 func newKeySetMetrics(health func() []JWKSHealth) *keySetMetrics {
 	desc := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc("legation_auth_jwks_"+name, help, []string{"url"}, nil)
+		return prometheus.NewDesc(name, help, []string{"url"}, nil)
 	}
 	return &keySetMetrics{
 		health: health,
-		age:    desc("age_seconds", "Time since the key set was last fetched well; it serves for 24 hours. Absent before the first time."),
-		failed: desc("failing", "Whether the last fetch of the key set went wrong."),
+		age:    desc("legation_auth_jwks_age_seconds", "Time since the key set was last fetched well; it serves for 24 hours. Absent before the first time."),
+		failed: desc("legation_auth_jwks_failing", "Whether the last fetch of the key set went wrong."),
 	}
 }
 
