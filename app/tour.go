@@ -101,7 +101,7 @@ func planClaim(m *policy.Model, r *policy.BoundRoute) (claims string, ok bool) {
 		return "", true
 	}
 	for _, a := range m.Auth {
-		if j, ok := policy.Find[*jwt.JWT](a.Settings); ok && j.Issuer == examples.Issuer && j.Plan != "" && len(m.Plans) > 0 {
+		if j, ok := policy.Find[*jwt.JWT](a.Settings); ok && slices.Contains(j.Issuer, examples.Issuer) && j.Plan != "" && len(m.Plans) > 0 {
 			return " --claim " + shell(j.Plan+"="+m.Plans[0].Name), true
 		}
 	}
@@ -264,7 +264,7 @@ func split(r *policy.BoundRoute) string {
 // demo tells whether the quickstart's test tokens are good for this policy.
 func demo(m *policy.Model) bool {
 	for _, a := range m.Auth {
-		if j, ok := policy.Find[*jwt.JWT](a.Settings); ok && j.Issuer == examples.Issuer {
+		if j, ok := policy.Find[*jwt.JWT](a.Settings); ok && slices.Contains(j.Issuer, examples.Issuer) {
 			return true
 		}
 	}

@@ -193,21 +193,14 @@ func (w *keyWay) same(other way) bool {
 	return ok && subtle.ConstantTimeCompare(w.pepper, o.pepper) == 1
 }
 
-func (w *keyWay) hides() (h hidden) {
+func (w *keyWay) hides() (list []From) {
 	if w.forward {
-		return h
+		return nil
 	}
 	for _, p := range w.places {
-		switch {
-		case p.Header != "":
-			h.headers = append(h.headers, p.Header)
-		case p.Query != "":
-			h.queries = append(h.queries, p.Query)
-		default:
-			h.cookies = append(h.cookies, p.Cookie)
-		}
+		list = append(list, From{Header: p.Header, Query: p.Query, Cookie: p.Cookie})
 	}
-	return h
+	return list
 }
 
 func (w *keyWay) look(d *decision, now time.Time) finding {

@@ -41,12 +41,13 @@ func (r Rule) ID() string {
 type Provider struct {
 	Name string `json:"name"` // scheme of the identities: "idp"; no "/"
 
-	JWT       *JWT       `json:"jwt,omitempty"`
-	OIDC      *OIDC      `json:"oidc,omitempty"`
-	APIKey    *APIKey    `json:"apiKey,omitempty"`
-	Basic     *Basic     `json:"basic,omitempty"`
-	MTLS      *MTLS      `json:"mtls,omitempty"`
-	Anonymous *Anonymous `json:"anonymous,omitempty"`
+	JWT           *JWT           `json:"jwt,omitempty"`
+	Introspection *Introspection `json:"introspection,omitempty"`
+	OIDC          *OIDC          `json:"oidc,omitempty"`
+	APIKey        *APIKey        `json:"apiKey,omitempty"`
+	Basic         *Basic         `json:"basic,omitempty"`
+	MTLS          *MTLS          `json:"mtls,omitempty"`
+	Anonymous     *Anonymous     `json:"anonymous,omitempty"`
 }
 
 // Reading is what is read of a caller's claims.
@@ -56,20 +57,50 @@ type Reading struct {
 	Headers  map[string]string `json:"headers,omitempty"`  // request header (lower case) -> claim
 }
 
-// JWT accepts bearer tokens that one issuer signed.
+// JWT accepts tokens that one issuer signed, or several that sign with the same keys.
 type JWT struct {
 	Issuer    string   `json:"issuer"`              // "iss" has to be exactly this; needed
 	Audiences []string `json:"audiences,omitempty"` // "aud" has to name one of them; empty = any
-	JWKS      JWKS     `json:"jwks"`
+	JWKS      JWKS     `json:"jwks"`                // or a Secret
 	Reading
 	Skew    time.Duration `json:"skew,omitempty"`    // how far clocks may differ; 0 = 30 s
 	Issuers []string      `json:"issuers,omitempty"` // further issuers that sign with the same keys
+
+	Algorithms  []string      `json:"algorithms,omitempty"`  // only these; empty = all that the keys allow; of a secret HS256
+	Secret      string        `json:"secret,omitempty"`      // name of the secret that signs (HS256, HS384, HS512), in the place of JWKS
+	Types       []string      `json:"types,omitempty"`       // "typ" has to be one of them; empty = "JWT", "at+jwt", or none
+	MaxLifetime time.Duration `json:"maxLifetime,omitempty"` // from "iat" to "exp"; 0 = any
+	From        []From        `json:"from,omitempty"`        // empty = Authorization: Bearer
+	Drop        bool          `json:"drop,omitempty"`        // backends are not shown the token
 }
 
-// JWKS is where the public keys come from: exactly one of the two.
+// Introspection accepts tokens that their issuer, asked about them, calls active (RFC 7662).
+type Introspection struct {
+	URL       string   `json:"url"`                 // https, or http to loopback
+	Client    string   `json:"client"`              // who we are to the issuer
+	Secret    string   `json:"secret"`              // name of the client's secret
+	Issuer    string   `json:"issuer,omitempty"`    // "iss" has to be exactly this; empty = any
+	Audiences []string `json:"audiences,omitempty"` // "aud" has to name one of them; empty = any
+	Reading
+	Skew  time.Duration `json:"skew,omitempty"`  // how far clocks may differ; 0 = 30 s
+	Cache time.Duration `json:"cache,omitempty"` // how long a good answer holds; 0 = 1 minute, at most 1 hour
+	From  []From        `json:"from,omitempty"`  // empty = Authorization: Bearer
+	Drop  bool          `json:"drop,omitempty"`  // backends are not shown the token
+}
+
+// From is a place that a token is brought in: a header, a query parameter or a cookie.
+type From struct {
+	Header string `json:"header,omitempty"` // in lower case
+	Prefix string `json:"prefix,omitempty"` // the word before the token in the header, and a space; letter case does not count
+	Query  string `json:"query,omitempty"`
+	Cookie string `json:"cookie,omitempty"`
+}
+
+// JWKS is where the public keys come from: exactly one of these.
 type JWKS struct {
-	URL  string `json:"url,omitempty"`  // https, or http to loopback
-	Keys []byte `json:"keys,omitempty"` // a JWK set, JSON
+	URL      string `json:"url,omitempty"`      // https, or http to loopback
+	Keys     []byte `json:"keys,omitempty"`     // a JWK set, JSON
+	Discover bool   `json:"discover,omitempty"` // the URL is in the issuer's metadata (OpenID Connect Discovery, RFC 8414)
 }
 
 // OIDC logs browsers in at an OpenID Connect provider and accepts the sessions that follow: see package login.

@@ -257,3 +257,8 @@ func flatten(r *authv3.CheckResponse) answer {
 	fill(a.added, r.GetOkResponse().GetResponseHeadersToAdd())
 	return a
 }
+
+func jsonOf(v any) (string, error) {
+	b, err := json.Marshal(v)
+	return string(b), err
+}

@@ -89,7 +89,12 @@ func (w *passwordWay) same(other way) bool {
 	return ok && maps.EqualFunc(w.users, o.users, func(a, b user) bool { return a.hash == b.hash })
 }
 
-func (w *passwordWay) hides() hidden { return hidden{basic: !w.forward} }
+func (w *passwordWay) hides() []From {
+	if w.forward {
+		return nil
+	}
+	return []From{{Header: "authorization", Prefix: "Basic"}}
+}
 
 // isBasic tells whether the authorization header is of that scheme.
 func isBasic(authorization string) bool {

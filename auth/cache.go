@@ -3,13 +3,17 @@ package auth
 import (
 	"crypto/sha256"
 	"sync/atomic"
+	"time"
 )
 
-// verified is a token that was found good.
+// verified is a token that was found good; of introspection also one that was found bad.
 type verified struct {
 	sum   [sha256.Size]byte // of the token
 	keys  *keySet           // that verified it; the grant ends with the set
 	grant *grant
+
+	until time.Time // of introspection: how long what was said holds
+	err   error     // of introspection: why there is no grant
 }
 
 // The cache holds at most cacheSets × cacheWays tokens of a provider.

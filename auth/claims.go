@@ -1,7 +1,9 @@
 package auth
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"math"
 	"slices"
 	"strconv"
@@ -15,31 +17,57 @@ type claims map[string]any
 // maxDate is the end of the year 9999, in seconds.
 const maxDate = 253402300799
 
-// check applies the rules of RFC 7519, with "exp" needed. It returns when the token expires.
-func (c claims) check(w *tokens, now time.Time) (expires time.Time, err error) {
-	if err := c.checkAudience(w.audiences); err != nil {
-		return time.Time{}, err
+// terms are what claims have to keep to.
+type terms struct {
+	audiences   []string      // one of these; empty: any
+	skew        time.Duration // how far clocks may differ
+	maxLifetime time.Duration // from "iat" to "exp"; 0: any
+	endless     bool          // "exp" may be missing
+}
+
+func newTerms(audiences []string, skew, maxLifetime time.Duration) (terms, error) {
+	t := terms{audiences: slices.Clone(audiences), skew: cmp.Or(skew, 30*time.Second), maxLifetime: maxLifetime}
+	if t.skew < 0 || t.skew > maxSkew {
+		return t, errors.New("skew must lie between 0 and 10m")
 	}
+	if maxLifetime < 0 {
+		return t, errors.New("maxLifetime must not be negative")
+	}
+	return t, nil
+}
+
+// checkSubject refuses a subject that is no text.
+func (c claims) checkSubject() error {
 	if sub, ok := c["sub"]; ok {
 		if _, ok := sub.(string); !ok {
-			return time.Time{}, errClaims
+			return errClaims
 		}
 	}
-	expires, set, ok := c.date("exp")
-	if !ok || !set {
+	return nil
+}
+
+// checkTimes applies the rules of RFC 7519. It returns when what is claimed ends, skew included; zero for never.
+func (c claims) checkTimes(t *terms, now time.Time) (expires time.Time, err error) {
+	exp, set, ok := c.date("exp")
+	if !ok || !set && !t.endless {
 		return time.Time{}, errClaims
 	}
-	expires = expires.Add(w.skew)
-	if !now.Before(expires) {
-		return time.Time{}, errExpired
+	if set {
+		expires = exp.Add(t.skew)
+		if !now.Before(expires) {
+			return time.Time{}, errExpired
+		}
 	}
 	for _, name := range []string{"nbf", "iat"} {
-		t, set, ok := c.date(name)
-		if !ok {
+		from, set, ok := c.date(name)
+		if !ok || !set && name == "iat" && t.maxLifetime > 0 {
 			return time.Time{}, errClaims
 		}
-		if set && t.After(now.Add(w.skew)) {
+		if set && from.After(now.Add(t.skew)) {
 			return time.Time{}, errEarly
+		}
+		if name == "iat" && t.maxLifetime > 0 && exp.Sub(from) > t.maxLifetime {
+			return time.Time{}, errLifetime
 		}
 	}
 	return expires, nil

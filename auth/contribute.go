@@ -44,3 +44,9 @@ func CheckPlace(p KeyPlace) error { return p.check() }
 
 // CheckPattern tells why no certificate can have a name of the pattern.
 func CheckPattern(by CertificateName, pattern string) error { return checkPattern(by, pattern) }
+
+// CheckFrom tells why tokens can't be read from these places together.
+func CheckFrom(from []From) error {
+	_, err := newPlaces(from)
+	return err
+}

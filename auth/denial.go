@@ -25,6 +25,7 @@ func (d *denial) Error() string { return d.message }
 var (
 	denyHost      = newDenial(400, codes.InvalidArgument, "bad_host", "the host is not acceptable", resultBadRequest)
 	denyTwoTokens = newDenial(400, codes.InvalidArgument, "two_credentials", "the authorization header holds more than one value", resultBadRequest)
+	denyTwoPlaces = newDenial(400, codes.InvalidArgument, "two_credentials", "the request brings more than one token", resultBadRequest)
 	denyNoRule    = newDenial(403, codes.PermissionDenied, "no_rule", "the route names no rule", resultForbidden)
 	denyUnknown   = newDenial(503, codes.Unavailable, "unknown_rule", "the route's rule is not known here yet", resultUnavailable)
 	denyNoKeys    = newDenial(503, codes.Unavailable, "no_keys", "the keys of the identity provider are not available", resultUnavailable)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"syscall"
+	"time"
 )
 
 // maxRedirects is how often an answer may point elsewhere before a fetch is given up.
@@ -23,6 +24,22 @@ func newClient(transport http.RoundTripper, roots *x509.CertPool) *http.Client {
 		}
 	}
 	return &http.Client{Transport: transport, CheckRedirect: checkRedirect}
+}
+
+// newPoster makes the client that asks issuers about tokens. What it sends is secret, so it goes nowhere but to the URL
+// that was written. Its connections are kept: they stay with the address that was judged.
+func newPoster(transport http.RoundTripper, roots *x509.CertPool) *http.Client {
+	if transport == nil {
+		kept := func(g guard, roots *x509.CertPool) *http.Transport {
+			t := newTransport(g, roots)
+			t.DisableKeepAlives, t.IdleConnTimeout, t.MaxIdleConnsPerHost = false, 30*time.Second, introspectMost
+			return t
+		}
+		transport = byScheme{https: kept(guard{}, roots), http: kept(guard{loopbackOnly: true}, nil)}
+	}
+	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return fetchError("redirected")
+	}}
 }
 
 type byScheme struct{ https, http http.RoundTripper }
@@ -71,10 +88,10 @@ func checkRedirect(next *http.Request, via []*http.Request) error {
 func checkURL(raw string) error {
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" || len(raw) > 2048 {
-		return fetchError("the JWKS URL is not valid")
+		return fetchError("the URL is not valid")
 	}
 	if u.User != nil || u.Fragment != "" {
-		return fetchError("the JWKS URL may not hold a user or a fragment")
+		return fetchError("the URL may not hold a user or a fragment")
 	}
 	address, notLiteral := netip.ParseAddr(u.Hostname())
 	if notLiteral == nil {
@@ -84,7 +101,7 @@ func checkURL(raw string) error {
 	}
 	loopback := u.Hostname() == "localhost" || notLiteral == nil && address.Unmap().IsLoopback()
 	if u.Scheme != "https" && !(u.Scheme == "http" && loopback) {
-		return fetchError("the JWKS URL has to be https (http to loopback only)")
+		return fetchError("the URL has to be https (http to loopback only)")
 	}
 	return nil
 }
@@ -133,7 +150,7 @@ func checkAddress(a netip.Addr) error {
 }
 
 const (
-	errForbidden   = fetchError("a link-local, metadata, multicast or reserved address is never asked for keys")
+	errForbidden   = fetchError("a link-local, metadata, multicast or reserved address is never asked")
 	errNotLoopback = fetchError("http goes to loopback only")
 )
 

@@ -48,7 +48,7 @@ func TestURLsAreChecked(t *testing.T) {
 // get fetches through the real, guarded client.
 func get(t *testing.T, client *http.Client, url string) error {
 	t.Helper()
-	r := &remote{url: url, client: client}
+	r := &remote{origin: origin{url: url}, client: client}
 	_, _, err := r.fetch(t.Context())
 	return err
 }

@@ -36,6 +36,8 @@ var (
 	errAlgorithm = newRefusal("token_algorithm", "the token's algorithm is not acceptable")
 	errKey       = newRefusal("token_key", "the token's key is not known")
 	errSignature = newRefusal("token_signature", "the token's signature is not valid")
+	errType      = newRefusal("token_type", "the token's type is not acceptable")
+	errLifetime  = newRefusal("token_lifetime", "the token is good for too long")
 	errClaims    = newRefusal("token_claims", "a claim is missing or of the wrong type")
 	errIssuer    = newRefusal("token_issuer", "the token's issuer is not accepted")
 	errAudience  = newRefusal("token_audience", "the token is not meant for this audience")
@@ -44,8 +46,8 @@ var (
 	errConsumer  = newRefusal("token_consumer", "the token names no consumer")
 )
 
-// algorithms are all that are ever accepted, with the key type and the curve that each needs. There is no "none" and
-// no HMAC: a public key must never serve as a secret.
+// algorithms are all that keys of a key set verify, with the key type and the curve that each needs. There is no "none"
+// and no HMAC: a public key must never serve as a secret.
 var algorithms = map[string]struct{ kty, crv string }{
 	"RS256": {"RSA", ""}, "RS384": {"RSA", ""}, "RS512": {"RSA", ""},
 	"PS256": {"RSA", ""}, "PS384": {"RSA", ""}, "PS512": {"RSA", ""},
@@ -53,11 +55,16 @@ var algorithms = map[string]struct{ kty, crv string }{
 	"EdDSA": {"OKP", "Ed25519"},
 }
 
+// secretAlgorithms are those of shared secrets, with the fewest bytes that each needs (RFC 7518, 3.2). A provider takes
+// either these or those of keys, never both.
+var secretAlgorithms = map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}
+
 // token is a compact JWS in canonical form. Nothing in it is verified.
 type token struct {
 	raw     string
 	alg     string
 	kid     string // "" = none
+	typ     string // in lower case, less "application/"; "" = none
 	payload []byte
 }
 
@@ -124,15 +131,16 @@ func (t *token) readHeader(b []byte) error {
 	if !ok {
 		return errAlgorithm
 	}
-	if _, ok := algorithms[alg]; !ok {
+	_, ofKey := algorithms[alg]
+	_, ofSecret := secretAlgorithms[alg]
+	if !ofKey && !ofSecret {
 		return errAlgorithm
 	}
 	t.alg = alg
 	return nil
 }
 
-// readType refuses what says that it is something else than a token for access: an ID of a logout, a DPoP proof, a
-// nested token.
+// readType refuses a nested token. Which types are taken is for the provider to say.
 func (t *token) readType(h map[string]any) bool {
 	if _, ok := h["cty"]; ok {
 		return false
@@ -142,9 +150,15 @@ func (t *token) readType(h map[string]any) bool {
 		return true
 	}
 	s, _ := v.(string)
-	s = strings.TrimPrefix(strings.ToLower(s), "application/")
-	return s == "jwt" || s == "at+jwt"
+	t.typ = plainType(s)
+	return t.typ != ""
 }
+
+// plainType is a media type as types are compared (RFC 7515, 4.1.9).
+func plainType(s string) string { return strings.TrimPrefix(strings.ToLower(s), "application/") }
+
+// accessTypes are the types of tokens for access; others are a logout's, a DPoP proof, an event.
+var accessTypes = []string{"", "jwt", "at+jwt"}
 
 func (t *token) readKid(h map[string]any) bool {
 	v, ok := h["kid"]

@@ -99,8 +99,13 @@ func FuzzGate(f *testing.F) {
 				t.Fatalf("segment %d is not canonical: %q", i, part)
 			}
 		}
-		if _, ok := algorithms[token.alg]; !ok || len(parts) != 3 || parts[2] == "" {
+		_, ofKey := algorithms[token.alg]
+		if _, ofSecret := secretAlgorithms[token.alg]; ofKey == ofSecret || len(parts) != 3 || parts[2] == "" {
 			t.Fatalf("accepted %q", raw)
+		}
+		byKeys := &judging{tokens: &tokens{algorithms: Algorithms()}, unverified: &unverified{token: token}}
+		if byKeys.checkAlgorithm(time.Time{}) == nil != ofKey {
+			t.Fatalf("keys are asked about %q", raw)
 		}
 		o, err := strictObject(token.payload)
 		if err != nil {
@@ -111,6 +116,7 @@ func FuzzGate(f *testing.F) {
 		if s := c.text("sub"); strings.ContainsAny(s, "\r\n\x00") {
 			t.Fatalf("text %q", s)
 		}
-		c.check(&tokens{audiences: []string{"orders"}}, time.Now())
+		_ = c.checkAudience([]string{"orders"})
+		_, _ = c.checkTimes(&terms{}, time.Now())
 	})
 }

@@ -39,7 +39,7 @@ const (
 // one may wait for the fetch that it causes, where that is about to begin. Whoever invents kids makes their own requests
 // wait, and only while such a fetch is allowed; then new keys have to wait for the next one.
 type remote struct {
-	url     string
+	origin
 	shown   string // url without its query
 	client  *http.Client
 	log     *slog.Logger
@@ -218,28 +218,50 @@ func (r *remote) refresh(ctx context.Context) (maxAge time.Duration, err error) 
 	return maxAge, nil
 }
 
+// fetch asks for the key set, and first for its URL where that has to be discovered.
 func (r *remote) fetch(ctx context.Context) (*keySet, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url, nil)
-	if err != nil {
-		return nil, 0, errors.New("the URL is not valid")
+	url := r.url
+	if r.issuer != "" {
+		var err error
+		if url, err = r.discover(ctx); err != nil {
+			return nil, 0, fmt.Errorf("discovery: %w", err)
+		}
 	}
-	req.Header.Set("Accept", "application/jwk-set+json, application/json")
+	body, header, err := r.get(ctx, url, "application/jwk-set+json, application/json", maxKeySet)
+	if err != nil {
+		return nil, 0, err
+	}
+	keys, err := parseKeySet(body)
+	return keys, maxAge(header.Get("Cache-Control")), err
+}
+
+// statusError is an answer that is not 200.
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprintf("answered %d", int(e)) }
+
+// get reads up to one byte more than most, so that what is too long is seen.
+func (r *remote) get(ctx context.Context, url, accept string, most int64) ([]byte, http.Header, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, nil, errors.New("the URL is not valid")
+	}
+	req.Header.Set("Accept", accept)
 	res, err := r.client.Do(req)
 	if err != nil {
-		return nil, 0, plain(err)
+		return nil, nil, plain(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, 0, fmt.Errorf("answered %d", res.StatusCode)
+		return nil, nil, statusError(res.StatusCode)
 	}
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxKeySet+1))
+	body, err := io.ReadAll(io.LimitReader(res.Body, most+1))
 	if err != nil {
-		return nil, 0, plain(err)
+		return nil, nil, plain(err)
 	}
-	keys, err := parseKeySet(body)
-	return keys, maxAge(res.Header.Get("Cache-Control")), err
+	return body, res.Header, nil
 }
 
 // plain is what may be shown of an error. The words of the libraries hold URLs, whose query may be a secret, what the

@@ -258,10 +258,17 @@ func TestLastGoodKeysServeForADay(t *testing.T) {
 
 func TestBadAnswersNeverReplaceGoodKeys(t *testing.T) {
 	for name, change := range map[string]func(*idp){
-		"garbage":     func(i *idp) { i.body = []byte("<html>") },
-		"nothing":     func(i *idp) { i.body = nil },
-		"no keys":     func(i *idp) { i.body = []byte(`{"keys":[]}`) },
-		"too large":   func(i *idp) { i.body = append(jwks(rsaOther().jwk()), bytes.Repeat([]byte(" "), maxKeySet)...) },
+		"garbage":   func(i *idp) { i.body = []byte("<html>") },
+		"nothing":   func(i *idp) { i.body = nil },
+		"no keys":   func(i *idp) { i.body = []byte(`{"keys":[]}`) },
+		"too large": func(i *idp) { i.body = append(jwks(rsaOther().jwk()), bytes.Repeat([]byte(" "), maxKeySet)...) },
+		"65 keys": func(i *idp) {
+			var all []map[string]any
+			for n := range maxKeys + 1 {
+				all = append(all, rsaOther().with("kid", fmt.Sprint(n)))
+			}
+			i.body = jwks(all...)
+		},
 		"private key": func(i *idp) { i.body = jwks(rsaOther().jwk(), rsaPair().with("d", "AA")) },
 		"secret":      func(i *idp) { i.body = jwks(rsaOther().jwk(), map[string]any{"kty": "oct", "k": "AA"}) },
 		"status 500":  func(i *idp) { i.status, i.body = 500, jwks(rsaOther().jwk()) },
@@ -303,9 +310,50 @@ func TestFetchesBackOffUntilTheFirstSet(t *testing.T) {
 	if err != nil || len(problems) > 0 {
 		t.Errorf("metrics: %v %v", problems, err)
 	}
-	if n := len(must(reg.Gather())); n != 6 {
-		t.Errorf("%d metrics, want 6", n)
+	if n := len(must(reg.Gather())); n != 8 {
+		t.Errorf("%d metrics, want 8", n)
 	}
+}
+
+func TestMetricsOfKeySets(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	gauge := func(name string) map[string]float64 {
+		values := map[string]float64{}
+		for _, f := range must(reg.Gather()) {
+			for _, m := range f.Metric {
+				if f.GetName() == name {
+					values[m.Label[0].GetValue()] = m.GetGauge().GetValue()
+				}
+			}
+		}
+		return values
+	}
+	inBubble(t, Options{Metrics: reg}, func(t *testing.T, s *Service, i *idp) {
+		first := "https://id.test/keys"
+		table := Table{Rules: []Rule{urlRule(first + "?key=secret"), urlRule(first + "?key=other")}}
+		for n := range 2 * maxShown {
+			table.Rules = append(table.Rules, urlRule(fmt.Sprint("https://z.test/", n)))
+		}
+		for n := range table.Rules {
+			table.Rules[n].Name = fmt.Sprint("edge/", n)
+		}
+		i.set(func(i *idp) { i.err = errors.New("no route") })
+		if err := s.Load(table); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Hour)
+		if age := gauge("legation_auth_jwks_age_seconds"); len(age) != 1 || age[first] < 7200 || age[first] > 7500 {
+			t.Errorf("ages %v, want that of the set that was fetched once", age)
+		}
+		if failing := gauge("legation_auth_jwks_failing"); len(failing) != maxShown || failing[first] != 1 {
+			t.Errorf("%d failing, %v", len(failing), failing[first])
+		}
+		i.set(func(i *idp) { i.err = nil })
+		time.Sleep(2 * time.Minute)
+		if age, failing := gauge("legation_auth_jwks_age_seconds"), gauge("legation_auth_jwks_failing"); len(age) != maxShown || age[first] > 120 || failing[first] != 0 {
+			t.Errorf("%d ages, %v s, failing %v", len(age), age[first], failing[first])
+		}
+	})
 }
 
 func TestFetchesBackOffFurtherWithASet(t *testing.T) {

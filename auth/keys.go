@@ -56,7 +56,14 @@ type keySet struct {
 type key struct {
 	kid    string
 	algs   []string
-	public any
+	public any // of a shared secret: its bytes
+	shared bool
+}
+
+// secretKeys is the key set of a shared secret, which verifies with the algorithms and with nothing else. It has no
+// kid, so that it takes any.
+func secretKeys(secret []byte, algs []string) *keySet {
+	return &keySet{keys: []*key{{algs: algs, public: secret, shared: true}}, sum: sha256.Sum256(secret)}
 }
 
 func parseKeySet(b []byte) (*keySet, error) {
@@ -230,7 +237,7 @@ func roca(n *big.Int) bool {
 func (s *keySet) verify(t *token) error {
 	tries := 0
 	for _, k := range s.keys {
-		if t.kid != "" && t.kid != k.kid {
+		if t.kid != "" && t.kid != k.kid && !k.shared {
 			continue
 		}
 		if !slices.Contains(k.algs, t.alg) {
@@ -245,7 +252,7 @@ func (s *keySet) verify(t *token) error {
 		if k.signed(t) {
 			return nil
 		}
-		if t.kid != "" {
+		if t.kid != "" || k.shared {
 			return errSignature
 		}
 	}

@@ -29,18 +29,18 @@ func (w asking) look(d *decision, _ time.Time) finding {
 	if name == "" {
 		return finding{}
 	}
-	return finding{work: question{w, name}}
+	return finding{work: riddle{w, name}}
 }
 func (asking) challenge() string { return "Ask" }
 func (asking) same(way) bool     { return false }
 
-type question struct {
+type riddle struct {
 	asking
 	name string
 }
 
-func (question) waits() bool                                   { return true }
-func (q question) do(ctx context.Context, _ time.Time) finding { return q.ask(ctx, q.name) }
+func (riddle) waits() bool                                   { return true }
+func (q riddle) do(ctx context.Context, _ time.Time) finding { return q.ask(ctx, q.name) }
 
 // accept is what a way says that accepts.
 func (w asking) accept(name string) finding {

@@ -25,7 +25,10 @@ type sessions struct {
 
 func compileOIDC(c *compiler, p Provider, to *provider) (_ way, err error) {
 	l := p.OIDC
-	w := &sessions{provider: to, o: c.o, ids: &tokens{provider: to, issuers: []string{l.Issuer}, audiences: []string{l.Client}, skew: 30 * time.Second}}
+	w := &sessions{provider: to, o: c.o, ids: &tokens{provider: to, issuers: []string{l.Issuer}}}
+	if w.ids.terms, err = newTerms([]string{l.Client}, 0, 0); err != nil {
+		return nil, err
+	}
 	w.keys.make = c.newRemote
 	if l.Port != 0 {
 		w.port = fmt.Sprintf(":%d", l.Port)
@@ -157,15 +160,18 @@ func (w *sessions) verify(ctx context.Context, raw, jwks string) (map[string]any
 	if err != nil {
 		return nil, err
 	}
-	if _, err := w.ids.judge(u, time.Now()); err != nil {
-		return nil, err
+	j, now := &judging{tokens: w.ids, unverified: u}, time.Now()
+	for _, hurdle := range []func(time.Time) error{j.checkIssuer, j.checkAudience, j.checkTimes} {
+		if err := hurdle(now); err != nil {
+			return nil, err
+		}
 	}
 	return c, nil
 }
 
 // lazyKeys are key sets that are asked for when one is needed: logins are few.
 type lazyKeys struct {
-	make func(url string) *remote
+	make func(origin) *remote
 
 	mu     sync.Mutex // guards what follows, and lets one fetch at a time
 	remote *remote
@@ -185,7 +191,7 @@ func (l *lazyKeys) use(ctx context.Context, url string, verify func(*keySet) err
 		return denyNoKeys
 	}
 	if l.remote == nil || l.remote.url != url {
-		l.remote, l.tried = l.make(url), time.Time{}
+		l.remote, l.tried = l.make(origin{url: url}), time.Time{}
 	}
 	now := time.Now()
 	since, known := now.Sub(l.tried), l.remote.keySet(now) != nil

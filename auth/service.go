@@ -45,11 +45,12 @@ type Service struct {
 	metrics   *metrics
 	decisions *decisionLog // nil: none
 	client    *http.Client
+	poster    *http.Client
 	guesses   *passwords
 	table     atomic.Pointer[table]
 
 	mu      sync.Mutex // serialises Load and guards remotes
-	remotes map[string]*remote
+	remotes map[origin]*remote
 	changed chan struct{} // tells Run that remotes changed; holds one
 }
 
@@ -61,8 +62,9 @@ func New(o Options) *Service {
 		log:     o.Log,
 		metrics: newMetrics(o.Metrics, o.Revoked),
 		client:  newClient(o.Transport, o.RootCAs),
+		poster:  newPoster(o.Transport, o.RootCAs),
 		guesses: newPasswords(),
-		remotes: map[string]*remote{},
+		remotes: map[origin]*remote{},
 		changed: make(chan struct{}, 1),
 	}
 	if s.log == nil {
@@ -70,6 +72,9 @@ func New(o Options) *Service {
 	}
 	s.decisions = newDecisionLog(o, s.metrics.unlogged)
 	s.table.Store(&table{})
+	if o.Metrics != nil {
+		o.Metrics.MustRegister(newKeySetMetrics(s.Health))
+	}
 	return s
 }
 
@@ -82,14 +87,14 @@ func (s *Service) Load(t Table) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := compiler{
-		o: s.o, client: s.client, log: s.log, old: s.table.Load(), remotes: maps.Clone(s.remotes), newRemote: s.newRemote, metrics: s.metrics,
-		counts: s.counter != nil, passwords: s.guesses,
+		o: s.o, client: s.client, poster: s.poster, log: s.log, old: s.table.Load(), remotes: maps.Clone(s.remotes), newRemote: s.newRemote,
+		metrics: s.metrics, counts: s.counter != nil, passwords: s.guesses,
 	}
 	next, err := c.table(t)
 	if err != nil {
 		return err
 	}
-	maps.DeleteFunc(c.remotes, func(url string, _ *remote) bool { return !c.used[url] })
+	maps.DeleteFunc(c.remotes, func(from origin, _ *remote) bool { return !c.used[from] })
 	s.remotes = c.remotes
 	s.table.Store(next)
 	select {
@@ -156,9 +161,9 @@ func (s *Service) fetched() []*remote {
 	return slices.Collect(maps.Values(s.remotes))
 }
 
-func (s *Service) newRemote(url string) *remote {
+func (s *Service) newRemote(from origin) *remote {
 	return &remote{
-		url: url, shown: withoutQuery(url), client: s.client, log: s.log, metrics: s.metrics,
+		origin: from, shown: withoutQuery(from.url), client: s.client, log: s.log, metrics: s.metrics,
 		kicked: make(chan struct{}, 1),
 	}
 }

@@ -48,20 +48,21 @@ type rule struct {
 	demands   *demands // nil: any caller that is known may pass
 	headers   []string // every header that any provider sets, sorted: what a client sends under them never passes
 	challenge []string // of the providers, for WWW-Authenticate
-	hidden    hidden   // from backends, of all providers
+	hidden    []From   // credentials that the backend isn't shown, of any provider: also of one that was not asked
 }
 
 // compiler turns a Table into a table, taking over what did not change.
 type compiler struct {
 	o         Options
 	client    *http.Client // guarded
+	poster    *http.Client // guarded, for questions with secrets: it follows no redirects
 	log       *slog.Logger
 	old       *table
 	next      *table
 	secrets   map[string][]byte
-	remotes   map[string]*remote
-	used      map[string]bool // URLs
-	newRemote func(url string) *remote
+	remotes   map[origin]*remote
+	used      map[origin]bool
+	newRemote func(origin) *remote
 	metrics   *metrics
 	counts    bool
 	passwords *passwords
@@ -73,7 +74,7 @@ func (c *compiler) table(t Table) (*table, error) {
 		providers: map[string]*provider{},
 	}
 	c.next.revoked.board, c.next.revoked.consumer = c.o.Revoked, c.next.consumer
-	c.used, c.secrets = map[string]bool{}, t.Secrets
+	c.used, c.secrets = map[origin]bool{}, t.Secrets
 	var problems []error
 	for _, r := range t.Rules {
 		id := r.ID()
@@ -150,7 +151,11 @@ func (c *compiler) rule(r Rule) (*rule, error) {
 			compiled.headers = append(compiled.headers, h.name)
 		}
 		if h, ok := cp.way.(hider); ok {
-			compiled.hidden.add(h.hides())
+			for _, f := range h.hides() {
+				if !slices.Contains(compiled.hidden, f) {
+					compiled.hidden = append(compiled.hidden, f)
+				}
+			}
 		}
 		if ch := cp.way.challenge(); ch != "" && !slices.Contains(compiled.challenge, ch) {
 			compiled.challenge = append(compiled.challenge, ch)
@@ -221,6 +226,7 @@ var kinds = []struct {
 	compile func(*compiler, Provider, *provider) (way, error)
 }{
 	{func(p Provider) bool { return p.JWT != nil }, compileJWT},
+	{func(p Provider) bool { return p.Introspection != nil }, compileIntrospection},
 	{func(p Provider) bool { return p.OIDC != nil }, compileOIDC},
 	{func(p Provider) bool { return p.APIKey != nil }, compileAPIKey},
 	{func(p Provider) bool { return p.Basic != nil }, compileBasic},
@@ -238,23 +244,34 @@ func (c *compiler) secret(name string) ([]byte, error) {
 
 var errNoSecret = errors.New("a secret is not there")
 
-func (c *compiler) source(j JWKS) (keySource, error) {
-	if (j.URL == "") == (len(j.Keys) == 0) {
+func (c *compiler) source(j JWKS, issuer string) (keySource, error) {
+	said := 0
+	for _, is := range []bool{j.URL != "", len(j.Keys) > 0, j.Discover} {
+		if is {
+			said++
+		}
+	}
+	if said != 1 {
 		return nil, errors.New("needs either a JWKS URL or keys")
 	}
-	if j.URL == "" {
+	if len(j.Keys) > 0 {
 		k, err := parseKeySet(j.Keys)
 		return fixed{k}, err
 	}
-	if err := checkURL(j.URL); err != nil {
+	from := origin{url: j.URL}
+	err := checkURL(j.URL)
+	if j.Discover {
+		from, err = discovery(issuer)
+	}
+	if err != nil {
 		return nil, err
 	}
-	r, ok := c.remotes[j.URL]
+	r, ok := c.remotes[from]
 	if !ok {
-		r = c.newRemote(j.URL)
-		c.remotes[j.URL] = r
+		r = c.newRemote(from)
+		c.remotes[from] = r
 	}
-	c.used[j.URL] = true
+	c.used[from] = true
 	return r, nil
 }
 

@@ -30,6 +30,9 @@ type way interface {
 	same(other way) bool
 }
 
+// hider is a way whose credentials the backend isn't shown, whoever the caller is found to be.
+type hider interface{ hides() []From }
+
 // shut is the way of a provider that lacks what it needs to judge anyone.
 type shut struct{}
 

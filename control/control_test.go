@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/legation/legation/feature"
 	"github.com/legation/legation/policy"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -283,5 +284,29 @@ func TestMetrics(t *testing.T) {
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	if err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v %v", problems, err)
+	}
+}
+
+// A key set beside the policy is read anew when its file changes, and the companion is told.
+func TestKeySetFileIsReadAnew(t *testing.T) {
+	t.Parallel()
+	const key = `{"kty": "EC", "crv": "P-256", "kid": "new", "x": "lK3MG4-4UmJxvT5ZBr2cwABl-HjGzJJ60bLFCy16Q64", "y": "WdXsgi4cDzPV4YG_QZfMtpGgPYcPPbK5GVOpGzD-flE"}`
+	dir := tree(t, map[string]string{"policy.yaml": protected(1, 1), "keys.json": string(publicKeys(t))})
+	c, reports := byHand(t, Options{Dir: dir})
+	c.Load()
+	write(t, filepath.Join(dir, "keys.json"), `{"keys": [`+key+`]}`)
+	c.Load()
+	if len(*reports) != 2 || !(*reports)[1].Changed || !policy.Wanted("keys.json") {
+		t.Fatalf("got %d reports, want a change, for which the file is watched", len(*reports))
+	}
+	rules, _ := feature.Companions(c.Outcome().Model)
+	if got := string(rules.Rules[0].Providers[0].JWT.JWKS.Keys); !strings.Contains(got, `"new"`) {
+		t.Errorf("the companion has the keys %s", got)
+	}
+	write(t, filepath.Join(dir, "keys.json"), `{"keys": [`)
+	c.Load()
+	rules, _ = feature.Companions(c.Outcome().Model)
+	if got := string(rules.Rules[0].Providers[0].JWT.JWKS.Keys); len(c.Outcome().Problems) != 1 || !strings.Contains(got, `"new"`) {
+		t.Errorf("a broken file: %v, and the companion has the keys %s", c.Outcome().Problems, got)
 	}
 }

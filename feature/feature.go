@@ -78,6 +78,7 @@ func All() []*policy.Kind {
 		healthcheck.Kind,
 		identities.Kind,
 		identities.JWTKind,
+		jwt.IntrospectionKind,
 		jwt.Kind,
 		limits.Kind,
 		loadbalancer.Kind,

@@ -39,6 +39,14 @@ func complete(c *cobra.Command) {
 			return nil, cobra.ShellCompDirectiveFilterDirs
 		}
 	}
+	if strings.HasSuffix(c.Use, " TOKEN [DIR]") {
+		c.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) != 1 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		}
+	}
 	for name, values := range choices {
 		register(c, name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"net/http"
@@ -179,29 +178,6 @@ func parseUntil(text string, now time.Time) (time.Time, error) {
 		return time.Time{}, usage{fmt.Errorf("--until: want a time to come, such as 30d, 12h, 2031-01-31T00:00:00Z or never, got %q", text)}
 	}
 	return until, nil
-}
-
-// maxTokenLine is more than any token that is accepted.
-const maxTokenLine = 64 << 10
-
-// readToken is the argument, or the first line of in where that is -.
-func readToken(in io.Reader, argument string) (string, error) {
-	token := argument
-	if argument == "-" {
-		line, err := bufio.NewReader(io.LimitReader(in, maxTokenLine)).ReadString('\n')
-		if err != nil && err != io.EOF {
-			return "", fmt.Errorf("read the token: %w", err)
-		}
-		token = line
-	}
-	token = strings.TrimSpace(token)
-	if scheme, rest, ok := strings.Cut(token, " "); ok && strings.EqualFold(scheme, "bearer") {
-		token = strings.TrimSpace(rest)
-	}
-	if token == "" || strings.ContainsAny(token, " \t") {
-		return "", usage{fmt.Errorf("want one token")}
-	}
-	return token, nil
 }
 
 func revokeList() *cobra.Command {

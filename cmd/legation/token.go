@@ -17,7 +17,7 @@ import (
 func tokenCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "token",
-		Short: "Print a signed test token",
+		Short: "Print a signed test token; or tell why one is good, or not (verify)",
 		Long: `Print a signed JSON Web Token for trying a policy out. Without --key it is signed with the quickstart's test key,
 which is public: never accept it outside examples/quickstart.`,
 		Example: `  legation token --sub alice
@@ -41,6 +41,7 @@ which is public: never accept it outside examples/quickstart.`,
 	f.String("audience", examples.Audience, "claim aud")
 	f.String("key", "", "private key, PEM or JWK; default the quickstart's test key")
 	f.String("kid", "", "key id for the token's header")
+	c.AddCommand(tokenVerifyCommand())
 	return c
 }
 

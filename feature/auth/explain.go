@@ -23,7 +23,7 @@ func (s *Setting) Explain(c envoy.ExplainContext) []envoy.Fact {
 	facts := []envoy.Fact{c.Fact(envoy.WhoCalls, text)}
 	for _, a := range c.Model.Auth {
 		if slices.Contains(s.Of, a.Name) {
-			facts = append(facts, envoy.Fact{Stage: envoy.WhoCalls, Topic: "", Text: entry(a), At: []policy.Pos{a.Pos}})
+			facts = append(facts, envoy.Fact{Stage: envoy.WhoCalls, Topic: "", Text: shown(a), At: []policy.Pos{a.Pos}})
 		}
 	}
 	return facts
@@ -34,8 +34,8 @@ func (*Setting) ExplainWithout(c envoy.ExplainContext) []envoy.Fact {
 	return []envoy.Fact{{Stage: envoy.WhoCalls, Topic: Kind.Key, Text: "none: anyone may call (no layer says otherwise)"}}
 }
 
-// entry is an entry of the section auth with its kind.
-func entry(a *policy.Auth) string {
+// shown is an entry of the section auth with its kind.
+func shown(a *policy.Auth) string {
 	for _, set := range a.Settings {
 		return fmt.Sprintf("%s: %s", a.Name, set.Kind.Key)
 	}

@@ -14,7 +14,7 @@ type limiter interface {
 	LimitIDs(layer policy.Layer) []string
 }
 
-// reader is a setting of a route by which Envoy itself reads claims of the caller's token.
+// reader is a setting of a route, or of an auth entry, by which Envoy itself reads claims of the caller's token.
 type reader interface{ Claims() []string }
 
 // planner is a setting of a route that has the companion count the caller's plan in the same call.
@@ -74,8 +74,10 @@ func (s *Setting) rule(m *policy.Model, r *policy.BoundRoute) auth.Rule {
 	for set, l := range policy.Each[limiter](r.Settings) {
 		rule.Limits = append(rule.Limits, l.LimitIDs(set.Layer)...)
 	}
-	for _, l := range policy.Each[reader](r.Settings) {
-		rule.Metadata = append(rule.Metadata, l.Claims()...)
+	for _, settings := range append(s.settings(m), r.Settings) {
+		for _, l := range policy.Each[reader](settings) {
+			rule.Metadata = append(rule.Metadata, l.Claims()...)
+		}
 	}
 	for set, a := range policy.Each[authorizer](r.Settings) {
 		rule.Authorize = append(rule.Authorize, a.Authorizations(set.Layer)...)
@@ -88,12 +90,32 @@ func (s *Setting) rule(m *policy.Model, r *policy.BoundRoute) auth.Rule {
 	return rule
 }
 
-func provider(m *policy.Model, name string) (auth.Provider, bool) {
+// entry is the auth entry of that name; nil for none.
+func entry(m *policy.Model, name string) *policy.Auth {
 	i, ok := slices.BinarySearchFunc(m.Auth, name, func(a *policy.Auth, name string) int { return cmp.Compare(a.Name, name) })
 	if !ok {
+		return nil
+	}
+	return m.Auth[i]
+}
+
+// settings are those of the entries.
+func (s *Setting) settings(m *policy.Model) []policy.Settings {
+	var all []policy.Settings
+	for _, name := range s.Of {
+		if a := entry(m, name); a != nil {
+			all = append(all, a.Settings)
+		}
+	}
+	return all
+}
+
+func provider(m *policy.Model, name string) (auth.Provider, bool) {
+	a := entry(m, name)
+	if a == nil {
 		return auth.Provider{}, false
 	}
-	p, ok := policy.Find[auth.ProviderContributor](m.Auth[i].Settings)
+	p, ok := policy.Find[auth.ProviderContributor](a.Settings)
 	if !ok {
 		return auth.Provider{}, false
 	}

@@ -46,7 +46,7 @@ func (j *JWT) checkVerify(c *policy.Check) {
 		return
 	}
 	if !reflect.ValueOf(j.beyondEnvoy()).IsZero() {
-		c.Errorf("verify", "Envoy can't do all that stands here beside issuer, audiences, jwks, consumer, plan and skew").
+		c.Errorf("verify", "Envoy can't do all that stands here beside one issuer, audiences, jwks (not discover), consumer, plan and skew").
 			Hintf("leave the rest out, or verify: companion")
 	}
 	c.Warnf("verify", "Envoy accepts good tokens without asking the companion: revoked ones until they expire, and a few forms that it would refuse").
@@ -56,7 +56,13 @@ func (j *JWT) checkVerify(c *policy.Check) {
 // beyondEnvoy is what is left of the setting without what verify: envoy knows to do: nothing, where Envoy can have it.
 func (j *JWT) beyondEnvoy() JWT {
 	rest := *j
-	rest.Issuer, rest.Audiences, rest.JWKS, rest.Consumer, rest.Plan, rest.Headers, rest.Skew, rest.Verify = "", Audiences{}, JWKS{}, "", "", nil, 0, ""
+	rest.Audiences, rest.Consumer, rest.Plan, rest.Headers, rest.Skew, rest.Verify = Audiences{}, "", "", nil, 0, ""
+	if len(j.Issuer) == 1 {
+		rest.Issuer = nil
+	}
+	if !j.JWKS.Discover {
+		rest.JWKS = JWKS{}
+	}
 	return rest
 }
 
@@ -115,7 +121,7 @@ func (j *JWT) authentication(entry string) *jwtv3.JwtAuthentication {
 
 func (j *JWT) provider(entry string) *jwtv3.JwtProvider {
 	p := &jwtv3.JwtProvider{
-		Issuer:            j.Issuer,
+		Issuer:            strings.Join(j.Issuer, ""), // one: see beyondEnvoy
 		Audiences:         j.Audiences.Names,
 		RequireExpiration: true,
 		ClockSkewSeconds:  uint32(max(1, cmp.Or(time.Duration(j.Skew), defaultSkew)/time.Second)), // 0 is its minute

@@ -10,22 +10,28 @@ import (
 	"github.com/legation/legation/policy"
 )
 
-// JWKS is where the public keys come from: a URL, or Keys, a JWK set in JSON.
+// JWKS is where the public keys come from: a URL, Keys, a JWK set in JSON, or what the issuer's metadata names.
 type JWKS struct {
-	URL  string
-	Keys []byte
+	URL      string
+	Keys     []byte
+	Discover bool
 }
 
-// DecodePolicy reads a URL, {file: …} or {keys: […]}.
+// discover is the word for keys that the issuer's metadata names.
+const discover = "discover"
+
+// DecodePolicy reads a URL, discover, {file: …} or {keys: […]}.
 func (k *JWKS) DecodePolicy(d *policy.Decode, n *policy.Node) {
 	file, keys := n.Get("file"), n.Get("keys")
 	switch {
+	case n.Kind == policy.Scalar && n.Text == discover:
+		k.Discover = true
 	case n.Kind == policy.Scalar && looksLikePath(n.Text):
 		d.Errorf(n, "want a URL, got %q", n.Text).Hintf("write {file: %s}", n.Text)
 	case n.Kind == policy.Scalar:
 		k.URL = n.Text
 		if err := auth.CheckURL(n.Text); err != nil {
-			p := d.Errorf(n, "%v", err).Hintf("write an https URL, {file: keys.json} or {keys: […]}")
+			p := d.Errorf(n, "%v", err).Hintf("write an https URL, discover, {file: keys.json} or {keys: […]}")
 			if strings.ContainsAny(n.Text, "@?") {
 				p.Hide()
 			}
@@ -41,7 +47,7 @@ func (k *JWKS) DecodePolicy(d *policy.Decode, n *policy.Node) {
 			}
 		}
 	default:
-		d.Errorf(n, "want a URL, {file: keys.json} or {keys: […]}")
+		d.Errorf(n, "want a URL, the word discover, {file: keys.json} or {keys: […]}")
 	}
 }
 
@@ -103,6 +109,7 @@ func plain(n *policy.Node) any {
 func (*JWKS) PolicySchema(*policy.Schemas) map[string]any {
 	return map[string]any{"oneOf": []any{
 		map[string]any{"type": "string", "format": "uri", "pattern": "^https?://"},
+		map[string]any{"const": discover},
 		policy.OnlyKey("file", map[string]any{"type": "string"}),
 		policy.OnlyKey("keys", map[string]any{"type": "array", "minItems": 1, "items": map[string]any{"type": "object"}}),
 	}}

@@ -12,7 +12,7 @@ import (
 	"github.com/legation/legation/policy"
 )
 
-func TestGolden(t *testing.T) { golden.Run(t, "testdata", jwt.Kind) }
+func TestGolden(t *testing.T) { golden.Run(t, "testdata", jwt.Kind, jwt.IntrospectionKind) }
 
 const keys = `{"keys": [{"kty": "EC", "crv": "P-256", "kid": "1", "x": "lK3MG4-4UmJxvT5ZBr2cwABl-HjGzJJ60bLFCy16Q64", "y": "WdXsgi4cDzPV4YG_QZfMtpGgPYcPPbK5GVOpGzD-flE"}]}`
 
