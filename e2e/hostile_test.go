@@ -27,6 +27,7 @@ func tokenPolicy(t *testing.T, port int) string {
 auth:
   idp: {jwt: {issuer: %q, audiences: [%s], jwks: {file: keys.json}, headers: {x-user: sub}}}
   fast: {jwt: {issuer: %q, audiences: [%s], jwks: {file: keys.json}, headers: {x-user: sub}, verify: envoy}}
+  near: {jwt: {issuer: %q, audiences: any, jwks: {file: strangers.json}, verify: envoy}}
   stranger: {jwt: {issuer: "https://stranger.test/", audiences: any, jwks: {file: strangers.json}}}
 services:
   app: {endpoints: ["%s"]}
@@ -46,12 +47,12 @@ routes:
     match: {path: /fast}
     auth: [fast]
     backends: {app: 1}
-  open:
+  any:
     hostnames: [site.test]
-    match: {path: /open}
-    auth: none
+    match: {path: /any}
+    auth: [near, fast]
     backends: {app: 1}
-`, port, tokentest.Issuer, tokentest.Audience, tokentest.Issuer, tokentest.Audience, upstream(t, "app")))
+`, port, tokentest.Issuer, tokentest.Audience, tokentest.Issuer, tokentest.Audience, tokentest.Issuer, upstream(t, "app")))
 	write(t, filepath.Join(dir, "keys.json"), string(tokentest.JWKS()))
 	write(t, filepath.Join(dir, "strangers.json"), string(tokentest.StrangersJWKS()))
 	return dir
@@ -170,9 +171,18 @@ func TestHostileTokensVerifiedByEnvoy(t *testing.T) {
 	}
 	slices.Sort(accepted)
 	p.kill()
-	for path, want := range map[string]int{"/fast": http.StatusOK, "/strict": http.StatusServiceUnavailable} {
-		if a := try(t, port, path, tokentest.Case{Token: tokentest.Good()}); a.status != want {
-			t.Errorf("%s without the companion: got %d %s, want %d", path, a.status, a.body, want)
+	const none = http.StatusServiceUnavailable
+	for _, c := range []struct {
+		path, token string
+		want        int
+	}{
+		{"/fast", tokentest.Good(), http.StatusOK}, {"/fast", tokentest.Strangers(), none},
+		{"/any", tokentest.Good(), http.StatusOK}, {"/any", tokentest.Strangers(), http.StatusOK},
+		{"/strict", tokentest.Good(), none},
+	} {
+		a := try(t, port, c.path, tokentest.Case{Token: c.token})
+		if a.status != c.want || a.status == http.StatusOK && c.path == "/fast" && !strings.Contains(a.body, `"x-user": "alice"`) {
+			t.Errorf("%s without the companion: got %d %s, want %d", c.path, a.status, a.body, c.want)
 		}
 	}
 	if diff := cmp.Diff(slices.Sorted(slices.Values(acceptedByEnvoy)), accepted); diff != "" {
