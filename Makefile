@@ -51,7 +51,7 @@ bench: go envoy redis ## Run the benchmarks (BENCH=pattern or none), then measur
 	@[ '$(BENCH)' = none ] || $(TOOLS) $(GO) test -p 1 -run '^$$' -bench '$(BENCH)' -benchmem ./...
 	@$(TOOLS) $(GO) run -buildvcs=false ./bench $(BENCHFLAGS)
 
-soak: go envoy redis ## Hold the promises that need load, outages or time (SCENARIO=L4), some six minutes
+soak: go envoy redis ## Hold the promises that need load, outages or time (SCENARIO=L4), some seven minutes
 	@$(TOOLS) $(GO) run -buildvcs=false ./soak $(SCENARIO)
 
 fuzz: go ## Fuzz every parser, each for FUZZTIME (10s)

@@ -212,7 +212,7 @@ func (w *introspection) run(q *question, raw string) {
 	if w.failing.Swap(false) {
 		w.log.Info("introspection works again", "provider", w.name)
 	}
-	w.judge(q.answer, said, time.Now())
+	w.judge(q.answer, raw, said, time.Now())
 	w.cache.put(q.answer)
 }
 
@@ -253,12 +253,14 @@ func (w *introspection) post(ctx context.Context, raw string) (claims, error) {
 }
 
 // judge reads what the issuer said.
-func (w *introspection) judge(v *verified, said claims, now time.Time) {
+func (w *introspection) judge(v *verified, raw string, said claims, now time.Time) {
 	expires, err := w.check(said, now)
 	if err == nil {
 		v.grant, err = w.newGrant(said, expires)
 	}
-	if v.err = err; err != nil {
+	if v.err = err; err == nil {
+		v.grant.marks = append(v.grant.marks, tokenMark(raw))
+	} else {
 		v.until = now.Add(min(cacheRefused, w.keep))
 		return
 	}

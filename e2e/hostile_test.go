@@ -27,6 +27,7 @@ func tokenPolicy(t *testing.T, port int) string {
 auth:
   idp: {jwt: {issuer: %q, audiences: [%s], jwks: {file: keys.json}, headers: {x-user: sub}}}
   fast: {jwt: {issuer: %q, audiences: [%s], jwks: {file: keys.json}, headers: {x-user: sub}, verify: envoy}}
+  near: {jwt: {issuer: %q, audiences: any, jwks: {file: strangers.json}, verify: envoy}}
   stranger: {jwt: {issuer: "https://stranger.test/", audiences: any, jwks: {file: strangers.json}}}
 services:
   app: {endpoints: ["%s"]}
@@ -46,12 +47,12 @@ routes:
     match: {path: /fast}
     auth: [fast]
     backends: {app: 1}
-  open:
+  any:
     hostnames: [site.test]
-    match: {path: /open}
-    auth: none
+    match: {path: /any}
+    auth: [near, fast]
     backends: {app: 1}
-`, port, tokentest.Issuer, tokentest.Audience, tokentest.Issuer, tokentest.Audience, upstream(t, "app")))
+`, port, tokentest.Issuer, tokentest.Audience, tokentest.Issuer, tokentest.Audience, tokentest.Issuer, upstream(t, "app")))
 	write(t, filepath.Join(dir, "keys.json"), string(tokentest.JWKS()))
 	write(t, filepath.Join(dir, "strangers.json"), string(tokentest.StrangersJWKS()))
 	return dir
@@ -170,9 +171,20 @@ func TestHostileTokensVerifiedByEnvoy(t *testing.T) {
 	}
 	slices.Sort(accepted)
 	p.kill()
-	for path, want := range map[string]int{"/fast": http.StatusOK, "/strict": http.StatusServiceUnavailable} {
-		if a := try(t, port, path, tokentest.Case{Token: tokentest.Good()}); a.status != want {
-			t.Errorf("%s without the companion: got %d %s, want %d", path, a.status, a.body, want)
+	const none = http.StatusServiceUnavailable
+	for _, c := range []struct {
+		path, token string
+		want        int
+	}{
+		{"/fast", tokentest.Good(), http.StatusOK},
+		{"/fast", tokentest.Strangers(), none},
+		{"/any", tokentest.Good(), http.StatusOK},
+		{"/any", tokentest.Strangers(), http.StatusOK},
+		{"/strict", tokentest.Good(), none},
+	} {
+		a := try(t, port, c.path, tokentest.Case{Token: c.token})
+		if a.status != c.want || a.status == http.StatusOK && c.path == "/fast" && !strings.Contains(a.body, `"x-user": "alice"`) {
+			t.Errorf("%s without the companion: got %d %s, want %d", c.path, a.status, a.body, c.want)
 		}
 	}
 	if diff := cmp.Diff(slices.Sorted(slices.Values(acceptedByEnvoy)), accepted); diff != "" {
@@ -243,5 +255,64 @@ routes: {app: {hostnames: [site.test], auth: [idp], backends: {app: 1}}}
 	p.kill()
 	if err := answer(old, http.StatusOK)(); err != nil {
 		t.Error("Envoy alone, with its keys:", err)
+	}
+}
+
+// The backend gets the same headers of a claim, whoever has verified the token.
+func TestHeadersOfClaimsAreTheSameWhoeverVerifies(t *testing.T) {
+	t.Parallel()
+	port := ports(t, 1)[0]
+	dir := policyDir(t, fmt.Sprintf(`gateways: {edge: {listeners: {http: {port: %d, address: 127.0.0.1}}}}
+auth:
+  idp: {jwt: {issuer: %[2]q, audiences: any, jwks: {file: keys.json}, headers: {x-tenant: tenant.id}}}
+  fast: {jwt: {issuer: %[2]q, audiences: any, jwks: {file: keys.json}, headers: {x-tenant: tenant.id}, verify: envoy}}
+services: {app: {endpoints: ["%[3]s"]}}
+routes:
+  strict: {hostnames: [site.test], match: {path: /strict}, auth: [idp], backends: {app: 1}}
+  fast: {hostnames: [site.test], match: {path: /fast}, auth: [fast], backends: {app: 1}}
+`, port, tokentest.Issuer, upstream(t, "app")))
+	write(t, filepath.Join(dir, "keys.json"), string(tokentest.JWKS()))
+	p := newPlane(t, dir)
+	p.serve(t)
+	p.envoy(t, "edge")
+	type object = map[string]any
+	tenant := func(of string, c object) string {
+		a := try(t, port, of, tokentest.Case{Token: tokentest.Claiming(c)})
+		_, after, _ := strings.Cut(a.body, `"x-tenant": "`)
+		value, _, _ := strings.Cut(after, `"`)
+		return fmt.Sprint(a.status, " ", value)
+	}
+	plain := object{"tenant": object{"id": "acme"}}
+	eventually(t, "a plain claim", func() error {
+		if got := tenant("/strict", plain); got != "200 acme" {
+			return fmt.Errorf("%s", got)
+		}
+		return nil
+	})
+	others := map[string]object{
+		"none":               {},
+		"a comma":            {"tenant": object{"id": "a,b"}},
+		"a percent sign":     {"tenant": object{"id": "a%2Cb"}},
+		"a list":             {"tenant": object{"id": []string{"a", "b"}}},
+		"a number":           {"tenant": object{"id": 7}},
+		"a truth value":      {"tenant": object{"id": true}},
+		"an object":          {"tenant": object{"id": object{"a": 1}}},
+		"a line end":         {"tenant": object{"id": "a\r\nx-admin: 1"}},
+		"a space before":     {"tenant": object{"id": " a"}},
+		"Unicode":            {"tenant": object{"id": "zoë"}},
+		"empty":              {"tenant": object{"id": ""}},
+		"a name with dots":   {"tenant.id": "dotted"},
+		"both":               {"tenant.id": "dotted", "tenant": object{"id": "nested"}},
+		"no object":          {"tenant": "id"},
+		"nested a step more": {"tenant": object{"id": "a", "id.x": "b"}},
+	}
+	for name, c := range others {
+		if want, got := tenant("/strict", c), tenant("/fast", c); got != want {
+			t.Errorf("%s: got %q, want %q as the companion has it", name, got, want)
+		}
+	}
+	p.kill()
+	if got := tenant("/fast", plain); got != "200 acme" {
+		t.Errorf("by Envoy alone: got %q, want acme", got)
 	}
 }

@@ -85,8 +85,8 @@ func less(name, members string) string {
 	return good[:len(good)-1] + "," + members + "}"
 }
 
-// claiming is a token of the good key with such claims.
-func claiming(changes map[string]any) string { return signed(header, claims(changes), rs256) }
+// Claiming is a token of the good key with changed claims: nil takes one away.
+func Claiming(changes map[string]any) string { return signed(header, claims(changes), rs256) }
 
 // saying is a token of the good key with such a header.
 func saying(header string) string { return signed(header, claims(nil), rs256) }

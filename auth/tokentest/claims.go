@@ -187,7 +187,7 @@ func times() []Case {
 		}
 	}
 	return append(all,
-		Case{Name: "no exp", Token: claiming(map[string]any{"exp": nil})},
+		Case{Name: "no exp", Token: Claiming(map[string]any{"exp": nil})},
 		Case{Name: "exp in capitals", Token: signed(header, less("exp", fmt.Sprintf(`"EXP":%d`, now+3600)), rs256)},
 	)
 }
@@ -197,7 +197,7 @@ func parties() []Case {
 	var all []Case
 	add := func(point, claim string, values map[string]any) {
 		for name, v := range values {
-			all = append(all, Case{Name: claim + " " + name, Point: point, Token: claiming(map[string]any{claim: v})})
+			all = append(all, Case{Name: claim + " " + name, Point: point, Token: Claiming(map[string]any{claim: v})})
 		}
 	}
 	add("3.8", "iss", map[string]any{
@@ -231,7 +231,7 @@ func sizes() []Case {
 	}
 	return []Case{
 		{Name: "just over 8 KiB", Token: sized(maxToken + 1)},
-		{Name: "of 20 KiB", Token: claiming(map[string]any{"x": strings.Repeat("a", 15<<10)})},
+		{Name: "of 20 KiB", Token: Claiming(map[string]any{"x": strings.Repeat("a", 15<<10)})},
 		{Name: "thousands of claims", Token: signed(header, with(many.String()+`"z":0`), rs256)},
 		{Name: "a megabyte", Token: strings.Repeat("a", 1<<20), Wire: 431},
 		{Name: "many dots", Token: strings.Repeat(".", maxToken)},
@@ -246,7 +246,7 @@ const maxToken = 8 << 10
 func sized(n int) string {
 	filling := (n - len(Good())) * 3 / 4
 	for ; ; filling++ {
-		if t := claiming(map[string]any{"x": strings.Repeat("a", filling-len(`,"x":""`))}); len(t) >= n {
+		if t := Claiming(map[string]any{"x": strings.Repeat("a", filling-len(`,"x":""`))}); len(t) >= n {
 			return t
 		}
 	}
@@ -270,14 +270,14 @@ func goodTokens() []Case {
 		"typ application/at+jwt":   saying(`{"alg":"RS256","typ":"application/at+jwt","kid":"rsa-1"}`),
 		"spaces in the JSON":       signed("{ \"alg\" :\"RS256\",\n\t\"kid\":\"rsa-1\"}", " "+good+"\n", rs256),
 		"an unknown parameter":     saying(`{"alg":"RS256","kid":"rsa-1","x5t":"AA","own":{"a":[1]}}`),
-		"aud in a list":            claiming(map[string]any{"aud": []string{"x", Audience}}),
-		"just expired":             claiming(map[string]any{"exp": now - 20}),
-		"the issuer's clock ahead": claiming(map[string]any{"iat": now + 20, "nbf": now + 20}),
-		"a fraction of a second":   claiming(map[string]any{"exp": float64(now) + 100.5}),
-		"no iat":                   claiming(map[string]any{"iat": nil}),
-		"exp in the year 9999":     claiming(map[string]any{"exp": 253402300799}),
-		"sub with a space within":  claiming(map[string]any{"sub": "alice b"}),
-		"sub in Unicode":           claiming(map[string]any{"sub": "zoë"}),
+		"aud in a list":            Claiming(map[string]any{"aud": []string{"x", Audience}}),
+		"just expired":             Claiming(map[string]any{"exp": now - 20}),
+		"the issuer's clock ahead": Claiming(map[string]any{"iat": now + 20, "nbf": now + 20}),
+		"a fraction of a second":   Claiming(map[string]any{"exp": float64(now) + 100.5}),
+		"no iat":                   Claiming(map[string]any{"iat": nil}),
+		"exp in the year 9999":     Claiming(map[string]any{"exp": 253402300799}),
+		"sub with a space within":  Claiming(map[string]any{"sub": "alice b"}),
+		"sub in Unicode":           Claiming(map[string]any{"sub": "zoë"}),
 		"hundreds of claims":       signed(header, with(hundreds()), rs256),
 		"of 8,000 bytes":           sized(8000),
 	} {

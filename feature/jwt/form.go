@@ -19,6 +19,8 @@ const (
 	bearer = `Bearer [A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`
 	// accessToken is the typ of tokens that are for access. Those without one are left to the companion.
 	accessToken = `(?i)(application/)?(at\+)?jwt`
+	// publicKeys is the algorithms of public keys: a secret among the keys of a URL must not count.
+	publicKeys = `[RPE]S(256|384|512)|EdDSA`
 	// visibleText is one that reaches every reader as it is: ASCII with spaces only between. plainText has no comma and no
 	// percent sign either, which the companion escapes in headers; Envoy would pass on line ends, too.
 	visibleText = `[!-~]([ -~]*[!-~])?`
@@ -52,6 +54,7 @@ func (j *JWT) form(entry string) *rbacv3.Policy {
 			HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: regex(bearer)},
 		}}},
 		header("typ", text(accessToken)),
+		header("alg", text(publicKeys)),
 	}
 	for _, name := range unusual {
 		rules = append(rules, not(header(name, there)))
