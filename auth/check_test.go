@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -527,7 +528,12 @@ func TestHostileTextsStayTexts(t *testing.T) {
 	rule := staticRule()
 	board := &slate{}
 	big := strings.Repeat("a", 1<<18)
-	sign := func(changes map[string]any) string { return "Bearer " + rsaPair().sign(t, goodClaims(changes)) }
+	issued := time.Now().Add(-time.Minute).Unix() // before what is revoked below
+	sign := func(changes map[string]any) string {
+		c := goodClaims(changes)
+		c["iat"] = issued
+		return "Bearer " + rsaPair().sign(t, c)
+	}
 	lines := logged(t, Options{Decisions: LogAll, Revoked: board}, Table{
 		Rules: []Rule{rule}, Consumers: []Consumer{{Name: "acme", Identities: []string{"idp/x/y"}}},
 	}, func(s *Service) {

@@ -30,6 +30,7 @@ var (
 	denyNoKeys    = newDenial(503, codes.Unavailable, "no_keys", "the keys of the identity provider are not available", resultUnavailable)
 	denyNoSecret  = newDenial(503, codes.Unavailable, "no_secret", "a secret that is needed to decide is not there", resultUnavailable)
 	denyLate      = newDenial(503, codes.Unavailable, "timeout", "what the decision waited for did not come in time", resultUnavailable)
+	denyNoSession = newDenial(503, codes.Unavailable, "no_sessions", "whether somebody is logged in can't be told now", resultUnavailable)
 	denyInternal  = newDenial(503, codes.Unavailable, "internal", "the request could not be decided", resultUnavailable)
 	denyAnswered  = newDenial(401, codes.Unauthenticated, "answered", "the request was answered by the login", resultAnswered)
 	denyAnonymous = newDenial(401, codes.Unauthenticated, "no_credentials", "credentials are needed", resultUnauthenticated).tell("credentials are needed")

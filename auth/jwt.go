@@ -106,7 +106,7 @@ func (v verification) do(_ context.Context, now time.Time) finding {
 
 // verify checks a token that passed the gate.
 func (w *tokens) verify(u *unverified, now time.Time) (*grant, error) {
-	if iss, _ := u.claims["iss"].(string); !slices.Contains(w.issuers, iss) {
+	if !w.issued(u.claims) {
 		return nil, errIssuer
 	}
 	keys := w.source.keySet(now)
@@ -119,7 +119,7 @@ func (w *tokens) verify(u *unverified, now time.Time) (*grant, error) {
 		}
 		return nil, err
 	}
-	expires, err := u.claims.check(w, now)
+	expires, err := w.judge(u, now)
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +130,19 @@ func (w *tokens) verify(u *unverified, now time.Time) (*grant, error) {
 	g.marks = append(g.marks, tokenMark(u.token.raw))
 	w.cache.put(&verified{sum: u.sum, keys: keys, grant: g})
 	return g, nil
+}
+
+func (w *tokens) issued(c claims) bool {
+	iss, _ := c["iss"].(string)
+	return slices.Contains(w.issuers, iss)
+}
+
+// judge tells whether a token whose signature is good is for us, and now.
+func (w *tokens) judge(u *unverified, now time.Time) (expires time.Time, err error) {
+	if !w.issued(u.claims) {
+		return time.Time{}, errIssuer
+	}
+	return u.claims.check(w, now)
 }
 
 // sumOf is the hash by which a token is known; it only reads.

@@ -178,7 +178,7 @@ func (s *Service) Revoke(ctx context.Context, r Revocation) (Revocation, error) 
 	if !r.Until.IsZero() && !r.Until.After(time.Now()) {
 		return r, fmt.Errorf("%w: it would have ended at %s", ErrRevocation, r.Until.UTC().Format(time.RFC3339))
 	}
-	if err := s.o.Revoked.Put(ctx, store.Entry{Name: r.Name, Value: []byte(r.Reason), Expires: r.Until}); err != nil {
+	if err := revoked(ctx, s.o.Revoked, r.Name, r.Reason, r.Until); err != nil {
 		return r, err
 	}
 	if e, ok := s.o.Revoked.Get(r.Name); ok {
@@ -186,6 +186,10 @@ func (s *Service) Revoke(ctx context.Context, r Revocation) (Revocation, error) 
 	}
 	r.Note = s.table.Load().doubt(r.Name)
 	return r, nil
+}
+
+func revoked(ctx context.Context, b store.Board, name, reason string, until time.Time) error {
+	return b.Put(ctx, store.Entry{Name: name, Value: []byte(reason), Expires: until})
 }
 
 // Unrevoke takes a revocation back.

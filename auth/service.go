@@ -79,7 +79,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) { authv3.RegisterAuthorizati
 func (s *Service) Load(t Table) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := compiler{o: s.o, client: s.client, old: s.table.Load(), remotes: maps.Clone(s.remotes), newRemote: s.newRemote, metrics: s.metrics, counts: s.counter != nil}
+	c := compiler{o: s.o, client: s.client, log: s.log, old: s.table.Load(), remotes: maps.Clone(s.remotes), newRemote: s.newRemote, metrics: s.metrics, counts: s.counter != nil}
 	next, err := c.table(t)
 	if err != nil {
 		return err
@@ -101,7 +101,7 @@ func (s *Service) Run(ctx context.Context) error {
 	if s.decisions != nil {
 		wg.Go(func() { s.decisions.run(ctx) })
 	}
-	stops := map[*remote]context.CancelFunc{}
+	stops := map[runner]context.CancelFunc{}
 	for {
 		wanted := s.wanted()
 		for r, stop := range stops {
@@ -129,7 +129,23 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-func (s *Service) wanted() []*remote {
+// runner is what goes on in the background as long as the table has it.
+type runner interface{ run(ctx context.Context) }
+
+func (s *Service) wanted() []runner {
+	var all []runner
+	for _, r := range s.fetched() {
+		all = append(all, r)
+	}
+	for _, p := range s.table.Load().providers {
+		if r, ok := p.way.(runner); ok {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+func (s *Service) fetched() []*remote {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Collect(maps.Values(s.remotes))
@@ -155,7 +171,7 @@ type JWKSHealth struct {
 // Health is the state of every fetched key set, sorted by URL.
 func (s *Service) Health() []JWKSHealth {
 	var all []JWKSHealth
-	for _, r := range s.wanted() {
+	for _, r := range s.fetched() {
 		all = append(all, r.health(time.Now()))
 	}
 	slices.SortFunc(all, func(a, b JWKSHealth) int { return cmp.Compare(a.URL, b.URL) })

@@ -7,6 +7,7 @@ import (
 	"github.com/legation/legation/feature/access"
 	"github.com/legation/legation/feature/accesslog"
 	"github.com/legation/legation/feature/auth"
+	"github.com/legation/legation/feature/authorize"
 	"github.com/legation/legation/feature/circuitbreakers"
 	"github.com/legation/legation/feature/compression"
 	"github.com/legation/legation/feature/connections"
@@ -20,6 +21,7 @@ import (
 	"github.com/legation/legation/feature/limits"
 	"github.com/legation/legation/feature/loadbalancer"
 	"github.com/legation/legation/feature/mirror"
+	"github.com/legation/legation/feature/oidc"
 	"github.com/legation/legation/feature/outlierdetection"
 	"github.com/legation/legation/feature/overload"
 	"github.com/legation/legation/feature/patch"
@@ -51,6 +53,7 @@ func All() []*policy.Kind {
 		accesslog.Kind,
 		accesslog.RouteKind,
 		auth.Kind,
+		authorize.Kind,
 		plan.BurstKind,
 		circuitbreakers.Kind,
 		compression.Kind,
@@ -72,6 +75,7 @@ func All() []*policy.Kind {
 		limits.Kind,
 		loadbalancer.Kind,
 		mirror.Kind,
+		oidc.Kind,
 		plan.ModeKind,
 		outlierdetection.Kind,
 		overload.Kind,

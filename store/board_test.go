@@ -71,6 +71,7 @@ var conformShared = []struct {
 	{"bounds", testBounds},
 	{"the same board each time", testSameBoard},
 	{"records", testRecords},
+	{"records are there", testRecordsAreThere},
 	{"records end", testRecordsEnd},
 	{"many at once", testManyAtOnce},
 	{"a full board", testFullBoard},
@@ -272,6 +273,30 @@ func testRecords(t *testing.T, s *Shared) {
 	}
 	if got, err := r.Get(ctx, "a"); got != nil || err != nil {
 		t.Errorf("deleted: got %q, %v", got, err)
+	}
+}
+
+// testRecordsAreThere: Add writes where there is none, Replace where there is one.
+func testRecordsAreThere(t *testing.T, s *Shared) {
+	r := s.Records("there")
+	for i, step := range []struct {
+		write   func(context.Context, string, []byte, time.Duration) (bool, error)
+		value   string
+		written bool
+		want    string
+	}{
+		{r.Replace, "1", false, ""}, {r.Add, "2", true, "2"}, {r.Add, "3", false, "2"}, {r.Replace, "4", true, "4"},
+	} {
+		written, err := step.write(t.Context(), "x", []byte(step.value), time.Minute)
+		if got, _ := r.Get(t.Context(), "x"); err != nil || written != step.written || string(got) != step.want {
+			t.Errorf("step %d: written %t, %v, then %q", i, written, err, got)
+		}
+	}
+	if err := r.Delete(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	if written, err := r.Replace(t.Context(), "x", nil, time.Minute); written || err != nil {
+		t.Errorf("deleted and replaced: %t, %v", written, err)
 	}
 }
 

@@ -18,6 +18,10 @@ type Records interface {
 	// Get gives nil, nil when there is none, or it has ended. An empty value isn't nil.
 	Get(ctx context.Context, name string) ([]byte, error)
 	Put(ctx context.Context, name string, value []byte, ttl time.Duration) error
+	// Add is Put where there is no record yet, and Replace where there is one; each tells whether it wrote. After an error
+	// that isn't known.
+	Add(ctx context.Context, name string, value []byte, ttl time.Duration) (written bool, err error)
+	Replace(ctx context.Context, name string, value []byte, ttl time.Duration) (written bool, err error)
 	// Extend has a record end after ttl from now.
 	Extend(ctx context.Context, name string, ttl time.Duration) (found bool, err error)
 	Delete(ctx context.Context, names ...string) error
@@ -67,6 +71,30 @@ func (r farRecords) Put(ctx context.Context, name string, value []byte, ttl time
 	return r.far.trip(ctx, key, r.far.quick, func(ctx context.Context) error {
 		return r.far.client.Do(ctx, "SET", key, value, "PX", ttl.Milliseconds()).Err()
 	})
+}
+
+func (r farRecords) Add(ctx context.Context, name string, value []byte, ttl time.Duration) (bool, error) {
+	return r.putIf(ctx, "NX", name, value, ttl)
+}
+
+func (r farRecords) Replace(ctx context.Context, name string, value []byte, ttl time.Duration) (bool, error) {
+	return r.putIf(ctx, "XX", name, value, ttl)
+}
+
+func (r farRecords) putIf(ctx context.Context, condition, name string, value []byte, ttl time.Duration) (written bool, err error) {
+	if err := checkRecord(ttl, len(value), name); err != nil {
+		return false, err
+	}
+	key := r.prefix + name
+	err = r.far.trip(ctx, key, r.far.quick, func(ctx context.Context) error {
+		err := r.far.client.Do(ctx, "SET", key, value, "PX", ttl.Milliseconds(), condition).Err()
+		written = err == nil
+		if errors.Is(err, redis.Nil) {
+			return nil
+		}
+		return err
+	})
+	return written, err
 }
 
 func (r farRecords) Extend(ctx context.Context, name string, ttl time.Duration) (found bool, err error) {
@@ -151,16 +179,33 @@ func (r *nearRecords) Get(_ context.Context, name string) ([]byte, error) {
 }
 
 func (r *nearRecords) Put(_ context.Context, name string, value []byte, ttl time.Duration) error {
+	_, err := r.putIf(name, value, ttl, func(bool) bool { return true })
+	return err
+}
+
+func (r *nearRecords) Add(_ context.Context, name string, value []byte, ttl time.Duration) (bool, error) {
+	return r.putIf(name, value, ttl, func(there bool) bool { return !there })
+}
+
+func (r *nearRecords) Replace(_ context.Context, name string, value []byte, ttl time.Duration) (bool, error) {
+	return r.putIf(name, value, ttl, func(there bool) bool { return there })
+}
+
+// putIf writes a record when may says so, told whether there is one.
+func (r *nearRecords) putIf(name string, value []byte, ttl time.Duration, may func(there bool) bool) (written bool, err error) {
 	if err := checkRecord(ttl, len(value), name); err != nil {
-		return err
+		return false, err
 	}
 	s := r.shard(name)
 	defer s.mu.Unlock()
+	if _, there := s.live(name); !may(there) {
+		return false, nil
+	}
 	if _, ok := s.records[name]; !ok && len(s.records) >= boardMost/len(r.shards) {
-		return unavailable(fmt.Errorf("%d records are kept already", boardMost))
+		return false, unavailable(fmt.Errorf("%d records are kept already", boardMost))
 	}
 	r.set(s, name, record{append([]byte{}, value...), time.Now().Add(ttl).UnixMicro()})
-	return nil
+	return true, nil
 }
 
 func (r *nearRecords) Extend(_ context.Context, name string, ttl time.Duration) (bool, error) {

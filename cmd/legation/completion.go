@@ -22,7 +22,7 @@ var choices = map[string][]string{
 var plain = []string{
 	"xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout", "server",
 	"group", "node", "zone", "max-heap", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
-	"add", "give-back", "number", "until", "reason", "decision-log-rate",
+	"add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason", "decision-log-rate",
 }
 
 // complete tells the shell what may stand in a verb's command line.
@@ -46,6 +46,9 @@ func complete(c *cobra.Command) {
 		register(c, name, cobra.NoFileCompletions)
 	}
 	register(c, "roles", completeRoles)
+	if c.Name() == "explain" {
+		c.ValidArgsFunction = completeRequest
+	}
 	if c.Name() == "usage" {
 		c.ValidArgsFunction = completeConsumer
 	}
@@ -62,6 +65,17 @@ func complete(c *cobra.Command) {
 	for _, name := range []string{"data-dir", "secrets-dir"} {
 		register(c, name, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs))
 	}
+}
+
+// completeRequest completes the method, and the directory after the URL.
+func completeRequest(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	switch n := len(args); {
+	case n == 0:
+		return []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}, cobra.ShellCompDirectiveNoFileComp
+	case strings.Contains(args[n-1], "://"):
+		return nil, cobra.ShellCompDirectiveFilterDirs
+	}
+	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeConsumer completes the consumers that the policy names.

@@ -66,7 +66,8 @@ func TestSettingsPrecedence(t *testing.T) {
 
 // Every setting can come each way.
 func TestEverySettingEachWay(t *testing.T) {
-	values := map[string]string{"insecure": "true", "roles": "auth", "log-level": "debug", "log-format": "json", "redis-timeout": "30ms", "fast-path": "off",
+	values := map[string]string{
+		"insecure": "true", "roles": "auth", "log-level": "debug", "log-format": "json", "redis-timeout": "30ms", "fast-path": "off",
 		"decision-log": "all", "decision-log-rate": "7",
 	}
 	read := map[string]func(app.Options) any{
@@ -80,8 +81,8 @@ func TestEverySettingEachWay(t *testing.T) {
 		"redis-timeout": func(o app.Options) any { return o.RedisTimeout == 30*time.Millisecond },
 		"fast-path":     func(o app.Options) any { return o.NoFastPath },
 		"decision-log":  func(o app.Options) any { return o.Decisions == auth.LogAll }, "decision-log-rate": func(o app.Options) any { return o.DecisionRate == 7 },
-		"log-level":     func(o app.Options) any { return o.Log.Enabled(t.Context(), slog.LevelDebug) },
-		"log-format":    func(o app.Options) any { _, ok := o.Log.Handler().(*slog.JSONHandler); return ok },
+		"log-level":  func(o app.Options) any { return o.Log.Enabled(t.Context(), slog.LevelDebug) },
+		"log-format": func(o app.Options) any { _, ok := o.Log.Handler().(*slog.JSONHandler); return ok },
 	}
 	for _, name := range flagNames(serveCommand()) {
 		if read[name] == nil {
