@@ -15,7 +15,7 @@ const (
 	responseStatus, responseDenied, responseOK, responseMetadata = 1, 2, 3, 4
 	statusCode                                                   = 1 // google.rpc.Status and envoy.type.v3.HttpStatus
 	deniedStatus, deniedHeaders, deniedBody                      = 1, 2, 3
-	okHeaders, okRemove, okAdd                                   = 2, 5, 6
+	okHeaders, okRemove, okAdd, okRemoveQuery                    = 2, 5, 6, 8
 	optionHeader, optionAction                                   = 1, 3 // envoy.config.core.v3.HeaderValueOption
 	headerKey, headerText                                        = 1, 2
 	structFields, entryKey, entryValue                           = 1, 1, 2 // google.protobuf.Struct
@@ -38,6 +38,7 @@ func (d *decision) appendAllowed(b []byte) []byte {
 		b = append(b, g.wire...)
 	}
 	b = append(b, d.pass...)
+	b = d.appendHidden(b)
 	for _, name := range d.rule.headers {
 		// A client that sends a header itself that some provider of the rule could have set, and no grant does, must not be
 		// believed.

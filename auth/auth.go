@@ -41,8 +41,12 @@ func (r Rule) ID() string {
 type Provider struct {
 	Name string `json:"name"` // scheme of the identities: "idp"; no "/"
 
-	JWT  *JWT  `json:"jwt,omitempty"`
-	OIDC *OIDC `json:"oidc,omitempty"`
+	JWT       *JWT       `json:"jwt,omitempty"`
+	OIDC      *OIDC      `json:"oidc,omitempty"`
+	APIKey    *APIKey    `json:"apiKey,omitempty"`
+	Basic     *Basic     `json:"basic,omitempty"`
+	MTLS      *MTLS      `json:"mtls,omitempty"`
+	Anonymous *Anonymous `json:"anonymous,omitempty"`
 }
 
 // Reading is what is read of a caller's claims.
@@ -101,6 +105,7 @@ type Consumer struct {
 	Name       string   // no "/", so that it never equals an identity
 	Plan       string   // goes before what a token says; empty: the token's
 	Identities []string // "idp/alice"
+	Keys       []Key
 }
 
 // Table is all that the service decides by. During a change it holds the old rules and the new: of several rules with

@@ -19,9 +19,9 @@ type decision struct {
 
 // outcome is what becomes of a request; all of it is forgotten when deciding panics.
 type outcome struct {
+	table   *table
 	unread  bool // the message was no request
 	grpc    bool // the caller speaks gRPC, and reads grpc-status
-	table   *table
 	rule    *rule
 	deny    *denial // nil = allowed
 	refusal *refusal
@@ -47,8 +47,7 @@ func (d *decision) reset() {
 
 // begin finds the rule, and reads the credentials as far as that is cheap.
 func (d *decision) begin(t *table, now time.Time) {
-	d.table = t
-	d.grpc = d.isGRPC()
+	d.table, d.grpc = t, d.isGRPC()
 	id := d.ruleID()
 	if id == "" {
 		d.deny = denyNoRule
@@ -122,6 +121,9 @@ func (d *decision) identify(t *table) {
 		return
 	}
 	d.who = t.consumer(d.grant.identity)
+	if name := d.grant.consumer; name != "" {
+		d.who = t.named[name]
+	}
 	if d.who.plan == "" {
 		d.who.plan = d.grant.plan
 	}

@@ -528,10 +528,9 @@ func TestHostileTextsStayTexts(t *testing.T) {
 	rule := staticRule()
 	board := &slate{}
 	big := strings.Repeat("a", 1<<18)
-	issued := time.Now().Add(-time.Minute).Unix() // before what is revoked below
-	sign := func(changes map[string]any) string {
+	sign := func(changes map[string]any) string { // given out before anything was revoked
 		c := goodClaims(changes)
-		c["iat"] = issued
+		c["iat"] = time.Now().Add(-time.Minute).Unix()
 		return "Bearer " + rsaPair().sign(t, c)
 	}
 	lines := logged(t, Options{Decisions: LogAll, Revoked: board}, Table{

@@ -1,5 +1,10 @@
 package auth
 
+import (
+	"slices"
+	"strings"
+)
+
 // ProviderContributor is a setting of an auth entry that is a way to accept callers.
 type ProviderContributor interface {
 	// Provider is the way to accept callers that the setting describes; name is the entry's.
@@ -16,3 +21,26 @@ func CheckURL(url string) error { return checkURL(url) }
 
 // CheckHeader tells why no claim can be passed on under the header name, in lower case.
 func CheckHeader(name string) error { return checkHeader(name) }
+
+// unsafeHeaders are headers that proxies or backends take orders from, beside those that [CheckHeader] refuses.
+var unsafeHeaders = []string{
+	"cookie", "content-type", "content-encoding", "expect", "forwarded", "x-real-ip", "x-request-id",
+	"x-original-url", "x-rewrite-url", "x-http-method-override", "proxy-authorization",
+}
+
+// Steers tells whether Envoy, proxies or backends take orders from a header, in lower case: neither a claim nor a key may
+// stand there.
+func Steers(header string) bool {
+	return slices.Contains(unsafeHeaders, header) || strings.HasPrefix(header, "x-forwarded-") || strings.HasPrefix(header, "x-legation-")
+}
+
+// KeyHolder is a setting of a consumer that lists API keys.
+type KeyHolder interface {
+	APIKeys() []Key
+}
+
+// CheckPlace tells why no API key can stand there.
+func CheckPlace(p KeyPlace) error { return p.check() }
+
+// CheckPattern tells why no certificate can have a name of the pattern.
+func CheckPattern(by CertificateName, pattern string) error { return checkPattern(by, pattern) }

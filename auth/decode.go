@@ -109,7 +109,10 @@ type fieldsWanted = map[protoreflect.Name]fieldWanted
 // wanted is all that is needed here.
 var wanted = fieldsWanted{"attributes": {of: fieldsWanted{
 	"context_extensions": entry(func(q *request) *[]pair { return &q.extensions }),
-	"source":             {of: fieldsWanted{"address": {of: peerWanted}}},
+	"source": {of: fieldsWanted{
+		"address":     {of: peerWanted},
+		"certificate": {take: func(q *request, b []byte) { q.certificate = callout.Text(b) }},
+	}},
 	"request": {of: fieldsWanted{"http": {of: fieldsWanted{
 		"method":     {take: func(q *request, b []byte) { q.method = callout.Text(b) }},
 		"path":       {take: func(q *request, b []byte) { q.path = callout.Text(b) }},

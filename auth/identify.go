@@ -59,6 +59,9 @@ func (d *decision) work(ctx context.Context, now time.Time, wait bool) {
 		} else {
 			f = w.do(ctx, now)
 		}
+		if d.pending = f.work; f.work != nil { // what it found has to be waited for
+			continue
+		}
 		if d.settle(f) {
 			return
 		}
@@ -114,13 +117,20 @@ func (d *decision) settle(f finding) (done bool) {
 	case f.grant != nil:
 		d.others = append(d.others, f.grant)
 		return false
-	case f.err != nil && (d.why == nil || d.why == error(errIssuer) || undecided(f.err)):
+	case f.err != nil && (d.why == nil || ambiguous(f.err) || d.why == error(errIssuer) || undecided(f.err)):
 		d.why, d.by = f.err, p // of several refusals the one that came furthest: a wrong issuer says least
 	}
-	if d.rule.all {
+	if final := d.rule.all || ambiguous(f.err); final {
 		d.fail()
+		return true
 	}
-	return d.rule.all
+	return false
+}
+
+// ambiguous tells that a request brings credentials that can be read in two ways, so that no other may be looked at.
+func ambiguous(err error) bool {
+	d, ok := err.(*denial)
+	return ok && d.status == 400
 }
 
 // conclude ends the look when no provider is left.
@@ -129,6 +139,9 @@ func (d *decision) conclude(now time.Time) {
 		return
 	}
 	if !d.presented {
+		if d.grant, d.by = d.guest(); d.grant != nil {
+			return
+		}
 		for _, p := range d.rule.providers {
 			if g, ok := p.way.(greeter); ok {
 				if d.answer = g.greet(d, now); d.answer != nil {

@@ -15,6 +15,7 @@ type request struct {
 	listed                     []pair // all of the headers, each by itself, when isListed: Envoy was told to send them raw
 	isListed                   bool
 	peer                       string // address of the TCP peer; "" when it has no socket address
+	certificate                string // of the TLS client, verified by Envoy: PEM, URL-encoded; "" without one
 }
 
 // pair is a name and its value.
@@ -39,6 +40,7 @@ func (q *request) read(m *authv3.CheckRequest) {
 		q.listed = append(q.listed, pair{v.GetKey(), v.GetValue(), string(v.GetRawValue())})
 	}
 	q.peer = a.GetSource().GetAddress().GetSocketAddress().GetAddress()
+	q.certificate = a.GetSource().GetCertificate()
 }
 
 // mostKept bounds the room that is kept for the next request.

@@ -154,7 +154,7 @@ func (r *revocations) stops(g *grant) bool {
 	if e, ok := r.board.Get("subject:" + g.identity); ok && !g.issued.After(e.Written) {
 		return true
 	}
-	if _, ok := r.board.Get("consumer:" + r.consumer(g.identity).name); ok {
+	if _, ok := r.board.Get("consumer:" + cmp.Or(g.consumer, r.consumer(g.identity).name)); ok {
 		return true
 	}
 	return slices.ContainsFunc(g.marks, func(name string) bool {

@@ -45,6 +45,7 @@ type Service struct {
 	metrics   *metrics
 	decisions *decisionLog // nil: none
 	client    *http.Client
+	guesses   *passwords
 	table     atomic.Pointer[table]
 
 	mu      sync.Mutex // serialises Load and guards remotes
@@ -60,6 +61,7 @@ func New(o Options) *Service {
 		log:     o.Log,
 		metrics: newMetrics(o.Metrics, o.Revoked),
 		client:  newClient(o.Transport, o.RootCAs),
+		guesses: newPasswords(),
 		remotes: map[string]*remote{},
 		changed: make(chan struct{}, 1),
 	}
@@ -79,7 +81,10 @@ func (s *Service) Register(r grpc.ServiceRegistrar) { authv3.RegisterAuthorizati
 func (s *Service) Load(t Table) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := compiler{o: s.o, client: s.client, log: s.log, old: s.table.Load(), remotes: maps.Clone(s.remotes), newRemote: s.newRemote, metrics: s.metrics, counts: s.counter != nil}
+	c := compiler{
+		o: s.o, client: s.client, log: s.log, old: s.table.Load(), remotes: maps.Clone(s.remotes), newRemote: s.newRemote, metrics: s.metrics,
+		counts: s.counter != nil, passwords: s.guesses,
+	}
 	next, err := c.table(t)
 	if err != nil {
 		return err

@@ -18,6 +18,8 @@ type table struct {
 	rules     map[string]*rule // by ID and by bare name
 	sources   map[Metadata]*metadata
 	consumers map[string]consumer  // by identity
+	named     map[string]consumer  // by name
+	keys      *keyTable            // of the consumers
 	providers map[string]*provider // by content; Load takes over those that did not change, with their caches
 	revoked   revocations
 }
@@ -46,6 +48,7 @@ type rule struct {
 	demands   *demands // nil: any caller that is known may pass
 	headers   []string // every header that any provider sets, sorted: what a client sends under them never passes
 	challenge []string // of the providers, for WWW-Authenticate
+	hidden    hidden   // from backends, of all providers
 }
 
 // compiler turns a Table into a table, taking over what did not change.
@@ -61,10 +64,14 @@ type compiler struct {
 	newRemote func(url string) *remote
 	metrics   *metrics
 	counts    bool
+	passwords *passwords
 }
 
 func (c *compiler) table(t Table) (*table, error) {
-	c.next = &table{rules: map[string]*rule{}, sources: map[Metadata]*metadata{}, consumers: map[string]consumer{}, providers: map[string]*provider{}}
+	c.next = &table{
+		rules: map[string]*rule{}, sources: map[Metadata]*metadata{}, consumers: map[string]consumer{}, named: map[string]consumer{}, keys: newKeyTable(),
+		providers: map[string]*provider{},
+	}
 	c.next.revoked.board, c.next.revoked.consumer = c.o.Revoked, c.next.consumer
 	c.used, c.secrets = map[string]bool{}, t.Secrets
 	var problems []error
@@ -106,7 +113,8 @@ func (c *compiler) consumer(k Consumer) error {
 		}
 		c.next.consumers[id] = consumer{k.Name, k.Plan}
 	}
-	return nil
+	c.next.named[k.Name] = consumer{k.Name, k.Plan}
+	return c.keys(k)
 }
 
 func (c *compiler) rule(r Rule) (*rule, error) {
@@ -140,6 +148,9 @@ func (c *compiler) rule(r Rule) (*rule, error) {
 		compiled.providers = append(compiled.providers, cp)
 		for _, h := range cp.reading.headers {
 			compiled.headers = append(compiled.headers, h.name)
+		}
+		if h, ok := cp.way.(hider); ok {
+			compiled.hidden.add(h.hides())
 		}
 		if ch := cp.way.challenge(); ch != "" && !slices.Contains(compiled.challenge, ch) {
 			compiled.challenge = append(compiled.challenge, ch)
@@ -211,6 +222,10 @@ var kinds = []struct {
 }{
 	{func(p Provider) bool { return p.JWT != nil }, compileJWT},
 	{func(p Provider) bool { return p.OIDC != nil }, compileOIDC},
+	{func(p Provider) bool { return p.APIKey != nil }, compileAPIKey},
+	{func(p Provider) bool { return p.Basic != nil }, compileBasic},
+	{func(p Provider) bool { return p.MTLS != nil }, compileMTLS},
+	{func(p Provider) bool { return p.Anonymous != nil }, compileAnonymous},
 }
 
 // secret is what a provider refers to by name.

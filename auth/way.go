@@ -78,6 +78,7 @@ type grant struct {
 	marks    []string  // the names of further revocations that stop it: "jti:idp/7"
 	provider string
 	identity string // provider/value
+	consumer string // whom the credential was made for, one that the table has; "" = the one that has the identity
 	plan     string // "" = none
 	claims   claims
 	headers  []pair

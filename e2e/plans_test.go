@@ -43,6 +43,14 @@ func TestPlans(t *testing.T) {
 	if got := call(token(t, "acme-web")); got != http.StatusOK {
 		t.Errorf("with the consumer's plan: got %d, want 200", got)
 	}
+	for key, want := range map[string]int{
+		"lgn_eeecgx4e52_zb73bccxeceygwxws4kl5mzddkhnltu2vhzhf4y": http.StatusOK,
+		"lgn_eeecgx4e52_zb73bccxeceygwxws4kl5mzddkhnltu2vhzhf4x": http.StatusUnauthorized,
+	} {
+		if got := mustRequest(t, "GET", base+"/v1", "Host", "api.example.com", "X-Api-Key", key).status; got != want {
+			t.Errorf("with the key %s: got %d, want %d", key, got, want)
+		}
+	}
 	for i := range 6 {
 		want := http.StatusOK
 		if i == 5 {

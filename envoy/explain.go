@@ -12,8 +12,8 @@ import (
 type Request struct {
 	Scheme string // http or https
 	Method string
-	Host   string // without a port
-	Path   string // with the query
+	Host   string     // without a port
+	Path   string     // with the query
 	Client netip.Addr // the zero one where it is not known
 	// Headers are the values by name, in lower case, one for each line. Of the headers that Envoy knows by name there is one,
 	// which it has made of all lines.
@@ -63,7 +63,14 @@ type ExplainContext struct {
 	Service *policy.Service // whose setting it is; nil for a route's
 }
 
-// Fact is one about the setting itself, where it is written.
-func (c ExplainContext) Fact(stage Stage, text string) Fact {
-	return Fact{Stage: stage, Topic: c.Set.Kind.Key, Text: text, At: c.Set.Written()}
+// Fact is one about the setting itself, where it is written, or about some of its keys, where these are.
+func (c ExplainContext) Fact(stage Stage, text string, keys ...string) Fact {
+	f := Fact{Stage: stage, Topic: c.Set.Kind.Key, Text: text}
+	for _, key := range keys {
+		f.At = append(f.At, c.Set.Node.Get(key).Places()...)
+	}
+	if len(keys) == 0 {
+		f.At = c.Set.Node.Places()
+	}
+	return f
 }

@@ -12,7 +12,6 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	ipv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/input_matchers/ip/v3"
 	templatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/path/match/uri_template/v3"
-	inputv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"github.com/legation/legation/envoy"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -217,23 +216,23 @@ func (m *matcher) text(s *matcherv3.StringMatcher, value string) bool {
 	return false
 }
 
-// listFor is the routes that a virtual host has for a request: for some clients it has another list. unsure tells why nobody
-// can know beforehand which one; it is then the one for all others.
-func (m *matcher) listFor(h *routev3.VirtualHost, a *asked) (routes []*routev3.Route, unsure string) {
+// listFor is the routes that a virtual host has for a request: for some clients it has another list. Where nobody knows the
+// client's address, which why tells, it is the one for all others, and maybe has those that it might be.
+func (m *matcher) listFor(h *routev3.VirtualHost, a *asked) (routes []*routev3.Route, maybe [][]*routev3.Route, why string) {
 	choice := h.GetMatcher()
 	if choice == nil {
-		return h.Routes, ""
+		return h.Routes, nil, ""
 	}
 	for _, one := range choice.GetMatcherList().GetMatchers() {
-		holds, why := m.client(one.GetPredicate(), a)
-		if why != "" {
-			unsure = why
-		}
-		if holds {
-			return m.list(one.GetOnMatch()), ""
+		holds, unsure := m.client(one.GetPredicate(), a)
+		switch {
+		case holds:
+			return m.list(one.GetOnMatch()), nil, ""
+		case unsure != "":
+			maybe, why = append(maybe, m.list(one.GetOnMatch())), unsure
 		}
 	}
-	return m.list(choice.GetOnNoMatch()), unsure
+	return m.list(choice.GetOnNoMatch()), maybe, why
 }
 
 func (m *matcher) list(then *xdsmatcherv3.Matcher_OnMatch) []*routev3.Route {
@@ -252,7 +251,7 @@ func (m *matcher) list(then *xdsmatcherv3.Matcher_OnMatch) []*routev3.Route {
 // client compares the client's address, which Envoy has put into a header, with networks.
 func (m *matcher) client(p *xdsmatcherv3.Matcher_MatcherList_Predicate, a *asked) (holds bool, unsure string) {
 	var ranges ipv3.Ip
-	var input inputv3.HttpRequestHeaderMatchInput
+	var input matcherv3.HttpRequestHeaderMatchInput
 	one := p.GetSinglePredicate()
 	if one.GetCustomMatch().GetTypedConfig().UnmarshalTo(&ranges) != nil || one.GetInput().GetTypedConfig().UnmarshalTo(&input) != nil {
 		return false, "the route is chosen in a way that is not known"

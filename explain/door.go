@@ -57,10 +57,10 @@ func (p Policy) open(q Question, u target) (*door, error) {
 				protocols[u.scheme], u.port, list(fits))}
 		}
 	}
-	fits = narrow(fits, func(d *door) bool { return d.listener.Port == cmp.Or(u.port, defaultPorts[u.scheme]) })
-	fits = narrow(fits, func(d *door) bool { return !d.gateway.Sidecar })
 	host := strings.ToLower(u.name())
+	fits = narrow(fits, func(d *door) bool { return !d.gateway.Sidecar })
 	fits = narrow(fits, func(d *door) bool { return d.hasHost(host) })
+	fits = narrow(fits, func(d *door) bool { return d.listener.Port == cmp.Or(u.port, defaultPorts[u.scheme]) })
 	if len(fits) > 1 {
 		return nil, &Unclear{fmt.Sprintf("several listeners could take it: name one with --gateway and --listener: %s", list(fits))}
 	}
@@ -159,7 +159,7 @@ func (d *door) manager(serverName string, from netip.Addr) (*hcmv3.HttpConnectio
 	chains := d.served.GetFilterChains()
 	if d.listener.Protocol == policy.HTTPS {
 		if chains = bySNI(chains, serverName); len(chains) == 0 {
-			return nil, "no certificate is for this server name: TLS ends before any request"
+			return nil, "the listener has no certificate for " + cmp.Or(serverName, "clients that ask for no server name")
 		}
 	}
 	if from.IsValid() {

@@ -3,8 +3,11 @@ package explain
 import (
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 )
@@ -109,6 +112,10 @@ func (p Policy) Explain(q Question) (*Explanation, error) {
 	return d.explain(q, u), nil
 }
 
+// methodsOfHTTP1 are those that Envoy takes over HTTP/1.1. Over HTTP/2 it takes any word.
+var methodsOfHTTP1 = strings.Fields(`ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY
+	OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT REBIND REPORT SEARCH SOURCE SUBSCRIBE TRACE UNBIND UNLINK UNLOCK UNSUBSCRIBE`)
+
 func (d *door) explain(q Question, u target) *Explanation {
 	r := q.request(u)
 	e := &Explanation{
@@ -131,15 +138,21 @@ func (d *door) explain(q Question, u target) *Explanation {
 	}
 	e.Normalized = a.Path != r.Path || a.Host != withoutPort(r.Host)
 	e.Host, e.Path = a.Host, a.Path
+	d.decide(e, manager, a, name)
+	return e
+}
+
+// decide tells who answers a request in its normal form, and what happens until then.
+func (d *door) decide(e *Explanation, manager *hcmv3.HttpConnectionManager, a *asked, serverName string) {
 	f := d.look(manager, a)
 	e.Undecided = f.unsure
 	if f.host != nil {
 		e.VirtualHost = f.host.Domains[0]
 	}
-	chain := filters(manager, f.route)
-	unsure := ""
-	if refusal = upgraded(manager, f.route, a); refusal == nil {
-		refusal, unsure = d.refused(chain, a, name)
+	chain, unsure := filters(manager, f.route), ""
+	refusal := upgraded(manager, f.route, a)
+	if refusal == nil {
+		refusal, unsure = d.refused(chain, a, serverName)
 	}
 	if unsure != "" {
 		e.Undecided = append(e.Undecided, unsure)
@@ -148,15 +161,17 @@ func (d *door) explain(q Question, u target) *Explanation {
 	if e.Answer.By == Backend && preflight(chain, f.route, a) {
 		e.Answer = Answer{By: Preflight, Status: 200}
 	}
+	if e.Answered() && !slices.Contains(methodsOfHTTP1, a.Method) {
+		e.Undecided = append(e.Undecided, "over HTTP/1.1 Envoy does not know the method "+a.Method+" and answers 400")
+	}
 	d.others(e, f, a)
-	if e.Route != nil && refusal == nil && e.Answer.By != Preflight {
-		e.Filters = names(chain)
-		e.Calls = calls(chain)
+	if e.Route == nil {
+		return
 	}
-	if e.Route != nil {
-		d.facts(e, f, a)
+	if e.Answer.By == Backend || e.Answer.By == Itself {
+		e.Filters, e.Calls = names(chain), calls(chain)
 	}
-	return e
+	d.facts(e, f, a)
 }
 
 func (e *Explanation) refuse(r *Refusal) {

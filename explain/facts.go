@@ -25,6 +25,9 @@ func (d *door) facts(e *Explanation, f found, a *asked) {
 	}
 	slices.SortStableFunc(all, func(x, y envoy.Fact) int { return cmp.Compare(x.Stage, y.Stage) })
 	for _, one := range all {
+		if one.Stage > envoy.AtDoor && (e.Answer.By == Door || e.Answer.By == Preflight) {
+			break // the request gets no further
+		}
 		e.Facts = append(e.Facts, Told{one.Topic, one.Text, one.At})
 	}
 }

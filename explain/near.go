@@ -20,36 +20,42 @@ const (
 
 // near is a route that does not answer, with how near it came: the lower, the nearer.
 type near struct {
-	Other
+	*policy.BoundRoute
 	distance int
+	why      func() string
 }
 
 // others tells why the routes do not answer that come nearest to it.
 func (d *door) others(e *Explanation, f found, a *asked) {
+	if e.Answer.By == Door {
+		return
+	}
 	if f.host == nil {
 		e.Hostnames = d.hostnames(a.Host)
 		return
 	}
-	all := d.beside(f, a)
-	all = append(all, d.elsewhere(f, a)...)
+	all := append(d.beside(f, a), d.elsewhere(f, a)...)
 	slices.SortStableFunc(all, func(x, y near) int { return cmp.Compare(x.distance, y.distance) })
 	for _, n := range all[:min(len(all), mostOthers)] {
-		e.Others = append(e.Others, n.Other)
+		e.Others = append(e.Others, Other{Place{n.Name, n.Pos}, n.why()})
 	}
 }
+
+// How near other routes come: those that miss one condition beside the path, those that come later, those for other clients
+// or hosts, and last those of other paths, by the bytes that these share.
+const (
+	oneCondition = iota
+	later
+	otherClients
+	otherHost
+	otherPath = 1 << 16
+)
 
 // beside is the routes of the same host.
 func (d *door) beside(f found, a *asked) []near {
 	winner := d.bound(f.route)
 	var all []near
-	seen := map[string]bool{}
 	patterns := 0
-	add := func(bound *policy.BoundRoute, why string, distance int) {
-		if !seen[bound.Name] {
-			seen[bound.Name] = true
-			all = append(all, near{Other{Place{bound.Name, bound.Pos}, why}, distance})
-		}
-	}
 	for i, r := range f.routes {
 		bound := d.bound(r)
 		if bound == nil || bound == winner || i+1 < len(f.routes) && f.routes[i+1].Name == r.Name {
@@ -63,20 +69,30 @@ func (d *door) beside(f found, a *asked) []near {
 		miss := d.matcher.misses(r.Match, a)
 		switch {
 		case miss == nil && winner != nil:
-			add(bound, "takes it too, but comes after "+winner.Name+": "+winner.Precedes(bound), 1)
+			all = append(all, near{bound, later, func() string {
+				return "takes it too, but comes after " + winner.Name + ": " + winner.Precedes(bound)
+			}})
 		case miss == nil:
-		case miss.what == "path":
-			if n := shared(r.Match, a.path); n > 1 {
-				add(bound, wants(bound, miss, a), 1000-min(n, 900))
-			}
+		case miss.what != "path":
+			all = append(all, near{bound, oneCondition, func() string { return wants(bound, miss, a) }})
 		default:
-			add(bound, wants(bound, miss, a), 0)
+			if n := shared(r.Match, a.path); n > 1 || winner == nil {
+				all = append(all, near{bound, otherPath - n, func() string { return wants(bound, miss, a) }})
+			}
 		}
 	}
+	return append(all, d.forOthers(f, a, winner)...)
+}
+
+// forOthers is the routes of the same host that are for other clients.
+func (d *door) forOthers(f found, a *asked, winner *policy.BoundRoute) []near {
+	var all []near
 	for _, bound := range d.gateway.Routes {
-		asksClients := len(bound.Match.Source) > 0 && !bound.Layer4 && bound.On(d.listener)
-		if asksClients && slices.Contains(bound.Hostnames, f.host.Domains[0]) && bound != winner && !listed(f.routes, bound.Name) {
-			add(bound, "source: is for clients in "+prefixes(bound)+client(a), 2)
+		if len(bound.Match.Source) == 0 || bound.Layer4 || !bound.On(d.listener) || bound == winner {
+			continue
+		}
+		if slices.Contains(bound.Hostnames, f.host.Domains[0]) && !listed(f.routes, bound.Name) {
+			all = append(all, near{bound, otherClients, func() string { return "source: is for clients in " + prefixes(bound) + client(a) }})
 		}
 	}
 	return all
@@ -107,11 +123,12 @@ func (d *door) elsewhere(f found, a *asked) []near {
 		}
 		compared++
 		for _, host := range d.tableOf(bound.Hostnames[i]) {
-			routes, _ := d.matcher.listFor(host, a)
+			routes, _, _ := d.matcher.listFor(host, a)
 			main := slices.IndexFunc(routes, func(r *routev3.Route) bool { return r.Name == bound.Name })
 			if main >= 0 && d.matcher.misses(routes[main].Match, a) == nil {
-				why := fmt.Sprintf("is for %s, and %s owns the request: there is no way from one host to the other", bound.Hostnames[i], f.host.Domains[0])
-				all = append(all, near{Other{Place{bound.Name, bound.Pos}, why}, 3})
+				all = append(all, near{bound, otherHost, func() string {
+					return fmt.Sprintf("is for %s, but %s owns the request, and nothing falls through to another host", bound.Hostnames[i], f.host.Domains[0])
+				}})
 			}
 		}
 	}
@@ -132,11 +149,11 @@ func isPattern(m *routev3.RouteMatch) bool {
 	return m.GetSafeRegex() != nil || m.GetPathMatchPolicy() != nil
 }
 
-// shared is how much of a path a route would take: the bytes that both begin with.
+// shared is how much of a path a route would take: the bytes that both begin with, whatever their case.
 func shared(m *routev3.RouteMatch, path string) int {
 	value := cmp.Or(m.GetPath(), m.GetPathSeparatedPrefix(), m.GetSafeRegex().GetRegex())
 	n := 0
-	for n < min(len(value), len(path)) && value[n] == path[n] {
+	for n < min(len(value), len(path)) && (value[n] == path[n] || lowerASCII(value[n:n+1]) == lowerASCII(path[n:n+1])) {
 		n++
 	}
 	return n

@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -95,13 +96,13 @@ func (d *door) refused(chain []acting, a *asked, serverName string) (refusal *Re
 }
 
 func (d *door) rules(filter string, rules *rbacv3.RBAC, a *asked, serverName string) (*Refusal, string) {
-	for name, p := range rules.Policies {
-		holds, known := d.holds(name, p, a, serverName)
+	for _, name := range slices.Sorted(maps.Keys(rules.Policies)) {
+		holds, known := d.holds(name, rules.Policies[name], a, serverName)
 		switch {
 		case !known:
 			return nil, filter + " lets some clients in only: say the address with --from"
 		case holds && rules.Action == rbacv3.RBAC_DENY:
-			return denial(filter, name, a), ""
+			return d.denial(filter, name, rules.Policies[name], a), ""
 		case holds:
 			return nil, ""
 		}
@@ -112,26 +113,30 @@ func (d *door) rules(filter string, rules *rbacv3.RBAC, a *asked, serverName str
 	return &Refusal{403, filter, fmt.Sprintf("the client %s may not come", a.Client)}, ""
 }
 
-// denial is what a filter of ours answers: envoy's local replies turn RBAC's 403 into these.
-func denial(filter, name string, a *asked) *Refusal {
-	switch {
-	case name == "misdirected":
+// misdirected is the name of the policy by which requests on the wrong connection are refused; its condition is an
+// expression that is known here.
+const misdirected = "misdirected"
+
+// denial is what a filter of ours answers: local replies turn RBAC's 403 into these.
+func (d *door) denial(filter, name string, p *rbacv3.Policy, a *asked) *Refusal {
+	if name == misdirected {
 		return &Refusal{421, filter, fmt.Sprintf("the host %s is not the server name that the connection was made for", a.Host)}
-	case filter == "legation.gate":
-		return &Refusal{400, filter, fmt.Sprintf("the host %q or the method %q can be read in more than one way", a.Host, a.Method)}
+	}
+	i := slices.IndexFunc(p.Permissions, func(one *rbacv3.Permission) bool { return d.permission(one, a) })
+	switch p.Permissions[i].GetNotRule().GetHeader().GetName() {
+	case ":authority":
+		return &Refusal{400, filter, fmt.Sprintf("the host %q can be read in more than one way", a.Host)}
+	case ":method":
+		return &Refusal{400, filter, fmt.Sprintf("the method %q can be read in more than one way: methods are upper case", a.Method)}
 	}
 	return &Refusal{400, filter, fmt.Sprintf("the path %s can be read in more than one way (paths: lenient takes it)", a.path)}
 }
 
 func (d *door) holds(name string, p *rbacv3.Policy, a *asked, serverName string) (holds, known bool) {
-	if name == "misdirected" {
+	if name == misdirected {
 		return serverName != "" && serverName != strings.ToLower(a.Host), true
 	}
-	permitted := false
-	for _, one := range p.Permissions {
-		permitted = permitted || d.permission(one, a)
-	}
-	if !permitted {
+	if !slices.ContainsFunc(p.Permissions, func(one *rbacv3.Permission) bool { return d.permission(one, a) }) {
 		return false, true
 	}
 	for _, one := range p.Principals {

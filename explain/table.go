@@ -24,21 +24,32 @@ func (d *door) look(manager *hcmv3.HttpConnectionManager, a *asked) found {
 	if f.host == nil || a.first("x-forwarded-proto") == "" && manager.GetUseRemoteAddress().GetValue() {
 		return f // a proxy that says nothing of the scheme finds no route
 	}
-	var unsure string
-	if f.routes, unsure = d.matcher.listFor(f.host, a); unsure != "" {
-		f.unsure = append(f.unsure, unsure)
+	routes, maybe, why := d.matcher.listFor(f.host, a)
+	f.routes = routes
+	f.index, f.unsure = d.first(routes, a)
+	if f.index >= 0 {
+		f.route = routes[f.index]
 	}
-	for i, r := range f.routes {
-		miss := d.matcher.misses(r.Match, a)
-		if miss == nil {
-			f.route, f.index = r, i
-			return f
-		}
-		if miss.unsure != "" {
-			f.unsure = append(f.unsure, "the route "+r.Name+" may answer: "+miss.unsure)
+	for _, list := range maybe {
+		if i, _ := d.first(list, a); i >= 0 && list[i].Name != f.route.GetName() {
+			f.unsure = append(f.unsure, "the route "+list[i].Name+" may answer: "+why)
 		}
 	}
 	return f
+}
+
+// first is the first of some routes that takes a request, -1 for none, and those before that nobody can know of.
+func (d *door) first(routes []*routev3.Route, a *asked) (index int, unsure []string) {
+	for i, r := range routes {
+		miss := d.matcher.misses(r.Match, a)
+		if miss == nil {
+			return i, unsure
+		}
+		if miss.unsure != "" {
+			unsure = append(unsure, "the route "+r.Name+" may answer: "+miss.unsure)
+		}
+	}
+	return -1, unsure
 }
 
 // main tells whether the route is the one that a policy wrote, and not one that a setting has put just before it.

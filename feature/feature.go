@@ -12,11 +12,13 @@ import (
 	"github.com/legation/legation/feature/compression"
 	"github.com/legation/legation/feature/connections"
 	"github.com/legation/legation/feature/cors"
+	"github.com/legation/legation/feature/credentials"
 	"github.com/legation/legation/feature/directresponse"
 	"github.com/legation/legation/feature/fault"
 	"github.com/legation/legation/feature/grpcweb"
 	"github.com/legation/legation/feature/headers"
 	"github.com/legation/legation/feature/healthcheck"
+	"github.com/legation/legation/feature/identities"
 	"github.com/legation/legation/feature/jwt"
 	"github.com/legation/legation/feature/limits"
 	"github.com/legation/legation/feature/loadbalancer"
@@ -52,8 +54,12 @@ func All() []*policy.Kind {
 		access.Kind,
 		accesslog.Kind,
 		accesslog.RouteKind,
+		credentials.AnonymousKind,
+		credentials.APIKeyKind,
+		credentials.KeysKind,
 		auth.Kind,
 		authorize.Kind,
+		credentials.BasicKind,
 		plan.BurstKind,
 		circuitbreakers.Kind,
 		compression.Kind,
@@ -70,13 +76,15 @@ func All() []*policy.Kind {
 		headers.Kind,
 		plan.HeadersKind,
 		healthcheck.Kind,
-		jwt.ConsumerKind,
+		identities.Kind,
+		identities.JWTKind,
 		jwt.Kind,
 		limits.Kind,
 		loadbalancer.Kind,
 		mirror.Kind,
 		oidc.Kind,
 		plan.ModeKind,
+		credentials.MTLSKind,
 		outlierdetection.Kind,
 		overload.Kind,
 		paths.Kind,

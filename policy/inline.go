@@ -46,29 +46,25 @@ func (n *Node) inline(b *strings.Builder) {
 	b.WriteString(closes)
 }
 
-// Written is the places of a setting: those of its keys where layers were merged from several places, else its own. There
-// is one for each line.
-func (s Set) Written() []Pos {
-	if s.Node == nil {
+// Places is where a setting, or what stands below a key of one, is written: where layers were merged these may be several.
+// There is one for each line.
+func (n *Node) Places() []Pos {
+	if n == nil {
 		return nil
 	}
 	var all []Pos
-	s.Node.leaves(&all)
+	n.leaves(&all)
 	slices.SortFunc(all, Pos.compare)
 	return slices.CompactFunc(all, func(a, b Pos) bool { return a.start() == b.start() })
 }
 
-// leaves gathers where scalars stand: those of a map stand where their key does.
+// leaves gathers where what is not merged stands.
 func (n *Node) leaves(all *[]Pos) {
 	if len(n.Items) == 0 || n.Kind == List {
 		*all = append(*all, n.Pos)
 		return
 	}
-	for i, item := range n.Items {
-		if item.Kind == Map && len(item.Items) > 0 {
-			item.leaves(all)
-		} else {
-			*all = append(*all, n.Keys[i].Pos)
-		}
+	for _, item := range n.Items {
+		item.leaves(all)
 	}
 }

@@ -36,6 +36,22 @@ func (c *Check) Secret(path, name string) bool { return c.secret(path, OpaqueSec
 // CompanionSecret is [Check.Secret] for what the companion alone is given.
 func (c *Check) CompanionSecret(path, name string) bool { return c.secret(path, CompanionSecret, name) }
 
+// CompanionText is [Check.CompanionSecret] for one whose contents have a form: wrong tells what is wrong with them, in words
+// that hold nothing of them. It is not asked where secrets are not looked up.
+func (c *Check) CompanionText(path, name string, wrong func(content []byte) error) bool {
+	h, p := c.load.secret(c.set.Node, path, CompanionSecret, name)
+	if p == nil && h != nil && len(h.secret.Value) > 0 {
+		if err := wrong(h.secret.Value); err != nil {
+			p = c.load.report(c.set.Node, path, false, "the secret %s: %v", name, err)
+			p.secret = h.secret.ID()
+		}
+	}
+	if p != nil {
+		c.blame(p)
+	}
+	return p == nil
+}
+
 // Authority is [Check.Certificate] for certificates to trust.
 func (c *Check) Authority(path string, a *Authority) bool {
 	switch {

@@ -22,7 +22,7 @@ var choices = map[string][]string{
 var plain = []string{
 	"xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout", "server",
 	"group", "node", "zone", "max-heap", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
-	"add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason", "decision-log-rate",
+	"add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason", "decision-log-rate", "entry", "expires", "id", "overlap",
 }
 
 // complete tells the shell what may stand in a verb's command line.
@@ -60,6 +60,10 @@ func complete(c *cobra.Command) {
 			return names
 		})
 	}
+	if c.Parent().Name() == "key" && strings.HasSuffix(c.Use, " ID") {
+		c.ValidArgsFunction = completeKey
+	}
+	register(c, "consumer", completeConsumer)
 	register(c, "limit", suggest("/limits", func(l app.Limits) []string { return l.Limits }))
 	register(c, "plan", suggest("/usage", func(all app.Consumers) []string { return all.Plans }))
 	for _, name := range []string{"data-dir", "secrets-dir"} {
@@ -88,6 +92,21 @@ func completeConsumer(c *cobra.Command, args []string, typed string) ([]string, 
 			names = append(names, one.Name)
 		}
 		return names
+	})(c, args, typed)
+}
+
+// completeKey completes the IDs of the keys that can be changed.
+func completeKey(c *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return suggest("/keys", func(all app.Keys) (ids []string) {
+		for _, k := range all.Keys {
+			if !k.Policy {
+				ids = append(ids, k.ID)
+			}
+		}
+		return ids
 	})(c, args, typed)
 }
 

@@ -77,6 +77,18 @@ func TestExitStatus(t *testing.T) {
 		{[]string{"chek", dir}, 2, `no verb "chek": did you mean check?`},
 		{[]string{"nonsense"}, 2, "see legation --help"},
 		{[]string{"--nonsense"}, 2, "unknown flag"},
+		{[]string{"explain", "http://localhost/", dir}, 0, "the route app answers"},
+		{[]string{"explain", "HEAD", "http://localhost/", dir, "-H", "x: y", "--from", "::1"}, 0, "because"},
+		{[]string{"explain", "http://nowhere/", dir}, 1, "no route is for the host nowhere"},
+		{[]string{"explain", "http://localhost/%2f", dir}, 1, "refused by the listener: 400"},
+		{[]string{"explain", "http://localhost/", bad}, 1, "policy.yaml:"},
+		{[]string{"explain", dir}, 2, "want [METHOD] URL and the directory"},
+		{[]string{"explain", "GET", dir, dir}, 2, "want a URL of http:// or https://"},
+		{[]string{"explain", "https://localhost/", dir}, 2, "no listener speaks HTTPS"},
+		{[]string{"explain", "http://localhost/", dir, "-H", "x"}, 2, "want 'name: value'"},
+		{[]string{"explain", "http://localhost/", dir, "--from", "here"}, 2, "want an IP address"},
+		{[]string{"explain", "http://localhost/", dir, "--gateway", "other"}, 2, "no such listener"},
+		{[]string{"explain", "http://localhost/", dir, "-o", "xml"}, 2, "want text or json"},
 		{[]string{"check"}, 2, "name the directory"},
 		{[]string{"check", dir, dir}, 2, "name the directory"},
 		{[]string{"check", dir, "--nonsense"}, 2, "see legation check --help"},
@@ -230,6 +242,12 @@ func TestCompletion(t *testing.T) {
 		{"run |", dirs},
 		{"status |", none},
 		{"token |", none},
+		{"explain |", "GET HEAD POST PUT PATCH DELETE OPTIONS " + none},
+		{"explain GET |", none},
+		{"explain GET http://a/ |", dirs},
+		{"explain http://a/ |", dirs},
+		{"explain http://a/ policy |", none},
+		{"explain --from |", none},
 		{"serve --roles |", "xds ratelimit auth :6"},
 		{"serve --roles xds,|", "xds,ratelimit xds,auth :6"},
 		{"serve --log-level |", "debug info warn error " + none},
@@ -276,7 +294,7 @@ func TestCompletion(t *testing.T) {
 // No flag is left to the shell's guess: it has choices, is plain, or takes a file.
 func TestEveryFlagIsCompleted(t *testing.T) {
 	t.Parallel()
-	files := []string{"tls-cert", "tls-key", "tls-ca", "admin-token-file", "token-file", "key", "envoy"}
+	files := []string{"tls-cert", "tls-key", "tls-ca", "admin-token-file", "token-file", "key", "key-file", "secret-file", "envoy"}
 	for _, c := range verbsBelow(rootCommand()) {
 		for _, name := range flagNames(c) {
 			_, registered := c.GetFlagCompletionFunc(name)

@@ -6,6 +6,7 @@ package auth
 import (
 	_ "embed"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -109,12 +110,13 @@ func (s *Setting) Check(c *policy.Check) {
 			c.Errorf(at, "none stands alone, not in a list").Hintf("write auth: none for a route that anyone may call")
 		case slices.Contains(s.Of[:i], name):
 			c.Errorf(at, "the auth entry %q stands here twice", name).Hintf("remove one of the two")
-		default:
-			c.Ref(at, "auth", name)
+		case c.Ref(at, "auth", name):
+			s.checkEntry(c, at, name)
 		}
 	}
 	s.warnReach(c)
 	s.warnLost(c)
+	s.warnPlacement(c)
 }
 
 // KnowsCaller tells whether requests that pass have a consumer and claims, for limits to count by.
@@ -142,8 +144,10 @@ const (
 )
 
 // Filters puts the callout into every chain, switched on: a route that nobody thought of is closed.
-func (*Setting) Filters(envoy.ListenerContext) []envoy.Filter {
-	return []envoy.Filter{{Name: filter, Phase: envoy.Identity, Config: callout(), Enabled: true}}
+func (*Setting) Filters(c envoy.ListenerContext) []envoy.Filter {
+	asks := callout(c.Listener)
+	asks.FilterEnabledMetadata = unverified(c.Model)
+	return []envoy.Filter{{Name: filter, Phase: envoy.Identity, Config: asks, Enabled: true}}
 }
 
 // Route names the rule of the route, or switches the callout off.
@@ -151,7 +155,9 @@ func (s *Setting) Route(c envoy.RouteContext) envoy.RouteParts {
 	if s.None {
 		return s.RouteWithout(c)
 	}
-	return parts(perRoute(s.rule(c.Model, c.Route), s.takes(c.Model)))
+	p := parts(perRoute(s.rule(c.Model, c.Route), s.takes(c.Model)))
+	maps.Copy(p.Filters, s.verifyFilters(c.Model, c.Route))
+	return p
 }
 
 // RouteWithout switches the callout off where no layer asks for auth.
@@ -161,7 +167,7 @@ func parts(m proto.Message) envoy.RouteParts {
 	return envoy.RouteParts{Filters: map[string]proto.Message{filter: m}}
 }
 
-func callout() *extauthzv3.ExtAuthz {
+func callout(l *policy.Listener) *extauthzv3.ExtAuthz {
 	return &extauthzv3.ExtAuthz{
 		Services:            &extauthzv3.ExtAuthz_GrpcService{GrpcService: companion(timeout)},
 		TransportApiVersion: corev3.ApiVersion_V3,
@@ -171,6 +177,8 @@ func callout() *extauthzv3.ExtAuthz {
 		// A header of ours must never move the request to another route, whose own auth was not asked.
 		ClearRouteCache:   false,
 		ValidateMutations: true,
+		// Known of the listener alone, so that the first entry that goes by certificates changes no listener.
+		IncludePeerCertificate: l != nil && verifiesClients(l),
 	}
 }
 

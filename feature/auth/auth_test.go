@@ -10,7 +10,12 @@ import (
 	"github.com/legation/legation/policy"
 )
 
-func TestGolden(t *testing.T) { golden.Run(t, "testdata", auth.Kind, passwordKind) }
+func TestGolden(t *testing.T) {
+	golden.Run(t, "testdata", auth.Kind, passwordKind,
+		policy.Define[certificate]("certificate", policy.InAuth, ""),
+		policy.Define[guest]("guest", policy.InAuth, ""),
+		policy.Define[clients]("clients", policy.InListener, ""))
+}
 
 func TestWaysAroundAuthAreWarnedOf(t *testing.T) {
 	golden.Run(t, "testdata/around", auth.Kind, passwordKind, policy.Define[paths]("paths", policy.Layers, ""))
@@ -26,6 +31,22 @@ func (*password) Check(*policy.Check) {}
 func (p *password) Provider(name string) companion.Provider {
 	return companion.Provider{Name: name, JWT: &companion.JWT{Issuer: string(*p)}}
 }
+
+// certificate and guest stand for ways to tell who calls that not every place has, clients for what listeners do.
+type (
+	certificate string
+	guest       string
+	clients     string
+)
+
+func (*certificate) Check(*policy.Check)     {}
+func (*certificate) NeedsCertificates() bool { return true }
+
+func (*guest) Check(*policy.Check) {}
+func (*guest) TakesGuests() bool   { return true }
+
+func (*clients) Check(*policy.Check)     {}
+func (c *clients) VerifiesClients() bool { return *c == "verified" }
 
 // paths stands for the key that lets paths through which strict refuses.
 type paths string

@@ -13,12 +13,12 @@ func (s *Setting) Explain(c envoy.ExplainContext) []envoy.Fact {
 	if s.None {
 		return []envoy.Fact{c.Fact(envoy.WhoCalls, "none: anyone may call")}
 	}
-	text := "any of these; the companion checks, in one call with the limits"
+	text := "any of these, checked by the companion"
 	switch {
 	case len(s.Of) == 1:
-		text = "this one; the companion checks, in one call with the limits"
+		text = "this one, checked by the companion"
 	case s.All:
-		text = "all of these; the companion checks, in one call with the limits"
+		text = "all of these, checked by the companion"
 	}
 	facts := []envoy.Fact{c.Fact(envoy.WhoCalls, text)}
 	for _, a := range c.Model.Auth {

@@ -43,6 +43,9 @@ func Table(m *policy.Model) auth.Table {
 		for _, i := range policy.Each[auth.Identifier](c.Settings) {
 			consumer.Identities = append(consumer.Identities, i.Identities()...)
 		}
+		for _, k := range policy.Each[auth.KeyHolder](c.Settings) {
+			consumer.Keys = append(consumer.Keys, k.APIKeys()...)
+		}
 		if p, ok := policy.Find[planned](c.Settings); ok {
 			consumer.Plan = p.Plan()
 		}

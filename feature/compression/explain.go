@@ -1,7 +1,6 @@
 package compression
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/legation/legation/envoy"
@@ -13,7 +12,7 @@ func (s *Setting) Explain(c envoy.ExplainContext) []envoy.Fact {
 	if offered == nil {
 		offered = []Algorithm{brotli, gzip}
 	}
-	text := fmt.Sprintf("%s are offered", join(offered))
+	text := "offers " + join(offered)
 	if len(c.Request.Headers["accept-encoding"]) == 0 {
 		text += "; the request takes none (accept-encoding)"
 	}

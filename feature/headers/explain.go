@@ -16,7 +16,7 @@ func (s *Setting) Explain(c envoy.ExplainContext) []envoy.Fact {
 		changes Changes
 	}{{envoy.Changed, request, s.Request}, {envoy.Answered, response, s.Response}} {
 		if text := side.changes.String(); text != "" {
-			facts = append(facts, c.Fact(side.stage, side.name+": "+text))
+			facts = append(facts, c.Fact(side.stage, side.name+": "+text, side.name))
 		}
 	}
 	return facts

@@ -1,6 +1,5 @@
-// Package jwt is the key jwt: in an auth entry, bearer tokens as a way to tell who calls; in a consumer, the names in
-// such tokens that are it. feature/auth asks it for the provider and the identities, envoy for the headers that only
-// tokens may set.
+// Package jwt is the key jwt of an auth entry: bearer tokens as a way to tell who calls. feature/auth asks it for the
+// provider, envoy for the headers that only tokens may set.
 package jwt
 
 import (
@@ -31,6 +30,7 @@ type JWT struct {
 	Plan      string            `policy:"plan" doc:"the claim that names the caller's plan, dotted where it is nested; default: only consumers have plans"`
 	Headers   map[string]string `policy:"headers" doc:"headers for the backend, each with the claim that it takes its value from"`
 	Skew      policy.Duration   `policy:"skew" doc:"how far the issuer's clock may be off, at most 10m; default 30s"`
+	Verify    Verifier          `policy:"verify" doc:"who verifies: companion, or envoy itself where nothing else needs the companion, which costs less and checks less; default companion"`
 }
 
 // Audiences is a list of audiences, or the word any.
@@ -71,6 +71,7 @@ func (j *JWT) Check(c *policy.Check) {
 	if j.Skew > maxSkew {
 		c.Errorf("skew", "want at most %s, got %s", maxSkew, j.Skew).Hintf("mend the clocks: tokens that have expired stay good for so long")
 	}
+	j.checkVerify(c)
 	written := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(j.Headers)) {
 		if other, ok := written[strings.ToLower(name)]; ok {
@@ -111,18 +112,12 @@ func checkAudiences(c *policy.Check, a Audiences) {
 	}
 }
 
-// unsafe are headers that Envoy, proxies or backends take orders from, beside those that auth.CheckHeader refuses.
-var unsafe = []string{
-	"cookie", "content-type", "content-encoding", "expect", "forwarded", "x-real-ip", "x-request-id",
-	"x-original-url", "x-rewrite-url", "x-http-method-override", "proxy-authorization",
-}
-
 func checkHeader(c *policy.Check, name, claim string) {
 	at, lower := "headers."+name, strings.ToLower(name)
 	switch err := auth.CheckHeader(lower); {
 	case err != nil:
 		c.Errorf(at, "%v", err).Hintf("choose a name of your own, such as x-user")
-	case slices.Contains(unsafe, lower) || strings.HasPrefix(lower, "x-forwarded-") || strings.HasPrefix(lower, "x-legation-"):
+	case auth.Steers(lower):
 		c.Errorf(at, "the header %q steers proxies or backends: it may not be set from a claim", lower).
 			Hintf("choose a name of your own, such as x-user")
 	case claim == "" || strings.TrimSpace(claim) != claim:

@@ -12,13 +12,13 @@ import (
 	"github.com/legation/legation/policy"
 )
 
-func TestGolden(t *testing.T) { golden.Run(t, "testdata", jwt.Kind, jwt.ConsumerKind) }
+func TestGolden(t *testing.T) { golden.Run(t, "testdata", jwt.Kind) }
 
 const keys = `{"keys": [{"kty": "EC", "crv": "P-256", "kid": "1", "x": "lK3MG4-4UmJxvT5ZBr2cwABl-HjGzJJ60bLFCy16Q64", "y": "WdXsgi4cDzPV4YG_QZfMtpGgPYcPPbK5GVOpGzD-flE"}]}`
 
 func load(t *testing.T) *policy.Model {
 	t.Helper()
-	m, problems := policy.New(jwt.Kind, jwt.ConsumerKind).Load(policy.Files{"team/keys.json": []byte(keys), "team/policy.yaml": []byte(`
+	m, problems := policy.New(jwt.Kind).Load(policy.Files{"team/keys.json": []byte(keys), "team/policy.yaml": []byte(`
 gateways: {edge: {listeners: {http: {port: 10000}}}}
 auth:
   idp:
@@ -30,9 +30,6 @@ auth:
       headers: {X-User: sub, x-tenant: tenant.id}
       skew: 10s
   other: {jwt: {issuer: other, audiences: any, jwks: "https://id.test/keys"}}
-consumers:
-  acme: {jwt: {other: carol, idp: [alice, bob]}}
-  initech: {jwt: {other: alice}}
 `)})
 	if err := problems.Err(); err != nil {
 		t.Fatal(err)
@@ -54,18 +51,6 @@ func TestProvider(t *testing.T) {
 		}},
 		{Name: "other", JWT: &auth.JWT{Issuer: "other", JWKS: auth.JWKS{URL: "https://id.test/keys"}, Reading: auth.Reading{Headers: map[string]string{}}}},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
-func TestIdentities(t *testing.T) {
-	var got [][]string
-	for _, c := range load(t).Consumers {
-		i, _ := policy.Find[auth.Identifier](c.Settings)
-		got = append(got, i.Identities())
-	}
-	want := [][]string{{"idp/alice", "idp/bob", "other/carol"}, {"other/alice"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -12,11 +12,11 @@ const mostPlans = 5
 
 // Explain tells what the plans of callers come to.
 func (u *Use) Explain(c envoy.ExplainContext) []envoy.Fact {
-	text := "optional: counts against the plan of the caller, who may have none"
+	text := "optional: counts against the plan of the caller, who may have none; in auth's call"
 	if *u == required {
-		text = "required: counts against the plan of the caller; 403 for those without one"
+		text = "required: counts against the plan of the caller; 403 for those without one; in auth's call"
 	}
-	facts := []envoy.Fact{c.Fact(envoy.HowOften, text+"; counted in auth's call")}
+	facts := []envoy.Fact{c.Fact(envoy.HowOften, text)}
 	for i, p := range c.Model.Plans {
 		if i == mostPlans {
 			return append(facts, envoy.Fact{Stage: envoy.HowOften, Text: fmt.Sprintf("and %d more plans", len(c.Model.Plans)-i)})

@@ -37,10 +37,10 @@ func (l counted) words(c envoy.ExplainContext) []string {
 		words = append(words, fmt.Sprintf("other rates for %d values", n))
 	}
 	if len(l.written.Refund) > 0 {
-		words = append(words, "given back by a call after some answers")
+		words = append(words, "given back after some answers, by a call")
 	}
 	if inPlaceOf(l, c.RouteContext) {
-		words = append(words, "in whose place the plan of a caller stands")
+		words = append(words, "a plan of the caller takes its place")
 	}
 	if !l.written.perEnvoy() {
 		words = append(words, "onError "+l.OnError.String())
@@ -48,23 +48,22 @@ func (l counted) words(c envoy.ExplainContext) []string {
 	return words
 }
 
-// mode is who counts, why so, and what that costs.
+// mode is who counts, and in which call.
 func (l counted) mode(c envoy.ExplainContext) string {
-	call := "in a call of its own to the companion, shared by the limits"
+	text, call := "exact", "in the limits' call"
+	if l.Lease > 0 && !l.Shadow {
+		text = fmt.Sprintf("leased in lots of up to %d", l.Lease)
+	}
+	if l.written.Mode == "" {
+		text += " (default)"
+	}
 	if knowsCaller(c.Route) {
 		call = "in auth's call"
 	}
-	why := ""
-	if l.written.Mode == "" {
-		why = " (default)"
-	}
-	switch {
-	case l.written.perEnvoy():
+	if l.written.perEnvoy() {
 		return "perEnvoy: each Envoy counts by itself, without a call"
-	case l.Lease > 0 && !l.Shadow:
-		return fmt.Sprintf("leased%s: counted %s, in lots of up to %d", why, call, l.Lease)
 	}
-	return fmt.Sprintf("exact%s: counted %s, by the store", why, call)
+	return text + " " + call
 }
 
 // by is what the limit counts by, and the bucket of the request as far as it is known.

@@ -1,7 +1,6 @@
 package rewrite
 
 import (
-	"fmt"
 	"regexp"
 	"strings"
 
@@ -15,21 +14,21 @@ func (s *Setting) Explain(c envoy.ExplainContext) []envoy.Fact {
 	var facts []envoy.Fact
 	path, query, asks := strings.Cut(c.Request.Path, "?")
 	if len(s.ways()) > 0 {
-		to := "the template " + s.Template + ", filled in"
+		to := s.Template + ", filled in"
 		if s.Template == "" {
 			to = rewritten(c.Served.GetRoute(), c.Route.Match.Path, path)
 			if asks {
 				to += "?" + query
 			}
 		}
-		facts = append(facts, c.Fact(envoy.Changed, fmt.Sprintf("the path is %s to the backend", to)))
+		facts = append(facts, c.Fact(envoy.Changed, "the backend gets the path "+to, s.ways()...))
 	}
 	switch s.Hostname {
 	case "":
 	case auto:
-		facts = append(facts, c.Fact(envoy.Changed, "the host is the name of the service under dns to the backend"))
+		facts = append(facts, c.Fact(envoy.Changed, "the backend gets as host the name of its service under dns", "hostname"))
 	default:
-		facts = append(facts, c.Fact(envoy.Changed, "the host is "+s.Hostname+" to the backend"))
+		facts = append(facts, c.Fact(envoy.Changed, "the backend gets the host "+s.Hostname, "hostname"))
 	}
 	return facts
 }

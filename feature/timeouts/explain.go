@@ -35,7 +35,7 @@ func (s *Setting) Explain(c envoy.ExplainContext) []envoy.Fact {
 	add("stream", stream, s.Stream, "")
 	add("one try", action.GetRetryPolicy().GetPerTryTimeout(), s.BackendRequest, "")
 	add("idle", action.IdleTimeout, s.Idle, "")
-	fact := envoy.Fact{Stage: envoy.SentOn, Topic: Kind.Key, Text: strings.Join(parts, ", "), At: c.Set.Written()}
+	fact := envoy.Fact{Stage: envoy.SentOn, Topic: Kind.Key, Text: strings.Join(parts, ", "), At: c.Set.Node.Places()}
 	return []envoy.Fact{fact}
 }
 

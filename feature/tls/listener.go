@@ -144,6 +144,9 @@ func (s *Listener) DownstreamTLS(envoy.ListenerContext) *tlsv3.DownstreamTlsCont
 	return context
 }
 
+// VerifiesClients tells whether the certificates of clients are asked for, and verified.
+func (s *Listener) VerifiesClients() bool { return s.ClientCertificates != nil }
+
 // HTTP tells routes, limits and backends who the client is.
 func (s *Listener) HTTP(envoy.ListenerContext) *hcmv3.HttpConnectionManager {
 	if s.ClientCertificates == nil {

@@ -1,4 +1,6 @@
-package jwt
+// Package identities is the keys of a consumer that tell what it is known by: jwt, the names in tokens, and identities, those
+// of auth entries of any kind. feature/auth asks it for the identities.
+package identities
 
 import (
 	_ "embed"
@@ -9,13 +11,19 @@ import (
 	"github.com/legation/legation/policy"
 )
 
-//go:embed consumer.md
-var consumerDoc string
+//go:embed identities.md
+var doc string
 
-// ConsumerKind is the key jwt of a consumer.
-var ConsumerKind = policy.Define[Identities]("jwt", policy.InConsumer, consumerDoc)
+//go:embed jwt.md
+var jwtDoc string
 
-// Identities is what stands under jwt in a consumer: by auth entry, the names in its tokens that are the consumer.
+// Kind is the key identities, JWTKind the key jwt of a consumer.
+var (
+	Kind    = policy.Define[Identities]("identities", policy.InConsumer, doc)
+	JWTKind = policy.Define[Identities]("jwt", policy.InConsumer, jwtDoc)
+)
+
+// Identities is what stands under either key: by auth entry, the names there that are the consumer.
 type Identities map[string]Names
 
 // Names is one name or a list of them.
@@ -43,7 +51,9 @@ func (s *Identities) Check(c *policy.Check) {
 		c.Errorf("", "name at least one identity").Hintf("write {idp: alice} with the name of an auth entry")
 	}
 	for _, entry := range slices.Sorted(maps.Keys(*s)) {
-		c.Ref(entry, "auth", entry)
+		if c.Ref(entry, "auth", entry) {
+			checkEntry(c, entry)
+		}
 		names := (*s)[entry]
 		if len(names) == 0 {
 			c.Errorf(entry, "name at least one identity")
@@ -53,7 +63,7 @@ func (s *Identities) Check(c *policy.Check) {
 			at := place{entry, i, len(names)}
 			switch {
 			case name == "":
-				c.Errorf(at.path(), "want the name that tokens have, got nothing")
+				c.Errorf(at.path(), "want the name that callers have there, got nothing")
 			case seen[name]:
 				c.Errorf(at.path(), "the identity %q stands here twice", entry+"/"+name).Hintf("remove one of the two")
 			default:
@@ -61,6 +71,27 @@ func (s *Identities) Check(c *policy.Check) {
 			}
 			seen[name] = true
 		}
+	}
+}
+
+// keyed is the setting of an auth entry that tells whose its credentials are.
+type keyed interface{ NamesConsumers() bool }
+
+// checkEntry refuses what the entry can't give: names in tokens where there are none, and names where credentials are made
+// for a consumer.
+func checkEntry(c *policy.Check, entry string) {
+	i := slices.IndexFunc(c.Model().Auth, func(a *policy.Auth) bool { return a.Name == entry })
+	if i < 0 {
+		return
+	}
+	settings := c.Model().Auth[i].Settings
+	if k, ok := policy.Find[keyed](settings); ok && k.NamesConsumers() {
+		c.Errorf(entry, "the keys that the auth entry %q takes are made for a consumer each", entry).
+			Hintf("write apiKeys in the consumer, or make keys with legation key create --consumer %s", c.Entry().Name)
+		return
+	}
+	if c.Set().Kind.Key == JWTKind.Key && len(settings) > 0 && !settings.Has(JWTKind.Key) {
+		c.Errorf(entry, "the auth entry %q takes no tokens", entry).Hintf("write identities: {%s: …}", entry)
 	}
 }
 

@@ -1,23 +1,72 @@
-package jwt_test
+package identities_test
 
 import (
 	"fmt"
 	"strings"
 	"testing"
 
-	"github.com/legation/legation/feature/jwt"
+	"github.com/google/go-cmp/cmp"
+	"github.com/legation/legation/auth"
+	"github.com/legation/legation/feature/golden"
+	"github.com/legation/legation/feature/identities"
 	"github.com/legation/legation/policy"
 )
 
+// tokens, password and apiKey stand for ways to tell who calls.
+type (
+	tokens   string
+	password string
+	apiKey   string
+)
+
+var (
+	tokenKind    = policy.Define[tokens]("jwt", policy.InAuth, "")
+	passwordKind = policy.Define[password]("password", policy.InAuth, "")
+	apiKeyKind   = policy.Define[apiKey]("apiKey", policy.InAuth, "")
+)
+
+func (*tokens) Check(*policy.Check)   {}
+func (*password) Check(*policy.Check) {}
+func (*apiKey) Check(*policy.Check)   {}
+func (*apiKey) NamesConsumers() bool  { return true }
+
+var language = policy.New(tokenKind, passwordKind, apiKeyKind, identities.Kind, identities.JWTKind)
+
+func TestGolden(t *testing.T) {
+	golden.Run(t, "testdata", tokenKind, passwordKind, apiKeyKind, identities.Kind, identities.JWTKind)
+}
+
+func TestIdentities(t *testing.T) {
+	m, problems := language.Load(policy.Files{"a.yaml": []byte(consumersHead + `
+  acme: {jwt: {idp: [alice, bob]}, identities: {staff: carol, idp: dan}}
+  initech: {identities: {staff: alice}}
+`)})
+	if err := problems.Err(); err != nil {
+		t.Fatal(err)
+	}
+	var got [][]string
+	for _, c := range m.Consumers {
+		var all []string
+		for _, i := range policy.Each[auth.Identifier](c.Settings) {
+			all = append(all, i.Identities()...)
+		}
+		got = append(got, all)
+	}
+	want := [][]string{{"idp/dan", "staff/carol", "idp/alice", "idp/bob"}, {"staff/alice"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 const consumersHead = `
 gateways: {edge: {listeners: {http: {port: 80}}}}
-auth: {idp: {jwt: {issuer: a, audiences: any, jwks: "https://id.test/keys"}}}
+auth: {idp: {jwt: a}, staff: {password: a}, keys: {apiKey: a}}
 consumers:
 `
 
 // BenchmarkManyNames reads the most names that a file can hold: one consumer's, and a consumer for each.
 func BenchmarkManyNames(b *testing.B) {
-	lang := policy.New(jwt.Kind, jwt.ConsumerKind)
+	lang := language
 	var one, each strings.Builder
 	for i := range 90_000 {
 		fmt.Fprintf(&one, "u%d, ", i)
@@ -37,9 +86,9 @@ func BenchmarkManyNames(b *testing.B) {
 }
 
 func TestIdentityOfSeveralConsumersIsToldAtTheLater(t *testing.T) {
-	_, problems := policy.New(jwt.Kind, jwt.ConsumerKind).Load(policy.Files{"a.yaml": []byte(consumersHead + `
+	_, problems := language.Load(policy.Files{"a.yaml": []byte(consumersHead + `
   c: {jwt: {idp: [x, y, x]}}
-  b: {jwt: {idp: [z, x]}}
+  b: {identities: {idp: [z, x]}}
   a: {jwt: {idp: x}}
 `)})
 	var got []string
@@ -49,7 +98,7 @@ func TestIdentityOfSeveralConsumersIsToldAtTheLater(t *testing.T) {
 	want := []string{
 		`consumers.c.jwt.idp[0] the identity "idp/x" is the consumer "a" too [a.yaml:8:7]`,
 		`consumers.c.jwt.idp[2] the identity "idp/x" stands here twice []`,
-		`consumers.b.jwt.idp[1] the identity "idp/x" is the consumer "a" too [a.yaml:8:7]`,
+		`consumers.b.identities.idp[1] the identity "idp/x" is the consumer "a" too [a.yaml:8:7]`,
 	}
 	if diff := strings.Join(got, "\n"); diff != strings.Join(want, "\n") {
 		t.Errorf("got\n%s", diff)
@@ -69,7 +118,7 @@ func twice(n int) policy.Files {
 }
 
 func TestOfManyProblemsSomeAreTold(t *testing.T) {
-	if _, problems := policy.New(jwt.Kind, jwt.ConsumerKind).Load(twice(5_000)); len(problems) != 201 {
+	if _, problems := language.Load(twice(5_000)); len(problems) != 201 {
 		t.Errorf("got %d problems, want 200 and one that tells of more", len(problems))
 	}
 }
@@ -78,7 +127,7 @@ func TestOfManyProblemsSomeAreTold(t *testing.T) {
 // other.
 func BenchmarkNamesOfTwo(b *testing.B) {
 	for _, n := range []int{10_000, 90_000} {
-		files, lang := twice(n), policy.New(jwt.Kind, jwt.ConsumerKind)
+		files, lang := twice(n), language
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			for b.Loop() {
 				lang.Load(files)
