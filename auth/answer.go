@@ -83,7 +83,7 @@ func (d *decision) appendVeto(b []byte) []byte {
 	body := d.veto.body
 	if d.grpc {
 		b = appendHeader(b, deniedHeaders, "grpc-status", strconv.Itoa(int(d.veto.code)))
-		body = d.veto.message
+		body = d.veto.told
 	}
 	b = d.appendLimitHeaders(b, deniedHeaders)
 	b = appendText(b, deniedBody, body)

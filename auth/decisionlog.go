@@ -132,6 +132,10 @@ func (d *decision) record(start time.Time, took time.Duration, left uint64) slog
 	if d.by != nil {
 		text("entry", d.by.name)
 	}
+	if d.veto != nil {
+		text("authorization", d.veto.by)
+		text("condition", d.veto.rule)
+	}
 	text("consumer", d.who.name)
 	if shownMethod(d.method) {
 		text("method", d.method)

@@ -76,15 +76,19 @@ const (
 	mostWait  = 5 * time.Second // where the client sets no deadline
 )
 
-// await does work that waits for others. What does not come in time leaves the credential undecided.
-func await(ctx context.Context, w work, now time.Time) finding {
+func ahead(ctx context.Context) (context.Context, context.CancelFunc) {
 	until, ok := ctx.Deadline()
 	if ok {
 		until = until.Add(-headStart)
 	} else {
 		until = time.Now().Add(mostWait)
 	}
-	ctx, cancel := context.WithDeadline(ctx, until)
+	return context.WithDeadline(ctx, until)
+}
+
+// await does work that waits for others. What does not come in time leaves the credential undecided.
+func await(ctx context.Context, w work, now time.Time) finding {
+	ctx, cancel := ahead(ctx)
 	defer cancel()
 	f := w.do(ctx, now)
 	if errors.Is(f.err, context.DeadlineExceeded) || errors.Is(f.err, context.Canceled) {

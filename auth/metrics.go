@@ -41,12 +41,12 @@ type metrics struct {
 	unlogged  prometheus.Counter
 	fetches   *prometheus.CounterVec
 
-	denials atomic.Pointer[map[denied]prometheus.Counter] // never changed, so that no request takes a lock for it
+	denials atomic.Pointer[map[labels]prometheus.Counter] // never changed, so that no request takes a lock for it
 	mu      sync.Mutex                                    // serialises who replaces denials
 }
 
-// denied is the labels of a denial; all are of the policy or of ours, so that they are bounded.
-type denied struct{ entry, kind, reason string }
+// labels is those of a denial; all are of the policy or of ours, so that they are bounded.
+type labels struct{ entry, kind, reason string }
 
 func newMetrics(r prometheus.Registerer, revoked store.Board) *metrics {
 	f := promauto.With(r)
@@ -79,7 +79,7 @@ func newMetrics(r prometheus.Registerer, revoked store.Board) *metrics {
 			Help: "Fetches of key sets by URL: changed, same, or error.",
 		}, []string{"result"}),
 	}
-	m.denials.Store(&map[denied]prometheus.Counter{})
+	m.denials.Store(&map[labels]prometheus.Counter{})
 	if revoked != nil {
 		f.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "legation_auth_revocations_known",
@@ -101,7 +101,7 @@ func (m *metrics) allowed(entry, kind string) prometheus.Counter {
 
 // denied counts those that are denied for a reason.
 func (m *metrics) denied(by *provider, d *denial) prometheus.Counter {
-	key := denied{reason: d.reason}
+	key := labels{reason: d.reason}
 	if by != nil {
 		key.entry, key.kind = by.name, by.kind
 	}

@@ -43,6 +43,8 @@ func (d *decision) forbid(v *veto) bool {
 
 // fetch gets what is missing, and judges. What could not be got by then is not there.
 func (d *decision) fetch(ctx context.Context, now time.Time) {
+	ctx, cancel := ahead(ctx)
+	defer cancel()
 	var wg sync.WaitGroup
 	for _, l := range d.missing {
 		wg.Go(func() { l.fetch(ctx) })

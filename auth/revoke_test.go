@@ -225,9 +225,9 @@ func TestRevokedAmongSeveral(t *testing.T) {
 	any.Providers, all.Providers = append(any.Providers, second), append(all.Providers, second)
 	all.Name, all.All = "edge/all", true
 	s := load(t, Options{Revoked: &slate{}}, Table{Rules: []Rule{any, all}})
+	token := "Bearer " + rsaPair().sign(t, goodClaims(nil))
 	revoke(t, s, "subject:second/alice")
 	c := dial(t, s)
-	token := "Bearer " + rsaPair().sign(t, goodClaims(nil))
 	for _, want := range []struct {
 		rule   Rule
 		status int

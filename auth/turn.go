@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -134,6 +135,9 @@ func (s *Service) work(ctx context.Context, pending []*decision, now time.Time, 
 
 // fetch gets what conditions need of others, for all requests at once.
 func (s *Service) fetch(ctx context.Context, t *turn, now time.Time, wait bool) {
+	if !slices.ContainsFunc(t.decisions, func(d *decision) bool { return len(d.missing) > 0 }) {
+		return // most turns end here, and take no room for what follows
+	}
 	var wg sync.WaitGroup
 	for _, d := range t.decisions {
 		switch {
