@@ -26,7 +26,7 @@ var (
 	valueRegex = []string{"y.*", ".*", "(?i)yes", "a,b", "[0-9]+", ".+", "yes|no", "a;? b", "[^a]*"}
 	fields     = []string{"x-a", "x-b", "accept", "cookie", "user-agent", "x-forwarded-for", "x-forwarded-proto", "x-request-id", "connection", "upgrade", "x-envoy-a", "te", "content-type", "keep-alive"}
 	parameters = []string{"q", "r", "q%20x", "Q", "a.b", "q[]"}
-	methods    = []string{"GET", "POST", "PUT", "OPTIONS", "HEAD", "DELETE", "PATCH"}
+	usual      = []string{"GET", "POST", "PUT", "OPTIONS", "HEAD", "DELETE", "PATCH"}
 )
 
 func path(r *rand.Rand) string {
@@ -65,7 +65,7 @@ func match(r *rand.Rand) string {
 		parts = append(parts, fmt.Sprintf("path: {prefix: %q, ignoreCase: %t}", path(r), chance(r, 3)))
 	}
 	if chance(r, 4) {
-		parts = append(parts, "methods: ["+strings.Join(some(r, methods), ", ")+"]")
+		parts = append(parts, "methods: ["+strings.Join(some(r, usual), ", ")+"]")
 	}
 	for _, kind := range []struct {
 		key   string
@@ -150,13 +150,13 @@ func request(r *rand.Rand) wire {
 	w := wire{
 		listener: pick(r, "one", "one", "hosts", "proxied"),
 		client:   pick(r, "127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"),
-		method:   pick(r, "GET", "GET", "GET", "OPTIONS", pick(r, methods...)),
+		method:   pick(r, "GET", "GET", "GET", "OPTIONS", pick(r, usual...)),
 		host: pick(r, "a.test", "a.test", "b.a.test", "x.a.test", "x.b.a.test", "x.y.b.a.test", "other.test", "127.0.0.1", "[::1]", "x-y_z.test",
 			pick(r, "A.test", "a.test:80", "a.test.", "a.test.:8080", "[::1]:443", "xa.test", ".a.test", "a.test..", "a.test:", "a.test:80:80", "a.test:x", "a,b.test",
 				"x@a.test", "elsewhere", "test", "b.A.test", "*.a.test", "a.test:99999999999", "a..test", "-a.test", "[::1", "[0:0::1]")),
 	}
 	if chance(r, 50) {
-		w.method = pick(r, "TRACE", "PROPFIND", "PURGE")
+		w.method = pick(r, append(methodsOfHTTP1, "get", "X_Y", "M-SEARCH")...)
 	}
 	w.path = requestPath(r) + requestQuery(r)
 	for chance(r, 2) {

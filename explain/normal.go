@@ -33,10 +33,13 @@ func normal(manager *hcmv3.HttpConnectionManager, r envoy.Request, headers []Hea
 	r.Host = withoutPort(withoutLastDot(r.Host))
 	path, ok := normalPath(r.Path)
 	if !ok {
-		return nil, &Refusal{Status: 400, By: "the listener", Why: "the path has an escaped slash, backslash or NUL, or a character that is not ASCII"}
+		return nil, &Refusal{Status: 400, By: "the listener", Why: "the path has an escaped slash, backslash or NUL"}
 	}
 	r.Path, r.Headers = path, joined(headers)
 	a = ask(r)
+	if r.Method == "QUERY" && a.first("content-type") == "" {
+		return nil, &Refusal{Status: 400, By: "the listener", Why: "QUERY is about a body: it needs a content-type"}
+	}
 	a.early(manager)
 	a.hopByHop()
 	a.own(manager)
@@ -137,6 +140,7 @@ func (a *asked) hopByHop() {
 		}
 	}
 	switch {
+	case upgrade:
 	case has("te", "trailers"):
 		a.Headers["te"] = []string{"trailers"}
 	case a.first("te") != "":

@@ -6,14 +6,14 @@ import "strings"
 // slashes, escapes of characters that need none are decoded, characters that need one are escaped, and slashes in a row
 // become one. The query stays as it is.
 
-// normalPath is the normal form of a path with its query; ok is false for one that Envoy refuses: other than ASCII characters,
-// escaped slashes and backslashes, NUL.
+// normalPath is the normal form of a path with its query; ok is false for one that Envoy refuses: escaped slashes and
+// backslashes, NUL.
 func normalPath(target string) (normal string, ok bool) {
 	path, query := target, ""
 	if i := strings.IndexByte(target, '?'); i >= 0 {
 		path, query = target[:i], target[i:]
 	}
-	if hasEscapedSlash(path) || strings.ContainsFunc(target, func(r rune) bool { return r > '~' }) {
+	if hasEscapedSlash(path) {
 		return "", false
 	}
 	path, ok = canonical(withoutDotParameters(path))
