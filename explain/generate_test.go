@@ -96,14 +96,14 @@ func some[T any](r *rand.Rand, all []T) []T {
 }
 
 // front is three listeners: a table per host, one table, and one behind a proxy. backend is where those send to that don't
-// answer by themselves.
+// answer by themselves. The connections of what can't be a request are closed after a moment.
 func front(backend string) string {
 	return `gateways:
   edge:
     listeners:
-      hosts: {port: 10001, routeTables: perHost}
-      one: {port: 10000}
-      proxied: {port: 10002, trustedHops: 1}
+      hosts: {port: 10001, routeTables: perHost, envoy: {http: {delayedCloseTimeout: 0.1s}}}
+      one: {port: 10000, envoy: {http: {delayedCloseTimeout: 0.1s}}}
+      proxied: {port: 10002, trustedHops: 1, envoy: {http: {delayedCloseTimeout: 0.1s}}}
 services: {web: {endpoints: ["` + backend + `"]}}
 routes:
 `

@@ -159,6 +159,15 @@ func (a *asked) own(manager *hcmv3.HttpConnectionManager) {
 		a.Headers[name] = []string{value}
 	}
 	const say = "it depends on the client's address: say it with --from"
+	if manager.GetVia() != "" {
+		set("via", "", "Envoy adds itself to it")
+	}
+	if manager.GetAppendXForwardedPort() {
+		set("x-forwarded-port", "", "Envoy writes the port that the client has gone to")
+	}
+	if manager.GetAddUserAgent().GetValue() && a.first("user-agent") == "" {
+		set("user-agent", "", "Envoy gives its own name where the client has none")
+	}
 	if !manager.GetUseRemoteAddress().GetValue() {
 		return
 	}
