@@ -40,6 +40,9 @@ func normal(manager *hcmv3.HttpConnectionManager, r envoy.Request, headers []Hea
 	if r.Method == "QUERY" && a.first("content-type") == "" {
 		return nil, &Refusal{Status: 400, By: "the listener", Why: "QUERY is about a body: it needs a content-type"}
 	}
+	if lines := r.Headers["cookie"]; len(lines) > 1 || len(lines) == 1 && lines[0] == "" {
+		a.unknown["cookie"] = unknown{"over HTTP/1.1 each cookie line counts by itself, over HTTP/2 they are one", strings.Join(lines, "") != ""}
+	}
 	a.early(manager)
 	a.hopByHop()
 	a.own(manager)
