@@ -29,11 +29,13 @@ func (d *door) facts(e *Explanation, f found, a *asked) {
 		all = append(all, d.added(e.Filters)...)
 	}
 	slices.SortStableFunc(all, func(x, y envoy.Fact) int { return cmp.Compare(x.Stage, y.Stage) })
+	topic := ""
 	for _, one := range all {
+		topic = cmp.Or(one.Topic, topic)
 		if one.Stage > envoy.AtDoor && (e.Answer.By == Door || e.Answer.By == Preflight) {
 			break // the request gets no further
 		}
-		e.Facts = append(e.Facts, Told{one.Topic, one.Text, one.At})
+		e.Facts = append(e.Facts, Told{topic, one.Text, one.At})
 	}
 }
 

@@ -162,6 +162,10 @@ func request(r *rand.Rand) wire {
 	for chance(r, 2) {
 		w.headers = append(w.headers, Header{pick(r, fields...), pick(r, append(values, "h2c", "WebSocket", "upgrade, keep-alive", "x-a", "close", "keep-alive", "websocket", "trailers", "http", "https", "upgrade", "a; b", "10.0.0.1")...)})
 	}
+	if chance(r, 8) {
+		w.headers = append(w.headers, Header{"Connection", pick(r, "x-a", "X-B, close", "close,x-a , te", "te", "accept", "cookie, user-agent", "x-forwarded-for", "x-forwarded-proto, x",
+			":path", "connection, x-a", ", x-a,", "a,b,c,d,e,f,g,h,i,j", "a,b,c,d,e,f,g,h,x-a", "upgrade, x-a", "keep-alive, content-type", "host", "x-request-id", "te, x_a")})
+	}
 	if w.method == "OPTIONS" && !chance(r, 4) {
 		w.headers = append(w.headers, Header{"Origin", pick(r, "https://a.test", "null", "")}, Header{"Access-Control-Request-Method", pick(r, "GET", "POST", "PUT", "")})
 	}

@@ -20,7 +20,7 @@ func (s *Setting) Explain(c envoy.ExplainContext) []envoy.Fact {
 	facts := []envoy.Fact{c.Fact(envoy.WhoCalls, text)}
 	for _, a := range c.Model.Auth {
 		if slices.Contains(s.AnyOf, a.Name) {
-			facts = append(facts, envoy.Fact{Stage: envoy.WhoCalls, Topic: Kind.Key, Text: entry(a), At: []policy.Pos{a.Pos}})
+			facts = append(facts, envoy.Fact{Stage: envoy.WhoCalls, Topic: "", Text: entry(a), At: []policy.Pos{a.Pos}})
 		}
 	}
 	return facts
