@@ -23,7 +23,7 @@ type Request struct {
 // Fact is one thing that becomes of a request, told to people.
 type Fact struct {
 	Stage Stage
-	Topic string       // one word, mostly the key of the policy that it is about
+	Topic string       // one word, mostly the key of the policy that it is about; empty for that of the fact before
 	Text  string       // one line
 	At    []policy.Pos // where it is written; none for what holds where nothing is
 }

@@ -92,26 +92,45 @@ func (m *matcher) misses(r *routev3.RouteMatch, a *asked) *miss {
 	if !m.path(r, a) {
 		return &miss{what: "path"}
 	}
+	if beyond(r) {
+		return &miss{what: "header", unsure: "it has conditions of a kind that is not known here"}
+	}
+	var unsure *miss // as long as no other condition fails
 	for _, h := range r.GetHeaders() {
-		value, unknown := a.unknown[h.Name]
 		_, presence := h.GetHeaderMatchSpecifier().(*routev3.HeaderMatcher_PresentMatch)
+		value, unknown := a.unknown[h.Name]
 		switch {
-		case unknown && presence && value.there && h.GetPresentMatch(), !unknown && m.header(h, a):
-			continue
 		case unknown && !(presence && value.there):
-			return &miss{what: "header", name: h.Name, unsure: value.why}
-		}
-		if h.Name == ":method" {
+			unsure = &miss{what: "header", name: h.Name, unsure: value.why}
+		case unknown && h.GetPresentMatch(), !unknown && m.header(h, a):
+		case h.Name == ":method":
 			return &miss{what: "method"}
+		default:
+			return &miss{what: "header", name: h.Name}
 		}
-		return &miss{what: "header", name: h.Name}
 	}
 	for _, q := range r.GetQueryParameters() {
 		if !m.parameter(q, a) {
 			return &miss{what: "query", name: q.Name}
 		}
 	}
-	return nil
+	return unsure
+}
+
+// beyond tells of conditions that the translation of a policy makes no use of.
+func beyond(r *routev3.RouteMatch) bool {
+	return r.GetRuntimeFraction() != nil || r.GetGrpc() != nil || r.GetTlsContext() != nil || len(r.GetDynamicMetadata()) > 0 ||
+		len(r.GetFilterState()) > 0 || len(r.GetCookies()) > 0 ||
+		slices.ContainsFunc(r.GetHeaders(), func(h *routev3.HeaderMatcher) bool {
+			text := h.GetStringMatch()
+			return h.GetInvertMatch() || h.GetTreatMissingHeaderAsEmpty() || text.GetIgnoreCase() ||
+				text != nil && text.GetSafeRegex() == nil && text.GetPrefix() == "" && !isExact(text)
+		})
+}
+
+func isExact(s *matcherv3.StringMatcher) bool {
+	_, ok := s.GetMatchPattern().(*matcherv3.StringMatcher_Exact)
+	return ok
 }
 
 // path compares the path alone, but for plain prefixes; of those there is only /.
@@ -221,7 +240,7 @@ func (m *matcher) text(s *matcherv3.StringMatcher, value string) bool {
 func (m *matcher) listFor(h *routev3.VirtualHost, a *asked) (routes []*routev3.Route, maybe [][]*routev3.Route, why string) {
 	choice := h.GetMatcher()
 	if choice == nil {
-		return h.Routes, nil, ""
+		return h.GetRoutes(), nil, ""
 	}
 	for _, one := range choice.GetMatcherList().GetMatchers() {
 		holds, unsure := m.client(one.GetPredicate(), a)

@@ -42,6 +42,7 @@ type Explanation struct {
 	Calls      Calls    `json:"calls"`
 	Filters    []string `json:"filters,omitempty"` // Envoy's, that act on the route, in their order
 	Undecided  []string `json:"undecided,omitempty"`
+	OnlyHTTP2  string   `json:"onlyHTTP2,omitempty"` // why Envoy answers 400 over HTTP/1.1 instead
 	Hostnames  []string `json:"hostnames,omitempty"` // where none owns the request: those that there are, the nearest first
 	Normalized bool     `json:"normalized"`          // whether host or path were written in another way
 }
@@ -112,9 +113,20 @@ func (p Policy) Explain(q Question) (*Explanation, error) {
 	return d.explain(q, u), nil
 }
 
+// onlyHTTP2 tells why a request is answered with 400 over HTTP/1.1, whatever it is over HTTP/2; empty where it is not.
+func onlyHTTP2(method, path string) string {
+	switch {
+	case !slices.Contains(methodsOfHTTP1, method):
+		return "the method " + method + " is not known there"
+	case strings.ContainsFunc(path, func(r rune) bool { return r > '~' }):
+		return "the URL has characters that are not ASCII and not escaped"
+	}
+	return ""
+}
+
 // methodsOfHTTP1 are those that Envoy takes over HTTP/1.1. Over HTTP/2 it takes any word.
 var methodsOfHTTP1 = strings.Fields(`ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY
-	OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT REBIND REPORT SEARCH SOURCE SUBSCRIBE TRACE UNBIND UNLINK UNLOCK UNSUBSCRIBE`)
+	OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SOURCE SUBSCRIBE TRACE UNBIND UNLINK UNLOCK UNSUBSCRIBE`)
 
 func (d *door) explain(q Question, u target) *Explanation {
 	r := q.request(u)
@@ -139,6 +151,9 @@ func (d *door) explain(q Question, u target) *Explanation {
 	e.Normalized = a.Path != r.Path || a.Host != withoutPort(r.Host)
 	e.Host, e.Path = a.Host, a.Path
 	d.decide(e, manager, a, name)
+	if e.Answer.Status != http.StatusBadRequest {
+		e.OnlyHTTP2 = onlyHTTP2(q.Method, u.path)
+	}
 	return e
 }
 
@@ -160,9 +175,6 @@ func (d *door) decide(e *Explanation, manager *hcmv3.HttpConnectionManager, a *a
 	d.answer(e, f, refusal)
 	if e.Answer.By == Backend && preflight(chain, f.route, a) {
 		e.Answer = Answer{By: Preflight, Status: 200}
-	}
-	if e.Answered() && !slices.Contains(methodsOfHTTP1, a.Method) {
-		e.Undecided = append(e.Undecided, "over HTTP/1.1 Envoy does not know the method "+a.Method+" and answers 400")
 	}
 	d.others(e, f, a)
 	if e.Route == nil {

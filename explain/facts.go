@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	rlfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/wellknown"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 )
@@ -23,13 +25,30 @@ func (d *door) facts(e *Explanation, f found, a *asked) {
 			all = append(all, d.settings(c, b.Service.Settings, policy.InService)...)
 		}
 	}
+	if e.Answer.By == Backend || e.Answer.By == Itself {
+		all = append(all, d.added(e.Filters)...)
+	}
 	slices.SortStableFunc(all, func(x, y envoy.Fact) int { return cmp.Compare(x.Stage, y.Stage) })
+	topic := ""
 	for _, one := range all {
+		topic = cmp.Or(one.Topic, topic)
 		if one.Stage > envoy.AtDoor && (e.Answer.By == Door || e.Answer.By == Preflight) {
 			break // the request gets no further
 		}
-		e.Facts = append(e.Facts, Told{one.Topic, one.Text, one.At})
+		e.Facts = append(e.Facts, Told{topic, one.Text, one.At})
 	}
+}
+
+// added is the filters that the listener's own envoy has put into the chain.
+func (d *door) added(filters []string) []envoy.Fact {
+	var all []envoy.Fact
+	for _, name := range filters {
+		if !strings.HasPrefix(name, "legation.") && name != wellknown.Router {
+			text := "the filter " + name + " acts, which the listener adds: what it does is not told here"
+			all = append(all, envoy.Fact{Stage: envoy.Changed, Topic: "envoy", Text: text, At: []policy.Pos{d.listener.Pos}})
+		}
+	}
+	return all
 }
 
 // settings asks those of an entry that stands in a place. What a service says as a layer of its routes is told as theirs.

@@ -26,7 +26,7 @@ var (
 	valueRegex = []string{"y.*", ".*", "(?i)yes", "a,b", "[0-9]+", ".+", "yes|no", "a;? b", "[^a]*"}
 	fields     = []string{"x-a", "x-b", "accept", "cookie", "user-agent", "x-forwarded-for", "x-forwarded-proto", "x-request-id", "connection", "upgrade", "x-envoy-a", "te", "content-type", "keep-alive"}
 	parameters = []string{"q", "r", "q%20x", "Q", "a.b", "q[]"}
-	methods    = []string{"GET", "POST", "PUT", "OPTIONS", "HEAD", "DELETE", "PATCH"}
+	usual      = []string{"GET", "POST", "PUT", "OPTIONS", "HEAD", "DELETE", "PATCH"}
 )
 
 func path(r *rand.Rand) string {
@@ -65,7 +65,7 @@ func match(r *rand.Rand) string {
 		parts = append(parts, fmt.Sprintf("path: {prefix: %q, ignoreCase: %t}", path(r), chance(r, 3)))
 	}
 	if chance(r, 4) {
-		parts = append(parts, "methods: ["+strings.Join(some(r, methods), ", ")+"]")
+		parts = append(parts, "methods: ["+strings.Join(some(r, usual), ", ")+"]")
 	}
 	for _, kind := range []struct {
 		key   string
@@ -96,14 +96,14 @@ func some[T any](r *rand.Rand, all []T) []T {
 }
 
 // front is three listeners: a table per host, one table, and one behind a proxy. backend is where those send to that don't
-// answer by themselves.
+// answer by themselves. The connections of what can't be a request are closed after a moment.
 func front(backend string) string {
 	return `gateways:
   edge:
     listeners:
-      hosts: {port: 10001, routeTables: perHost}
-      one: {port: 10000}
-      proxied: {port: 10002, trustedHops: 1}
+      hosts: {port: 10001, routeTables: perHost, envoy: {http: {delayedCloseTimeout: 0.1s}}}
+      one: {port: 10000, envoy: {http: {delayedCloseTimeout: 0.1s}}}
+      proxied: {port: 10002, trustedHops: 1, envoy: {http: {delayedCloseTimeout: 0.1s}}}
 services: {web: {endpoints: ["` + backend + `"]}}
 routes:
 `
@@ -150,17 +150,21 @@ func request(r *rand.Rand) wire {
 	w := wire{
 		listener: pick(r, "one", "one", "hosts", "proxied"),
 		client:   pick(r, "127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"),
-		method:   pick(r, "GET", "GET", "GET", "OPTIONS", pick(r, methods...)),
+		method:   pick(r, "GET", "GET", "GET", "OPTIONS", pick(r, usual...)),
 		host: pick(r, "a.test", "a.test", "b.a.test", "x.a.test", "x.b.a.test", "x.y.b.a.test", "other.test", "127.0.0.1", "[::1]", "x-y_z.test",
 			pick(r, "A.test", "a.test:80", "a.test.", "a.test.:8080", "[::1]:443", "xa.test", ".a.test", "a.test..", "a.test:", "a.test:80:80", "a.test:x", "a,b.test",
 				"x@a.test", "elsewhere", "test", "b.A.test", "*.a.test", "a.test:99999999999", "a..test", "-a.test", "[::1", "[0:0::1]")),
 	}
 	if chance(r, 50) {
-		w.method = pick(r, "TRACE", "PROPFIND", "PURGE")
+		w.method = pick(r, append(methodsOfHTTP1, "get", "X_Y", "M-SEARCH")...)
 	}
 	w.path = requestPath(r) + requestQuery(r)
 	for chance(r, 2) {
 		w.headers = append(w.headers, Header{pick(r, fields...), pick(r, append(values, "h2c", "WebSocket", "upgrade, keep-alive", "x-a", "close", "keep-alive", "websocket", "trailers", "http", "https", "upgrade", "a; b", "10.0.0.1")...)})
+	}
+	if chance(r, 8) {
+		w.headers = append(w.headers, Header{"Connection", pick(r, "x-a", "X-B, close", "close,x-a , te", "te", "accept", "cookie, user-agent", "x-forwarded-for", "x-forwarded-proto, x",
+			":path", "connection, x-a", ", x-a,", "a,b,c,d,e,f,g,h,i,j", "a,b,c,d,e,f,g,h,x-a", "upgrade, x-a", "keep-alive, content-type", "host", "x-request-id", "te, x_a")})
 	}
 	if w.method == "OPTIONS" && !chance(r, 4) {
 		w.headers = append(w.headers, Header{"Origin", pick(r, "https://a.test", "null", "")}, Header{"Access-Control-Request-Method", pick(r, "GET", "POST", "PUT", "")})
@@ -175,7 +179,7 @@ func request(r *rand.Rand) wire {
 func requestPath(r *rand.Rand) string {
 	odd := []string{
 		"..", ".", "", "%2e%2e", "%2E", "a;x", "..;", ".;b", "%61", "%7e", "%2F", "%5c", "\\", "%25", "%zz", "%", "%a", "a%", "%00", "a%0a", "[a]", "{a}", "a\"b", "<a>", "a^b", "a`b",
-		"%2", "..%2f", "a.", "a%20", "%c3%a4", "%C0%AF", "*", "a*b", "%41", "%2D", "%2e%2e%2e", ".%2e", "a/../..", "%252e", "'a'", "a,b", "%7C", "@", "!", "ä", "%5B",
+		"%2", "..%2f", "a.", "a%20", "%c3%a4", "%C0%AF", "*", "a*b", "%41", "%2D", "%2e%2e%2e", ".%2e", "a/../..", "%252e", "'a'", "a,b", "%7C", "@", "!", "ä", "%5B", "%2%65%2%65", "%%32e", "%%32%65", "%%61", "%2%35%32%65", ".%2%65", "%2%66", "%%%361", "%2%65.", "%6%31",
 	}
 	var b strings.Builder
 	for range r.IntN(5) {

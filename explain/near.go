@@ -122,24 +122,23 @@ func (d *door) elsewhere(f found, a *asked) []near {
 			continue
 		}
 		compared++
-		for _, host := range d.tableOf(bound.Hostnames[i]) {
-			routes, _, _ := d.matcher.listFor(host, a)
-			main := slices.IndexFunc(routes, func(r *routev3.Route) bool { return r.Name == bound.Name })
-			if main >= 0 && d.matcher.misses(routes[main].Match, a) == nil {
-				all = append(all, near{bound, otherHost, func() string {
-					return fmt.Sprintf("is for %s, but %s owns the request, and nothing falls through to another host", bound.Hostnames[i], f.host.Domains[0])
-				}})
-			}
+		routes, _, _ := d.matcher.listFor(d.inTables(bound.Hostnames[i]), a)
+		if slices.ContainsFunc(routes, func(r *routev3.Route) bool {
+			return r.Name == bound.Name && d.matcher.misses(r.Match, a) == nil
+		}) {
+			all = append(all, near{bound, otherHost, func() string {
+				return fmt.Sprintf("is for %s, but %s owns the request, and nothing falls through to another host", bound.Hostnames[i], f.host.Domains[0])
+			}})
 		}
 	}
 	return all
 }
 
-// tableOf is the virtual host of a domain in the tables that were looked into.
-func (d *door) tableOf(domain string) []*routev3.VirtualHost {
+// inTables is the virtual host of a domain in the tables that were looked into; nil where it is in none.
+func (d *door) inTables(domain string) *routev3.VirtualHost {
 	for _, domains := range d.tables {
 		if h := domains[domain]; h != nil {
-			return []*routev3.VirtualHost{h}
+			return h
 		}
 	}
 	return nil

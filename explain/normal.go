@@ -33,10 +33,19 @@ func normal(manager *hcmv3.HttpConnectionManager, r envoy.Request, headers []Hea
 	r.Host = withoutPort(withoutLastDot(r.Host))
 	path, ok := normalPath(r.Path)
 	if !ok {
-		return nil, &Refusal{Status: 400, By: "the listener", Why: "the path has an escaped slash, backslash or NUL, or a character that is not ASCII"}
+		return nil, &Refusal{Status: 400, By: "the listener", Why: "the path has an escaped slash, backslash or NUL"}
 	}
 	r.Path, r.Headers = path, joined(headers)
 	a = ask(r)
+	if !a.nominated() {
+		return nil, &Refusal{Status: 400, By: "the listener", Why: "the header connection names headers that are none of a connection"}
+	}
+	if r.Method == "QUERY" && a.first("content-type") == "" {
+		return nil, &Refusal{Status: 400, By: "the listener", Why: "QUERY is about a body: it needs a content-type"}
+	}
+	if lines := r.Headers["cookie"]; len(lines) > 1 || len(lines) == 1 && lines[0] == "" {
+		a.unknown["cookie"] = unknown{"over HTTP/1.1 each cookie line counts by itself, over HTTP/2 they are one", strings.Join(lines, "") != ""}
+	}
 	a.early(manager)
 	a.hopByHop()
 	a.own(manager)
@@ -123,21 +132,53 @@ func (a *asked) mutate(m *mutationv3.HeaderMutation) {
 	}
 }
 
+// has tells whether a list in a header has a token.
+func (a *asked) has(header, token string) bool {
+	return slices.ContainsFunc(strings.Split(a.first(header), ","), func(one string) bool {
+		return strings.EqualFold(strings.TrimSpace(one), token)
+	})
+}
+
+// upgrades tells whether the request asks to go on in another protocol.
+func (a *asked) upgrades() bool {
+	return a.Headers["upgrade"] != nil && !strings.EqualFold(a.first("upgrade"), "h2c") && a.has("connection", "upgrade")
+}
+
+// mostNominated is how many headers a client may call those of one connection.
+const mostNominated = 10
+
+// nominated removes the headers that the header connection names; ok is false where it may not. An upgrade's stay.
+func (a *asked) nominated() (ok bool) {
+	tokens := strings.FieldsFunc(a.first("connection"), func(r rune) bool { return r == ',' })
+	if a.upgrades() || len(tokens) == 0 {
+		return true
+	}
+	if len(tokens) >= mostNominated {
+		return false
+	}
+	for _, token := range tokens {
+		switch name := strings.ToLower(strings.TrimSpace(token)); {
+		case slices.Contains([]string{"", "close", "connection", "http2-settings", "keep-alive", "upgrade"}, name):
+		case slices.Contains([]string{"host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}, name), name[0] == ':':
+			return false
+		case name != "te" || !a.has("te", "trailers"):
+			delete(a.Headers, name)
+		}
+	}
+	return true
+}
+
 // hopByHop removes the headers that are about one connection. An upgrade is about the request.
 func (a *asked) hopByHop() {
-	has := func(header, token string) bool {
-		return slices.ContainsFunc(strings.Split(a.first(header), ","), func(one string) bool {
-			return strings.EqualFold(strings.TrimSpace(one), token)
-		})
-	}
-	upgrade := a.Headers["upgrade"] != nil && !strings.EqualFold(a.first("upgrade"), "h2c") && has("connection", "upgrade")
+	upgrade := a.upgrades()
 	for _, name := range []string{"keep-alive", "proxy-connection", "transfer-encoding", "connection", "upgrade"} {
 		if !upgrade || name != "connection" && name != "upgrade" {
 			delete(a.Headers, name)
 		}
 	}
 	switch {
-	case has("te", "trailers"):
+	case upgrade:
+	case a.has("te", "trailers"):
 		a.Headers["te"] = []string{"trailers"}
 	case a.first("te") != "":
 		delete(a.Headers, "te")
@@ -155,6 +196,15 @@ func (a *asked) own(manager *hcmv3.HttpConnectionManager) {
 		a.Headers[name] = []string{value}
 	}
 	const say = "it depends on the client's address: say it with --from"
+	if manager.GetVia() != "" {
+		set("via", "", "Envoy adds itself to it")
+	}
+	if manager.GetAppendXForwardedPort() {
+		set("x-forwarded-port", "", "Envoy writes the port that the client has gone to")
+	}
+	if manager.GetAddUserAgent().GetValue() && a.first("user-agent") == "" {
+		set("user-agent", "", "Envoy gives its own name where the client has none")
+	}
 	if !manager.GetUseRemoteAddress().GetValue() {
 		return
 	}

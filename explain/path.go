@@ -6,14 +6,14 @@ import "strings"
 // slashes, escapes of characters that need none are decoded, characters that need one are escaped, and slashes in a row
 // become one. The query stays as it is.
 
-// normalPath is the normal form of a path with its query; ok is false for one that Envoy refuses: other than ASCII characters,
-// escaped slashes and backslashes, NUL.
+// normalPath is the normal form of a path with its query; ok is false for one that Envoy refuses: escaped slashes and
+// backslashes, NUL.
 func normalPath(target string) (normal string, ok bool) {
 	path, query := target, ""
 	if i := strings.IndexByte(target, '?'); i >= 0 {
 		path, query = target[:i], target[i:]
 	}
-	if hasEscapedSlash(path) || strings.ContainsFunc(target, func(r rune) bool { return r > '~' }) {
+	if hasEscapedSlash(path) {
 		return "", false
 	}
 	path, ok = canonical(withoutDotParameters(path))
@@ -52,47 +52,97 @@ func withoutDotParameters(path string) string {
 
 // canonical resolves dot segments and settles what is escaped. An escaped NUL makes a path that Envoy refuses.
 func canonical(path string) (string, bool) {
-	out := make([]byte, 0, len(path)+1)
+	c := canon{path: path, broken: -1}
 	if path == "" || !slash(path[0]) {
-		out = append(out, '/')
+		c.out = append(c.out, '/')
 	}
 	ok := true
 	for i := 0; i < len(path); {
-		if n := dot(path, i); n > 0 && len(out) > 0 && out[len(out)-1] == '/' {
+		if n := dot(path, i); n > 0 && len(c.out) > 0 && c.out[len(c.out)-1] == '/' {
 			if end, up := segment(path, i+n); end >= 0 {
 				if up {
-					out = parent(out)
+					c.parent()
 				}
 				i = end
 				continue
 			}
 		}
-		n := 1
-		switch c := path[i]; {
-		case c == '\\':
-			out = append(out, '/')
-		case c == '%' && i+2 < len(path):
-			escaped, hex := unhex(path[i+1], path[i+2])
-			switch {
-			case !hex:
-				out = append(out, c)
-			case unreserved(escaped):
-				out, n = append(out, escaped), 3
-			default:
-				out, n = append(out, path[i:i+3]...), 3
-				ok = ok && escaped != 0
-			}
-		case c == '%':
-			out = append(out, c)
-		case escapes(c):
-			out = append(out, '%', upperHex[c>>4], upperHex[c&15])
-			ok = ok && c != 0
+		switch b := path[i]; {
+		case b == '\\':
+			c.out = append(c.out, '/')
+		case b == '%':
+			var good bool
+			i, good = c.escape(i)
+			ok = ok && good
+			continue
+		case escapes(b):
+			c.out = append(c.out, '%', upperHex[b>>4], upperHex[b&15])
+			ok = ok && b != 0
 		default:
-			out = append(out, c)
+			c.out = append(c.out, b)
 		}
-		i += n
+		i++
 	}
-	return string(out), ok
+	return string(c.out), ok
+}
+
+// canon is a path on its way into its normal form.
+type canon struct {
+	path   string
+	out    []byte
+	broken int // where in out the last % without two digits stands; -1 for none
+}
+
+// escape settles the % at a place, and tells where to go on. Characters that need no escape are decoded.
+func (c *canon) escape(i int) (next int, ok bool) {
+	if i+2 >= len(c.path) {
+		c.broken, c.out = len(c.out), append(c.out, '%')
+		return i + 1, true
+	}
+	b, hex := unhex(c.path[i+1], c.path[i+2])
+	switch {
+	case !hex:
+		c.broken, c.out = len(c.out), append(c.out, '%')
+		return i + 1, true
+	case !unreserved(b):
+		c.out = append(c.out, c.path[i:i+3]...)
+		return i + 3, b != 0
+	}
+	c.out = append(c.out, b)
+	c.nested(i + 3)
+	return i + 3, true
+}
+
+// nested keeps a character that was just decoded from making an escape of a broken % before it: that % becomes %25.
+func (c *canon) nested(next int) {
+	n := len(c.out)
+	if c.broken < 0 || c.broken < n-3 {
+		return
+	}
+	digits := append([]byte(nil), c.out[c.broken+1:]...)
+	if len(digits) == 1 && next < len(c.path) && c.path[next] < 0x80 {
+		digits = append(digits, c.path[next])
+	}
+	if len(digits) < 2 {
+		return
+	}
+	if _, hex := unhex(digits[0], digits[1]); hex {
+		c.out = append(append(c.out[:c.broken+1:c.broken+1], "25"...), c.out[c.broken+1:]...)
+	}
+}
+
+// parent takes the last segment away from what ends in a slash.
+func (c *canon) parent() {
+	end := 1
+	for i := len(c.out) - 2; i >= 0; i-- {
+		if c.out[i] == '/' {
+			end = i + 1
+			break
+		}
+	}
+	if c.out = c.out[:end]; c.broken >= end {
+		c.broken = -1
+	}
 }
 
 // dot is the length of a dot, as it is or escaped; 0 where there is none.
@@ -125,16 +175,6 @@ func segment(path string, i int) (end int, up bool) {
 		return i + n + 1, true
 	}
 	return -1, false
-}
-
-// parent takes the last segment away from a path that ends in a slash.
-func parent(path []byte) []byte {
-	for i := len(path) - 2; i >= 0; i-- {
-		if path[i] == '/' {
-			return path[:i+1]
-		}
-	}
-	return path[:1]
 }
 
 // mergeSlashes makes one slash of several in a row.

@@ -37,6 +37,9 @@ func (e *Explanation) Write(w io.Writer, colour bool) error {
 	if cost := e.Calls.String(); cost != "" {
 		facts = append(facts, line{topic: "cost", text: cost})
 	}
+	if e.OnlyHTTP2 != "" {
+		facts = append(facts, line{topic: "http/1.1", text: "answers 400: " + e.OnlyHTTP2})
+	}
 	for _, u := range e.Undecided {
 		facts = append(facts, line{topic: "undecided", text: u})
 	}

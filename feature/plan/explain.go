@@ -19,14 +19,14 @@ func (u *Use) Explain(c envoy.ExplainContext) []envoy.Fact {
 	facts := []envoy.Fact{c.Fact(envoy.HowOften, text)}
 	for i, p := range c.Model.Plans {
 		if i == mostPlans {
-			return append(facts, envoy.Fact{Stage: envoy.HowOften, Text: fmt.Sprintf("and %d more plans", len(c.Model.Plans)-i)})
+			return append(facts, envoy.Fact{Stage: envoy.HowOften, Topic: Kind.Key, Text: fmt.Sprintf("and %d more plans", len(c.Model.Plans)-i)})
 		}
 		for _, l := range companion(p).Limits {
 			mode := "exact"
 			if l.Lease > 0 {
 				mode = fmt.Sprintf("leased in lots of up to %d", l.Lease)
 			}
-			facts = append(facts, envoy.Fact{Stage: envoy.HowOften, Text: fmt.Sprintf("%s: %s, %s", p.Name, l.Rate, mode), At: []policy.Pos{p.Pos}})
+			facts = append(facts, envoy.Fact{Stage: envoy.HowOften, Topic: Kind.Key, Text: fmt.Sprintf("%s: %s, %s", p.Name, l.Rate, mode), At: []policy.Pos{p.Pos}})
 		}
 	}
 	return facts
