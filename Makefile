@@ -20,7 +20,7 @@ TOOLS          = LEGATION_ENVOY="$${LEGATION_ENVOY:-$(ENVOY)}" \
                  PATH="$$(dirname "$${LEGATION_REDIS_SERVER:-$(REDIS)}"):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help build envoy redis run test check bench soak fuzz docs install clean distclean go
+.PHONY: help build envoy redis chromium run test check bench soak fuzz docs install clean distclean go
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,10 +35,13 @@ envoy: ## Find Envoy, or fetch it into .tools/
 redis: ## Find a redis-server for the tests, or fetch it into .tools/
 	@scripts/fetch-redis.sh .tools
 
+chromium: ## Find a Chromium for the tests, or install it on Debian
+	@scripts/fetch-chromium.sh
+
 run: build envoy ## Start the quickstart: Envoy, sample upstreams and Legation (EXAMPLE=directory for another)
 	@exec env $(TOOLS) bin/legation run $(EXAMPLE)
 
-test: go envoy redis ## Run every test, with the real Envoy and a real redis-server (TESTFLAGS='-run Name')
+test: go envoy redis chromium ## Run every test, with the real Envoy and a real redis-server (TESTFLAGS='-run Name')
 	@$(TOOLS) scripts/test.sh $(TESTFLAGS)
 
 check: go ## Check format, vet, staticcheck, the import table, go.mod and shell scripts

@@ -27,7 +27,8 @@ type Status struct {
 	Policy  control.Outcome   `json:"policy"`
 	Nodes   []xds.NodeStatus  `json:"nodes"`
 	Store   *store.Health     `json:"store,omitempty"`
-	Keys    []auth.JWKSHealth `json:"keys,omitempty"` // of each JWKS URL
+	Shared  *store.Health     `json:"shared,omitempty"` // of what auth shares: keys, revocations, sessions
+	Keys    []auth.JWKSHealth `json:"keys,omitempty"`   // of each JWKS URL
 }
 
 // readiness is what GET /readyz answers: 200 once a whole policy is served, with what is degraded by name.
@@ -81,10 +82,12 @@ func (a *admin) handler(metrics prometheus.Gatherer) http.Handler {
 	closed.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	closed.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.p.status()) })
 	closed.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "legation admin: /healthz /readyz /status /metrics /limits /limits/top /limits/report /usage /usage/CONSUMER /keys /keys/ID")
+		fmt.Fprintln(w, "legation admin: /healthz /readyz /status /metrics /limits /limits/top /limits/report /usage /usage/CONSUMER /revocations /keys /keys/ID")
 	})
 	a.limitRoutes(closed)
 	a.keyRoutes(closed)
+	a.resource(closed, "/revocations", map[string]resolver{"GET": a.revocations, "POST": a.revoke})
+	a.resource(closed, "/revocations/{name...}", map[string]resolver{"DELETE": a.unrevoke}) // identities have slashes
 	open.Handle("/", a.authorized(closed))
 	return a.hygiene(open)
 }

@@ -212,9 +212,9 @@ func TestDegraded(t *testing.T) {
 	must(t, unused.Close())
 	policy := strings.Replace(quickstart, "jwks: {file: keys.json}", `jwks: "http://`+address+`/keys.json"`, 1)
 	p, _ := running(t, Options{Dir: policyDir(t, policy), Redis: "redis://user:hunter2@" + address})
-	until(t, "store and keys to be degraded", func() bool { return len(p.readiness().Degraded) == 2 })
+	until(t, "stores and keys to be degraded", func() bool { return len(p.readiness().Degraded) == 4 })
 	status, _, body := call(adminOf(t, p), "GET", "/readyz")
-	if status != 200 || !strings.Contains(body, "store: ") || !strings.Contains(body, "keys: http://"+address) {
+	if status != 200 || !strings.Contains(body, "\"store: ") || !strings.Contains(body, "shared store: ") || !strings.Contains(body, "revocations: not known yet") || !strings.Contains(body, "keys: http://"+address) {
 		t.Errorf("got %d %s", status, body)
 	}
 	_, _, all := call(adminOf(t, p), "GET", "/status")

@@ -38,6 +38,7 @@ type process struct {
 	exposed  bool // secrets that go out without TLS were warned of; as above
 	metrics  *prometheus.Registry
 	store    store.Store
+	shared   *store.Shared // what auth shares with other processes; nil without that role
 	limits   *ratelimit.Service
 	auth     *auth.Service
 	xds      *xds.Server
@@ -134,10 +135,8 @@ func (p *process) companion(tls *mutualTLS) error {
 		return nil
 	}
 	var err error
-	p.store, err = store.Open(store.Options{
-		URL: p.o.Redis, Timeout: p.o.RedisTimeout, Path: p.state.file("counts"), Log: p.o.Log, Metrics: p.metrics,
-	})
-	if err != nil {
+	o := store.Options{URL: p.o.Redis, Timeout: p.o.RedisTimeout, Path: p.state.file("counts"), Log: p.o.Log, Metrics: p.metrics}
+	if p.store, err = store.Open(o); err != nil {
 		return usagef("--redis: %w", err)
 	}
 	p.limits = ratelimit.New(ratelimit.Options{Store: p.store, Log: p.o.Log, Metrics: p.metrics})
@@ -148,7 +147,13 @@ func (p *process) companion(tls *mutualTLS) error {
 		methods[rls.RateLimitService_ShouldRateLimit_FullMethodName] = p.limits.Answer
 	}
 	if p.o.has(Auth) {
-		p.auth = auth.New(auth.Options{Counter: counter{p.limits}, Log: p.o.Log, Metrics: p.metrics})
+		if p.shared, err = store.OpenShared(o); err != nil {
+			return usagef("--redis: %w", err)
+		}
+		p.auth = auth.New(auth.Options{
+			Counter: counter{p.limits}, Log: p.o.Log, Metrics: p.metrics,
+			Keys: p.shared.Board("keys"), Revoked: p.shared.Board("revoked"), Sessions: p.shared.Records("session"),
+		})
 		services = append(services, p.auth.Register)
 		methods[authv3.Authorization_Check_FullMethodName] = p.auth.Answer
 	}
@@ -232,6 +237,9 @@ func (p *process) close() error {
 	}
 	if p.limits != nil {
 		errs = append(errs, p.limits.Close())
+	}
+	if p.shared != nil {
+		errs = append(errs, p.shared.Close())
 	}
 	if p.store != nil {
 		errs = append(errs, p.store.Close())
@@ -368,6 +376,10 @@ func (p *process) status() Status {
 		health := p.store.Health()
 		s.Store = &health
 	}
+	if p.shared != nil {
+		health := p.shared.Health()
+		s.Shared = &health
+	}
 	if p.auth != nil {
 		s.Keys = p.auth.Health()
 	}
@@ -399,6 +411,14 @@ func (p *process) readiness() readiness {
 	if p.store != nil {
 		if h := p.store.Health(); !h.OK {
 			r.Degraded = append(r.Degraded, "store: "+h.Reason)
+		}
+	}
+	if p.shared != nil {
+		if h := p.shared.Health(); !h.OK {
+			r.Degraded = append(r.Degraded, "shared store: "+h.Reason)
+		}
+		if !p.shared.Board("revoked").Known() {
+			r.Degraded = append(r.Degraded, "revocations: not known yet, so that nobody is let in: Redis has not been read, and there is no copy here")
 		}
 	}
 	if p.auth != nil {

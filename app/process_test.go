@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/legation/legation/auth"
 	"github.com/legation/legation/callout"
@@ -160,16 +162,23 @@ func TestRotationIsTold(t *testing.T) {
 	}
 }
 
-// A companion alone is given no secrets to look after.
-func TestSecretsAreForXDS(t *testing.T) {
+// Each role is given only the secrets that it needs.
+func TestSecretsByRole(t *testing.T) {
 	t.Parallel()
+	envoys := []policy.SecretKind{policy.CertificateSecret, policy.AuthoritySecret, policy.OpaqueSecret}
 	for _, row := range []struct {
 		roles []Role
-		want  bool
-	}{{nil, true}, {[]Role{XDS}, true}, {[]Role{Auth, RateLimit}, false}} {
+		want  *control.Secrets
+	}{
+		{nil, &control.Secrets{Dir: "secrets"}},
+		{[]Role{XDS}, &control.Secrets{Dir: "secrets", Kinds: envoys}},
+		{[]Role{XDS, RateLimit}, &control.Secrets{Dir: "secrets", Kinds: envoys}},
+		{[]Role{Auth, RateLimit}, &control.Secrets{Dir: "secrets", Kinds: []policy.SecretKind{policy.CompanionSecret}}},
+		{[]Role{RateLimit}, nil},
+	} {
 		p := &process{o: Options{Roles: row.roles, SecretsDir: "secrets"}.withDefaults()}
-		if got := p.secrets(); (got != nil) != row.want || got != nil && got.Dir != "secrets" {
-			t.Errorf("%v: got %v", row.roles, got)
+		if d := cmp.Diff(row.want, p.secrets()); d != "" {
+			t.Errorf("%v (-want +got):\n%s", row.roles, d)
 		}
 	}
 }

@@ -72,10 +72,31 @@ func (d *decision) appendAnswer(b []byte) []byte {
 	return d.appendMetadata(end(b, at), "deny")
 }
 
+// appendVeto appends what callers are told that are known and may not pass.
+func (d *decision) appendVeto(b []byte) []byte {
+	b, at := open(b, responseStatus)
+	b = appendNumber(b, statusCode, uint64(d.veto.code))
+	b, at = open(end(b, at), responseDenied)
+	b, status := open(b, deniedStatus)
+	b = end(appendNumber(b, statusCode, uint64(d.veto.status)), status)
+	b = d.veto.appendHeaders(b, strings.Join(d.rule.challenge, ", "), d.grpc)
+	body := d.veto.body
+	if d.grpc {
+		b = appendHeader(b, deniedHeaders, "grpc-status", strconv.Itoa(int(d.veto.code)))
+		body = d.veto.message
+	}
+	b = d.appendLimitHeaders(b, deniedHeaders)
+	b = appendText(b, deniedBody, body)
+	return d.appendMetadata(end(b, at), "deny")
+}
+
 // appendDenied never writes the "error response" of newer Envoys: failure_mode_allow would let that pass.
 func (d *decision) appendDenied(b []byte) []byte {
-	if d.answer != nil {
+	switch {
+	case d.answer != nil:
 		return d.appendAnswer(b)
+	case d.veto != nil:
+		return d.appendVeto(b)
 	}
 	b, at := open(b, responseStatus)
 	b = appendNumber(b, statusCode, uint64(d.deny.code))
@@ -134,6 +155,12 @@ func (d *decision) appendMetadata(b []byte, what string) []byte {
 	}
 	if d.deny != nil {
 		b = appendEntry(b, "reason", d.deny.reason)
+	}
+	if d.veto != nil && d.veto.by != "" {
+		b = appendEntry(b, "authorization", d.veto.by)
+		if d.veto.rule != "" {
+			b = appendEntry(b, "condition", d.veto.rule)
+		}
 	}
 	if d.verdict.Limit != "" {
 		b = appendEntry(b, "limit", strings.ToValidUTF8(d.verdict.Limit, "?"))

@@ -54,6 +54,7 @@ type apiKey struct {
 	consumer string
 	plan     string // "" = none
 	name     string // "" = none
+	created  time.Time // zero: not known
 	expires  time.Time
 	entries  []string
 }
@@ -282,7 +283,7 @@ func (w *keyWay) grantOf(d *decision, key string, now time.Time) (*grant, error)
 	if err != nil {
 		return nil, err
 	}
-	g.consumer = k.consumer
+	g.consumer, g.issued, g.marks = k.consumer, k.created, []string{"key:" + g.identity}
 	w.remember(d.table, version, sum, g)
 	return g, nil
 }
@@ -369,5 +370,5 @@ func recallShared(board store.Board, id string, hash keyHash) *apiKey {
 	if !there || !good {
 		return nil
 	}
-	return &apiKey{id: id, consumer: s.Consumer, plan: s.Plan, name: s.Name, expires: e.Expires, entries: s.Entries}
+	return &apiKey{id: id, consumer: s.Consumer, plan: s.Plan, name: s.Name, created: s.Created, expires: e.Expires, entries: s.Entries}
 }

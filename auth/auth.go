@@ -22,6 +22,8 @@ type Rule struct {
 	// Metadata are the claims that Envoy is told, as texts: in the filter's dynamic metadata as "claims", each under its
 	// path, for what Envoy itself counts by.
 	Metadata []string `json:"metadata,omitempty"`
+	// Authorize is what the layers ask of callers that are known, from the outermost inwards: all of it has to hold.
+	Authorize []Authorization `json:"authorize,omitempty"`
 }
 
 // ID is the name and a hash over the whole rule, so that an Envoy and a companion that mean different rules by the
@@ -44,6 +46,7 @@ type Provider struct {
 	Basic     *Basic     `json:"basic,omitempty"`
 	MTLS      *MTLS      `json:"mtls,omitempty"`
 	Anonymous *Anonymous `json:"anonymous,omitempty"`
+	OIDC      *OIDC      `json:"oidc,omitempty"`
 }
 
 // Reading is what is read of a caller's claims.
@@ -67,6 +70,24 @@ type JWT struct {
 type JWKS struct {
 	URL  string `json:"url,omitempty"`  // https, or http to loopback
 	Keys []byte `json:"keys,omitempty"` // a JWK set, JSON
+}
+
+// OIDC logs browsers in at an OpenID Connect provider and accepts the sessions that follow: see package login.
+type OIDC struct {
+	Issuer     string            `json:"issuer"`
+	Client     string            `json:"client"`
+	Secret     string            `json:"secret"` // the name of the client's secret in [Table.Secrets]
+	Scopes     []string          `json:"scopes,omitempty"`
+	Parameters map[string]string `json:"parameters,omitempty"` // of the authorization request
+	UserInfo   bool              `json:"userInfo,omitempty"`
+	Reading
+	Callback    string        `json:"callback,omitempty"`    // path; "" = login.DefaultCallback
+	Logout      string        `json:"logout,omitempty"`      // path; "" = login.DefaultLogout
+	AfterLogout string        `json:"afterLogout,omitempty"` // path
+	Idle        time.Duration `json:"idle,omitempty"`        // without a request; 0 = 1 h
+	Lifetime    time.Duration `json:"lifetime,omitempty"`    // in all; 0 = 12 h
+	Cookie      string        `json:"cookie,omitempty"`      // name
+	Port        uint16        `json:"port,omitempty"`        // that browsers use; 0 = the scheme's. Envoy strips it from the host
 }
 
 // PlanUse says whether requests count against their consumer's plan.

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/legation/legation/expr"
 )
 
 // decision is one request and what becomes of it.
@@ -11,21 +13,24 @@ type decision struct {
 	request
 	outcome
 	ask               Ask
+	facts             expr.Facts
 	byHeader, byClaim func(string) string // of this decision, for its Caller
 }
 
 // outcome is what becomes of a request; all of it is forgotten when deciding panics.
 type outcome struct {
-	table   *table
 	unread  bool // the message was no request
 	grpc    bool // the caller speaks gRPC, and reads grpc-status
+	table   *table
 	rule    *rule
 	deny    *denial // nil = allowed
 	refusal *refusal
 	answer  *response // goes before what deny says
 	identification
 	who     consumer
-	asks    bool // the limits are asked
+	veto    *veto    // what the route asks of callers doesn't hold
+	missing []lookup // of its metadata: to be fetched before that can be told
+	asks    bool     // the limits are asked
 	verdict Verdict
 }
 
@@ -37,7 +42,7 @@ func newDecision() *decision {
 
 func (d *decision) reset() {
 	d.request.reset()
-	d.outcome, d.ask = outcome{}, Ask{}
+	d.outcome, d.ask, d.facts = outcome{}, Ask{}, expr.Facts{}
 }
 
 // begin finds the rule, and reads the credentials as far as that is cheap.
@@ -154,7 +159,7 @@ func (d *decision) counted(v Verdict) {
 	if v.Allowed {
 		return
 	}
-	d.refusal = nil
+	d.refusal, d.veto, d.answer = nil, nil, nil
 	switch v.Status {
 	case 503:
 		d.deny = denyNoCount

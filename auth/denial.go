@@ -26,6 +26,7 @@ var (
 	denyUnknown   = newDenial(503, codes.Unavailable, "unknown_rule", "the route's rule is not known here yet", resultUnavailable)
 	denyNoKeys    = newDenial(503, codes.Unavailable, "no_keys", "the keys of the identity provider are not available", resultUnavailable)
 	denyNoSecret  = newDenial(503, codes.Unavailable, "no_secret", "a secret that is needed to decide is not there", resultUnavailable)
+	denyNoSession = newDenial(503, codes.Unavailable, "no_sessions", "whether somebody is logged in can't be told now", resultUnavailable)
 	denyInternal  = newDenial(503, codes.Unavailable, "internal", "the request could not be decided", resultUnavailable)
 	denyAnswered  = newDenial(401, codes.Unauthenticated, "answered", "the request was answered by the login", resultAnswered)
 	denyTwoKeys   = newDenial(400, codes.InvalidArgument, "two_credentials", "the request holds more than one API key", resultBadRequest)

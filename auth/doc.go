@@ -12,6 +12,9 @@
 //   - key set: the public keys of a provider, static or fetched (JWKS); immutable.
 //   - grant: what a verified token gives: identity, claims, headers; kept in a cache until the token expires.
 //   - refusal: why a token is not good. Denial: what the request is answered then.
+//   - authorization: what a layer asks of callers that are known: scopes, claims, rules. Veto: why one may not pass, and the
+//     answer.
+//   - metadata: what is fetched about a caller before the rules are judged.
 //
 // Whatever goes wrong inside is answered 503, never let through. Tokens, claims and keys are never logged.
 package auth

@@ -61,8 +61,13 @@ func (d *decision) work(ctx context.Context, now time.Time, wait bool) {
 
 // settle takes what the provider at place found; done tells that no other has to be asked.
 func (d *decision) settle(f finding) (done bool) {
+	if f.grant != nil {
+		if err := d.table.revoked.check(f.grant); err != nil {
+			f = finding{err: err}
+		}
+	}
 	d.pass = append(d.pass, f.pass...)
-	d.presented = d.presented || f.err != nil
+	d.presented = d.presented || f.err != nil && !(f.err == error(errRevoked) && d.greets())
 	switch {
 	case f.answer != nil:
 		d.deny, d.answer = denyAnswered, f.answer
@@ -94,10 +99,14 @@ func (d *decision) conclude(now time.Time) {
 	if d.grant != nil {
 		return
 	}
-	if !d.presented {
-		if d.grant = d.guest(); d.grant != nil {
+	if g := d.guest(); g != nil && d.why == nil {
+		if d.why = d.table.revoked.check(g); d.why == nil {
+			d.grant = g
 			return
 		}
+		d.presented = true
+	}
+	if !d.presented {
 		for _, p := range d.rule.providers {
 			if g, ok := p.way.(greeter); ok {
 				if d.answer = g.greet(d, now); d.answer != nil {
@@ -108,6 +117,13 @@ func (d *decision) conclude(now time.Time) {
 		}
 	}
 	d.fail()
+}
+
+// greets tells whether the provider at place sends callers without credentials somewhere. There a revoked login is as good
+// as none: else its browser would bring it for ever.
+func (d *decision) greets() bool {
+	_, ok := d.rule.providers[d.place].way.(greeter)
+	return ok
 }
 
 // greeter is a way that answers callers without credentials itself: sends them where they get some.

@@ -9,6 +9,9 @@ import (
 	"unsafe"
 )
 
+// maxSkew is how far clocks may differ at most.
+const maxSkew = 10 * time.Minute
+
 // tokens is the way of a [JWT].
 type tokens struct {
 	*provider
@@ -31,7 +34,7 @@ func compileJWT(c *compiler, p Provider, to *provider) (_ way, err error) {
 	if w.skew == 0 {
 		w.skew = 30 * time.Second
 	}
-	if w.skew < 0 || w.skew > 10*time.Minute {
+	if w.skew < 0 || w.skew > maxSkew {
 		return nil, errors.New("skew must lie between 0 and 10m")
 	}
 	to.reading, err = newReading(j.Reading)
@@ -101,7 +104,7 @@ func (v verification) do(_ context.Context, now time.Time) finding {
 
 // verify checks a token that passed the gate.
 func (w *tokens) verify(u *unverified, now time.Time) (*grant, error) {
-	if iss, _ := u.claims["iss"].(string); !slices.Contains(w.issuers, iss) {
+	if !w.issued(u.claims) {
 		return nil, errIssuer
 	}
 	keys := w.source.keySet(now)
@@ -114,7 +117,7 @@ func (w *tokens) verify(u *unverified, now time.Time) (*grant, error) {
 		}
 		return nil, err
 	}
-	expires, err := u.claims.check(w, now)
+	expires, err := w.judge(u, now)
 	if err != nil {
 		return nil, err
 	}
@@ -122,8 +125,22 @@ func (w *tokens) verify(u *unverified, now time.Time) (*grant, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.marks = append(g.marks, tokenMark(u.token.raw))
 	w.cache.put(&verified{sum: u.sum, keys: keys, grant: g})
 	return g, nil
+}
+
+func (w *tokens) issued(c claims) bool {
+	iss, _ := c["iss"].(string)
+	return slices.Contains(w.issuers, iss)
+}
+
+// judge tells whether a token whose signature is good is for us, and now.
+func (w *tokens) judge(u *unverified, now time.Time) (expires time.Time, err error) {
+	if !w.issued(u.claims) {
+		return time.Time{}, errIssuer
+	}
+	return u.claims.check(w, now)
 }
 
 // sumOf is the hash by which a token is known; it only reads.

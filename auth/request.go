@@ -82,7 +82,11 @@ func (q *request) header(name string) string {
 			values = append(values, h.value+h.raw)
 		}
 	}
-	return strings.Join(values, ",")
+	separator := ","
+	if name == "cookie" { // RFC 9113, 8.2.3
+		separator = "; "
+	}
+	return strings.Join(values, separator)
 }
 
 // isGRPC tells whether Envoy takes the request for gRPC.

@@ -76,7 +76,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) { authv3.RegisterAuthorizati
 func (s *Service) Load(t Table) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := compiler{o: s.o, client: s.client, old: s.table.Load(), remotes: maps.Clone(s.remotes), newRemote: s.newRemote, counts: s.counter != nil, passwords: s.guesses}
+	c := compiler{o: s.o, client: s.client, log: s.log, old: s.table.Load(), remotes: maps.Clone(s.remotes), newRemote: s.newRemote, counts: s.counter != nil, passwords: s.guesses}
 	next, err := c.table(t)
 	if err != nil {
 		return err
@@ -95,7 +95,7 @@ func (s *Service) Load(t Table) error {
 func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	stops := map[*remote]context.CancelFunc{}
+	stops := map[runner]context.CancelFunc{}
 	for {
 		wanted := s.wanted()
 		for r, stop := range stops {
@@ -123,7 +123,23 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-func (s *Service) wanted() []*remote {
+// runner is what goes on in the background as long as the table has it.
+type runner interface{ run(ctx context.Context) }
+
+func (s *Service) wanted() []runner {
+	var all []runner
+	for _, r := range s.fetched() {
+		all = append(all, r)
+	}
+	for _, p := range s.table.Load().providers {
+		if r, ok := p.way.(runner); ok {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+func (s *Service) fetched() []*remote {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Collect(maps.Values(s.remotes))
@@ -149,7 +165,7 @@ type JWKSHealth struct {
 // Health is the state of every fetched key set, sorted by URL.
 func (s *Service) Health() []JWKSHealth {
 	var all []JWKSHealth
-	for _, r := range s.wanted() {
+	for _, r := range s.fetched() {
 		all = append(all, r.health(time.Now()))
 	}
 	slices.SortFunc(all, func(a, b JWKSHealth) int { return cmp.Compare(a.URL, b.URL) })

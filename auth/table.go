@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -14,11 +15,13 @@ import (
 
 // table is a compiled [Table]; immutable.
 type table struct {
-	rules     map[string]*rule     // by ID and by bare name
+	rules     map[string]*rule // by ID and by bare name
+	sources   map[Metadata]*metadata
 	consumers map[string]consumer  // by identity
 	named     map[string]consumer  // by name
 	keys      *keyTable            // of the consumers
 	providers map[string]*provider // by content; Load takes over those that did not change, with their caches
+	revoked   revocations
 }
 
 // consumer is who a caller is to limits and logs.
@@ -42,6 +45,7 @@ type rule struct {
 	limits    []string
 	plan      PlanUse
 	metadata  []string // claims
+	demands   *demands // nil: any caller that is known may pass
 	headers   []string // every header that any provider sets, sorted: what a client sends under them never passes
 	challenge []string // of the providers, for WWW-Authenticate
 	hidden    hidden   // from backends, of all providers
@@ -51,6 +55,7 @@ type rule struct {
 type compiler struct {
 	o         Options
 	client    *http.Client // guarded
+	log       *slog.Logger
 	old       *table
 	next      *table
 	secrets   map[string][]byte
@@ -62,7 +67,8 @@ type compiler struct {
 }
 
 func (c *compiler) table(t Table) (*table, error) {
-	c.next = &table{rules: map[string]*rule{}, consumers: map[string]consumer{}, named: map[string]consumer{}, keys: newKeyTable(), providers: map[string]*provider{}}
+	c.next = &table{rules: map[string]*rule{}, sources: map[Metadata]*metadata{}, consumers: map[string]consumer{}, named: map[string]consumer{}, keys: newKeyTable(), providers: map[string]*provider{}}
+	c.next.revoked.board, c.next.revoked.consumer = c.o.Revoked, c.next.consumer
 	c.used, c.secrets = map[string]bool{}, t.Secrets
 	var problems []error
 	for _, r := range t.Rules {
@@ -124,6 +130,12 @@ func (c *compiler) rule(r Rule) (*rule, error) {
 		return nil, err
 	}
 	compiled := &rule{name: r.Name, all: r.All, limits: slices.Clone(r.Limits), plan: r.Plan, metadata: slices.Clone(r.Metadata)}
+	if len(r.Authorize) > 0 {
+		var err error
+		if compiled.demands, err = newDemands(r.Authorize, c.metadata); err != nil {
+			return nil, err
+		}
+	}
 	for _, p := range r.Providers {
 		cp, err := c.provider(p)
 		if err != nil {
@@ -183,6 +195,22 @@ func (c *compiler) provider(p Provider) (*provider, error) {
 	return compiled, nil
 }
 
+// metadata is a source that was compiled before, with what it has fetched, or a new one.
+func (c *compiler) metadata(m Metadata) (*metadata, error) {
+	s := c.next.sources[m]
+	if s == nil {
+		s = c.old.sources[m]
+	}
+	if s == nil {
+		var err error
+		if s, err = newMetadata(m, c.client, c.log); err != nil {
+			return nil, err
+		}
+	}
+	c.next.sources[m] = s
+	return s, nil
+}
+
 // kinds are the ways to accept callers that there are.
 var kinds = []struct {
 	is      func(Provider) bool
@@ -193,6 +221,7 @@ var kinds = []struct {
 	{func(p Provider) bool { return p.Basic != nil }, compileBasic},
 	{func(p Provider) bool { return p.MTLS != nil }, compileMTLS},
 	{func(p Provider) bool { return p.Anonymous != nil }, compileAnonymous},
+	{func(p Provider) bool { return p.OIDC != nil }, compileOIDC},
 }
 
 // secret is what a provider refers to by name.

@@ -72,7 +72,13 @@ func (s *Service) decide(ctx context.Context, t *turn, now time.Time, wait bool)
 		}
 		s.guard(d, func() {
 			d.identify(table)
-			if d.counts() {
+			d.permit(now)
+		})
+	}
+	s.fetch(ctx, t, now, wait)
+	for _, d := range t.decisions {
+		s.guard(d, func() {
+			if !d.later && d.counts() {
 				t.asks = append(t.asks, d.asked())
 			}
 		})
@@ -97,6 +103,21 @@ func (s *Service) work(ctx context.Context, pending []*decision, now time.Time, 
 		})
 	}
 	_ = group.Wait() // none gives an error
+}
+
+// fetch gets what conditions need of others, for all requests at once.
+func (s *Service) fetch(ctx context.Context, t *turn, now time.Time, wait bool) {
+	var wg sync.WaitGroup
+	for _, d := range t.decisions {
+		switch {
+		case len(d.missing) == 0:
+		case !wait:
+			d.later = true
+		default:
+			wg.Go(func() { s.guard(d, func() { d.fetch(ctx, now) }) })
+		}
+	}
+	wg.Wait()
 }
 
 // count asks the Counter for the whole turn. If it panics, nobody in the turn is let in who had to be counted.

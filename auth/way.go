@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -65,16 +66,19 @@ type reading struct {
 
 type claimHeader struct{ name, claim string }
 
-// grant is what an accepted credential gives; immutable.
+// grant is what an accepted credential gives; immutable, but for fine.
 type grant struct {
 	expires  time.Time // zero: never
+	issued   time.Time // zero: not known, so that it is older than any revocation of its identity
+	marks    []string  // the names of further revocations that stop it: "jti:idp/7"
 	provider string
 	identity string // provider/value
 	consumer string // whom the credential was made for, one that the table has; "" = the one that has the identity
 	plan     string // "" = none
 	claims   claims
 	headers  []pair
-	wire     []byte // headers, as they stand in an OkHttpResponse
+	wire     []byte                // headers, as they stand in an OkHttpResponse
+	fine     atomic.Pointer[stamp] // of the revocations by which it was last found good
 }
 
 // newGrant reads claims that were found good.
@@ -84,6 +88,12 @@ func (p *provider) newGrant(c claims, expires time.Time) (*grant, error) {
 		return nil, errConsumer
 	}
 	g := &grant{expires: expires, provider: p.name, identity: p.name + "/" + value, plan: c.plan(p.reading.plan), claims: c}
+	if at, set, ok := c.date("iat"); set && ok {
+		g.issued = at
+	}
+	if jti, ok := c["jti"].(string); ok {
+		g.marks = append(g.marks, "jti:"+p.name+"/"+jti)
+	}
 	for _, h := range p.reading.headers {
 		if v := c.text(h.claim); v != "" {
 			g.headers = append(g.headers, pair{name: h.name, value: v})

@@ -4,6 +4,7 @@
 package callout
 
 import (
+	"context"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -16,8 +17,31 @@ type Call struct {
 	Reply    []byte     // the Method appends the answer's message
 	Code     codes.Code // of the answer; OK with a Reply
 	Text     string     // what the client is told when Code isn't OK
+
+	// Later is set by a Method that has to wait for others, such as the network, instead of an answer. It is called in a
+	// goroutine of its own, while the connection's other calls go on, and the connection sends its answer when it comes. It
+	// may not use Message. ctx ends with the Deadline, when the client gives the call up, and when the connection ends: then
+	// it has to return soon. With as many calls waiting as may, the client is told UNAVAILABLE instead.
+	Later func(ctx context.Context) Answer
 }
 
-// Method answers calls of one method: all that a connection brought in one turn. Each is answered when it returns. Many
-// connections call it at once.
+// Answer is what a call that waited is answered.
+type Answer struct {
+	Reply []byte     // the answer's message
+	Code  codes.Code // OK with a Reply
+	Text  string     // what the client is told when Code isn't OK
+}
+
+// Finish waits for the answer of a call whose Method has set Later; without it there is nothing to wait for. It is for who
+// calls a Method without a [Server].
+func (c *Call) Finish(ctx context.Context) {
+	if later := c.Later; later != nil {
+		c.Later = nil
+		a := later(ctx)
+		c.Reply, c.Code, c.Text = append(c.Reply[:0], a.Reply...), a.Code, a.Text
+	}
+}
+
+// Method answers calls of one method: all that a connection brought in one turn. Each is answered when it returns, but for
+// those that are answered [Call.Later]: a Method that waits holds up all of its connection. Many connections call it at once.
 type Method func(calls []*Call)

@@ -43,7 +43,7 @@ func FuzzChaos(f *testing.F) {
 		}
 		out, served := s.play(append(pieces, c.out.Bytes())...)
 		c.check(t, out)
-		if served.held != 0 || served.unsent != 0 || served.table.live != 0 {
+		if served.held != 0 || served.unsent != 0 || served.table.live != 0 || served.waits != 0 {
 			t.Errorf("at the end %d bytes of bodies and %d of answers are accounted for, and %d streams",
 				served.held, served.unsent, served.table.live)
 		}
@@ -84,10 +84,10 @@ func (c *chaos) step() {
 			c.do(c.WriteData(c.some(), c.random.IntN(2) == 0, message[:c.random.IntN(len(message))]))
 		}
 	case 7:
-		c.open(c.next, []string{echo, failed, "/no/Method"}[c.random.IntN(3)])
+		c.open(c.next, []string{echo, failed, late, "/no/Method"}[c.random.IntN(4)])
 		c.next += 2
 	default:
-		c.open(c.next, []string{echo, failed}[c.random.IntN(2)])
+		c.open(c.next, []string{echo, failed, late}[c.random.IntN(3)])
 		c.do(c.WriteData(c.next, c.random.IntN(9) > 0, message))
 		c.next += 2
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -56,6 +57,8 @@ type conn struct {
 	off      chan struct{} // closed once grpc-go knows of all calls that the client may make
 	told     sync.Once     // closes off
 	upstream upstream
+	waits    int          // calls that wait for others
+	settling atomic.Int32 // of these, those whose answers have come and aren't written yet
 }
 
 // A batch is the calls of one method in a turn.
@@ -292,7 +295,7 @@ func (c *conn) guard(m *method, calls []*Call) {
 		if r := recover(); r != nil {
 			c.server.o.Log.Error("method panicked", "method", m.path, "stack", string(debug.Stack()))
 			for _, call := range calls {
-				call.Code, call.Text = codes.Internal, "internal error"
+				call.Code, call.Text, call.Later = codes.Internal, "internal error", nil
 			}
 		}
 	}()
@@ -306,7 +309,7 @@ func (c *conn) answer() {
 	for i := range c.batches {
 		b, all, ok := &c.batches[i], 0, 0
 		for _, s := range b.streams[b.done:b.next] {
-			if s.gone {
+			if s.gone || s.call.Later != nil && c.postpone(s) {
 				continue
 			}
 			all++
@@ -365,7 +368,7 @@ func (c *conn) conclude(err error) error {
 func (c *conn) lapse(now time.Time) error {
 	c.lapsed = now
 	for _, s := range c.table.open {
-		if s.gone || s.relay != nil || now.Sub(s.opened) < patience {
+		if s.gone || s.relay != nil || s.cancel != nil || now.Sub(s.opened) < patience {
 			continue
 		}
 		if len(s.unsent) > 0 {

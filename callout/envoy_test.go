@@ -1,6 +1,8 @@
 package callout
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -133,6 +135,47 @@ func TestEnvoyAsks(t *testing.T) {
 	if r.counted(t, "legation_callout_connections", "loop") == 0 {
 		t.Error("no connection of the loop's is left: was one closed?")
 	}
+}
+
+// Envoy's other requests go on while one waits for its answer, and one that may not wait any more is refused.
+func TestEnvoyWaits(t *testing.T) {
+	binary := os.Getenv("LEGATION_ENVOY")
+	if binary == "" {
+		t.Skip("LEGATION_ENVOY names no Envoy")
+	}
+	began, release := make(chan struct{}), make(chan struct{})
+	method := func(calls []*Call) {
+		limit(calls)
+		for _, c := range calls {
+			if reply := bytes.Clone(c.Reply); bytes.Contains(c.Message, []byte("waits")) {
+				c.Later = func(context.Context) Answer {
+					began <- struct{}{}
+					<-release
+					return Answer{Reply: reply}
+				}
+			}
+		}
+	}
+	r := start(t, Options{Methods: map[string]Method{shouldRateLimit: method}, MaxWaiting: 2})
+	backend := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(backend.Close)
+	address := runEnvoy(t, binary, r.addr, backend.Listener.Addr().String())
+	var all sync.WaitGroup
+	for who, want := range map[string]int{"a waits": http.StatusOK, "b waits": http.StatusTooManyRequests} {
+		all.Go(func() {
+			if got := get(t, address, who); got != want {
+				t.Errorf("%s: got %d, want %d", who, got, want)
+			}
+		})
+		<-began
+	}
+	for who, want := range map[string]int{"a": http.StatusOK, "b": http.StatusTooManyRequests, "a third waits": http.StatusInternalServerError} {
+		if got := get(t, address, who); got != want {
+			t.Errorf("%s while two wait: got %d, want %d", who, got, want)
+		}
+	}
+	close(release)
+	all.Wait()
 }
 
 func get(t *testing.T, address, who string) int {

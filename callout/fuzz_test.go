@@ -42,7 +42,7 @@ func (s *script) SetWriteDeadline(time.Time) error { return nil }
 
 // scripted is a server that has no grpc-go to forward calls to.
 func scripted() *Server {
-	s := New(Options{Methods: map[string]Method{echo: echoMethod, failed: failMethod}, MaxMessage: 3000})
+	s := New(Options{Methods: map[string]Method{echo: echoMethod, failed: failMethod, late: lateMethod}, MaxMessage: 3000})
 	_ = s.handoff.Close()
 	return s
 }
@@ -52,6 +52,7 @@ func (s *Server) play(pieces ...[]byte) ([]byte, *conn) {
 	client := &script{in: slices.DeleteFunc(pieces, func(p []byte) bool { return len(p) == 0 })}
 	c := newConn(s, client, client, nil, nil)
 	c.serve()
+	s.all.Wait()
 	return client.out.Bytes(), c
 }
 

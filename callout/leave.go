@@ -20,6 +20,7 @@ const (
 	serving stage = iota
 	warned        // GOAWAY is out: the client shall open no streams; those on the way are welcome
 	leaving       // the client has seen that, and knows the last stream that is answered
+	over          // nothing is read or written any more
 )
 
 // drain asks the client to go elsewhere. What it has sent until it knows is answered.
@@ -60,7 +61,7 @@ func (c *conn) drained() bool { return c.goingOff == leaving && c.table.live == 
 // otherwise make the kernel throw away what it has yet to read.
 func (c *conn) end(err error) {
 	c.mu.Lock()
-	c.goingOff = leaving
+	c.goingOff = over
 	c.told.Do(func() { close(c.off) })
 	for _, s := range c.table.open {
 		if !s.gone {
@@ -69,7 +70,9 @@ func (c *conn) end(err error) {
 	}
 	c.mu.Unlock()
 	c.upstream.close()
+	c.mu.Lock()
 	c.buf, c.out, c.waiting, c.table = nil, nil, nil, table{} // net/http's timers know the connection for a while
+	c.mu.Unlock()
 	if _, ok := errors.AsType[*violation](err); ok || errors.Is(err, errDrained) {
 		c.linger()
 	}

@@ -9,6 +9,7 @@ type metrics struct {
 	loops, handed prometheus.Gauge
 	calls, shed   *prometheus.CounterVec
 	forwarded     prometheus.Counter
+	waiting       prometheus.Gauge
 	refused       *prometheus.CounterVec
 	floods        *prometheus.CounterVec
 }
@@ -32,6 +33,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "legation_callout_forwarded_total",
 			Help: "Calls that grpc-go answered on a connection of the loop.",
 		}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "legation_callout_waiting",
+			Help: "Calls whose answer waits for others, such as an identity provider, while the loop goes on.",
+		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "legation_callout_refused_total",
 			Help: "Connections closed before their first call: tls (handshake), alpn (not HTTP/2), preface (not HTTP/2), " +
@@ -43,7 +48,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"kind"}),
 	}
 	if r != nil {
-		r.MustRegister(connections, m.calls, m.shed, m.forwarded, m.refused, m.floods)
+		r.MustRegister(connections, m.calls, m.shed, m.forwarded, m.waiting, m.refused, m.floods)
 	}
 	return m
 }

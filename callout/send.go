@@ -97,6 +97,9 @@ func (c *conn) drop(s *stream, ours bool) {
 	if s.relay != nil {
 		s.relay.dropped()
 	}
+	if s.cancel != nil {
+		s.cancel()
+	}
 }
 
 // send sends what the windows allow of a stream's answer. The rest waits.

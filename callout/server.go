@@ -29,6 +29,7 @@ type Options struct {
 	MaxMessage       int           // largest message of a call in bytes; 1 MiB when 0
 	MaxHeld          int           // bytes of messages that have come in part, of all clients; 64 MiB when 0. Beyond it a connection may hold 64 KiB
 	MaxForwarded     int           // calls that grpc-go answers at once on connections of the loop; 1024 when 0
+	MaxWaiting       int           // calls that wait for others at once, of all clients; 16,384 when 0. A connection may have 900
 	Handshake        time.Duration // for TLS and the first frames; 10 s when 0
 	Starting         int           // connections at once that are that far; 4096 when 0. Beyond it the oldest is closed
 	Keepalive        time.Duration // silence after which a client is asked whether it is there; 30 s when 0
@@ -49,12 +50,13 @@ type Server struct {
 
 	held      atomic.Int64 // bytes of the connections' bodies
 	forwarded atomic.Int64 // calls under way
+	waiting   atomic.Int64 // calls that wait for others
 
 	mu       sync.Mutex // guards what follows
 	stopping bool
 	starting list.List // of net.Conn, oldest first
 	conns    map[*conn]struct{}
-	all      sync.WaitGroup // goroutines of connections
+	all      sync.WaitGroup // goroutines of connections, and of calls that wait
 }
 
 // New makes a server. It starts nothing.
@@ -62,6 +64,7 @@ func New(o Options) *Server {
 	o.MaxMessage = cmp.Or(o.MaxMessage, 1<<20)
 	o.MaxHeld = cmp.Or(o.MaxHeld, 64<<20)
 	o.MaxForwarded = cmp.Or(o.MaxForwarded, 1024)
+	o.MaxWaiting = cmp.Or(o.MaxWaiting, 16384)
 	o.Handshake = cmp.Or(o.Handshake, 10*time.Second)
 	o.Starting = cmp.Or(o.Starting, 4096)
 	o.Keepalive = cmp.Or(o.Keepalive, 30*time.Second)

@@ -2,6 +2,7 @@ package callout
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"time"
 )
@@ -17,6 +18,7 @@ type stream struct {
 	method *method  // that answers; nil for one of grpc-go's
 	relay  *relayed // as grpc-go's
 	call   Call
+	cancel context.CancelFunc // of a call that waits for others; nil for the rest
 	opened time.Time
 	body   []byte // as much of the call's message as has come, prefix and all; empty when all came at once
 	length int    // by content-length; noLength without
@@ -98,7 +100,8 @@ func (t *table) ended(id uint32) (how closing, known bool) {
 	return t.closed[i], true
 }
 
-// sweep forgets the streams that are gone. Nothing else may know them any more, but for those of grpc-go.
+// sweep forgets the streams that are gone. Nothing else may know them any more, but for those of grpc-go, and who waits
+// for others.
 func (t *table) sweep() {
 	if t.live == len(t.open) {
 		return
@@ -108,7 +111,7 @@ func (t *table) sweep() {
 		switch {
 		case !s.gone:
 			kept = append(kept, s)
-		case s.relay == nil && len(t.spare) < spareStreams:
+		case s.relay == nil && s.cancel == nil && len(t.spare) < spareStreams:
 			t.spare = append(t.spare, s.clean())
 		}
 	}

@@ -296,6 +296,13 @@ func (e *envoyChild) lookUp(name string) (string, error) {
 // redis starts a real redis-server and returns its URL.
 func redis(t *testing.T) (url string, server *child) {
 	t.Helper()
+	port := ports(t, 1)[0]
+	return fmt.Sprintf("redis://127.0.0.1:%d", port), redisAt(t, port)
+}
+
+// redisAt starts an empty one.
+func redisAt(t *testing.T, port int) *child {
+	t.Helper()
 	path := os.Getenv("LEGATION_REDIS_SERVER")
 	if path == "" {
 		path = "redis-server"
@@ -303,10 +310,9 @@ func redis(t *testing.T) (url string, server *child) {
 	if _, err := exec.LookPath(path); err != nil {
 		t.Fatalf("the end to end tests need a real redis-server (make redis): %v", err)
 	}
-	port := ports(t, 1)[0]
 	c := start(t, path, "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
 	c.says(0, "Ready to accept connections")
-	return fmt.Sprintf("redis://127.0.0.1:%d", port), c
+	return c
 }
 
 // answer is what a request came to.

@@ -19,6 +19,9 @@ import (
 // name is overwritten, and backends don't get it.
 const scopeHeader = "x-legation-scope"
 
+// tablePrefix begins the name of a table per host; no listener's name has a slash.
+const tablePrefix = "host/"
+
 // wildcardsOf is the wildcard hostnames on a listener of a gateway, the most specific first.
 func wildcardsOf(gw *policy.Gateway, l *policy.Listener) []string {
 	names := make(map[string]bool)
@@ -135,7 +138,7 @@ func (k scopeKeys) scopes(hosts []host) []Resource {
 	}
 	var list []Resource
 	for _, key := range slices.Sorted(maps.Keys(byKey)) {
-		name := "host/" + key // no listener's name has a slash
+		name := tablePrefix + key
 		routes := routeConfiguration(name, byKey[key])
 		if k.computed() {
 			routes.RequestHeadersToRemove = []string{scopeHeader}
@@ -170,4 +173,10 @@ func (t *translation) checkPerHost(gw *policy.Gateway, l *policy.Listener) {
 				"write out the hostnames, or remove routeTables: perHost from the listener", l.Pos)
 		}
 	}
+}
+
+// ScopedTable is the name of the route table by which a listener with a table per host answers a request for a host, which
+// is in its normal form. There may be none of that name.
+func ScopedTable(gw *policy.Gateway, l *policy.Listener, host string) string {
+	return tablePrefix + scopeKeysOf(gw, l).of(host)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/legation/legation/feature/access"
 	"github.com/legation/legation/feature/accesslog"
 	"github.com/legation/legation/feature/auth"
+	"github.com/legation/legation/feature/authorize"
 	"github.com/legation/legation/feature/circuitbreakers"
 	"github.com/legation/legation/feature/compression"
 	"github.com/legation/legation/feature/connections"
@@ -22,6 +23,7 @@ import (
 	"github.com/legation/legation/feature/limits"
 	"github.com/legation/legation/feature/loadbalancer"
 	"github.com/legation/legation/feature/mirror"
+	"github.com/legation/legation/feature/oidc"
 	"github.com/legation/legation/feature/outlierdetection"
 	"github.com/legation/legation/feature/overload"
 	"github.com/legation/legation/feature/patch"
@@ -56,6 +58,7 @@ func All() []*policy.Kind {
 		credentials.APIKeyKind,
 		credentials.KeysKind,
 		auth.Kind,
+		authorize.Kind,
 		credentials.BasicKind,
 		plan.BurstKind,
 		circuitbreakers.Kind,
@@ -79,8 +82,9 @@ func All() []*policy.Kind {
 		limits.Kind,
 		loadbalancer.Kind,
 		mirror.Kind,
-		plan.ModeKind,
 		credentials.MTLSKind,
+		oidc.Kind,
+		plan.ModeKind,
 		outlierdetection.Kind,
 		overload.Kind,
 		paths.Kind,

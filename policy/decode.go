@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"encoding"
+	"errors"
 	"math"
 	"reflect"
 	"slices"
@@ -12,6 +13,9 @@ import (
 
 // Enum is a string type with a fixed set of values.
 type Enum interface{ Values() []string }
+
+// EnumHint is an Enum that tells what was meant by a text that is no choice and near none.
+type EnumHint interface{ HintFor(text string) string }
 
 // Decode reads nodes into Go values and reports what does not fit.
 type Decode struct {
@@ -131,6 +135,8 @@ func (d *Decode) enum(n *Node, v reflect.Value) {
 		p := d.Errorf(n, "want one of %s, got %s", strings.Join(values, ", "), n.shape())
 		if near := nearest(n.Text, values); near != "" {
 			p.Hintf("did you mean %s?", quote(near))
+		} else if h, ok := v.Interface().(EnumHint); ok {
+			p.Hintf("%s", h.HintFor(n.Text))
 		}
 		return
 	}
@@ -185,8 +191,12 @@ func (d *Decode) integer(n *Node, v reflect.Value) {
 	}
 	if v.CanInt() {
 		i, err := strconv.ParseInt(n.Text, 10, bits)
-		if err != nil {
+		switch {
+		case errors.Is(err, strconv.ErrRange):
 			d.Errorf(n, "want a whole number from %d to %d, got %s", int64(-1)<<(bits-1), int64(1)<<(bits-1)-1, n.shape())
+			return
+		case err != nil:
+			d.withoutPercent(n, d.Errorf(n, "want a whole number, got %s", n.shape()))
 			return
 		}
 		v.SetInt(i)
@@ -194,13 +204,18 @@ func (d *Decode) integer(n *Node, v reflect.Value) {
 	}
 	u, err := strconv.ParseUint(n.Text, 10, bits)
 	if err != nil {
-		p := d.Errorf(n, "want a whole number from 0 to %d, got %s", uint64(math.MaxUint64)>>(64-bits), n.shape())
-		if _, err := strconv.ParseUint(strings.TrimSuffix(n.Text, "%"), 10, bits); err == nil {
-			p.Hintf("write %s", strings.TrimSuffix(n.Text, "%"))
-		}
+		d.withoutPercent(n, d.Errorf(n, "want a whole number from 0 to %d, got %s", uint64(math.MaxUint64)>>(64-bits), n.shape()))
 		return
 	}
 	v.SetUint(u)
+}
+
+// withoutPercent tells who wrote a share where a number is wanted.
+func (*Decode) withoutPercent(n *Node, p *Problem) {
+	number, ok := strings.CutSuffix(n.Text, "%")
+	if _, err := strconv.ParseUint(number, 10, 32); ok && err == nil {
+		p.Hintf("write %s", number)
+	}
 }
 
 func (d *Decode) list(n *Node, v reflect.Value) {

@@ -12,16 +12,65 @@ import (
 // the number of headers (source and gRPC count as one each), of query parameters; then the name. But for the prefix / it
 // is Gateway API's order. Which hostname owns a request is settled before, by its virtual host.
 func byPrecedence(a, b *BoundRoute) int {
-	x, y := &a.Match, &b.Match
-	return cmp.Or(
-		cmp.Compare(x.Path.rank(), y.Path.rank()),
-		cmp.Compare(len(y.Path.Value), len(x.Path.Value)),
-		cmp.Compare(count01(x.Path.IgnoreCase), count01(y.Path.IgnoreCase)),
-		cmp.Compare(min(len(y.Methods), 1), min(len(x.Methods), 1)),
-		cmp.Compare(y.likeHeaders(), x.likeHeaders()),
-		cmp.Compare(len(y.Query), len(x.Query)),
-		cmp.Compare(a.Name, b.Name),
-	)
+	for i := range precedence {
+		if c := precedence[i].compare(a, b); c != 0 {
+			return c
+		}
+	}
+	return 0
+}
+
+// Precedes tells in a few words by which rule the route is asked before another one of its gateway and hostname; it is
+// empty where the other is asked first.
+func (r *BoundRoute) Precedes(o *BoundRoute) string {
+	for i := range precedence {
+		switch c := precedence[i].compare(r, o); {
+		case c > 0:
+			return ""
+		case c < 0 && i == 0:
+			return r.Match.Path.goesBefore(o.Match.Path)
+		case c < 0:
+			return precedence[i].words
+		}
+	}
+	return ""
+}
+
+// goesBefore says why a path is asked before one of another rank.
+func (p PathMatch) goesBefore(o PathMatch) string {
+	switch {
+	case p.rank() == 0:
+		return "an exact path goes first"
+	case o.rank() == 3:
+		return "the prefix / comes last"
+	}
+	return "a prefix goes before a regex or template"
+}
+
+// precedence is the rules, of which the first that tells two routes apart decides.
+var precedence = []struct {
+	words   string
+	compare func(a, b *BoundRoute) int
+}{
+	{"", func(a, b *BoundRoute) int {
+		return cmp.Compare(a.Match.Path.rank(), b.Match.Path.rank())
+	}},
+	{"the longer path goes first", func(a, b *BoundRoute) int {
+		return cmp.Compare(len(b.Match.Path.Value), len(a.Match.Path.Value))
+	}},
+	{"a path whose case counts goes first", func(a, b *BoundRoute) int {
+		return cmp.Compare(count01(a.Match.Path.IgnoreCase), count01(b.Match.Path.IgnoreCase))
+	}},
+	{"a route with methods goes first", func(a, b *BoundRoute) int {
+		return cmp.Compare(min(len(b.Match.Methods), 1), min(len(a.Match.Methods), 1))
+	}},
+	{"more conditions on headers go first", func(a, b *BoundRoute) int {
+		return cmp.Compare(b.Match.likeHeaders(), a.Match.likeHeaders())
+	}},
+	{"more conditions on the query go first", func(a, b *BoundRoute) int {
+		return cmp.Compare(len(b.Match.Query), len(a.Match.Query))
+	}},
+	{"the name comes first in the alphabet", func(a, b *BoundRoute) int { return cmp.Compare(a.Name, b.Name) }},
 }
 
 func (p PathMatch) rank() int {

@@ -45,7 +45,7 @@ func (a *Attributes) value(p *part) (string, netip.Addr) {
 	case Host:
 		return a.Host, netip.Addr{}
 	case CEL:
-		return p.program.eval(a), netip.Addr{}
+		return a.expression(p.program), netip.Addr{}
 	}
 	return "", netip.Addr{}
 }

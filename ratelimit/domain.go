@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/legation/legation/expr"
 	"github.com/legation/legation/store"
 )
 
@@ -54,7 +55,7 @@ const maxDescriptorDepth = maxEntries
 
 // Validate tells what makes the domain impossible to use.
 func (d *Domain) Validate() error {
-	c := compiler{programs: map[string]*program{}}
+	c := compiler{programs: map[string]*expr.Value{}}
 	_, err := c.domain(d)
 	return err
 }

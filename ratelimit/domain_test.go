@@ -11,6 +11,8 @@ import (
 	rls "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/legation/legation/expr"
 )
 
 // perDay is n requests a day.
@@ -233,7 +235,7 @@ func TestValuesInKeysAreNotConfused(t *testing.T) {
 		{Key: "a=", Value: "x"},
 		{Key: "a", Value: "10.0.0.1"},
 	}}
-	c := compiler{programs: map[string]*program{}}
+	c := compiler{programs: map[string]*expr.Value{}}
 	ready, err := c.domain(&d)
 	if err != nil {
 		t.Fatal(err)

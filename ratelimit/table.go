@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/legation/legation/expr"
 	"github.com/legation/legation/store"
 )
 
@@ -51,7 +52,7 @@ type limit struct {
 type part struct {
 	By
 	entry   string // key of the descriptor entry
-	program *program
+	program *expr.Value
 }
 
 // source is what values come from: a descriptor or a request's attributes.
@@ -87,8 +88,8 @@ func (l *limit) bucket(key []byte, prefix string, from source) ([]byte, *rate) {
 // compiler makes limits ready.
 type compiler struct {
 	metrics  *metrics
-	programs map[string]*program // by expression
-	nodes    []*limit            // of the domain that is made ready
+	programs map[string]*expr.Value // by expression
+	nodes    []*limit               // of the domain that is made ready
 }
 
 func (c *compiler) limit(l Limit) (*limit, error) {
@@ -126,11 +127,11 @@ func (c *compiler) limit(l Limit) (*limit, error) {
 }
 
 // program compiles an expression once.
-func (c *compiler) program(expression string) (*program, error) {
+func (c *compiler) program(expression string) (*expr.Value, error) {
 	if p, ok := c.programs[expression]; ok {
 		return p, nil
 	}
-	p, err := compile(expression)
+	p, err := expr.CompileValue(expression)
 	if err == nil {
 		c.programs[expression] = p
 	}
@@ -139,7 +140,7 @@ func (c *compiler) program(expression string) (*program, error) {
 
 // newTable makes t ready. What can't be counted is left out, and told.
 func newTable(t Table, m *metrics) (*table, error) {
-	c := compiler{metrics: m, programs: map[string]*program{}}
+	c := compiler{metrics: m, programs: map[string]*expr.Value{}}
 	m.begin()
 	defer m.forget()
 	r := &table{limits: make(map[string]*limit, 2*len(t.Limits)), plans: make(map[string]*plan, len(t.Plans)), named: make(map[string]*limit, len(t.Limits))}
@@ -189,7 +190,7 @@ func newTable(t Table, m *metrics) (*table, error) {
 
 // Validate tells what makes the limit impossible to count.
 func (l Limit) Validate() error {
-	c := compiler{programs: map[string]*program{}}
+	c := compiler{programs: map[string]*expr.Value{}}
 	_, err := c.limit(l)
 	return err
 }

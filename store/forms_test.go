@@ -210,6 +210,7 @@ const (
 	aclKeys     = "~legation:*"
 	aclCommands = "+evalsha +eval +time +mget +set +psetex +incr +incrby +pexpire +del"
 	aclBesides  = "+info +select +cluster|slots"
+	aclShared   = "&legation:* +get +hmget +hget +hset +hdel +hlen +hscan +zadd +zcard +zrange +zrangebyscore +zremrangebyrank +publish +subscribe"
 )
 
 // TestMinimalACL: nothing is refused to a user who may do just that, and all of it is used.
@@ -256,13 +257,66 @@ func TestMinimalACL(t *testing.T) {
 	}
 }
 
+// TestMinimalACLOfWhatIsShared: the same for sessions, keys and revocations.
+func TestMinimalACLOfWhatIsShared(t *testing.T) {
+	r := startRedis(t)
+	admin := r.client()
+	do(t, admin, "ACL SETUSER legation reset on >pw "+aclKeys+" resetchannels -@all "+aclCommands+" "+aclShared)
+	s, b := openKnown(t, Options{URL: "redis://legation:pw@" + r.addr()})
+	uses(t, s, b)
+	swarm(10_100, func(i int) bool { // more than are remembered as changed
+		put(t, b, fmt.Sprint(i), "")
+		return true
+	})
+	over := &row{name: "over", written: 5, expires: 1, until: 2}
+	admin.HSet(t.Context(), "legation:{board:keys}", "=over", over.pack())
+	if err := newMirror(b.(*board), s.far).write(t.Context(), "sweep", "over"); err != nil {
+		t.Error(err)
+	}
+	used := admin.Info(t.Context(), "commandstats").Val()
+	for _, c := range strings.Fields(aclShared)[1:] {
+		if !strings.Contains(used, "cmdstat_"+c[1:]+":") {
+			t.Errorf("%s is used by nothing", c)
+		}
+	}
+	if refused := admin.Do(t.Context(), "ACL", "LOG").Val(); fmt.Sprint(refused) != "[]" {
+		t.Errorf("refused: %v", refused)
+	}
+}
+
+// uses does what is done with records and a board.
+func uses(t *testing.T, s *Shared, b Board) {
+	t.Helper()
+	put(t, b, "a", "1")
+	put(t, b, "b", "2")
+	late := newMirror(newBoard("keys", nil), s.far)
+	if err := late.sync(t.Context()); err != nil {
+		t.Error(err)
+	}
+	put(t, b, "c", "3")
+	if err := late.sync(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, ok := late.b.Get("c"); !ok {
+		t.Error("another process doesn't know")
+	}
+	testRecords(t, s)
+	for i := range 20 {
+		if err := s.Records("session").Put(t.Context(), fmt.Sprint(i), nil, time.Minute); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestMinimalACLOnACluster: the same user on every node, who may also ask where the slots are.
 func TestMinimalACLOnACluster(t *testing.T) {
 	nodes := startCluster(t)
 	for _, n := range nodes {
-		do(t, n.client(), "ACL SETUSER legation reset on >pw "+aclKeys+" -@all "+aclCommands+" "+aclBesides)
+		do(t, n.client(), "ACL SETUSER legation reset on >pw "+aclKeys+" resetchannels -@all "+aclCommands+" "+aclBesides+" "+aclShared)
 	}
 	works(t, "redis://legation:pw@"+nodes[0].addr()+"?cluster=true")
+	shared, b := openKnown(t, Options{URL: "redis://legation:pw@" + nodes[0].addr() + "?cluster=true"})
+	uses(t, shared, b)
 	for _, n := range nodes {
 		if refused := n.client().Do(t.Context(), "ACL", "LOG").Val(); fmt.Sprint(refused) != "[]" {
 			t.Errorf("refused: %v", refused)
@@ -293,6 +347,8 @@ func TestOtherServers(t *testing.T) {
 			t.Run("minimal ACL", TestMinimalACL)
 			t.Run("forms", TestRedisForms)
 			t.Run("flushed scripts", TestExactWhileScriptsAreFlushed)
+			t.Run("shared", TestMinimalACLOfWhatIsShared)
+			t.Run("shared and lost", TestWhatRedisLosesComesBack)
 			t.Run("leases", TestThreeLeasedProcessesShareOneLimit)
 		})
 	}
@@ -307,6 +363,9 @@ func TestMinimalACLIsDocumented(t *testing.T) {
 	rule := "ACL SETUSER limits on >PASSWORD resetkeys " + aclKeys + " resetchannels -@all " + aclCommands + "\n"
 	if !strings.Contains(string(page), rule) {
 		t.Errorf("docs/companion.md doesn't have %q", rule)
+	}
+	if !strings.Contains(string(page), "\n"+aclShared+"\n") {
+		t.Errorf("docs/companion.md doesn't have %q", aclShared)
 	}
 	for _, c := range strings.Fields(aclBesides) {
 		if !strings.Contains(string(page), "`"+c+"`") {

@@ -98,19 +98,25 @@ func (j *journal) claim() error {
 	if j.lock != nil {
 		return nil
 	}
-	file, err := os.OpenFile(j.path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	var err error
+	j.lock, err = lockFile(j.path + ".lock")
+	return err
+}
+
+// lockFile locks a file for this process, until it is closed.
+func lockFile(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		err = errForeignLock
 	}
 	if err != nil {
-		return errors.Join(err, file.Close())
+		return nil, errors.Join(err, file.Close())
 	}
-	j.lock = file
-	return nil
+	return file, nil
 }
 
 // load reads the file. One that is torn at its end was being written when the process or the machine died: that is no

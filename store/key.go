@@ -101,10 +101,23 @@ func made(key string) bool {
 func slot(bucket string) int {
 	var room [128]byte
 	tag := appendTag(room[:0], bucket)
-	tag = tag[len("legation:{") : len(tag)-1]
+	return slotOf(tag[len("legation:{") : len(tag)-1])
+}
+
+// keySlot is the slot of any key.
+func keySlot(key string) int {
+	if _, after, ok := strings.Cut(key, "{"); ok {
+		if tag, _, ok := strings.Cut(after, "}"); ok && tag != "" {
+			key = tag
+		}
+	}
+	return slotOf(key)
+}
+
+func slotOf[T string | []byte](tag T) int {
 	var crc uint16
-	for _, c := range tag {
-		crc = crc<<8 ^ crc16[byte(crc>>8)^c]
+	for i := range len(tag) {
+		crc = crc<<8 ^ crc16[byte(crc>>8)^tag[i]]
 	}
 	return int(crc % slots)
 }

@@ -208,3 +208,31 @@ func TestMetricsAreWellNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestMetricsOfWhatIsShared(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	_, b := openKnown(t, Options{URL: startRedis(t).url(), Metrics: reg})
+	put(t, b, "x", "1")
+	figure := func(name string) (value float64) {
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() == name {
+				value = f.GetMetric()[0].GetGauge().GetValue()
+			}
+		}
+		return value
+	}
+	until(t, patience, "the figures", func() bool {
+		return figure("legation_store_board_entries") == 1 && figure("legation_store_shared_up") == 1
+	})
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if problems, err := promlint.NewWithMetricFamilies(families).Lint(); err != nil || len(problems) > 0 {
+		t.Error(problems, err)
+	}
+}

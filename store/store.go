@@ -20,6 +20,10 @@
 // process gave hits back to, may be taken to be used up. The other hits of such a decision are told what Redis said of them
 // within the last second; it is asked when that isn't known.
 //
+// [OpenShared] opens what processes share beside counters: [Records], such as sessions, which are read where they are, and
+// [Board]s, such as API keys and revocations, which each process holds whole (table.go) and which follow Redis (mirror.go,
+// board.lua, changes.lua). A file keeps them (ledger.go).
+//
 // While a machine is suspended time goes on: within 10 ms of its return windows and periods have ended, and so have hits
 // that were taken ahead of need.
 package store
@@ -161,6 +165,7 @@ type Options struct {
 	Metrics prometheus.Registerer
 
 	dial dialFunc // nil: by the network; tests bring one of their own
+	pool int      // connections at once; 0: as counting needs
 }
 
 // Open gives the store of o.URL. It doesn't wait for Redis: one that is absent is unavailable until it comes. Close

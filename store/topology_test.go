@@ -166,26 +166,10 @@ func testNodeDown(t *testing.T, s Store, nodes []*server) {
 }
 
 func TestSentinelFailsOver(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a sentinel")
-	}
 	primary := startRedis(t)
-	replica := startRedis(t, "--replicaof", "127.0.0.1", fmt.Sprint(primary.port))
-	conf := filepath.Join(t.TempDir(), "sentinel.conf")
-	text := fmt.Sprintf("sentinel monitor main 127.0.0.1 %d 1\nsentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n", primary.port)
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	sentinel := startSentinel(t, conf)
-	until(t, patience, "the replica", func() bool {
-		return strings.Contains(replica.client().Info(t.Context(), "replication").Val(), "master_link_status:up")
-	})
+	sentinel, replica := startReplicated(t, primary)
 	c := redis.NewSentinelClient(&redis.Options{Addr: sentinel.addr()})
 	defer c.Close()
-	until(t, patience, "the sentinel to find the replica", func() bool {
-		replicas, err := c.Replicas(t.Context(), "main").Result()
-		return err == nil && len(replicas) == 1
-	})
 
 	s := open(t, Options{URL: "redis://" + sentinel.addr() + "?master_name=main", Timeout: 2 * time.Second})
 	until(t, patience, "the store to be ready", func() bool { return s.Health().OK })
@@ -202,6 +186,31 @@ func TestSentinelFailsOver(t *testing.T) {
 	if got := count(t, s, daily("failover", 10, 1))[0]; got.Remaining != 6 {
 		t.Errorf("the counter was lost: %+v", got)
 	}
+}
+
+// startReplicated gives a Redis a replica, and a sentinel that watches both.
+func startReplicated(t *testing.T, primary *server) (sentinel, replica *server) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts a sentinel")
+	}
+	replica = startRedis(t, "--replicaof", "127.0.0.1", fmt.Sprint(primary.port))
+	conf := filepath.Join(t.TempDir(), "sentinel.conf")
+	text := fmt.Sprintf("sentinel monitor main 127.0.0.1 %d 1\nsentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n", primary.port)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sentinel = startSentinel(t, conf)
+	until(t, patience, "the replica", func() bool {
+		return strings.Contains(replica.client().Info(t.Context(), "replication").Val(), "master_link_status:up")
+	})
+	c := redis.NewSentinelClient(&redis.Options{Addr: sentinel.addr()})
+	defer c.Close()
+	until(t, patience, "the sentinel to find the replica", func() bool {
+		replicas, err := c.Replicas(t.Context(), "main").Result()
+		return err == nil && len(replicas) == 1
+	})
+	return sentinel, replica
 }
 
 func startSentinel(t *testing.T, conf string) *server {

@@ -113,7 +113,7 @@ func single(c *redis.Options, o Options) *redis.Client {
 	c.MaxRetries, c.DialerRetries = -1, 1
 	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = dialTimeout, linkTimeout, linkTimeout, linkTimeout
 	c.ContextTimeoutEnabled, c.DisableIdentity = true, true
-	c.PoolSize, c.PipelinePoolSize = cmp.Or(c.PoolSize, 4), -1
+	c.PoolSize, c.PipelinePoolSize = cmp.Or(c.PoolSize, o.pool, 4), -1
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	c.TLSConfig = tlsConfig(c.TLSConfig, o.TLS)
 	c.Dialer = dialer(o, c.TLSConfig)
@@ -124,7 +124,7 @@ func sentinel(c *redis.FailoverOptions, o Options) *redis.Client {
 	c.MaxRetries, c.DialerRetries = -1, 1
 	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = dialTimeout, linkTimeout, linkTimeout, linkTimeout
 	c.ContextTimeoutEnabled, c.DisableIdentity = true, true
-	c.PoolSize, c.PipelinePoolSize = cmp.Or(c.PoolSize, 4), -1
+	c.PoolSize, c.PipelinePoolSize = cmp.Or(c.PoolSize, o.pool, 4), -1
 	c.TLSConfig = tlsConfig(c.TLSConfig, o.TLS)
 	c.Dialer = dialer(o, c.TLSConfig)
 	return redis.NewFailoverClient(c)
@@ -135,7 +135,7 @@ func clusterClient(c *redis.ClusterOptions, o Options) *redis.ClusterClient {
 	c.MinRetryBackoff, c.MaxRetryBackoff = -1, -1
 	c.DialTimeout, c.ReadTimeout, c.WriteTimeout, c.PoolTimeout = dialTimeout, linkTimeout, linkTimeout, linkTimeout
 	c.ContextTimeoutEnabled, c.DisableIdentity, c.DisableRoutingPolicies = true, true, true
-	c.PoolSize, c.PipelinePoolSize = cmp.Or(c.PoolSize, 32), -1
+	c.PoolSize, c.PipelinePoolSize = cmp.Or(c.PoolSize, o.pool, 32), -1
 	c.ClusterStateReloadInterval = 2 * time.Second
 	c.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	c.TLSConfig = tlsConfig(c.TLSConfig, o.TLS)

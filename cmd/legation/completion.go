@@ -20,7 +20,7 @@ var choices = map[string][]string{
 var plain = []string{
 	"xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout", "server",
 	"group", "node", "zone", "max-heap", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
-	"add", "give-back", "number", "entry", "expires", "id", "overlap",
+	"add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason", "entry", "expires", "id", "overlap",
 }
 
 // complete tells the shell what may stand in a verb's command line.
@@ -44,6 +44,9 @@ func complete(c *cobra.Command) {
 		register(c, name, cobra.NoFileCompletions)
 	}
 	register(c, "roles", completeRoles)
+	if c.Name() == "explain" {
+		c.ValidArgsFunction = completeRequest
+	}
 	if c.Name() == "usage" {
 		c.ValidArgsFunction = completeConsumer
 	}
@@ -51,11 +54,30 @@ func complete(c *cobra.Command) {
 		c.ValidArgsFunction = completeKey
 	}
 	register(c, "consumer", completeConsumer)
+	if c.Name() == "undo" {
+		c.ValidArgsFunction = suggest("/revocations", func(all app.Revocations) (names []string) {
+			for _, r := range all.Revocations {
+				names = append(names, r.Name)
+			}
+			return names
+		})
+	}
 	register(c, "limit", suggest("/limits", func(l app.Limits) []string { return l.Limits }))
 	register(c, "plan", suggest("/usage", func(all app.Consumers) []string { return all.Plans }))
 	for _, name := range []string{"data-dir", "secrets-dir"} {
 		register(c, name, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs))
 	}
+}
+
+// completeRequest completes the method, and the directory after the URL.
+func completeRequest(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	switch n := len(args); {
+	case n == 0:
+		return []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}, cobra.ShellCompDirectiveNoFileComp
+	case strings.Contains(args[n-1], "://"):
+		return nil, cobra.ShellCompDirectiveFilterDirs
+	}
+	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeConsumer completes the consumers that the policy names.

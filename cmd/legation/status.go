@@ -103,6 +103,12 @@ func showStatus(w io.Writer, s app.Status) error {
 			fmt.Fprintln(w, "  warning:", s.Store.Warning)
 		}
 	}
+	if s.Shared != nil && !s.Shared.OK {
+		fmt.Fprintf(w, "shared store: %s, degraded: %s\n", s.Shared.Kind, s.Shared.Reason)
+	}
+	if s.Shared != nil && s.Shared.Warning != "" {
+		fmt.Fprintln(w, "shared store: warning:", s.Shared.Warning)
+	}
 	for _, k := range s.Keys {
 		state := fmt.Sprintf("%d keys", k.Keys)
 		if k.Error != "" {

@@ -114,6 +114,7 @@ func (s *Setting) Check(c *policy.Check) {
 		}
 	}
 	s.warnReach(c)
+	s.warnLost(c)
 }
 
 // KnowsCaller tells whether requests that pass have a consumer and claims, for limits to count by.
@@ -150,7 +151,7 @@ func (s *Setting) Route(c envoy.RouteContext) envoy.RouteParts {
 	if s.None {
 		return s.RouteWithout(c)
 	}
-	return parts(perRoute(s.rule(c.Model, c.Route)))
+	return parts(perRoute(s.rule(c.Model, c.Route), s.takes(c.Model)))
 }
 
 // RouteWithout switches the callout off where no layer asks for auth.
@@ -162,7 +163,7 @@ func parts(m proto.Message) envoy.RouteParts {
 
 func callout(l *policy.Listener) *extauthzv3.ExtAuthz {
 	return &extauthzv3.ExtAuthz{
-		Services:            &extauthzv3.ExtAuthz_GrpcService{GrpcService: companion()},
+		Services:            &extauthzv3.ExtAuthz_GrpcService{GrpcService: companion(timeout)},
 		TransportApiVersion: corev3.ApiVersion_V3,
 		FailureModeAllow:    false,
 		// Tells an outage from a denial, which by default are both 403.
@@ -175,7 +176,21 @@ func callout(l *policy.Listener) *extauthzv3.ExtAuthz {
 	}
 }
 
-func companion() *corev3.GrpcService {
+// taker is a setting of an auth entry that may take longer than others to judge a request.
+type taker interface{ Takes() time.Duration }
+
+// takes is how long the callout may take.
+func (s *Setting) takes(m *policy.Model) time.Duration {
+	longest := timeout
+	for _, a := range m.Auth {
+		if t, ok := policy.Find[taker](a.Settings); ok && slices.Contains(s.Of, a.Name) {
+			longest = max(longest, t.Takes())
+		}
+	}
+	return longest
+}
+
+func companion(timeout time.Duration) *corev3.GrpcService {
 	return &corev3.GrpcService{
 		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
 			EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: envoy.Companion},
@@ -184,12 +199,10 @@ func companion() *corev3.GrpcService {
 	}
 }
 
-func perRoute(r auth.Rule) *extauthzv3.ExtAuthzPerRoute {
-	return &extauthzv3.ExtAuthzPerRoute{
-		Override: &extauthzv3.ExtAuthzPerRoute_CheckSettings{
-			CheckSettings: &extauthzv3.CheckSettings{
-				ContextExtensions: map[string]string{auth.RuleExtension: r.ID()},
-			},
-		},
+func perRoute(r auth.Rule, takes time.Duration) *extauthzv3.ExtAuthzPerRoute {
+	settings := &extauthzv3.CheckSettings{ContextExtensions: map[string]string{auth.RuleExtension: r.ID()}}
+	if takes != timeout {
+		settings.ServiceOverride = &extauthzv3.CheckSettings_GrpcService{GrpcService: companion(takes)}
 	}
+	return &extauthzv3.ExtAuthzPerRoute{Override: &extauthzv3.ExtAuthzPerRoute_CheckSettings{CheckSettings: settings}}
 }

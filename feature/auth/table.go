@@ -20,6 +20,11 @@ type reader interface{ Claims() []string }
 // planner is a setting of a route that has the companion count the caller's plan in the same call.
 type planner interface{ PlanUse() auth.PlanUse }
 
+// authorizer is a setting of a route that asks more of callers than to be known.
+type authorizer interface {
+	Authorizations(layer policy.Layer) []auth.Authorization
+}
+
 // planned is a setting of a consumer that names its plan.
 type planned interface{ Plan() string }
 
@@ -71,6 +76,9 @@ func (s *Setting) rule(m *policy.Model, r *policy.BoundRoute) auth.Rule {
 	}
 	for _, l := range policy.Each[reader](r.Settings) {
 		rule.Metadata = append(rule.Metadata, l.Claims()...)
+	}
+	for set, a := range policy.Each[authorizer](r.Settings) {
+		rule.Authorize = append(rule.Authorize, a.Authorizations(set.Layer)...)
 	}
 	slices.Sort(rule.Metadata)
 	rule.Metadata = slices.Compact(rule.Metadata)

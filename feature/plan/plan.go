@@ -25,6 +25,11 @@ const required Use = "required"
 // Values are the choices.
 func (Use) Values() []string { return []string{string(required), "optional"} }
 
+// HintFor tells where a plan's name goes.
+func (Use) HintFor(string) string {
+	return "write plan: required; which plan a caller has is said by its consumer (plan: gold) or its token (plan under jwt)"
+}
+
 // PlanUse is the companion's half.
 func (u *Use) PlanUse() auth.PlanUse {
 	if *u == required {

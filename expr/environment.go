@@ -1,0 +1,100 @@
+package expr
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"cel.dev/cel-go/cel"
+)
+
+// Bounds of an expression: its text, how deep it may be nested, and what evaluating it may cost, in the units of CEL.
+const (
+	maxExpression = 4 << 10
+	maxNesting    = 64
+	maxCost       = 10_000
+)
+
+// requestVariables are what all expressions can name: Envoy's names for what it knows too, then ours. Headers and claims
+// are maps of text; a nested claim has a dotted name: claims["address.country"].
+var requestVariables = map[string]*cel.Type{
+	"request.path":     cel.StringType, // with the query
+	"request.url_path": cel.StringType,
+	"request.query":    cel.StringType, // the text after the ?
+	"request.host":     cel.StringType,
+	"request.method":   cel.StringType,
+	"request.scheme":   cel.StringType,
+	"request.headers":  cel.MapType(cel.StringType, cel.StringType), // names in any case
+	"source.address":   cel.StringType,                              // the client's, without a port
+	"consumer":         cel.StringType,                              // where auth counts
+	"claims":           cel.MapType(cel.StringType, cel.StringType),
+	"route":            cel.StringType,
+}
+
+// callerVariables are what conditions can name besides.
+var callerVariables = map[string]*cel.Type{
+	"request.time":         cel.TimestampType,
+	"request.query_params": cel.MapType(cel.StringType, cel.StringType), // decoded; one that stands twice has no value
+	"identity":             cel.MapType(cel.StringType, cel.DynType),    // the claims as they are
+	"identities":           cel.MapType(cel.StringType, cel.MapType(cel.StringType, cel.DynType)),
+	"metadata":             cel.MapType(cel.StringType, cel.DynType),
+	"plan":                 cel.StringType,
+}
+
+// environment is what expressions of one kind can name.
+type environment func() (*cel.Env, error)
+
+var (
+	values     = newEnvironment(requestVariables)
+	conditions = newEnvironment(joined(requestVariables, callerVariables), cel.CustomTypeAdapter(adapter{}), inCIDR)
+)
+
+// newEnvironment is made with its first expression.
+func newEnvironment(variables map[string]*cel.Type, more ...cel.EnvOption) environment {
+	return sync.OnceValues(func() (*cel.Env, error) {
+		options := []cel.EnvOption{cel.ParserExpressionSizeLimit(maxExpression), cel.ParserRecursionLimit(maxNesting)}
+		for _, name := range slices.Sorted(maps.Keys(variables)) {
+			options = append(options, cel.Variable(name, variables[name]))
+		}
+		return cel.NewEnv(append(options, more...)...)
+	})
+}
+
+func joined(all ...map[string]*cel.Type) map[string]*cel.Type {
+	whole := map[string]*cel.Type{}
+	for _, each := range all {
+		maps.Copy(whole, each)
+	}
+	return whole
+}
+
+// compile reads an expression and checks its types.
+func (e environment) compile(expression string) (*cel.Ast, error) {
+	env, err := e()
+	if err != nil {
+		return nil, err
+	}
+	if len(expression) > maxExpression {
+		return nil, &Error{1, 1, fmt.Sprintf("the expression has %d bytes; want at most %d", len(expression), maxExpression)}
+	}
+	tree, issues := env.Compile(expression)
+	if problems := issues.Errors(); len(problems) > 0 {
+		first := problems[0]
+		return nil, &Error{max(1, first.Location.Line()), max(1, first.Location.Column()+1), first.Message}
+	}
+	return tree, nil
+}
+
+// program makes a checked expression ready.
+func (e environment) program(tree *cel.Ast) (cel.Program, error) {
+	env, err := e()
+	if err != nil {
+		return nil, err
+	}
+	p, err := env.Program(tree, cel.CostLimit(maxCost), cel.EvalOptions(cel.OptOptimize))
+	if err != nil {
+		return nil, &Error{1, 1, err.Error()}
+	}
+	return p, nil
+}
