@@ -52,8 +52,8 @@ var (
 type apiKey struct {
 	id       string
 	consumer string
-	plan     string // "" = none
-	name     string // "" = none
+	plan     string    // "" = none
+	name     string    // "" = none
 	created  time.Time // zero: not known
 	expires  time.Time
 	entries  []string
