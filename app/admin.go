@@ -82,12 +82,13 @@ func (a *admin) handler(metrics prometheus.Gatherer) http.Handler {
 	closed.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	closed.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.p.status()) })
 	closed.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "legation admin: /healthz /readyz /status /metrics /limits /limits/top /limits/report /usage /usage/CONSUMER /revocations /keys /keys/ID")
+		fmt.Fprintln(w, "legation admin: /healthz /readyz /status /metrics /limits /limits/top /limits/report /usage /usage/CONSUMER /keys /keys/ID /revocations")
 	})
 	a.limitRoutes(closed)
 	a.keyRoutes(closed)
-	a.resource(closed, "/revocations", map[string]resolver{"GET": a.revocations, "POST": a.revoke})
-	a.resource(closed, "/revocations/{name...}", map[string]resolver{"DELETE": a.unrevoke}) // identities have slashes
+	always := func() string { return "" }
+	a.serve(closed, "/revocations", map[string]resolver{"GET": a.revocations, "POST": a.revoke}, always)
+	a.serve(closed, "/revocations/{name...}", map[string]resolver{"DELETE": a.unrevoke}, always) // identities have slashes
 	open.Handle("/", a.authorized(closed))
 	return a.hygiene(open)
 }

@@ -147,7 +147,7 @@ func TestKeysByHTTPRefused(t *testing.T) {
 		{none, "POST", "/keys", `{"consumer": "acme"}`, 404, "no store for API keys"},
 		{none, "DELETE", "/keys/abcdefgh23", ``, 404, "no store for API keys"},
 		{down, "POST", "/keys", `{"consumer": "acme"}`, 503, ""},
-		{adminOf(t, assemble(t, Options{Dir: policyDir(t, keysPolicy), Roles: []Role{XDS}})), "GET", "/keys", ``, 404, "neither the role ratelimit nor the role auth"},
+		{adminOf(t, assemble(t, Options{Dir: policyDir(t, keysPolicy), Roles: []Role{XDS}})), "GET", "/keys", ``, 404, "has not the role auth"},
 	} {
 		status, _, body := call(row.of, row.method, row.path, "Content-Type", "application/json", bodyOf, row.body)
 		if status != row.want || !strings.Contains(body, row.says) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -100,15 +101,24 @@ func (a *admin) limitRoutes(mux *http.ServeMux) {
 // resolver answers a request with what it gives, as JSON.
 type resolver func(*http.Request) (any, error)
 
-// resource serves a path with the resolver of each method, and refuses the other methods.
+// resource serves a path about limits with the resolver of each method, and refuses the other methods.
 func (a *admin) resource(mux *http.ServeMux, path string, calls map[string]resolver) {
-	var methods []string
-	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
-		if calls[m] != nil {
-			methods = append(methods, m)
+	a.serve(mux, path, calls, func() string {
+		if a.p.limits == nil {
+			return "this process counts nothing: it has neither the role ratelimit nor the role auth"
 		}
+		return ""
+	})
+}
+
+// serve serves a path with the resolver of each method, and refuses the other methods. What is missing, unless it is
+// empty, says why this process has nothing to serve there.
+func (a *admin) serve(mux *http.ServeMux, path string, calls map[string]resolver, missing func() string) {
+	methods := slices.Sorted(maps.Keys(calls))
+	if calls["GET"] != nil {
+		methods = append([]string{"GET", "HEAD"}, slices.DeleteFunc(methods, func(m string) bool { return m == "GET" })...)
 	}
-	allow := strings.Replace(strings.Join(methods, ", "), http.MethodGet, "GET, HEAD", 1)
+	allow := strings.Join(methods, ", ")
 	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 		method := r.Method
 		if method == http.MethodHead {
@@ -120,8 +130,8 @@ func (a *admin) resource(mux *http.ServeMux, path string, calls map[string]resol
 			refuse(w, http.StatusMethodNotAllowed, "the methods here are "+allow)
 			return
 		}
-		if a.p.limits == nil {
-			refuse(w, http.StatusNotFound, "this process counts nothing: it has neither the role ratelimit nor the role auth")
+		if why := missing(); why != "" {
+			refuse(w, http.StatusNotFound, why)
 			return
 		}
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // for what is left to read: a body
@@ -139,11 +149,11 @@ func codeOf(err error) int {
 	switch {
 	case errors.As(err, &p):
 		return p.code
-	case errors.Is(err, ratelimit.ErrNoSuch), errors.Is(err, auth.ErrNotRevoked), errors.Is(err, auth.ErrNoBoard),
-		errors.Is(err, auth.ErrNoKey), errors.Is(err, auth.ErrNoKeys):
+	case errors.Is(err, ratelimit.ErrNoSuch), errors.Is(err, auth.ErrNotRevoked), errors.Is(err, auth.ErrNoBoard), errors.Is(err, auth.ErrNoKey),
+		errors.Is(err, auth.ErrNoKeys):
 		return http.StatusNotFound
-	case errors.Is(err, ratelimit.ErrExempt), errors.Is(err, store.ErrInvalid), errors.Is(err, store.ErrEntry), errors.Is(err, auth.ErrRevocation),
-		errors.Is(err, auth.ErrOrder):
+	case errors.Is(err, ratelimit.ErrExempt), errors.Is(err, auth.ErrOrder), errors.Is(err, auth.ErrRevocation), errors.Is(err, store.ErrInvalid),
+		errors.Is(err, store.ErrEntry):
 		return http.StatusBadRequest
 	case errors.Is(err, store.ErrUnavailable):
 		return http.StatusServiceUnavailable
@@ -306,12 +316,13 @@ func query(r *http.Request, names ...string) (url.Values, error) {
 	return q, nil
 }
 
+// readAdjustment reads a body.
 func readAdjustment(r *http.Request) (Adjustment, error) {
 	var change Adjustment
-	err := readJSON(r, &change, `{"limit": NAME, "hits": NUMBER}`)
-	switch {
-	case err != nil:
+	if err := readBody(r, &change, `{"limit": NAME, "hits": NUMBER}`); err != nil {
 		return Adjustment{}, err
+	}
+	switch {
 	case change.Limit == "":
 		return Adjustment{}, problemf(http.StatusBadRequest, "limit: name one that /usage/CONSUMER lists")
 	case change.Hits == 0:
@@ -320,8 +331,9 @@ func readAdjustment(r *http.Request) (Adjustment, error) {
 	return change, nil
 }
 
-// readJSON reads a body; shape is how it is to look. That it has to be JSON by its type keeps forms of other sites out.
-func readJSON(r *http.Request, into any, shape string) error {
+// readBody reads a body of the form that is told where it has another. That it has to be JSON by its type keeps forms of other
+// sites out.
+func readBody(r *http.Request, into any, form string) error {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return problemf(http.StatusUnsupportedMediaType, "want content-type: application/json")
 	}
@@ -339,7 +351,7 @@ func readJSON(r *http.Request, into any, shape string) error {
 		err = errors.New("something comes after it")
 	}
 	if err != nil {
-		return problemf(http.StatusBadRequest, "want %s: %w", shape, err)
+		return problemf(http.StatusBadRequest, "want %s: %w", form, err)
 	}
 	return nil
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/legation/legation/auth"
 )
 
 // Role is one service of the process.
@@ -57,6 +59,9 @@ type Options struct {
 	AdminTokenFile         string // bearer token that the admin port asks for
 	Insecure               bool   // allow addresses beyond loopback without TLS and token
 
+	Decisions    auth.DecisionLog // which decisions about callers stand in the log
+	DecisionRate int              // at most so many a second; default 100
+
 	Version string
 	Log     *slog.Logger
 	Out     io.Writer // for people: outcomes of loads, and what run has to say
@@ -66,6 +71,9 @@ type Options struct {
 // maxRedisTimeout leaves a decision, which takes up to 1.4 times as long, time to reach Envoy, which goes on without it
 // after 200 ms.
 const maxRedisTimeout = 100 * time.Millisecond
+
+// maxDecisionRate is beyond what a log is read for.
+const maxDecisionRate = 10_000
 
 // usageError is a setting that can't work; the command line ends with status 2.
 type usageError struct{ error }
@@ -119,6 +127,12 @@ func (o Options) check() error {
 	}
 	if o.RedisTimeout < 0 || o.RedisTimeout > maxRedisTimeout {
 		errs = append(errs, usagef("--redis-timeout %s: want at most %s: Envoy waits 200ms for a limit", o.RedisTimeout, maxRedisTimeout))
+	}
+	if !slices.Contains([]auth.DecisionLog{auth.LogNone, auth.LogDenied, auth.LogAll}, o.Decisions) {
+		errs = append(errs, usagef("--decision-log: want off, denied or all, not %q", string(o.Decisions)))
+	}
+	if o.DecisionRate < 0 || o.DecisionRate > maxDecisionRate {
+		errs = append(errs, usagef("--decision-log-rate %d: want at least 1 and at most %d lines a second", o.DecisionRate, maxDecisionRate))
 	}
 	tls := []string{o.TLSCert, o.TLSKey, o.TLSCA}
 	if slices.Contains(tls, "") && strings.Join(tls, "") != "" {

@@ -63,6 +63,8 @@ func TestCheckOptions(t *testing.T) {
 		{"port below 0", Options{AdminAddress: "127.0.0.1:-1"}, []string{"--admin-address"}},
 		{"a host name", Options{AdminAddress: "admin.example.com:1"}, []string{"IP address or localhost", "admin.example.com"}},
 		{"a host name, said", Options{AdminAddress: "admin.example.com:1", Insecure: true}, []string{"IP address or localhost"}},
+		{"decisions", Options{Decisions: "some"}, []string{"--decision-log", "off, denied or all"}},
+		{"too many decisions", Options{Decisions: "all", DecisionRate: 10_001}, []string{"--decision-log-rate 10001"}},
 		{
 			"everything at once",
 			Options{XDSAddress: ":1", CompanionAddress: ":2", AdminAddress: ":3", Roles: []Role{"x", XDS, Auth}, TLSKey: "k"},

@@ -361,7 +361,7 @@ func TestMetricNames(t *testing.T) {
 		}
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
-				if !slices.Contains([]string{"group", "type", "result", "limit", "by", "method", "code", "reason", "kind"}, l.GetName()) {
+				if !slices.Contains([]string{"group", "type", "result", "limit", "by", "method", "code", "reason", "kind", "entry"}, l.GetName()) {
 					t.Errorf("%s: label %s may be without bounds", f.GetName(), l.GetName())
 				}
 			}

@@ -47,7 +47,7 @@ func (a *admin) revoke(r *http.Request) (any, error) {
 		return nil, err
 	}
 	var wanted RevocationWanted
-	if err := readJSON(r, &wanted, `{"name": KIND:WHAT, "reason": TEXT, "until": TIME}`); err != nil {
+	if err := readBody(r, &wanted, `{"name": KIND:WHAT, "reason": TEXT, "until": TIME}`); err != nil {
 		return nil, err
 	}
 	until, err := untilOf(wanted, time.Now())

@@ -35,14 +35,14 @@ func (guests) same(way) bool                     { return true } // the plan is 
 
 // guest is the grant of a caller that brings no credentials, where the rule takes guests. Where all providers have to
 // accept, a guest is nobody.
-func (d *decision) guest() *grant {
+func (d *decision) guest() (*grant, *provider) {
 	if d.rule.all {
-		return nil
+		return nil, nil
 	}
 	for _, p := range d.rule.providers {
 		if g, ok := p.way.(guests); ok {
-			return g.grant
+			return g.grant, p
 		}
 	}
-	return nil
+	return nil, nil
 }

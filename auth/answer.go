@@ -110,7 +110,7 @@ func (d *decision) appendDenied(b []byte) []byte {
 		// Envoy makes headers with grpc-status of a denial, and the body its grpc-message. Left to itself it makes the
 		// status of the HTTP one, and UNAVAILABLE of 429, which clients try again at once.
 		b = appendHeader(b, deniedHeaders, "grpc-status", strconv.Itoa(int(d.deny.code)))
-		body = d.deny.message
+		body = d.deny.told
 	}
 	if d.deny.status == 401 {
 		b = appendHeader(b, deniedHeaders, "www-authenticate", d.challenge())
@@ -130,7 +130,7 @@ func (d *decision) challenge() string {
 	for _, c := range d.rule.challenge {
 		if !told && strings.HasPrefix(c, "Bearer ") {
 			told = true
-			c += `, error="invalid_token", error_description="` + d.refusal.text + `"`
+			c += `, error="invalid_token", error_description="` + d.refusal.deny.told + `"`
 		}
 		list = append(list, c)
 	}

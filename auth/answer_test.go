@@ -3,6 +3,7 @@ package auth
 import (
 	"bytes"
 	"encoding/json"
+	"net/http"
 	"strconv"
 	"strings"
 	"testing"
@@ -52,10 +53,10 @@ func generated(d *decision, limits []*corev3.HeaderValueOption) *authv3.CheckRes
 		}
 	}
 	meta["decision"], meta["reason"] = "deny", d.deny.reason
-	body := string(must(json.Marshal(map[string]string{"error": d.deny.reason, "message": d.deny.message})))
+	body := string(must(json.Marshal(map[string]string{"error": strings.ToLower(http.StatusText(d.deny.status)), "message": d.deny.told})))
 	headers := []*corev3.HeaderValueOption{option("content-type", "application/json"), option("cache-control", "no-store")}
 	if d.grpc {
-		headers, body = append(headers, option("grpc-status", strconv.Itoa(int(d.deny.code)))), d.deny.message
+		headers, body = append(headers, option("grpc-status", strconv.Itoa(int(d.deny.code)))), d.deny.told
 	}
 	if d.deny.status == 401 {
 		headers = append(headers, option("www-authenticate", d.challenge()))

@@ -283,7 +283,8 @@ func (w *keyWay) grantOf(d *decision, key string, now time.Time) (*grant, error)
 	if err != nil {
 		return nil, err
 	}
-	g.consumer, g.issued, g.marks = k.consumer, k.created, []string{"key:" + g.identity}
+	g.consumer, g.issued = k.consumer, k.created
+	g.marks = append(g.marks, "key:"+g.identity)
 	w.remember(d.table, version, sum, g)
 	return g, nil
 }

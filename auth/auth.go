@@ -42,11 +42,11 @@ type Provider struct {
 	Name string `json:"name"` // scheme of the identities: "idp"; no "/"
 
 	JWT       *JWT       `json:"jwt,omitempty"`
+	OIDC      *OIDC      `json:"oidc,omitempty"`
 	APIKey    *APIKey    `json:"apiKey,omitempty"`
 	Basic     *Basic     `json:"basic,omitempty"`
 	MTLS      *MTLS      `json:"mtls,omitempty"`
 	Anonymous *Anonymous `json:"anonymous,omitempty"`
-	OIDC      *OIDC      `json:"oidc,omitempty"`
 }
 
 // Reading is what is read of a caller's claims.

@@ -181,6 +181,7 @@ func (b both) Check(ctx context.Context, q *authv3.CheckRequest, o ...grpc.CallO
 	}
 	call := &callout.Call{Message: must(proto.Marshal(q))}
 	b.s.Answer([]*callout.Call{call})
+	call.Finish(ctx)
 	if byAnswer := read(b.t, call); !proto.Equal(byCheck, byAnswer) {
 		b.t.Errorf("Check and Answer differ:\n%v\n%v", byCheck, byAnswer)
 	}

@@ -213,7 +213,7 @@ func TestRepliesOfRulesGoBeforeThoseOfAll(t *testing.T) {
 }
 
 // denied reads the headers of the answer to a veto.
-func denied(t *testing.T, v *veto, challenge string, grpc bool) map[string]string {
+func deniedBy(t *testing.T, v *veto, challenge string, grpc bool) map[string]string {
 	t.Helper()
 	b, at := open(nil, responseDenied)
 	m := new(authv3.CheckResponse)
@@ -259,7 +259,7 @@ func TestHeadersOfVetoes(t *testing.T) {
 			a = Authorization{Rules: []AuthRule{{Expression: "false"}}, Deny: test.reply}
 		}
 		v := compileAuthorization(t, a).judge(factsOf(t, `{}`))
-		if d := cmp.Diff(test.want, denied(t, v, test.challenge, test.grpc)); d != "" {
+		if d := cmp.Diff(test.want, deniedBy(t, v, test.challenge, test.grpc)); d != "" {
 			t.Errorf("%s: %s", test.name, d)
 		}
 	}

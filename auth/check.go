@@ -19,9 +19,9 @@ type decision struct {
 
 // outcome is what becomes of a request; all of it is forgotten when deciding panics.
 type outcome struct {
+	table   *table
 	unread  bool // the message was no request
 	grpc    bool // the caller speaks gRPC, and reads grpc-status
-	table   *table
 	rule    *rule
 	deny    *denial // nil = allowed
 	refusal *refusal

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -517,6 +518,67 @@ func TestHostileRequestsAreAnswered(t *testing.T) {
 	} {
 		if got := check(t, c, test.q); got.status != test.want {
 			t.Errorf("%s: %d, want %d", name, got.status, test.want)
+		}
+	}
+}
+
+// What a token or a request holds is never taken for the name of something else, however it is written: revocations, metrics
+// and lines of the log stay whole, and bounded.
+func TestHostileTextsStayTexts(t *testing.T) {
+	rule := staticRule()
+	board := &slate{}
+	big := strings.Repeat("a", 1<<18)
+	sign := func(changes map[string]any) string { // given out before anything was revoked
+		c := goodClaims(changes)
+		c["iat"] = time.Now().Add(-time.Minute).Unix()
+		return "Bearer " + rsaPair().sign(t, c)
+	}
+	lines := logged(t, Options{Decisions: LogAll, Revoked: board}, Table{
+		Rules: []Rule{rule}, Consumers: []Consumer{{Name: "acme", Identities: []string{"idp/x/y"}}},
+	}, func(s *Service) {
+		for _, name := range []string{"subject:idp/alice", "consumer:acme", "jti:idp/7", "session:x", "jti:idp/" + big[:4000], "subject:idp/a/b"} {
+			revoke(t, s, name)
+		}
+		c := dial(t, s)
+		for name, run := range map[string]struct {
+			claims map[string]any
+			status int
+		}{
+			"revoked":                {nil, 401},
+			"consumer":               {map[string]any{"sub": "x/y"}, 401},
+			"slash of another":       {map[string]any{"sub": "a/b"}, 401},
+			"named as a consumer":    {map[string]any{"sub": "acme"}, 200},
+			"named as an entry":      {map[string]any{"sub": "idp/alice"}, 200},
+			"named as a revocation":  {map[string]any{"sub": "consumer:acme"}, 200},
+			"jti of a revocation":    {map[string]any{"sub": "bob", "jti": "7:session:x"}, 200},
+			"jti with another entry": {map[string]any{"sub": "bob", "jti": "../idp/7"}, 200},
+			"jti with NUL":           {map[string]any{"sub": "bob", "jti": "7\x00"}, 200},
+			"long jti":               {map[string]any{"sub": "bob", "jti": big[:4001]}, 200},
+			"long jti, revoked":      {map[string]any{"sub": "bob", "jti": big[:4000]}, 401},
+			"lines":                  {map[string]any{"sub": "bob\ndecision=allow"}, 401}, // names nobody
+		} {
+			if got := check(t, c, ask(rule.ID(), sign(run.claims))); got.status != run.status {
+				t.Errorf("%s: %+v, want %d", name, got, run.status)
+			}
+		}
+		q := ask(rule.ID(), sign(map[string]any{"sub": "bob"}), "x-request-id", big, "traceparent", big, "x-envoy-external-address", big)
+		h := q.Attributes.Request.Http
+		h.Method, h.Path, h.Host = big, "/"+big, "a\nb"
+		check(t, c, q)
+		h.Method, h.Path, h.Host = "GET\n", "/a\nmsg=decision\u2028"+strings.Repeat(";", 1<<20), "api.example.com"
+		check(t, c, q)
+		broken := &callout.Call{Message: bytes.ReplaceAll(must(proto.Marshal(ask(rule.ID(), sign(nil), "x-bad", "BAD"))), []byte("BAD"), []byte("\xff\xfe\x00"))}
+		s.Answer([]*callout.Call{broken})
+		if got := flatten(read(t, broken)); got.status != 401 {
+			t.Errorf("texts that aren't UTF-8: %+v", got)
+		}
+	})
+	if len(lines) != 2*(12+2)+1 {
+		t.Errorf("%d lines, want one for each request", len(lines))
+	}
+	for _, line := range lines {
+		if text := must(json.Marshal(line)); len(text) > 8<<10 {
+			t.Errorf("a line of %d bytes: %.300s", len(text), text)
 		}
 	}
 }

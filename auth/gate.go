@@ -11,7 +11,8 @@ import (
 // maxToken is the most bytes that a token may have; Envoy lets 32 KiB of headers pass.
 const maxToken = 8 << 10
 
-// refusal says why a token is not good. The text is told to the client, so it never repeats what the client sent.
+// refusal says why a token is not good. The text is for us and for who asks on the command line; it never repeats what the
+// client sent, which is told no more than that its credentials are not accepted, unless by tell.
 type refusal struct {
 	text string
 	deny *denial
@@ -19,6 +20,12 @@ type refusal struct {
 
 func newRefusal(reason, text string) *refusal {
 	return &refusal{text, newDenial(401, codes.Unauthenticated, reason, text, resultUnauthenticated)}
+}
+
+// tell is for what a client can mend: it gets another token, or sets its clock.
+func (r *refusal) tell() *refusal {
+	r.deny.tell(r.text)
+	return r
 }
 
 func (r *refusal) Error() string { return r.text }
@@ -32,8 +39,8 @@ var (
 	errClaims    = newRefusal("token_claims", "a claim is missing or of the wrong type")
 	errIssuer    = newRefusal("token_issuer", "the token's issuer is not accepted")
 	errAudience  = newRefusal("token_audience", "the token is not meant for this audience")
-	errExpired   = newRefusal("token_expired", "the token is expired")
-	errEarly     = newRefusal("token_early", "the token is not valid yet")
+	errExpired   = newRefusal("token_expired", "the token is expired").tell()
+	errEarly     = newRefusal("token_early", "the token is not valid yet").tell()
 	errConsumer  = newRefusal("token_consumer", "the token names no consumer")
 )
 

@@ -10,14 +10,16 @@ import (
 
 // identification is how far it is known who calls.
 type identification struct {
-	grant     *grant   // of the caller; nil: nobody that we know
-	others    []*grant // of the providers after the first, where all have to accept
-	place     int      // of the provider that is looked at
-	pending   work     // of that provider
-	later     bool     // the work waits for others, and may not be waited for here
-	why       error    // nobody was accepted
-	presented bool     // some provider found credentials
-	pass      []byte   // fields of the OkHttpResponse
+	grant        *grant    // of the caller; nil: nobody that we know
+	others       []*grant  // of the providers after the first, where all have to accept
+	place        int       // of the provider that is looked at
+	pending      work      // of that provider
+	later        bool      // the work waits for others, and may not be waited for here
+	why          error     // nobody was accepted
+	by           *provider // that gave grant, or why
+	hits, misses int       // of tokens in the cache of the verified
+	presented    bool      // some provider found credentials
+	pass         []byte    // fields of the OkHttpResponse
 
 	sum    [sha256.Size]byte // of the token
 	summed string
@@ -51,12 +53,44 @@ func (d *decision) work(ctx context.Context, now time.Time, wait bool) {
 		}
 		w := d.pending
 		d.pending = nil
-		if d.settle(w.do(ctx, now)) {
+		var f finding
+		if w.waits() {
+			f = await(ctx, w, now)
+		} else {
+			f = w.do(ctx, now)
+		}
+		if d.pending = f.work; f.work != nil { // what it found has to be waited for
+			continue
+		}
+		if d.settle(f) {
 			return
 		}
 		d.place++
 		d.look(now)
 	}
+}
+
+// What waits for others is given up ahead of the client's deadline, so that our answer comes before it counts as none.
+const (
+	headStart = 10 * time.Millisecond
+	mostWait  = 5 * time.Second // where the client sets no deadline
+)
+
+// await does work that waits for others. What does not come in time leaves the credential undecided.
+func await(ctx context.Context, w work, now time.Time) finding {
+	until, ok := ctx.Deadline()
+	if ok {
+		until = until.Add(-headStart)
+	} else {
+		until = time.Now().Add(mostWait)
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	f := w.do(ctx, now)
+	if errors.Is(f.err, context.DeadlineExceeded) || errors.Is(f.err, context.Canceled) {
+		f.err = denyLate
+	}
+	return f
 }
 
 // settle takes what the provider at place found; done tells that no other has to be asked.
@@ -66,20 +100,21 @@ func (d *decision) settle(f finding) (done bool) {
 			f = finding{err: err}
 		}
 	}
+	p := d.rule.providers[d.place]
 	d.pass = append(d.pass, f.pass...)
 	d.presented = d.presented || f.err != nil && !(f.err == error(errRevoked) && d.greets())
 	switch {
 	case f.answer != nil:
-		d.deny, d.answer = denyAnswered, f.answer
+		d.deny, d.answer, d.by = denyAnswered, f.answer, p
 		return true
 	case f.grant != nil && d.grant == nil:
-		d.grant = f.grant
+		d.grant, d.by = f.grant, p
 		return !d.rule.all
 	case f.grant != nil:
 		d.others = append(d.others, f.grant)
 		return false
 	case f.err != nil && (d.why == nil || ambiguous(f.err) || d.why == error(errIssuer) || undecided(f.err)):
-		d.why = f.err // of several refusals the one that came furthest: a wrong issuer says least
+		d.why, d.by = f.err, p // of several refusals the one that came furthest: a wrong issuer says least
 	}
 	if final := d.rule.all || ambiguous(f.err); final {
 		d.fail()
@@ -99,7 +134,8 @@ func (d *decision) conclude(now time.Time) {
 	if d.grant != nil {
 		return
 	}
-	if g := d.guest(); g != nil && d.why == nil {
+	if g, by := d.guest(); g != nil && d.why == nil { // who was refused, be it a login that was revoked, is no guest
+		d.by = by
 		if d.why = d.table.revoked.check(g); d.why == nil {
 			d.grant = g
 			return
@@ -110,7 +146,7 @@ func (d *decision) conclude(now time.Time) {
 		for _, p := range d.rule.providers {
 			if g, ok := p.way.(greeter); ok {
 				if d.answer = g.greet(d, now); d.answer != nil {
-					d.deny = denyAnonymous
+					d.deny, d.by = denyAnonymous, p
 					return
 				}
 			}

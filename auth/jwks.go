@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -26,14 +27,17 @@ const (
 	refreshMax     = time.Hour
 	retryMin       = time.Second
 	retryMax       = time.Minute
-	retryFirst     = 5 * time.Second  // the most while there is no set to serve with: each second is 503s
-	missedEvery    = 10 * time.Second // least time between fetches that unknown kids cause
-	keptFor        = 24 * time.Hour   // how long the last good set serves when fetches go wrong
+	retryFirst     = 5 * time.Second        // the most while there is no set to serve with: each second is 503s
+	missedEvery    = 10 * time.Second       // least time between fetches that unknown kids cause
+	missedSoon     = 100 * time.Millisecond // how soon such a fetch has to begin for a request to wait for it
+	missedWait     = 150 * time.Millisecond // how long it waits; Envoy gives up after 200 ms
+	keptFor        = 24 * time.Hour         // how long the last good set serves when fetches go wrong
 )
 
 // remote is a key set behind a URL, shared by all providers that name it. Run alone fetches; requests only read, and
-// may say that they missed a key. A request that misses one is refused at once rather than held: the client's next try
-// finds the new key, and nobody can make requests wait by inventing kids.
+// may say that they missed a key. There are issuers that sign with a key as soon as they publish it: a request that misses
+// one may wait for the fetch that it causes, where that is about to begin. Whoever invents kids makes their own requests
+// wait, and only while such a fetch is allowed; then new keys have to wait for the next one.
 type remote struct {
 	url     string
 	shown   string // url without its query
@@ -42,6 +46,12 @@ type remote struct {
 	metrics *metrics
 	state   atomic.Pointer[fetched]
 	kicked  chan struct{} // holds one
+
+	mu     sync.Mutex    // guards what follows
+	wanted bool          // unknown kids ask for a fetch that has not begun
+	asked  time.Time     // when the last one began
+	going  bool          // it has not ended
+	coming chan struct{} // closed at the end of the fetch that unknown kids ask for; nil while they ask for none
 }
 
 // fetched is what is known after a fetch.
@@ -59,11 +69,57 @@ func (r *remote) keySet(now time.Time) *keySet {
 	return f.keys
 }
 
-func (r *remote) missed() {
+// missed asks for a fetch. Where that is about to begin, or has just begun, it returns what is closed at its end.
+func (r *remote) missed(now time.Time) <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	select {
 	case r.kicked <- struct{}{}:
 	default:
 	}
+	r.wanted = true
+	if r.coming == nil {
+		r.coming = make(chan struct{})
+	}
+	begins := r.asked
+	if !r.going {
+		begins = r.asked.Add(missedEvery)
+	}
+	if r.going && now.Sub(begins) > missedSoon || begins.Sub(now) > missedSoon {
+		return nil
+	}
+	return r.coming
+}
+
+// begin takes note of a fetch, which answers the unknown kids that have asked for one before.
+func (r *remote) begin(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.wanted {
+		return
+	}
+	r.asked, r.wanted, r.going = now, false, true
+	select {
+	case <-r.kicked:
+	default:
+	}
+}
+
+// end lets the requests go on that wait for the fetch.
+func (r *remote) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.going {
+		close(r.coming)
+		r.coming, r.going = nil, false
+	}
+}
+
+// allowed is when unknown kids may cause a fetch again.
+func (r *remote) allowed() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.asked.Add(missedEvery)
 }
 
 func (r *remote) health(now time.Time) JWKSHealth {
@@ -85,7 +141,6 @@ func (r *remote) health(now time.Time) JWKSHealth {
 func (r *remote) run(ctx context.Context) {
 	retry := retryMin
 	for {
-		began := time.Now()
 		maxAge, err := r.refresh(ctx)
 		if ctx.Err() != nil {
 			return
@@ -100,14 +155,14 @@ func (r *remote) run(ctx context.Context) {
 		} else {
 			retry = retryMin
 		}
-		if !r.pause(ctx, began, wait) {
+		if !r.pause(ctx, wait) {
 			return
 		}
 	}
 }
 
 // pause waits until the next fetch is due, or sooner when a token named an unknown key.
-func (r *remote) pause(ctx context.Context, began time.Time, wait time.Duration) bool {
+func (r *remote) pause(ctx context.Context, wait time.Duration) bool {
 	due := time.NewTimer(wait)
 	defer due.Stop()
 	select {
@@ -117,7 +172,7 @@ func (r *remote) pause(ctx context.Context, began time.Time, wait time.Duration)
 		return true
 	case <-r.kicked:
 	}
-	early := time.NewTimer(time.Until(began.Add(missedEvery)))
+	early := time.NewTimer(time.Until(r.allowed()))
 	defer early.Stop()
 	select {
 	case <-ctx.Done():
@@ -133,10 +188,8 @@ func jitter(d time.Duration) time.Duration { return d - rand.N(d/10+1) }
 
 // refresh fetches once and keeps the outcome. What requests missed before is answered by it.
 func (r *remote) refresh(ctx context.Context) (maxAge time.Duration, err error) {
-	select {
-	case <-r.kicked:
-	default:
-	}
+	r.begin(time.Now())
+	defer r.end()
 	old := r.state.Load()
 	if old == nil {
 		old = &fetched{}

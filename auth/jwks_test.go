@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -39,6 +40,7 @@ type idp struct {
 	control string // Cache-Control
 	err     error
 	hangs   bool
+	takes   time.Duration
 	fetches []time.Time
 }
 
@@ -52,6 +54,11 @@ func (i *idp) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if i.err != nil {
 		return nil, i.err
+	}
+	if i.takes > 0 {
+		i.mu.Unlock()
+		time.Sleep(i.takes)
+		i.mu.Lock()
 	}
 	return &http.Response{
 		StatusCode: i.status, Header: http.Header{"Cache-Control": {i.control}},
@@ -139,29 +146,63 @@ func TestKeysAreFetchedOffTheRequestPath(t *testing.T) {
 
 func TestUnknownKidRefetchesOncePerTenSeconds(t *testing.T) {
 	inBubble(t, Options{}, func(t *testing.T, s *Service, i *idp) {
-		want(t, "old key", status(t, s, rsaPair().sign(t, goodClaims(nil))), 200)
-		i.set(func(i *idp) { i.body = jwks(rsaPair().jwk(), rsaOther().jwk()) })
-		token := rsaOther().sign(t, goodClaims(nil))
-		want(t, "new key, not yet fetched", status(t, s, token), 401)
-		time.Sleep(missedEvery + time.Second)
-		want(t, "new key, fetched", status(t, s, token), 200)
-
 		stranger := rsaOther()
 		stranger.kid = "nobody"
-		token = stranger.sign(t, goodClaims(nil))
-		before := i.count()
+		token := stranger.sign(t, goodClaims(nil))
 		for range 300 { // 30 s of tokens with unknown kids
-			status(t, s, token)
+			want(t, "unknown kid", status(t, s, token), 401)
 			time.Sleep(100 * time.Millisecond)
 		}
-		if n := i.count() - before; n < 2 || n > 4 {
+		if n := i.count() - 1; n < 2 || n > 4 {
 			t.Errorf("%d fetches in 30 s", n)
 		}
-		for n := 1; n < i.count(); n++ {
+		for n := 2; n < i.count(); n++ { // the one of the start is no unknown kid's
 			if gap := i.fetches[n].Sub(i.fetches[n-1]); gap < missedEvery {
 				t.Errorf("fetched again after %v", gap)
 			}
 		}
+		i.set(func(i *idp) { i.body = jwks(rsaPair().jwk(), rsaOther().jwk()) })
+		token = rsaOther().sign(t, goodClaims(nil))
+		want(t, "new key, when strangers have had the fetch", status(t, s, token), 401)
+		time.Sleep(missedEvery)
+		want(t, "new key, fetched", status(t, s, token), 200)
+	})
+}
+
+// An issuer that signs with a key as soon as it publishes it, and takes another each 10 s, has no token refused.
+func TestRequestsWaitForKeysThatComeWithTheirFirstUse(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, s *Service, i *idp) {
+		i.set(func(i *idp) { i.takes = 20 * time.Millisecond })
+		pairs := []keyPair{rsaPair(), rsaOther()}
+		for n := range 12 {
+			signs := pairs[n%2]
+			signs.kid = fmt.Sprint("key-", n)
+			i.set(func(i *idp) { i.body = jwks(signs.jwk()) })
+			for range 100 {
+				want(t, signs.kid, status(t, s, signs.sign(t, goodClaims(nil))), 200)
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
+	})
+}
+
+func TestRequestsWaitNoLongerThanEnvoy(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, s *Service, i *idp) {
+		i.set(func(i *idp) { i.takes, i.body = time.Second, jwks(rsaPair().jwk(), rsaOther().jwk()) })
+		asks := func(what, token string, code int, took time.Duration) {
+			t.Helper()
+			begin := time.Now()
+			want(t, what, status(t, s, token), code)
+			if got := time.Since(begin); got != took {
+				t.Errorf("%s: took %v, want %v", what, got, took)
+			}
+		}
+		asks("claims that are refused anyway", rsaOther().sign(t, goodClaims(map[string]any{"aud": "other"})), 401, 0)
+		good := rsaOther().sign(t, goodClaims(nil))
+		asks("the fetch has just begun", good, 401, missedWait)
+		asks("the fetch takes long", good, 401, 0)
+		time.Sleep(time.Second)
+		asks("the fetch has ended", good, 200, 0)
 	})
 }
 
@@ -262,8 +303,8 @@ func TestFetchesBackOffUntilTheFirstSet(t *testing.T) {
 	if err != nil || len(problems) > 0 {
 		t.Errorf("metrics: %v %v", problems, err)
 	}
-	if n := len(must(reg.Gather())); n != 3 {
-		t.Errorf("%d metrics", n)
+	if n := len(must(reg.Gather())); n != 6 {
+		t.Errorf("%d metrics, want 6", n)
 	}
 }
 

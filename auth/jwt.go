@@ -61,8 +61,10 @@ func (w *tokens) look(d *decision, now time.Time) finding {
 	}
 	sum := d.tokenSum(raw)
 	if g := w.cached(sum, now); g != nil {
+		d.hits++
 		return finding{grant: g}
 	}
+	d.misses++
 	u, err := d.parseToken(raw)
 	if err != nil {
 		return finding{err: err}
@@ -99,6 +101,37 @@ func (v verification) do(_ context.Context, now time.Time) finding {
 		return finding{grant: g}
 	}
 	g, err := v.by.verify(v.unverified, now)
+	if err == errKey {
+		if soon := v.by.source.missed(now); soon != nil && v.by.worthWaiting(v.claims, now) {
+			return finding{work: keyComing{v, soon}}
+		}
+	}
+	return finding{grant: g, err: err}
+}
+
+// worthWaiting tells whether a token whose key is not known claims what would be accepted.
+func (w *tokens) worthWaiting(c claims, now time.Time) bool {
+	_, err := c.check(w, now)
+	return err == nil
+}
+
+// keyComing is the work on a token whose key may come with a fetch that is about to begin.
+type keyComing struct {
+	verification
+	fetched <-chan struct{}
+}
+
+func (keyComing) waits() bool { return true }
+
+func (k keyComing) do(ctx context.Context, _ time.Time) finding {
+	patience := time.NewTimer(missedWait)
+	defer patience.Stop()
+	select {
+	case <-k.fetched:
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+	g, err := k.by.verify(k.unverified, time.Now())
 	return finding{grant: g, err: err}
 }
 
@@ -112,9 +145,6 @@ func (w *tokens) verify(u *unverified, now time.Time) (*grant, error) {
 		return nil, denyNoKeys
 	}
 	if err := keys.verify(u.token); err != nil {
-		if err == errKey {
-			w.source.missed()
-		}
 		return nil, err
 	}
 	expires, err := w.judge(u, now)

@@ -37,13 +37,15 @@ func ParseKeys(b []byte) error {
 // keySource is where a provider's keys come from: a [fixed] set or a [remote] one.
 type keySource interface {
 	keySet(now time.Time) *keySet // nil: not to be had now
-	missed()                      // a token names a key that the set does not have
+	// missed is told of a token that names a key that the set does not have. What it returns is closed when there may be
+	// another set; nil where that is not to be waited for.
+	missed(now time.Time) <-chan struct{}
 }
 
 type fixed struct{ k *keySet }
 
-func (f fixed) keySet(time.Time) *keySet { return f.k }
-func (f fixed) missed()                  {}
+func (f fixed) keySet(time.Time) *keySet         { return f.k }
+func (f fixed) missed(time.Time) <-chan struct{} { return nil }
 
 // keySet holds public keys that parseKeySet found sound; immutable.
 type keySet struct {

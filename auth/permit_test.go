@@ -42,6 +42,7 @@ func TestCallersThatAreKnownMayBeRefused(t *testing.T) {
 			s := load(t, o, Table{Rules: []Rule{test.rule}})
 			turn := calls(ask(test.rule.ID(), "Bearer "+rsaPair().sign(t, goodClaims(test.claims))))
 			s.Answer(turn)
+			turn[0].Finish(t.Context())
 			if got := flatten(read(t, turn[0])).status; got != test.status {
 				t.Errorf("got %d, want %d", got, test.status)
 			}

@@ -54,7 +54,7 @@ func TestPlanIsCountedWithoutLimits(t *testing.T) {
 	if d := cmp.Diff(want, got.meta); got.status != 403 || d != "" {
 		t.Errorf("without the plan: %d %s", got.status, d)
 	}
-	if got.body != `{"error":"no_plan","message":"a plan is needed"}` {
+	if got.body != `{"error":"forbidden","message":"a plan is needed"}` {
 		t.Errorf("body %s", got.body)
 	}
 	if got := check(t, c, ask(rule.ID(), good, "content-type", "application/grpc")); got.headers["grpc-status"] != "7" {

@@ -27,6 +27,9 @@ type Options struct {
 	RootCAs   *x509.CertPool        // whom to trust for JWKS over https; nil: the system's
 	Transport http.RoundTripper     // for tests: fetches JWKS instead of the guarded dialer
 
+	Decisions    DecisionLog // in Log, whatever its level
+	DecisionRate int         // lines a second at most; 0: 100
+
 	// What all processes share. Ways that need one that is nil answer 503.
 	Keys     store.Board   // API keys that were made while running
 	Revoked  store.Board   // what is not good any more though it looks so
@@ -36,13 +39,14 @@ type Options struct {
 // Service answers Check by the table that was loaded last.
 type Service struct {
 	authv3.UnimplementedAuthorizationServer
-	o       Options
-	counter Counter
-	log     *slog.Logger
-	metrics *metrics
-	client  *http.Client
-	guesses *passwords
-	table   atomic.Pointer[table]
+	o         Options
+	counter   Counter
+	log       *slog.Logger
+	metrics   *metrics
+	decisions *decisionLog // nil: none
+	client    *http.Client
+	guesses   *passwords
+	table     atomic.Pointer[table]
 
 	mu      sync.Mutex // serialises Load and guards remotes
 	remotes map[string]*remote
@@ -55,7 +59,7 @@ func New(o Options) *Service {
 		o:       o,
 		counter: o.Counter,
 		log:     o.Log,
-		metrics: newMetrics(o.Metrics),
+		metrics: newMetrics(o.Metrics, o.Revoked),
 		client:  newClient(o.Transport, o.RootCAs),
 		guesses: newPasswords(),
 		remotes: map[string]*remote{},
@@ -64,6 +68,7 @@ func New(o Options) *Service {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.decisions = newDecisionLog(o, s.metrics.unlogged)
 	s.table.Store(&table{})
 	return s
 }
@@ -76,7 +81,10 @@ func (s *Service) Register(r grpc.ServiceRegistrar) { authv3.RegisterAuthorizati
 func (s *Service) Load(t Table) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := compiler{o: s.o, client: s.client, log: s.log, old: s.table.Load(), remotes: maps.Clone(s.remotes), newRemote: s.newRemote, counts: s.counter != nil, passwords: s.guesses}
+	c := compiler{
+		o: s.o, client: s.client, log: s.log, old: s.table.Load(), remotes: maps.Clone(s.remotes), newRemote: s.newRemote, metrics: s.metrics,
+		counts: s.counter != nil, passwords: s.guesses,
+	}
 	next, err := c.table(t)
 	if err != nil {
 		return err
@@ -91,10 +99,13 @@ func (s *Service) Load(t Table) error {
 	return nil
 }
 
-// Run fetches the key sets that the rules name, and keeps them fresh, until the context ends. It returns nil.
+// Run fetches the key sets that the rules name, keeps them fresh, and logs decisions, until the context ends. It returns nil.
 func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	if s.decisions != nil {
+		wg.Go(func() { s.decisions.run(ctx) })
+	}
 	stops := map[runner]context.CancelFunc{}
 	for {
 		wanted := s.wanted()

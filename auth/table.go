@@ -62,12 +62,16 @@ type compiler struct {
 	remotes   map[string]*remote
 	used      map[string]bool // URLs
 	newRemote func(url string) *remote
+	metrics   *metrics
 	counts    bool
 	passwords *passwords
 }
 
 func (c *compiler) table(t Table) (*table, error) {
-	c.next = &table{rules: map[string]*rule{}, sources: map[Metadata]*metadata{}, consumers: map[string]consumer{}, named: map[string]consumer{}, keys: newKeyTable(), providers: map[string]*provider{}}
+	c.next = &table{
+		rules: map[string]*rule{}, sources: map[Metadata]*metadata{}, consumers: map[string]consumer{}, named: map[string]consumer{}, keys: newKeyTable(),
+		providers: map[string]*provider{},
+	}
 	c.next.revoked.board, c.next.revoked.consumer = c.o.Revoked, c.next.consumer
 	c.used, c.secrets = map[string]bool{}, t.Secrets
 	var problems []error
@@ -177,7 +181,7 @@ func (c *compiler) provider(p Provider) (*provider, error) {
 		if compiled != nil {
 			return nil, errors.New("says two ways to accept callers")
 		}
-		compiled = &provider{name: p.Name}
+		compiled = &provider{name: p.Name, kind: kindOf(p), allowed: c.metrics.allowed(p.Name, kindOf(p))}
 		switch compiled.way, err = k.compile(c, p, compiled); {
 		case errors.Is(err, errNoSecret): // the others may be asked all the same
 			compiled.way = shut{}
@@ -217,11 +221,11 @@ var kinds = []struct {
 	compile func(*compiler, Provider, *provider) (way, error)
 }{
 	{func(p Provider) bool { return p.JWT != nil }, compileJWT},
+	{func(p Provider) bool { return p.OIDC != nil }, compileOIDC},
 	{func(p Provider) bool { return p.APIKey != nil }, compileAPIKey},
 	{func(p Provider) bool { return p.Basic != nil }, compileBasic},
 	{func(p Provider) bool { return p.MTLS != nil }, compileMTLS},
 	{func(p Provider) bool { return p.Anonymous != nil }, compileAnonymous},
-	{func(p Provider) bool { return p.OIDC != nil }, compileOIDC},
 }
 
 // secret is what a provider refers to by name.

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"runtime"
@@ -15,9 +16,10 @@ import (
 	"github.com/legation/legation/callout"
 )
 
-// Answer is the [callout.Method] of envoy.service.auth.v3.Authorization/Check. It asks the Counter once for all calls together. Only a message that
-// can't be read is answered with an error, of which Envoy makes a 503; whatever else goes wrong is a 503 that Envoy
-// passes on.
+// Answer is the [callout.Method] of envoy.service.auth.v3.Authorization/Check. It asks the Counter once for
+// all calls together. Calls that have to wait for others are answered [callout.Call.Later], so that the rest goes on. Only a
+// message that can't be read is answered with an error, of which Envoy makes a 503; whatever else goes wrong is a 503 that
+// Envoy passes on.
 func (s *Service) Answer(calls []*callout.Call) {
 	start := time.Now()
 	t := newTurn(len(calls))
@@ -25,16 +27,41 @@ func (s *Service) Answer(calls []*callout.Call) {
 	for i, d := range t.decisions {
 		s.guard(d, func() { d.unread = d.decode(calls[i].Message) != nil })
 	}
-	s.decide(context.Background(), t, start, true)
+	s.decide(context.Background(), t, start, false)
 	for i, d := range t.decisions {
 		c := calls[i]
-		if d.unread {
+		switch {
+		case d.unread:
 			c.Code, c.Text = codes.Internal, errMessage.Error()
-			continue
+		case d.later:
+			c.Later = s.later(bytes.Clone(c.Message), start)
+		default:
+			c.Code, c.Reply = codes.OK, s.appendAnswer(c.Reply, d)
 		}
-		c.Code, c.Reply = codes.OK, s.appendAnswer(c.Reply, d)
 	}
-	s.metrics.observe(t.decisions, time.Since(start))
+	s.observe(t.decisions, start)
+}
+
+// later decides a call anew and by itself, where it may wait for others. The message is its own.
+func (s *Service) later(message []byte, start time.Time) func(context.Context) callout.Answer {
+	return func(ctx context.Context) callout.Answer {
+		t := newTurn(1)
+		defer t.end()
+		d := t.decisions[0]
+		s.guard(d, func() { d.unread = d.decode(message) != nil }) // it could be read before
+		s.decide(ctx, t, time.Now(), true)
+		a := callout.Answer{Code: codes.OK, Reply: s.appendAnswer(nil, d)}
+		s.metrics.waited.Inc()
+		s.observe(t.decisions, start)
+		return a
+	}
+}
+
+// observe tells of requests that were decided together.
+func (s *Service) observe(decisions []*decision, start time.Time) {
+	took := time.Since(start)
+	s.metrics.observe(decisions, took)
+	s.decisions.observe(decisions, start, took)
 }
 
 // Check answers Envoy by way of grpc-go. The error is nil: what goes wrong is a 503 that Envoy passes on.
@@ -49,7 +76,7 @@ func (s *Service) Check(ctx context.Context, q *authv3.CheckRequest) (*authv3.Ch
 	if err := proto.Unmarshal(s.appendAnswer(nil, d), answer); err != nil {
 		return nil, err
 	}
-	s.metrics.observe(t.decisions, time.Since(start))
+	s.observe(t.decisions, start)
 	return answer, nil
 }
 

@@ -168,7 +168,11 @@ func TestCounterThatPanicsRefusesAllThatItWasAsked(t *testing.T) {
 		for _, m := range family.Metric {
 			switch family.GetName() {
 			case "legation_auth_decisions_total":
-				decided[m.Label[0].GetValue()] = m.Counter.GetValue()
+				labels := map[string]string{}
+				for _, l := range m.Label {
+					labels[l.GetName()] = l.GetValue()
+				}
+				decided[strings.TrimRight(labels["result"]+" "+labels["reason"]+" "+labels["entry"]+" "+labels["kind"], " ")] = m.Counter.GetValue()
 			case "legation_auth_check_seconds":
 				if n := m.Histogram.GetSampleCount(); n != 6 {
 					t.Errorf("the time of %d requests is told, want 6", n)
@@ -176,7 +180,7 @@ func TestCounterThatPanicsRefusesAllThatItWasAsked(t *testing.T) {
 			}
 		}
 	}
-	want := map[string]float64{"allow": 1, "unauthenticated": 1, "unavailable": 4, "bad_request": 0, "forbidden": 0, "limited": 0, "answered": 0}
+	want := map[string]float64{"allow  idp jwt": 1, "unauthenticated no_credentials": 1, "unavailable internal": 4}
 	if d := cmp.Diff(want, decided); d != "" {
 		t.Error(d)
 	}

@@ -4,13 +4,17 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // provider is a compiled [Provider].
 type provider struct {
 	name    string
+	kind    string // "jwt"
 	reading reading
 	way     way
+	allowed prometheus.Counter
 }
 
 // way is how a provider tells who calls. A new one is a file of its own and a line in kinds.
@@ -47,6 +51,7 @@ type finding struct {
 type work interface {
 	// waits tells whether do waits for others (Redis, the network). What only computes goes on in place.
 	waits() bool
+	// do returns when ctx ends, at the latest: with its error, of which a 503 becomes.
 	do(ctx context.Context, now time.Time) finding
 }
 

@@ -24,9 +24,10 @@ type contestant struct {
 
 // The names of those that always run.
 const (
-	empty    = "empty"    // grpc-go with handlers that say OK
-	legation = "legation" // over Redis
-	embedded = "embedded" // legation that counts in its own memory
+	empty    = "empty"         // grpc-go with handlers that say OK
+	legation = "legation"      // over Redis
+	embedded = "embedded"      // legation that counts in its own memory
+	slow     = "fast path off" // legation that answers by way of grpc-go; auth only
 )
 
 var listening = regexp.MustCompile(`listening on (\S+)`)
@@ -80,6 +81,10 @@ func (b *bench) contestants(ctx context.Context) error {
 	}
 	c, err := b.embedded(ctx)
 	if err != nil {
+		return err
+	}
+	b.field = append(b.field, c)
+	if c, err = b.overRedis(ctx, variant{slow, []string{"--fast-path", "off"}}); err != nil {
 		return err
 	}
 	b.field = append(b.field, c)

@@ -15,25 +15,30 @@ import (
 
 // The sides of the scenario through Envoy: one Envoy has a listener for each, so that all share their surroundings.
 const (
-	envoyBare  = "no filters"
-	envoyEmpty = "empty grpc-go callout"
-	envoyExact = "one exact limit"
-	envoyMute  = "one exact limit, headers: none"
-	envoyAuth  = "auth"
-	envoyOne   = "auth + quota, one call"
-	envoyTwo   = "auth + quota, two calls"
+	envoyBare   = "no filters"
+	envoyEmpty  = "empty grpc-go callout"
+	envoyExact  = "one exact limit"
+	envoyMute   = "one exact limit, headers: none"
+	envoyAuth   = "auth"
+	envoyNative = "auth, verify: envoy"
+	envoyOne    = "auth + quota, one call"
+	envoyTwo    = "auth + quota, two calls"
 )
 
-// chains is each side's filters, in Envoy's JSON.
-func chains() []struct{ name, filters string } {
-	return []struct{ name, filters string }{
-		{envoyBare, ""},
-		{envoyEmpty, limitFilter("empty")},
-		{envoyExact, limitFilter("legation")},
-		{envoyMute, strings.Replace(limitFilter("legation"), `"domain"`, `"stage": 1, "domain"`, 1)},
-		{envoyAuth, authFilter("edge/auth")},
-		{envoyOne, authFilter("edge/auth-quota")},
-		{envoyTwo, authFilter("edge/auth") + limitFilter("legation")},
+// chain is a side's filters, and what their route says to them, in Envoy's JSON.
+type chain struct{ name, filters, route string }
+
+// chains is each side's.
+func chains(native *native) []chain {
+	return []chain{
+		{envoyBare, "", ""},
+		{envoyEmpty, limitFilter("empty"), ""},
+		{envoyExact, limitFilter("legation"), ""},
+		{envoyMute, strings.Replace(limitFilter("legation"), `"domain"`, `"stage": 1, "domain"`, 1), ""},
+		{envoyAuth, authFilter("edge/auth"), rule("edge/auth")},
+		{envoyNative, native.filters, native.route},
+		{envoyOne, authFilter("edge/auth-quota"), rule("edge/auth-quota")},
+		{envoyTwo, authFilter("edge/auth") + limitFilter("legation"), rule("edge/auth")},
 	}
 }
 
@@ -60,7 +65,7 @@ const listenerJSON = `{"name": %q, "address": {"socket_address": {"address": "12
 			{"request_headers": {"header_name": "x-key", "descriptor_key": "header:x-key"}}]}, {"stage": 1, "actions": [
 			{"generic_key": {"descriptor_key": "limit", "descriptor_value": "route/mute/0"}},
 			{"request_headers": {"header_name": "x-key", "descriptor_key": "header:x-key"}}]}]}
-		%s}]}]},
+		, "typed_per_filter_config": {%s}}]}]},
 	"http_filters": [%s {"name": "router", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]}}]}]}`
 
 const clusterJSON = `{"name": %q, "type": "STATIC", "connect_timeout": "1s", %s
@@ -71,16 +76,16 @@ const http2JSON = `"typed_extension_protocol_options": {"envoy.extensions.upstre
 	"@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions", "explicit_http_config": {"http2_protocol_options": {}}}},`
 
 // envoyConfig gives the configuration, and the address of each side's listener.
-func envoyConfig(admin int, empty, legation, backend string) (config string, addresses map[string]string, err error) {
+func envoyConfig(chains []chain, admin int, empty, legation, backend string) (config string, addresses map[string]string, err error) {
 	addresses = map[string]string{}
 	var listeners []string
-	for _, c := range chains() {
+	for _, c := range chains {
 		port, err := rig.Port()
 		if err != nil {
 			return "", nil, err
 		}
 		addresses[c.name] = rig.Local(port)
-		listeners = append(listeners, fmt.Sprintf(listenerJSON, c.name, port, rule(c.filters), c.filters))
+		listeners = append(listeners, fmt.Sprintf(listenerJSON, c.name, port, c.route, c.filters))
 	}
 	port := func(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 	clusters := []string{
@@ -92,15 +97,10 @@ func envoyConfig(admin int, empty, legation, backend string) (config string, add
 		admin, strings.Join(listeners, ",\n"), strings.Join(clusters, ",\n")), addresses, nil
 }
 
-// rule is the part of the route that names the auth filter's rule.
-func rule(filters string) string {
-	for _, name := range []string{"auth-quota", "auth"} {
-		if strings.Contains(filters, fmt.Sprintf(`"edge_%s"`, name)) {
-			return fmt.Sprintf(`, "typed_per_filter_config": {"auth": {"@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute",
-				"check_settings": {"context_extensions": {"legation.rule": "edge/%s"}}}}`, name)
-		}
-	}
-	return ""
+// rule is what the route says to the auth filter.
+func rule(name string) string {
+	return fmt.Sprintf(`"auth": {"@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute",
+		"check_settings": {"context_extensions": {"legation.rule": %q}}}`, name)
 }
 
 // envoySides starts Envoy and its backend, and gives the sides.
@@ -114,7 +114,12 @@ func (b *bench) envoySides(ctx context.Context, s scenario) ([]side, error) {
 		return nil, err
 	}
 	nothing, ours := b.field[0], b.field[1]
-	config, addresses, err := envoyConfig(admin, nothing.address, ours.address, backendAddress)
+	native, err := b.native(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := chains(native)
+	config, addresses, err := envoyConfig(all, admin, nothing.address, ours.address, backendAddress)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +132,7 @@ func (b *bench) envoySides(ctx context.Context, s scenario) ([]side, error) {
 	}
 	base := 0.0 // of this round; the side without filters comes first
 	var sides []side
-	for _, c := range chains() {
+	for _, c := range all {
 		o := load.Options{Addresses: []string{addresses[c.name]}, Connections: s.connections, Plain: b.requests(addresses[c.name], s.keys)}
 		sides = append(sides, side{row: &row{scenario: s, contestant: c.name}, measure: func(ctx context.Context) (figures, error) {
 			f, err := b.sample(ctx, o, processes, false)

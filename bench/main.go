@@ -42,6 +42,7 @@ func end(err error) {
 // bench is one run.
 type bench struct {
 	rig         *rig.Rig
+	issuer      *rig.Issuer
 	policy      rig.Policy
 	checks      map[string][][]byte // messages to the auth service, by route
 	tokens      []string

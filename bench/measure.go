@@ -61,7 +61,7 @@ func (b *bench) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.policy = rig.Policy{Auth: issuer.Entry()}
+	b.issuer, b.policy = issuer, rig.Policy{Auth: issuer.Entry()}
 	for _, r := range routes {
 		alone := rig.Policy{Auth: b.policy.Auth, Routes: []rig.Route{r}}
 		if err := b.rig.Check(ctx, alone.String()); err != nil {

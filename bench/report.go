@@ -104,6 +104,10 @@ func (r *report) goals(f *found) []goal {
 	switch {
 	case f.Service == envoyOne:
 		return []goal{{"tax", envoyTwo, true, .7}}
+	case f.Service == envoyNative:
+		return []goal{{"tax", envoyAuth, true, .5}}
+	case f.Service == slow && f.Scenario == "auth/64":
+		return []goal{cpu(1.3)}
 	case f.Service == legation, strings.HasPrefix(f.Service, legation+" "), f.Service == envoyExact:
 		return r.scenes[i].goals
 	}

@@ -21,7 +21,7 @@ func TestAccessLogTellsTheDecision(t *testing.T) {
 		"backends: {app: 1}}\n", 1)
 	policy += "consumers:\n  acme: {jwt: {demo: alice}}\n"
 	p := newPlane(t, policyDir(t, policy))
-	p.serve(t)
+	p.serve(t, "--decision-log", "all")
 	p.envoy(t, "edge")
 	base := fmt.Sprintf("http://localhost:%d", port)
 	answers(t, base+"/?key=secret")
@@ -29,7 +29,7 @@ func TestAccessLogTellsTheDecision(t *testing.T) {
 	for range 3 {
 		mustRequest(t, "GET", base+"/tight")
 	}
-	mustRequest(t, "GET", base+"/private")
+	mustRequest(t, "GET", base+"/private?key=secret", "Cookie", "session=secret", "X-Api-Key", "secret")
 	mustRequest(t, "GET", base+"/private", "Authorization", bearer)
 	mustRequest(t, "GET", base+"/private", "Authorization", bearer)
 
@@ -51,6 +51,18 @@ func TestAccessLogTellsTheDecision(t *testing.T) {
 	for _, secret := range []string{"secret", strings.TrimPrefix(bearer, "Bearer ")} {
 		if strings.Contains(string(text), secret) {
 			t.Errorf("the log holds %q:\n%s", secret, text)
+		}
+	}
+	for _, line := range []string{
+		"decision=deny reason=no_credentials rule=edge/private method=GET host=localhost path=/private client=127.0.0.1 request=",
+		"decision=allow rule=edge/private entry=demo consumer=acme method=GET",
+		"decision=deny reason=limited rule=edge/private entry=demo consumer=acme",
+	} {
+		p.says(0, line)
+	}
+	for _, secret := range []string{"secret", strings.TrimPrefix(bearer, "Bearer ")} {
+		if strings.Contains(p.out.String(), secret) {
+			t.Errorf("the decision log holds %q:\n%s", secret, p.out)
 		}
 	}
 }

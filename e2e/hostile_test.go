@@ -9,9 +9,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/legation/legation/auth/tokentest"
 )
 
@@ -24,6 +26,7 @@ func tokenPolicy(t *testing.T, port int) string {
       http: {port: %d, address: 127.0.0.1}
 auth:
   idp: {jwt: {issuer: %q, audiences: [%s], jwks: {file: keys.json}, headers: {x-user: sub}}}
+  fast: {jwt: {issuer: %q, audiences: [%s], jwks: {file: keys.json}, headers: {x-user: sub}, verify: envoy}}
   stranger: {jwt: {issuer: "https://stranger.test/", audiences: any, jwks: {file: strangers.json}}}
 services:
   app: {endpoints: ["%s"]}
@@ -38,12 +41,17 @@ routes:
     match: {path: /other}
     auth: [stranger]
     backends: {app: 1}
+  fast:
+    hostnames: [site.test]
+    match: {path: /fast}
+    auth: [fast]
+    backends: {app: 1}
   open:
     hostnames: [site.test]
     match: {path: /open}
     auth: none
     backends: {app: 1}
-`, port, tokentest.Issuer, tokentest.Audience, upstream(t, "app")))
+`, port, tokentest.Issuer, tokentest.Audience, tokentest.Issuer, tokentest.Audience, upstream(t, "app")))
 	write(t, filepath.Join(dir, "keys.json"), string(tokentest.JWKS()))
 	write(t, filepath.Join(dir, "strangers.json"), string(tokentest.StrangersJWKS()))
 	return dir
@@ -120,5 +128,120 @@ func TestHostileTokensThroughEnvoy(t *testing.T) {
 		if err != nil || a.status != want {
 			t.Errorf("HTTP/2, %d headers: got %d %s (%v), want %d", len(headers)/2, a.status, a.body, err, want)
 		}
+	}
+}
+
+// acceptedByEnvoy are the cases that the companion refuses and Envoy alone, with verify: envoy, lets in. The
+// documentation of jwt tells of them.
+var acceptedByEnvoy = []string{
+	// Another text of a signature that is good, of whoever has the token.
+	"ES256, longer", "ES256, padded to 33 bytes each", "stray bits in the signature",
+	// The rest takes the issuer's own signature.
+	"ES256 by a P-384 key",
+	"JKU", "alg twice, capitals", "header in single quotes", "header with a comma", "kid empty",
+	"claims a control character", "claims deep", "sub huge",
+	"exp in milliseconds", "iat 2^63", "iat ahead", "iat in seconds",
+	"just over 8 KiB", "of 20 KiB", "thousands of claims",
+}
+
+// With verify: envoy a good token passes without the companion; what else passes is known.
+func TestHostileTokensVerifiedByEnvoy(t *testing.T) {
+	t.Parallel()
+	port := ports(t, 1)[0]
+	p := newPlane(t, tokenPolicy(t, port))
+	p.serve(t)
+	p.envoy(t, "edge")
+	eventually(t, "the companion", func() error {
+		if a := try(t, port, "/strict", tokentest.Case{Token: tokentest.Good()}); a.status != http.StatusOK {
+			return fmt.Errorf("%d %s", a.status, a.body)
+		}
+		return nil
+	})
+	var accepted []string
+	for _, c := range tokentest.All() {
+		a := try(t, port, "/fast", c)
+		switch {
+		case a.status == c.Status():
+		case a.status == http.StatusOK:
+			accepted = append(accepted, c.Name)
+		default:
+			t.Errorf("%s: got %d %s, want %d", c.Name, a.status, a.body, c.Status())
+		}
+	}
+	slices.Sort(accepted)
+	p.kill()
+	for path, want := range map[string]int{"/fast": http.StatusOK, "/strict": http.StatusServiceUnavailable} {
+		if a := try(t, port, path, tokentest.Case{Token: tokentest.Good()}); a.status != want {
+			t.Errorf("%s without the companion: got %d %s, want %d", path, a.status, a.body, want)
+		}
+	}
+	if diff := cmp.Diff(slices.Sorted(slices.Values(acceptedByEnvoy)), accepted); diff != "" {
+		t.Errorf("accepted (-want +got):\n%s", diff)
+	}
+}
+
+// keyServer publishes key sets as an issuer does, once it is started.
+type keyServer struct {
+	address string
+	set     atomic.Pointer[[]byte]
+}
+
+func newKeyServer(t *testing.T) *keyServer {
+	return &keyServer{address: local(ports(t, 1)[0])}
+}
+
+func (k *keyServer) publish(set []byte) { k.set.Store(&set) }
+
+func (k *keyServer) start(t *testing.T) {
+	t.Helper()
+	l, err := net.Listen("tcp", k.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(*k.set.Load())
+	})}
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(func() { _ = s.Close() })
+}
+
+// Nobody gets in while nobody has the keys. Envoy verifies once it has them, and the companion until then, as it does
+// with keys that Envoy has not fetched yet.
+func TestKeysOfEnvoyComeAndChange(t *testing.T) {
+	t.Parallel()
+	keys := newKeyServer(t)
+	keys.publish(tokentest.StrangersJWKS())
+	port := ports(t, 1)[0]
+	p := newPlane(t, policyDir(t, fmt.Sprintf(`gateways: {edge: {listeners: {http: {port: %d, address: 127.0.0.1}}}}
+auth: {idp: {jwt: {issuer: %q, audiences: any, jwks: "http://%s/keys", verify: envoy}}}
+services: {app: {endpoints: ["%s"]}}
+routes: {app: {hostnames: [site.test], auth: [idp], backends: {app: 1}}}
+`, port, tokentest.Issuer, keys.address, upstream(t, "app"))))
+	p.serve(t)
+	e := p.envoy(t, "edge")
+	answer := func(token string, want int) func() error {
+		return func() error {
+			if a := try(t, port, "/", tokentest.Case{Token: token}); a.status != want {
+				return fmt.Errorf("got %d %s, want %d", a.status, a.body, want)
+			}
+			return nil
+		}
+	}
+	old, next := tokentest.Strangers(), tokentest.Good()
+	eventually(t, "503 without keys", answer(old, http.StatusServiceUnavailable))
+	keys.start(t)
+	eventually(t, "a good token", answer(old, http.StatusOK))
+	eventually(t, "keys at Envoy", func() error {
+		if n, err := e.lookUp(`http\.http\.jwt_authn\.jwks_fetch_success`); err != nil || n == "0" || n == "" {
+			return fmt.Errorf("%s %v", n, err)
+		}
+		return nil
+	})
+	eventually(t, "401 for a key that is not published", answer(next, http.StatusUnauthorized))
+	keys.publish(tokentest.JWKS())
+	eventually(t, "a new key by way of the companion", answer(next, http.StatusOK))
+	p.kill()
+	if err := answer(old, http.StatusOK)(); err != nil {
+		t.Error("Envoy alone, with its keys:", err)
 	}
 }

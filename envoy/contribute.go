@@ -150,6 +150,27 @@ type UpstreamContributor interface {
 	Upstream(c ServiceContext) *httpv3.HttpProtocolOptions
 }
 
+// Verifier is a setting of an auth entry by which Envoy itself may know callers, before the companion is asked: filters
+// that let every request pass, and mark those whose callers they know. A route that switches them on does not ask the
+// companion about these.
+type Verifier interface {
+	// VerifyFilters is what switches the filters on for a route, by their names; none where the companion alone is to
+	// know the entry's callers.
+	VerifyFilters(entry string) map[string]proto.Message
+}
+
+// The filters of a [Verifier] mark a request by this text, under this key of the dynamic metadata.
+const (
+	VerifiedNamespace = "envoy.filters.http.rbac"
+	VerifiedKey       = "legation_verified_shadow_engine_result"
+	Verified          = "allowed"
+)
+
+// OutsideUser is a setting of an auth entry by which Envoy itself asks hosts that are no services of the policy.
+type OutsideUser interface {
+	Outside() []Outside
+}
+
 // Stripper is a setting that puts request headers there itself, so that clients must not: they are removed before routing.
 type Stripper interface {
 	StripHeaders() []string

@@ -78,6 +78,7 @@ func (t *translation) gateway(gw *policy.Gateway) []Resource {
 			list = append(list, t.cluster(gw, s).resources()...)
 		}
 	}
+	list = append(list, t.outside(gw)...)
 	list = append(list, t.secrets(gw, list)...)
 	t.validate(list)
 	return list

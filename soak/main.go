@@ -41,6 +41,7 @@ var scenarios = []scenario{
 	{"L12", "one of ten replies lost", replies, time.Minute},
 	{"L14", "a hot key", hot, time.Minute},
 	{"L15", "a million keys", million, 2 * time.Minute},
+	{"K", "an issuer takes another key each 10 s", rotation, 2 * time.Minute},
 	{"L16", "three times as many calls as can be answered", overload, time.Minute},
 }
 

@@ -56,8 +56,13 @@ func All() []Case { return append(Tokens(), requests()...) }
 // Good is a token that is accepted.
 func Good() string { return signed(header, claims(nil), rs256) }
 
+// Strangers is a token that is good but for its key, which is one of [StrangersJWKS].
+func Strangers() string {
+	return signed(`{"alg":"RS256","kid":"stranger-1","typ":"JWT"}`, claims(nil), strangers)
+}
+
 // header is that of a good token.
-const header = `{"alg":"RS256","kid":"rsa-1"}`
+const header = `{"alg":"RS256","kid":"rsa-1","typ":"JWT"}`
 
 // claims are those of a good token with changes: nil takes one away.
 func claims(changes map[string]any) string {

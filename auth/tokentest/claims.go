@@ -41,6 +41,9 @@ func headers() []Case {
 		"typ empty":            `"typ":""`,
 		"typ with parameters":  `"typ":"jwt;x=1"`,
 	} {
+		if !strings.HasPrefix(name, "typ ") {
+			more += `,"typ":"JWT"`
+		}
 		all = append(all, Case{Name: name, Point: headerPoint(name), Token: saying(`{"alg":"RS256","kid":"rsa-1",` + more + `}`)})
 	}
 	for name, kid := range map[string]string{
@@ -63,7 +66,7 @@ func headers() []Case {
 		"twice":           `"x","kid":"rsa-1"`,
 		"twice, escaped":  `"x","k\u0069d":"rsa-1"`,
 	} {
-		all = append(all, Case{Name: "kid " + name, Point: "3.10", Token: saying(`{"alg":"RS256","kid":` + kid + `}`)})
+		all = append(all, Case{Name: "kid " + name, Point: "3.10", Token: saying(`{"alg":"RS256","typ":"JWT","kid":` + kid + `}`)})
 	}
 	for name, h := range map[string]string{
 		"twice":            header + header,
@@ -72,13 +75,13 @@ func headers() []Case {
 		"a text":           `"RS256"`,
 		"empty":            `{}`,
 		"with an end":      header + `x`,
-		"with a comma":     `{"alg":"RS256","kid":"rsa-1",}`,
-		"with a comment":   `{"alg":"RS256",/**/"kid":"rsa-1"}`,
-		"in single quotes": `{'alg':'RS256','kid':'rsa-1'}`,
+		"with a comma":     `{"alg":"RS256","kid":"rsa-1","typ":"JWT",}`,
+		"with a comment":   `{"alg":"RS256",/**/"kid":"rsa-1","typ":"JWT"}`,
+		"in single quotes": `{'alg':'RS256','kid':'rsa-1','typ':'JWT'}`,
 		"with a BOM":       "\ufeff" + header,
-		"with bad UTF-8":   "{\"alg\":\"RS256\",\"kid\":\"rsa-1\",\"x\":\"\xff\"}",
-		"half a surrogate": `{"alg":"RS256","kid":"rsa-1","x":"\ud800"}`,
-		"deep":             `{"alg":"RS256","kid":"rsa-1","x":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`,
+		"with bad UTF-8":   "{\"alg\":\"RS256\",\"kid\":\"rsa-1\",\"typ\":\"JWT\",\"x\":\"\xff\"}",
+		"half a surrogate": `{"alg":"RS256","kid":"rsa-1","typ":"JWT","x":"\ud800"}`,
+		"deep":             `{"alg":"RS256","kid":"rsa-1","typ":"JWT","x":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`,
 		"in UTF-16":        wide(header),
 	} {
 		all = append(all, Case{Name: "header " + name, Point: "3.7", Token: saying(h)})
@@ -140,7 +143,7 @@ func claimForms() []Case {
 		all = append(all, Case{Name: "claims " + name, Point: "3.7", Token: signed(header, c, rs256)})
 	}
 	return append(all,
-		Case{Name: "nested", Point: "3.11", Token: signed(`{"alg":"RS256","kid":"rsa-1","cty":"JWT"}`, Good(), rs256)},
+		Case{Name: "nested", Point: "3.11", Token: signed(`{"alg":"RS256","kid":"rsa-1","typ":"JWT","cty":"JWT"}`, Good(), rs256)},
 		Case{Name: "nested, unsaid", Point: "3.11", Token: signed(header, Good(), rs256)},
 	)
 }
@@ -256,12 +259,12 @@ func goodTokens() []Case {
 	var all []Case
 	for name, token := range map[string]string{
 		"RS256":                    Good(),
-		"ES256":                    signed(`{"alg":"ES256","kid":"ec-1"}`, good, es256),
-		"ES384":                    signed(`{"alg":"ES384","kid":"ec-2"}`, good, es384),
-		"EdDSA":                    signed(`{"alg":"EdDSA","kid":"ed-1"}`, good, eddsa),
-		"ES256, mirrored":          signed(`{"alg":"ES256","kid":"ec-1"}`, good, changed(es256, mirrored)), // RFC 7518 allows both
-		"no kid":                   saying(`{"alg":"RS256"}`),
-		"typ JWT":                  saying(`{"alg":"RS256","typ":"JWT","kid":"rsa-1"}`),
+		"ES256":                    signed(`{"alg":"ES256","kid":"ec-1","typ":"JWT"}`, good, es256),
+		"ES384":                    signed(`{"alg":"ES384","kid":"ec-2","typ":"JWT"}`, good, es384),
+		"EdDSA":                    signed(`{"alg":"EdDSA","kid":"ed-1","typ":"JWT"}`, good, eddsa),
+		"ES256, mirrored":          signed(`{"alg":"ES256","kid":"ec-1","typ":"JWT"}`, good, changed(es256, mirrored)), // RFC 7518 allows both
+		"no kid":                   saying(`{"alg":"RS256","typ":"JWT"}`),
+		"no typ":                   saying(`{"alg":"RS256","kid":"rsa-1"}`),
 		"typ jwt":                  saying(`{"alg":"RS256","typ":"jwt","kid":"rsa-1"}`),
 		"typ at+jwt":               saying(`{"alg":"RS256","typ":"at+JWT","kid":"rsa-1"}`),
 		"typ application/at+jwt":   saying(`{"alg":"RS256","typ":"application/at+jwt","kid":"rsa-1"}`),

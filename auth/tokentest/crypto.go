@@ -15,44 +15,44 @@ func algorithms() []Case {
 	good := claims(nil)
 	var all []Case
 	for _, none := range []string{"none", "None", "NONE", "nOnE", "none ", " none", "none\\u0000", "n\\u006fne"} {
-		h := `{"alg":"` + none + `","kid":"rsa-1"}`
+		h := `{"alg":"` + none + `","kid":"rsa-1","typ":"JWT"}`
 		all = append(all, Case{Name: "alg " + none + ", no signature", Point: "3.1", Token: b64(h) + "." + b64(good) + "."},
 			Case{Name: "alg " + none + ", signed", Point: "3.1", Token: signed(h, good, rs256)})
 	}
 	for name, h := range map[string]string{
-		"alg in lower case":        `{"alg":"rs256","kid":"rsa-1"}`,
-		"alg with a space":         `{"alg":"RS256 ","kid":"rsa-1"}`,
-		"alg missing":              `{"kid":"rsa-1"}`,
-		"alg null":                 `{"alg":null,"kid":"rsa-1"}`,
-		"alg list":                 `{"alg":["RS256"],"kid":"rsa-1"}`,
-		"alg empty":                `{"alg":"","kid":"rsa-1"}`,
-		"alg number":               `{"alg":256,"kid":"rsa-1"}`,
-		"alg object":               `{"alg":{"RS256":1},"kid":"rsa-1"}`,
+		"alg in lower case":        `{"alg":"rs256","kid":"rsa-1","typ":"JWT"}`,
+		"alg with a space":         `{"alg":"RS256 ","kid":"rsa-1","typ":"JWT"}`,
+		"alg missing":              `{"kid":"rsa-1","typ":"JWT"}`,
+		"alg null":                 `{"alg":null,"kid":"rsa-1","typ":"JWT"}`,
+		"alg list":                 `{"alg":["RS256"],"kid":"rsa-1","typ":"JWT"}`,
+		"alg empty":                `{"alg":"","kid":"rsa-1","typ":"JWT"}`,
+		"alg number":               `{"alg":256,"kid":"rsa-1","typ":"JWT"}`,
+		"alg object":               `{"alg":{"RS256":1},"kid":"rsa-1","typ":"JWT"}`,
 		"alg of encryption":        `{"alg":"RSA-OAEP","enc":"A256GCM"}`,
 		"alg PBES2, many rounds":   `{"alg":"PBES2-HS256+A128KW","p2c":2147483647,"p2s":"AAAA"}`,
-		"alg ES256K":               `{"alg":"ES256K","kid":"ec-1"}`,
-		"alg RS1":                  `{"alg":"RS1","kid":"rsa-1"}`,
-		"alg by its OID":           `{"alg":"1.2.840.113549.1.1.11","kid":"rsa-1"}`,
-		"alg twice":                `{"alg":"none","alg":"RS256","kid":"rsa-1"}`,
-		"alg twice, the good last": `{"alg":"HS256","alg":"RS256","kid":"rsa-1"}`,
-		"alg twice, escaped":       `{"alg":"RS256","\u0061lg":"none","kid":"rsa-1"}`,
-		"alg twice, capitals":      `{"alg":"RS256","ALG":"none","kid":"rsa-1"}`,
-		"ES256 over an RSA key":    `{"alg":"ES256","kid":"rsa-1"}`,
-		"RS256 over an EC key":     `{"alg":"RS256","kid":"ec-1"}`,
-		"PS256 said, RS256 signed": `{"alg":"PS256","kid":"rsa-1"}`,
-		"RS512 said, RS256 signed": `{"alg":"RS512","kid":"rsa-1"}`,
+		"alg ES256K":               `{"alg":"ES256K","kid":"ec-1","typ":"JWT"}`,
+		"alg RS1":                  `{"alg":"RS1","kid":"rsa-1","typ":"JWT"}`,
+		"alg by its OID":           `{"alg":"1.2.840.113549.1.1.11","kid":"rsa-1","typ":"JWT"}`,
+		"alg twice":                `{"alg":"none","alg":"RS256","kid":"rsa-1","typ":"JWT"}`,
+		"alg twice, the good last": `{"alg":"HS256","alg":"RS256","kid":"rsa-1","typ":"JWT"}`,
+		"alg twice, escaped":       `{"alg":"RS256","\u0061lg":"none","kid":"rsa-1","typ":"JWT"}`,
+		"alg twice, capitals":      `{"alg":"RS256","ALG":"none","kid":"rsa-1","typ":"JWT"}`,
+		"ES256 over an RSA key":    `{"alg":"ES256","kid":"rsa-1","typ":"JWT"}`,
+		"RS256 over an EC key":     `{"alg":"RS256","kid":"ec-1","typ":"JWT"}`,
+		"PS256 said, RS256 signed": `{"alg":"PS256","kid":"rsa-1","typ":"JWT"}`,
+		"RS512 said, RS256 signed": `{"alg":"RS512","kid":"rsa-1","typ":"JWT"}`,
 	} {
 		all = append(all, Case{Name: name, Point: "3.1", Token: signed(h, good, rs256)})
 	}
 	return append(all,
-		Case{Name: "PS256 by a key for RS256", Point: "3.1", Token: signed(`{"alg":"PS256","kid":"rsa-1"}`, good, ps256)},
-		Case{Name: "RS512 by a key for RS256", Point: "3.1", Token: signed(`{"alg":"RS512","kid":"rsa-1"}`, good, rs512)},
+		Case{Name: "PS256 by a key for RS256", Point: "3.1", Token: signed(`{"alg":"PS256","kid":"rsa-1","typ":"JWT"}`, good, ps256)},
+		Case{Name: "RS512 by a key for RS256", Point: "3.1", Token: signed(`{"alg":"RS512","kid":"rsa-1","typ":"JWT"}`, good, rs512)},
 		Case{Name: "PS256 signed, RS256 said", Point: "3.1", Token: signed(header, good, ps256)},
-		Case{Name: "EdDSA over an EC key", Point: "3.1", Token: signed(`{"alg":"EdDSA","kid":"ec-1"}`, good, eddsa)},
-		Case{Name: "ES256 over an OKP key", Point: "3.1", Token: signed(`{"alg":"ES256","kid":"ed-1"}`, good, es256)},
-		Case{Name: "ES384 by a P-256 key", Point: "3.4", Token: signed(`{"alg":"ES384","kid":"ec-1"}`, good, es384)},
-		Case{Name: "ES256 by a P-384 key", Point: "3.4", Token: signed(`{"alg":"ES256","kid":"ec-2"}`, good, func(text []byte) []byte { return ecSignature(ec384Key(), text, 48) })},
-		Case{Name: "ES512 by a P-256 key", Point: "3.4", Token: signed(`{"alg":"ES512","kid":"ec-1"}`, good, es256)},
+		Case{Name: "EdDSA over an EC key", Point: "3.1", Token: signed(`{"alg":"EdDSA","kid":"ec-1","typ":"JWT"}`, good, eddsa)},
+		Case{Name: "ES256 over an OKP key", Point: "3.1", Token: signed(`{"alg":"ES256","kid":"ed-1","typ":"JWT"}`, good, es256)},
+		Case{Name: "ES384 by a P-256 key", Point: "3.4", Token: signed(`{"alg":"ES384","kid":"ec-1","typ":"JWT"}`, good, es384)},
+		Case{Name: "ES256 by a P-384 key", Point: "3.4", Token: signed(`{"alg":"ES256","kid":"ec-2","typ":"JWT"}`, good, func(text []byte) []byte { return ecSignature(ec384Key(), text, 48) })},
+		Case{Name: "ES512 by a P-256 key", Point: "3.4", Token: signed(`{"alg":"ES512","kid":"ec-1","typ":"JWT"}`, good, es256)},
 	)
 }
 
@@ -88,19 +88,19 @@ func confusions() []Case {
 		if len(secret) <= 32 {
 			point = "3.5"
 		}
-		all = append(all, Case{Name: "HS256 by " + name, Point: point, Token: signed(`{"alg":"HS256","kid":"rsa-1"}`, claims(nil), hs256(secret))},
+		all = append(all, Case{Name: "HS256 by " + name, Point: point, Token: signed(`{"alg":"HS256","kid":"rsa-1","typ":"JWT"}`, claims(nil), hs256(secret))},
 			Case{Name: "HS256 by " + name + ", no kid", Point: point, Token: signed(`{"alg":"HS256"}`, claims(nil), hs256(secret))})
 	}
 	return append(all,
 		Case{Name: "HS256 signed, RS256 said", Point: "3.1", Token: signed(header, claims(nil), hs256(inPEM("PUBLIC KEY", rsaDER)))},
-		Case{Name: "HS384 said", Point: "3.1", Token: signed(`{"alg":"HS384","kid":"rsa-1"}`, claims(nil), hs256(rsaDER))},
+		Case{Name: "HS384 said", Point: "3.1", Token: signed(`{"alg":"HS384","kid":"rsa-1","typ":"JWT"}`, claims(nil), hs256(rsaDER))},
 	)
 }
 
 // signatures are not of the text, or not in the one form that they have.
 func signatures() []Case {
 	good := claims(nil)
-	es := `{"alg":"ES256","kid":"ec-1"}`
+	es := `{"alg":"ES256","kid":"ec-1","typ":"JWT"}`
 	order := ecKey().Params().N
 	pair := func(r, s *big.Int) signer { return bytes(fixed(r, s, 32)) }
 	zero, one := big.NewInt(0), big.NewInt(1)
@@ -120,8 +120,8 @@ func signatures() []Case {
 		{Name: "ES256, cut", Token: signed(es, good, changed(es256, func(b []byte) []byte { return b[:63] }))},
 		{Name: "ES256, longer", Token: signed(es, good, changed(es256, func(b []byte) []byte { return append(b, 0) }))},
 		{Name: "ES256 of a key of one's own", Token: signed(es, good, func(text []byte) []byte { return ecSignature(newEC(ecKey().Curve), text, 32) })},
-		{Name: "EdDSA of zeros", Token: signed(`{"alg":"EdDSA","kid":"ed-1"}`, good, bytes(make([]byte, 64)))},
-		{Name: "EdDSA, s past the order", Token: signed(`{"alg":"EdDSA","kid":"ed-1"}`, good, changed(eddsa, pastOrder))},
+		{Name: "EdDSA of zeros", Token: signed(`{"alg":"EdDSA","kid":"ed-1","typ":"JWT"}`, good, bytes(make([]byte, 64)))},
+		{Name: "EdDSA, s past the order", Token: signed(`{"alg":"EdDSA","kid":"ed-1","typ":"JWT"}`, good, changed(eddsa, pastOrder))},
 		{Name: "RS256 of zeros", Token: signed(header, good, bytes(make([]byte, 256)))},
 		{Name: "RS256 of one byte", Token: signed(header, good, bytes("\x00"))},
 		{Name: "RS256 of one", Token: signed(header, good, bytes(append(make([]byte, 255), 1)))},
@@ -132,7 +132,7 @@ func signatures() []Case {
 		{Name: "RS256 of another text", Token: signed(header, good, func([]byte) []byte { return rs256([]byte("x")) })},
 		{Name: "by a stranger's key", Token: signed(header, good, strangers)},
 		{Name: "by a stranger's key, no kid", Token: signed(`{"alg":"RS256"}`, good, strangers)},
-		{Name: "by the key of another entry", Point: "3.12", Token: signed(`{"alg":"RS256","kid":"stranger-1"}`, good, strangers)},
+		{Name: "by the key of another entry", Point: "3.12", Token: signed(`{"alg":"RS256","kid":"stranger-1","typ":"JWT"}`, good, strangers)},
 	}
 	for i := range all {
 		if all[i].Point == "" {

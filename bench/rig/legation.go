@@ -72,6 +72,26 @@ func (r *Rig) ServeAnyhow(ctx context.Context, policy, redis string, args ...str
 	return l, err
 }
 
+// Render gives the configuration that legation makes of a policy, for an Envoy that asks nobody for more: JSON.
+func (r *Rig) Render(ctx context.Context, policy string) ([]byte, error) {
+	dir, err := r.Folder()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(policy), 0o600); err != nil {
+		return nil, err
+	}
+	c := exec.CommandContext(ctx, r.o.Legation, "render", dir, "--static")
+	c.Dir = r.Dir
+	var problems strings.Builder
+	c.Stderr = &problems
+	out, err := c.Output()
+	if err != nil {
+		return nil, fmt.Errorf("render: %w: %s", err, problems.String())
+	}
+	return out, nil
+}
+
 // Check tells why legation refuses a policy; nil when it takes it.
 func (r *Rig) Check(ctx context.Context, policy string) error {
 	dir, err := r.Folder()

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,19 +19,47 @@ import (
 )
 
 // Issuer signs tokens (RS256) that the entry of its policy accepts.
-type Issuer struct{ key *rsa.PrivateKey }
-
-// NewIssuer makes a key.
-func NewIssuer() (*Issuer, error) {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	return &Issuer{key}, err
+type Issuer struct {
+	kid string
+	key *rsa.PrivateKey
 }
 
-// Entry is the section auth with one entry, idp.
-func (i *Issuer) Entry() string {
+// NewIssuer makes a key.
+func NewIssuer() (*Issuer, error) { return NewIssuerKey("k") }
+
+// NewIssuerKey is the same issuer with another key, which has this name.
+func NewIssuerKey(kid string) (*Issuer, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	return &Issuer{kid, key}, err
+}
+
+// Entry is the section auth with one entry, idp, that has the key.
+func (i *Issuer) Entry() string { return entry("{keys: [" + i.jwk() + "]}") }
+
+// EntryOfEnvoy is Entry, with Envoy to verify the tokens.
+func (i *Issuer) EntryOfEnvoy() string { return entry("{keys: [" + i.jwk() + "]}, verify: envoy") }
+
+// EntryAt is the section auth with one entry, idp, whose keys are at a URL.
+func EntryAt(url string) string { return entry(strconv.Quote(url)) }
+
+func entry(jwks string) string {
+	return fmt.Sprintf("{idp: {jwt: {issuer: https://id.test/, audiences: [app], jwks: %s}}}", jwks)
+}
+
+// KeySet is what an issuer publishes that has all these keys.
+func KeySet(of []*Issuer) string {
+	var keys []string
+	for _, i := range of {
+		keys = append(keys, i.jwk())
+	}
+	return `{"keys": [` + strings.Join(keys, ", ") + `]}`
+}
+
+// jwk is the public key, as JSON and as YAML.
+func (i *Issuer) jwk() string {
 	e := strings.TrimLeft(string(binary.BigEndian.AppendUint64(nil, uint64(i.key.E))), "\x00")
-	return fmt.Sprintf("{idp: {jwt: {issuer: https://id.test/, audiences: [app], jwks: {keys: [{kty: RSA, use: sig, alg: RS256, kid: k, n: %s, e: %s}]}}}}",
-		base64.RawURLEncoding.EncodeToString(i.key.N.Bytes()), base64.RawURLEncoding.EncodeToString([]byte(e)))
+	return fmt.Sprintf(`{"kty": "RSA", "use": "sig", "alg": "RS256", "kid": %q, "n": %q, "e": %q}`,
+		i.kid, base64.RawURLEncoding.EncodeToString(i.key.N.Bytes()), base64.RawURLEncoding.EncodeToString([]byte(e)))
 }
 
 // Token is good for a day.
@@ -42,7 +71,7 @@ func (i *Issuer) Token(subject string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	text := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256","typ":"JWT","kid":"k"}`)) + "." + base64.RawURLEncoding.EncodeToString(claims)
+	text := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256","typ":"JWT","kid":"`+i.kid+`"}`)) + "." + base64.RawURLEncoding.EncodeToString(claims)
 	sum := sha256.Sum256([]byte(text))
 	signature, err := rsa.SignPKCS1v15(rand.Reader, i.key, crypto.SHA256, sum[:])
 	return text + "." + base64.RawURLEncoding.EncodeToString(signature), err

@@ -14,13 +14,15 @@ var choices = map[string][]string{
 	"log-level":  {"debug", "info", "warn", "error"},
 	"log-format": {"text", "json"},
 	"fast-path":  {"on", "off"},
+
+	"decision-log": {"off", "denied", "all"},
 }
 
 // plain is the flags whose values nothing completes: addresses, names and numbers. All others take files.
 var plain = []string{
 	"xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout", "server",
 	"group", "node", "zone", "max-heap", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
-	"add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason", "entry", "expires", "id", "overlap",
+	"add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason", "decision-log-rate", "entry", "expires", "id", "overlap",
 }
 
 // complete tells the shell what may stand in a verb's command line.
@@ -50,10 +52,6 @@ func complete(c *cobra.Command) {
 	if c.Name() == "usage" {
 		c.ValidArgsFunction = completeConsumer
 	}
-	if c.Parent().Name() == "key" && strings.HasSuffix(c.Use, " ID") {
-		c.ValidArgsFunction = completeKey
-	}
-	register(c, "consumer", completeConsumer)
 	if c.Name() == "undo" {
 		c.ValidArgsFunction = suggest("/revocations", func(all app.Revocations) (names []string) {
 			for _, r := range all.Revocations {
@@ -62,6 +60,10 @@ func complete(c *cobra.Command) {
 			return names
 		})
 	}
+	if c.Parent().Name() == "key" && strings.HasSuffix(c.Use, " ID") {
+		c.ValidArgsFunction = completeKey
+	}
+	register(c, "consumer", completeConsumer)
 	register(c, "limit", suggest("/limits", func(l app.Limits) []string { return l.Limits }))
 	register(c, "plan", suggest("/usage", func(all app.Consumers) []string { return all.Plans }))
 	for _, name := range []string{"data-dir", "secrets-dir"} {

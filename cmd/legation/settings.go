@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,10 +10,12 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/legation/legation/app"
+	"github.com/legation/legation/auth"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
@@ -61,7 +64,7 @@ func nearest(key string) string {
 // known is the settings of all verbs, which one legation.yaml may hold together.
 var known = []string{
 	"roles", "xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout",
-	"fast-path", "data-dir", "secrets-dir", "envoy", "log-level", "log-format", "tls-cert", "tls-key", "tls-ca", "admin-token-file", "insecure",
+	"fast-path", "data-dir", "secrets-dir", "envoy", "log-level", "log-format", "decision-log", "decision-log-rate", "tls-cert", "tls-key", "tls-ca", "admin-token-file", "insecure",
 	"server", "token-file",
 }
 
@@ -98,6 +101,8 @@ func processFlags(f *pflag.FlagSet, level string) {
 	f.Bool("insecure", false, "serve other machines without TLS and admin token")
 	f.String("log-level", level, "debug, info, warn or error")
 	f.String("log-format", "text", "text or json")
+	f.String("decision-log", "off", "off, or log a line for each decision of auth: denied for those that let nobody in, or all")
+	f.Int("decision-log-rate", 100, "how many such lines a second at most, up to 10000")
 }
 
 // options makes the process's options of the settings.
@@ -113,6 +118,10 @@ func (s settings) options(c *cobra.Command, dir string) (app.Options, error) {
 	fast, err := s.onOff("fast-path")
 	if err != nil {
 		return app.Options{}, err
+	}
+	rate, err := strconv.Atoi(s.v.GetString("decision-log-rate"))
+	if err != nil || rate < 1 {
+		return app.Options{}, usage{fmt.Errorf("--decision-log-rate: want a number of lines, at least 1, not %q", s.v.GetString("decision-log-rate"))}
 	}
 	o := app.Options{
 		Dir:               dir,
@@ -132,10 +141,14 @@ func (s settings) options(c *cobra.Command, dir string) (app.Options, error) {
 		TLSCA:             s.v.GetString("tls-ca"),
 		AdminTokenFile:    s.v.GetString("admin-token-file"),
 		Insecure:          s.v.GetBool("insecure"),
+		DecisionRate:      rate,
 		Version:           version,
 		Log:               log,
 		Out:               c.OutOrStdout(),
 		Colour:            colour(c.OutOrStdout()),
+	}
+	if which := s.v.GetString("decision-log"); which != "off" && which != "false" { // as some writers of YAML have off
+		o.Decisions = auth.DecisionLog(cmp.Or(which, "nothing"))
 	}
 	for _, role := range s.list("roles") {
 		o.Roles = append(o.Roles, app.Role(role))

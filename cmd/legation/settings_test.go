@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/legation/legation/app"
+	"github.com/legation/legation/auth"
 	"github.com/spf13/cobra"
 )
 
@@ -65,7 +66,10 @@ func TestSettingsPrecedence(t *testing.T) {
 
 // Every setting can come each way.
 func TestEverySettingEachWay(t *testing.T) {
-	values := map[string]string{"insecure": "true", "roles": "auth", "log-level": "debug", "log-format": "json", "redis-timeout": "30ms", "fast-path": "off"}
+	values := map[string]string{
+		"insecure": "true", "roles": "auth", "log-level": "debug", "log-format": "json", "redis-timeout": "30ms", "fast-path": "off",
+		"decision-log": "all", "decision-log-rate": "7",
+	}
 	read := map[string]func(app.Options) any{
 		"xds-address": func(o app.Options) any { return o.XDSAddress }, "companion-address": func(o app.Options) any { return o.CompanionAddress },
 		"admin-address": func(o app.Options) any { return o.AdminAddress }, "companion-target": func(o app.Options) any { return o.CompanionTarget },
@@ -76,8 +80,9 @@ func TestEverySettingEachWay(t *testing.T) {
 		"insecure": func(o app.Options) any { return o.Insecure }, "roles": func(o app.Options) any { return len(o.Roles) == 1 && o.Roles[0] == app.Auth },
 		"redis-timeout": func(o app.Options) any { return o.RedisTimeout == 30*time.Millisecond },
 		"fast-path":     func(o app.Options) any { return o.NoFastPath },
-		"log-level":     func(o app.Options) any { return o.Log.Enabled(t.Context(), slog.LevelDebug) },
-		"log-format":    func(o app.Options) any { _, ok := o.Log.Handler().(*slog.JSONHandler); return ok },
+		"decision-log":  func(o app.Options) any { return o.Decisions == auth.LogAll }, "decision-log-rate": func(o app.Options) any { return o.DecisionRate == 7 },
+		"log-level":  func(o app.Options) any { return o.Log.Enabled(t.Context(), slog.LevelDebug) },
+		"log-format": func(o app.Options) any { _, ok := o.Log.Handler().(*slog.JSONHandler); return ok },
 	}
 	for _, name := range flagNames(serveCommand()) {
 		if read[name] == nil {

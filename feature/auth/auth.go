@@ -6,6 +6,7 @@ package auth
 import (
 	_ "embed"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -115,6 +116,7 @@ func (s *Setting) Check(c *policy.Check) {
 	}
 	s.warnReach(c)
 	s.warnLost(c)
+	s.warnPlacement(c)
 }
 
 // KnowsCaller tells whether requests that pass have a consumer and claims, for limits to count by.
@@ -143,7 +145,9 @@ const (
 
 // Filters puts the callout into every chain, switched on: a route that nobody thought of is closed.
 func (*Setting) Filters(c envoy.ListenerContext) []envoy.Filter {
-	return []envoy.Filter{{Name: filter, Phase: envoy.Identity, Config: callout(c.Listener), Enabled: true}}
+	asks := callout(c.Listener)
+	asks.FilterEnabledMetadata = unverified(c.Model)
+	return []envoy.Filter{{Name: filter, Phase: envoy.Identity, Config: asks, Enabled: true}}
 }
 
 // Route names the rule of the route, or switches the callout off.
@@ -151,7 +155,9 @@ func (s *Setting) Route(c envoy.RouteContext) envoy.RouteParts {
 	if s.None {
 		return s.RouteWithout(c)
 	}
-	return parts(perRoute(s.rule(c.Model, c.Route), s.takes(c.Model)))
+	p := parts(perRoute(s.rule(c.Model, c.Route), s.takes(c.Model)))
+	maps.Copy(p.Filters, s.verifyFilters(c.Model, c.Route))
+	return p
 }
 
 // RouteWithout switches the callout off where no layer asks for auth.

@@ -76,7 +76,7 @@ routes: {r: {hostnames: [a.test], auth: [idp], quota: [total], backends: {s: 1}}
 		message string
 	}{
 		{nil, codes.Unauthenticated, "credentials are needed"},
-		{[]string{"authorization", "Bearer a,Bearer b"}, codes.InvalidArgument, "the authorization header holds more than one value"},
+		{[]string{"authorization", "Bearer a,Bearer b"}, codes.InvalidArgument, "the request is not acceptable"},
 		{[]string{"x-full", "1"}, codes.ResourceExhausted, "too many requests"},
 	} {
 		var header metadata.MD

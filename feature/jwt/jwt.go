@@ -30,6 +30,7 @@ type JWT struct {
 	Plan      string            `policy:"plan" doc:"the claim that names the caller's plan, dotted where it is nested; default: only consumers have plans"`
 	Headers   map[string]string `policy:"headers" doc:"headers for the backend, each with the claim that it takes its value from"`
 	Skew      policy.Duration   `policy:"skew" doc:"how far the issuer's clock may be off, at most 10m; default 30s"`
+	Verify    Verifier          `policy:"verify" doc:"who verifies: companion, or envoy itself where nothing else needs the companion, which costs less and checks less; default companion"`
 }
 
 // Audiences is a list of audiences, or the word any.
@@ -70,6 +71,7 @@ func (j *JWT) Check(c *policy.Check) {
 	if j.Skew > maxSkew {
 		c.Errorf("skew", "want at most %s, got %s", maxSkew, j.Skew).Hintf("mend the clocks: tokens that have expired stay good for so long")
 	}
+	j.checkVerify(c)
 	written := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(j.Headers)) {
 		if other, ok := written[strings.ToLower(name)]; ok {
