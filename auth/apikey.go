@@ -52,8 +52,9 @@ var (
 type apiKey struct {
 	id       string
 	consumer string
-	plan     string // "" = none
-	name     string // "" = none
+	plan     string    // "" = none
+	name     string    // "" = none
+	created  time.Time // zero: not known
 	expires  time.Time
 	entries  []string
 }
@@ -275,7 +276,7 @@ func (w *keyWay) grantOf(d *decision, key string, now time.Time) (*grant, error)
 	if err != nil {
 		return nil, err
 	}
-	g.consumer = k.consumer
+	g.consumer, g.issued = k.consumer, k.created
 	g.marks = append(g.marks, "key:"+g.identity)
 	w.remember(d.table, version, sum, g)
 	return g, nil
@@ -363,5 +364,5 @@ func recallShared(board store.Board, id string, hash keyHash) *apiKey {
 	if !there || !good {
 		return nil
 	}
-	return &apiKey{id: id, consumer: s.Consumer, plan: s.Plan, name: s.Name, expires: e.Expires, entries: s.Entries}
+	return &apiKey{id: id, consumer: s.Consumer, plan: s.Plan, name: s.Name, created: s.Created, expires: e.Expires, entries: s.Entries}
 }

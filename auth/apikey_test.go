@@ -239,6 +239,32 @@ func TestKeyLives(t *testing.T) {
 	})
 }
 
+func TestRevocationsOfKeysAndGuests(t *testing.T) {
+	table := tableOfKeys(Key{Secret: "consumers/acme"})
+	table.Rules[0].Providers = append(table.Rules[0].Providers, Provider{Name: "guests", Anonymous: &Anonymous{}})
+	keys := new(board)
+	for _, test := range []struct{ name, key string }{
+		{"key:plain/" + KeyID(keyOfSecret), keyOfSecret},
+		{"subject:plain/" + KeyID(keyOfSecret), keyOfSecret},
+		{"consumer:acme", keyOfSecret},
+		{"subject:guests/anonymous", ""},
+	} {
+		s := load(t, Options{Keys: keys, Revoked: new(board)}, table)
+		status := func() int {
+			q := ask("edge/plain", "")
+			if test.key != "" {
+				q.Attributes.Request.Http.Headers["x-api-key"] = test.key
+			}
+			return flatten(must(s.Check(t.Context(), q))).status
+		}
+		before := status()
+		must(s.Revoke(t.Context(), Revocation{Name: test.name}))
+		if after := status(); before != 200 || after != 401 {
+			t.Errorf("%s: got %d, then %d", test.name, before, after)
+		}
+	}
+}
+
 // withSecretOf is a key with the ID of one and the secret of another.
 func withSecretOf(key, other string) string {
 	body := key[:len(keyPrefix)+idLength+1] + other[len(keyPrefix)+idLength+1:len(other)-sumLength]

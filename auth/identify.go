@@ -138,10 +138,15 @@ func (d *decision) conclude(now time.Time) {
 	if d.grant != nil {
 		return
 	}
-	if !d.presented {
-		if d.grant, d.by = d.guest(); d.grant != nil {
+	if g, by := d.guest(); g != nil && d.why == nil { // who was refused, be it a login that was revoked, is no guest
+		d.by = by
+		if d.why = d.table.revoked.check(g); d.why == nil {
+			d.grant = g
 			return
 		}
+		d.presented = true
+	}
+	if !d.presented {
 		for _, p := range d.rule.providers {
 			if g, ok := p.way.(greeter); ok {
 				if d.answer = g.greet(d, now); d.answer != nil {

@@ -177,7 +177,6 @@ func TestCredentialsThroughEnvoy(t *testing.T) {
 		name, path string
 		lines      []string
 		status     int
-		told     string // the error of the body, where the status is not 200
 		received   string // path that the backend got
 		cookie     string // and header
 		set        string // header that auth set
@@ -187,37 +186,37 @@ func TestCredentialsThroughEnvoy(t *testing.T) {
 		{name: "query", path: "/keys?a=b%20c&key=" + k + "&d=%2Fx&e=&f=+g", status: 200, received: "/keys?a=b%20c&d=%2Fx&e=&f=+g"},
 		{name: "query alone", path: "/keys?key=" + k, status: 200, received: "/keys"},
 		{name: "escaped value", path: "/keys?key=" + strings.Replace(k, "_", "%5F", 2), status: 200, received: "/keys"},
-		{name: "escaped name", path: "/keys?%6Bey=" + k, status: 401, told: "unauthorized"},
-		{name: "no value", path: "/keys?key=", status: 401, told: "unauthorized"},
+		{name: "escaped name", path: "/keys?%6Bey=" + k, status: 401},
+		{name: "no value", path: "/keys?key=", status: 401},
 		{name: "cookie", path: "/keys", lines: []string{"Cookie: a=1; k=" + k + "; b=x,y"}, status: 200, received: "/keys", cookie: "a=1; b=x,y"},
 		{name: "cookie alone", path: "/keys", lines: []string{"Cookie: k=" + k}, status: 200, received: "/keys"},
 		{name: "other cookies", path: "/keys", lines: []string{"X-Api-Key: " + k, "Cookie: a=1"}, status: 200, received: "/keys", cookie: "a=1"},
 		{name: "consumer of the client", path: "/keys", lines: []string{"X-Api-Key: " + k, "X-Consumer: root"}, status: 200, received: "/keys", set: "X-Consumer: acme"},
-		{name: "two headers", path: "/keys", lines: []string{"X-Api-Key: " + k, "X-Api-Key: " + k}, status: 400, told: "bad request"},
-		{name: "two parameters", path: "/keys?key=" + k + "&key=" + k, status: 400, told: "bad request"},
-		{name: "two cookies", path: "/keys", lines: []string{"Cookie: k=" + k + "; k=" + k}, status: 400, told: "bad request"},
-		{name: "two cookie headers", path: "/keys", lines: []string{"Cookie: a=1", "Cookie: k=" + k}, status: 400, told: "bad request"},
-		{name: "header and query", path: "/keys?key=" + k, lines: []string{"X-Api-Key: " + k}, status: 400, told: "bad request"},
-		{name: "two keys and a password", path: "/staff?key=" + k + "&key=" + k, status: 400, told: "bad request"},
-		{name: "typing error", path: "/keys", lines: []string{"X-Api-Key: " + k[:20] + "a" + k[20:]}, status: 401, told: "unauthorized"},
-		{name: "unknown", path: "/keys", lines: []string{"X-Api-Key: " + unknownKey()}, status: 401, told: "unauthorized"},
-		{name: "none", path: "/keys", status: 401, told: "unauthorized"},
+		{name: "two headers", path: "/keys", lines: []string{"X-Api-Key: " + k, "X-Api-Key: " + k}, status: 400},
+		{name: "two parameters", path: "/keys?key=" + k + "&key=" + k, status: 400},
+		{name: "two cookies", path: "/keys", lines: []string{"Cookie: k=" + k + "; k=" + k}, status: 400},
+		{name: "two cookie headers", path: "/keys", lines: []string{"Cookie: a=1", "Cookie: k=" + k}, status: 400},
+		{name: "header and query", path: "/keys?key=" + k, lines: []string{"X-Api-Key: " + k}, status: 400},
+		{name: "two keys and a password", path: "/staff?key=" + k + "&key=" + k, status: 400},
+		{name: "typing error", path: "/keys", lines: []string{"X-Api-Key: " + k[:20] + "a" + k[20:]}, status: 401},
+		{name: "unknown", path: "/keys", lines: []string{"X-Api-Key: " + unknownKey()}, status: 401},
+		{name: "none", path: "/keys", status: 401},
 		{name: "passed on", path: "/shown?key=" + k, status: 200, received: "/shown?key=" + k},
 		{name: "password", path: "/staff", lines: []string{basic("alice", "correct horse")}, status: 200, received: "/staff", set: "X-Staff: alice"},
-		{name: "wrong password", path: "/staff", lines: []string{basic("alice", "wrong")}, status: 401, told: "unauthorized"},
-		{name: "nobody's password", path: "/staff", lines: []string{basic("bob", "correct horse")}, status: 401, told: "unauthorized"},
+		{name: "wrong password", path: "/staff", lines: []string{basic("alice", "wrong")}, status: 401},
+		{name: "nobody's password", path: "/staff", lines: []string{basic("bob", "correct horse")}, status: 401},
 		{name: "password, then a key that stops here too", path: "/staff?key=" + k, lines: []string{basic("alice", "correct horse")}, status: 200, received: "/staff"},
 		{name: "key where passwords are taken", path: "/staff", lines: []string{"X-Api-Key: " + k}, status: 200, received: "/staff"},
 		{name: "guest", path: "/guests", status: 200, received: "/guests"},
 		{name: "key where guests are taken", path: "/guests", lines: []string{"X-Api-Key: " + k}, status: 200, received: "/guests", set: "X-Consumer: acme"},
-		{name: "bad key is no guest", path: "/guests", lines: []string{"X-Api-Key: " + k + "x"}, status: 401, told: "unauthorized"},
-		{name: "bad password is no guest", path: "/guests", lines: []string{basic("alice", "wrong")}, status: 401, told: "unauthorized"},
-		{name: "two keys are no guest", path: "/guests?key=" + k + "&key=" + k, status: 400, told: "bad request"},
+		{name: "bad key is no guest", path: "/guests", lines: []string{"X-Api-Key: " + k + "x"}, status: 401},
+		{name: "bad password is no guest", path: "/guests", lines: []string{basic("alice", "wrong")}, status: 401},
+		{name: "two keys are no guest", path: "/guests?key=" + k + "&key=" + k, status: 400},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			status, body, got := c.raw(t, test.path, test.lines...)
-			if status != test.status || test.told != "" && !strings.Contains(body, `"`+test.told+`"`) {
-				t.Fatalf("got %d %s, want %d %s", status, body, test.status, test.told)
+			if status != test.status {
+				t.Fatalf("got %d %s, want %d", status, body, test.status)
 			}
 			if got.Path != test.received || got.Header.Get("Cookie") != test.cookie {
 				t.Errorf("the backend got %s with cookie %q, want %s with %q", got.Path, got.Header.Get("Cookie"), test.received, test.cookie)
@@ -241,8 +240,8 @@ func unknownKey() string {
 func TestKeyLivesThroughEnvoy(t *testing.T) {
 	c := serveCredentials(t)
 	ask := func(key string) string {
-		status, body, _ := c.raw(t, "/keys", "X-Api-Key: "+key)
-		return fmt.Sprint(status, " ", strings.Contains(body, "unauthorized"))
+		status, _, _ := c.raw(t, "/keys", "X-Api-Key: "+key)
+		return fmt.Sprint(status)
 	}
 	first := must(c.service.MakeKey(t.Context(), auth.KeyOrder{Consumer: "acme", Entries: []string{"keys"}, Name: "ci"}))
 	second := must(c.service.RotateKey(t.Context(), first.ID, time.Hour))
@@ -251,7 +250,7 @@ func TestKeyLivesThroughEnvoy(t *testing.T) {
 	got = append(got, ask(first.Key), ask(second.Key))
 	status, _, _ := c.raw(t, "/shown", "X-Api-Key: "+second.Key) // which the key was not made for
 	got = append(got, fmt.Sprint(status))
-	if diff := cmp.Diff([]string{"200 false", "200 false", "401 true", "200 false", "401"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"200", "200", "401", "200", "401"}, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -263,9 +262,9 @@ func TestCertificatesThroughEnvoy(t *testing.T) {
 		want        string
 	}{
 		{"clients/one", "200 spiffe://a.test/one"},
-		{"clients/other", "401 unauthorized"},
-		{"clients/nobody", "401 unauthorized"},
-		{"", "401 unauthorized"},
+		{"clients/other", "401 "},
+		{"clients/nobody", "401 "},
+		{"", "401 "},
 	} {
 		t.Run(test.certificate, func(t *testing.T) {
 			config := &tls.Config{ServerName: "a.test", RootCAs: c.secrets.Authority(t, "").Pool()}
@@ -281,14 +280,8 @@ func TestCertificatesThroughEnvoy(t *testing.T) {
 			r.Header.Set("X-Forwarded-Client-Cert", "URI=spiffe://a.test/one")
 			r.Header.Set("X-Work", "spiffe://a.test/root")
 			answer := must(transport.RoundTrip(r))
-			status, body, received := readEcho(t, answer)
-			got := fmt.Sprint(status, " ", received.Header.Get("X-Work"))
-			if status != http.StatusOK {
-				var told struct{ Error string }
-				json.Unmarshal([]byte(body), &told)
-				got = fmt.Sprint(status, " ", told.Error)
-			}
-			if got != test.want {
+			status, _, received := readEcho(t, answer)
+			if got := fmt.Sprint(status, " ", received.Header.Get("X-Work")); got != test.want {
 				t.Errorf("got %s, want %s", got, test.want)
 			}
 		})
