@@ -38,6 +38,9 @@ func complete(c *cobra.Command) {
 		}
 	}
 	for name, values := range choices {
+		if c.Name() == "check" && name == "output" {
+			values = []string{"text", "json", "sarif", "github"}
+		}
 		register(c, name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
 	for _, name := range plain {
