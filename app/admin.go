@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/legation/legation/auth"
@@ -43,6 +44,8 @@ type admin struct {
 	token   [sha256.Size]byte // of the bearer token
 	guarded bool              // a token is asked for
 	local   bool              // only loopback is served, so that any other Host is a rebound name
+
+	comparing sync.Mutex // one candidate at a time is held against what is served
 }
 
 func newAdmin(p *process) (*admin, error) {
@@ -81,8 +84,9 @@ func (a *admin) handler(metrics prometheus.Gatherer) http.Handler {
 	closed.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	closed.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.p.status()) })
 	closed.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "legation admin: /healthz /readyz /status /metrics /limits /limits/top /limits/report /usage /usage/CONSUMER")
+		fmt.Fprintln(w, "legation admin: /healthz /readyz /status /metrics /limits /limits/top /limits/report /usage /usage/CONSUMER /policy/diff")
 	})
+	closed.HandleFunc("/policy/diff", a.diff)
 	a.limitRoutes(closed)
 	open.Handle("/", a.authorized(closed))
 	return a.hygiene(open)

@@ -34,7 +34,7 @@ func TestEndOfAWord(t *testing.T) {
 	if got := (Files{"p.yaml": []byte("a: b\n")}).End(Pos{File: "p.yaml", Line: 7, Col: 1}); got != 0 {
 		t.Errorf("of a line that there is not: got %d", got)
 	}
-	if got := (Files(nil)).End(Pos{File: "p.yaml"}); got != 0 {
+	if got := Files(nil).End(Pos{File: "p.yaml"}); got != 0 {
 		t.Errorf("of a file that is not known: got %d", got)
 	}
 }

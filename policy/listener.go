@@ -179,7 +179,7 @@ func (g *Gateway) onlyHTTPS() uint32 {
 
 func (l *loader) decodeListener(key, n *Node) (*Listener, httpsRedirect) {
 	doc := listenerDoc{Address: "0.0.0.0", Protocol: protocol(HTTP)}
-	listener := &Listener{Entry: Entry{Name: key.Text, Pos: key.Pos}}
+	listener := &Listener{Entry: Entry{Name: key.Text, Pos: key.Pos, Node: n}}
 	before := l.errs
 	l.layer(&listener.Entry, n, &doc, InListener)
 	listener.Address, listener.Protocol = string(doc.Address), Protocol(doc.Protocol)

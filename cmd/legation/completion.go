@@ -37,6 +37,14 @@ func complete(c *cobra.Command) {
 			return nil, cobra.ShellCompDirectiveFilterDirs
 		}
 	}
+	if c.Name() == "diff" {
+		c.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 1 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		}
+	}
 	for name, values := range choices {
 		if c.Name() == "check" && name == "output" {
 			values = []string{"text", "json", "sarif", "github"}
