@@ -180,7 +180,8 @@ func (l *loader) gather(root *Node) {
 			continue
 		}
 		if section.Kind != Map {
-			l.report(section, "", false, "want a map of names, got %s", section.shape())
+			l.report(section, "", false, "want a map of names, got %s", section.shape()).
+				Hintf("the name of an entry is its key: write %s: {NAME: {…}}, without a -", key.Text)
 			continue
 		}
 		if l.raw[key.Text] == nil {
