@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/legation/legation/auth"
@@ -44,6 +45,8 @@ type admin struct {
 	token   [sha256.Size]byte // of the bearer token
 	guarded bool              // a token is asked for
 	local   bool              // only loopback is served, so that any other Host is a rebound name
+
+	comparing sync.Mutex // one candidate at a time is held against what is served
 }
 
 func newAdmin(p *process) (*admin, error) {
@@ -82,8 +85,9 @@ func (a *admin) handler(metrics prometheus.Gatherer) http.Handler {
 	closed.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	closed.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.p.status()) })
 	closed.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "legation admin: /healthz /readyz /status /metrics /limits /limits/top /limits/report /usage /usage/CONSUMER /keys /keys/ID /revocations")
+		fmt.Fprintln(w, "legation admin: /healthz /readyz /status /metrics /limits /limits/top /limits/report /usage /usage/CONSUMER /keys /keys/ID /revocations /policy/diff")
 	})
+	closed.HandleFunc("/policy/diff", a.diff)
 	a.limitRoutes(closed)
 	a.keyRoutes(closed)
 	always := func() string { return "" }

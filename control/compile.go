@@ -5,16 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 
-	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/legation/legation/auth"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/feature"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
 	"github.com/legation/legation/xds"
-	"google.golang.org/protobuf/proto"
 )
 
 // Compiled is a policy in every form that it is served in.
@@ -57,11 +54,9 @@ func Problems(err error) policy.Problems {
 func changedListeners(before, after *Compiled) []envoy.Resource {
 	var changed []envoy.Resource
 	for group, resources := range after.Resources {
-		for _, r := range resources {
-			same := func(o envoy.Resource) bool { return o.Type == resource.ListenerType && o.Name == r.Name }
-			i := slices.IndexFunc(before.Resources[group], same)
-			if r.Type == resource.ListenerType && i >= 0 && !proto.Equal(before.Resources[group][i].Message, r.Message) {
-				changed = append(changed, r)
+		for _, c := range envoy.Changes(before.Resources[group], resources) {
+			if c.Drains() && c.After != nil {
+				changed = append(changed, *c.After)
 			}
 		}
 	}

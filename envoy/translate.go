@@ -28,14 +28,7 @@ type Resource struct {
 // Translate makes the resources of every gateway, by its name; each list is sorted by type and name. What can't be
 // said to Envoy is a [policy.Problem]; the error joins all of them.
 func Translate(m *policy.Model, kinds []*policy.Kind) (map[string][]Resource, error) {
-	t := &translation{
-		model:      m,
-		filters:    zeros[FilterContributor](kinds),
-		absents:    zeros[Absent](kinds),
-		strip:      stripped(m),
-		identities: identities(m),
-		clusters:   make(map[string]clusterPair),
-	}
+	t := newTranslation(m, kinds)
 	out := make(map[string][]Resource, len(m.Gateways))
 	for _, gw := range m.Gateways {
 		list := t.gateway(gw)
@@ -59,6 +52,17 @@ type translation struct {
 	identities map[string][]string    // who is known in the mesh by a certificate
 	clusters   map[string]clusterPair // by service; the gateways share those of services without a sidecar
 	problems   []error
+}
+
+func newTranslation(m *policy.Model, kinds []*policy.Kind) *translation {
+	return &translation{
+		model:      m,
+		filters:    zeros[FilterContributor](kinds),
+		absents:    zeros[Absent](kinds),
+		strip:      stripped(m),
+		identities: identities(m),
+		clusters:   make(map[string]clusterPair),
+	}
 }
 
 // problem reports what Envoy can't be told, at its place in the policy and the others that it comes from.

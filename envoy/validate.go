@@ -14,8 +14,13 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 )
 
-// Validate asks the real Envoy whether it would take the bootstrap. It takes some tenths of a second. The error holds
-// Envoy's own words. Certificates whose files are not on this machine are stood in for: those of Envoy's host are not to
+// Refused is that Envoy does not take a bootstrap.
+type Refused struct{ Words string } // Envoy's own, without what is about this try alone
+
+func (r *Refused) Error() string { return "envoy refuses the configuration: " + r.Words }
+
+// Validate asks the real Envoy whether it would take the bootstrap. It takes some tenths of a second. The error is a
+// [Refused], or that Envoy can't be asked. Certificates whose files are not on this machine are stood in for: those of Envoy's host are not to
 // be had here, and secrets may have been left out.
 func Validate(ctx context.Context, envoyPath string, b *bootstrapv3.Bootstrap) error {
 	complete, err := withStandIns(b)
@@ -43,7 +48,7 @@ func Validate(ctx context.Context, envoyPath string, b *bootstrapv3.Bootstrap) e
 		return fmt.Errorf("validate with %s: %w", envoyPath, context.Cause(ctx))
 	}
 	if refused, ok := errors.AsType[*exec.ExitError](err); ok {
-		return fmt.Errorf("envoy refuses the configuration: %s", words(said.String(), path, refused))
+		return &Refused{words(said.String(), path, refused)}
 	}
 	if err != nil {
 		return fmt.Errorf("validate with %s: %w", envoyPath, err)

@@ -23,11 +23,39 @@ import (
 	"github.com/legation/legation/ratelimit"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v4"
+	"golang.org/x/tools/txtar"
 )
 
 func TestGolden(t *testing.T) { golden.Run(t, "testdata", feature.All()...) }
 
 func TestBadPolicies(t *testing.T) { golden.Run(t, "testdata/bad", feature.All()...) }
+
+// Every one of them is bad: each kind of mistake is told.
+func TestBadPoliciesAreBad(t *testing.T) {
+	names, err := filepath.Glob("testdata/bad/*.txtar")
+	if err != nil || len(names) < 60 {
+		t.Fatalf("%d bad policies (%v), want at least 60 kinds of mistakes", len(names), err)
+	}
+	for _, name := range names {
+		archive, err := txtar.ParseFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files := policy.Files{}
+		for _, f := range archive.Files {
+			if f.Name != "want" {
+				files[f.Name] = f.Data
+			}
+		}
+		m, problems := feature.Language().Load(files)
+		if m != nil {
+			_, err = envoy.Translate(m, feature.All())
+		}
+		if !problems.HasErrors() && err == nil {
+			t.Errorf("%s: nothing is wrong", name)
+		}
+	}
+}
 
 func TestEveryKeyIsDocumented(t *testing.T) {
 	kinds := feature.All()

@@ -38,7 +38,8 @@ type ipAddress string
 func (a *ipAddress) DecodePolicy(d *Decode, n *Node) {
 	ip, err := netip.ParseAddr(n.Text)
 	if n.Kind != Scalar || err != nil || ip.Zone() != "" {
-		d.Errorf(n, "want an IP address such as 127.0.0.1, got %s", n.shape())
+		d.Errorf(n, "want an IP address such as 127.0.0.1, got %s", n.shape()).
+			Hintf("write 127.0.0.1 for this machine alone, 0.0.0.0 for all of IPv4")
 		return
 	}
 	*a = ipAddress(ip.String())
@@ -179,7 +180,7 @@ func (g *Gateway) onlyHTTPS() uint32 {
 
 func (l *loader) decodeListener(key, n *Node) (*Listener, httpsRedirect) {
 	doc := listenerDoc{Address: "0.0.0.0", Protocol: protocol(HTTP)}
-	listener := &Listener{Entry: Entry{Name: key.Text, Pos: key.Pos}}
+	listener := &Listener{Entry: Entry{Name: key.Text, Pos: key.Pos, Node: n}}
 	before := l.errs
 	l.layer(&listener.Entry, n, &doc, InListener)
 	listener.Address, listener.Protocol = string(doc.Address), Protocol(doc.Protocol)

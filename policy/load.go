@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -82,6 +83,7 @@ func (l *Language) load(files Files, known trees, kept map[string]*Secret) (*Mod
 	}
 	ld.model.Revision = revision(files, ld.referred)
 	ld.model.Secrets = ld.vault.sorted()
+	ld.model.Files = slices.Sorted(maps.Keys(ld.referred))
 	return ld.model, problems
 }
 
@@ -178,7 +180,8 @@ func (l *loader) gather(root *Node) {
 			continue
 		}
 		if section.Kind != Map {
-			l.report(section, "", false, "want a map of names, got %s", section.shape())
+			l.report(section, "", false, "want a map of names, got %s", section.shape()).
+				Hintf("the name of an entry is its key: write %s: {NAME: {…}}, without a -", key.Text)
 			continue
 		}
 		if l.raw[key.Text] == nil {
@@ -260,7 +263,7 @@ func (l *loader) names() {
 	}
 }
 
-func (e *rawEntry) entry() Entry { return Entry{Name: e.key.Text, Pos: e.key.Pos} }
+func (e *rawEntry) entry() Entry { return Entry{Name: e.key.Text, Pos: e.key.Pos, Node: e.value} }
 
 // decodeEntries reads every entry on its own.
 func (l *loader) decodeEntries() {

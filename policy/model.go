@@ -21,6 +21,7 @@ type Model struct {
 	Plans     []*Plan
 	Domains   []*Domain // of the section rateLimits
 	Secrets   []*Secret // those that the settings refer to, by kind and name
+	Files     []string  // names of those beside the policy files that it refers to
 }
 
 // Entry is what all named things have in common.
@@ -28,6 +29,7 @@ type Entry struct {
 	Name     string
 	Pos      Pos // of the name
 	Settings Settings
+	Node     *Node // what was written, whole; nil for what the section sidecars expands to
 }
 
 // Gateway is a node group: the Envoys whose node.cluster is its name.

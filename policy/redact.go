@@ -153,6 +153,15 @@ func holdsURL(line []byte) bool {
 	}
 }
 
+// Show is a value as people may see it: without the user and the query of a URL. It is false, and nothing, where the key is
+// named as those of secrets are.
+func Show(key, value string) (string, bool) {
+	if isSecret([]byte(key), []byte(value)) {
+		return "", false
+	}
+	return redact(value), true
+}
+
 // redact takes the user and the query out of a text that may be a URL.
 func redact(s string) string {
 	scheme, rest, isURL := strings.Cut(s, "://")

@@ -212,7 +212,7 @@ func (l *loader) fileAt(n *Node, rel, full string) ([]byte, *Problem) {
 		case !slices.Contains(referable, path.Ext(full)):
 			p.Hintf("files that policy refers to end in %s", strings.Join(referable, ", "))
 		default:
-			p.Hint = cmp.Or(l.guess(full, l.others()), fmt.Sprintf("one that is larger than %d KiB is not read", maxFile>>10))
+			p.Hint = cmp.Or(l.guess(full, l.others()), fmt.Sprintf("put it there; its path begins at the folder of this file, and one that is larger than %d KiB is not read", maxFile>>10))
 		}
 		return nil, p
 	}

@@ -372,7 +372,8 @@ func (l *loader) needsBackend(b *binding) {
 	if len(r.route.Backends) > 0 || r.broken || len(b.bound.broken) > 0 || b.bound.Answers() {
 		return
 	}
-	misspelt := func(key *Node) bool { return nearest(key.Text, []string{"backends"}) != "" }
+	sends := []string{"backends"}
+	misspelt := func(key *Node) bool { return nearest(key.Text, sends) != "" || translated(key.Text, sends) != "" }
 	if slices.ContainsFunc(r.raw.value.Keys, misspelt) {
 		return // told as an unknown key
 	}

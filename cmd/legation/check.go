@@ -3,14 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	"github.com/legation/legation/control"
 	"github.com/legation/legation/envoy"
+	"github.com/legation/legation/feature"
 	"github.com/legation/legation/policy"
 	"github.com/spf13/cobra"
 )
@@ -20,44 +21,45 @@ func checkCommand() *cobra.Command {
 		Use:   "check DIR",
 		Short: "Tell everything that is wrong with a policy directory",
 		Long: `Read the policy files below DIR and tell every problem in one run, with file, line and column, the line itself, and
-what to do. With --envoy the real Envoy is asked as well, with --secrets-dir the secrets that the policy names, too.`,
+what to do. With --envoy the real Envoy is asked as well, and what it refuses is told at the line of the policy that it
+comes from; with --secrets-dir the secrets that the policy names are looked up, too.
+
+Output: text for people; json for programs; sarif (2.1.0) for code scanning; github for annotations of a workflow's run.
+The last two name files from the working directory on: run them where the repository begins. docs/operating.md has the
+fields of json.
+
+Exit status: 0 good, warnings or not; 1 the policy is bad, or it or Envoy can't be asked; 2 usage.`,
 		Example: `  legation check policy/
   legation check policy/ --envoy
-  legation check policy/ -o json`,
+  legation check policy/ -o json
+  legation check policy/ -o github        in a workflow of GitHub Actions
+  legation check policy/ -o sarif > legation.sarif`,
 		Args: directory,
 		RunE: func(c *cobra.Command, args []string) error {
-			asJSON, err := jsonOutput(c)
-			if err != nil {
-				return err
+			format, _ := c.Flags().GetString("output")
+			tell := formats[format]
+			if tell == nil {
+				return usage{fmt.Errorf("-o: want text, json, sarif or github, not %q", format)}
 			}
-			p, err := load(c, args[0])
-			if err != nil && asJSON {
-				return errors.Join(writeJSON(c.OutOrStdout(), map[string]any{"ok": false, "problems": policy.Problems{}, "error": err.Error()}), errBad)
-			}
-			if err != nil {
-				return err
-			}
-			var refusal error
-			if ask, _ := c.Flags().GetBool("envoy"); ask && p.compiled != nil {
-				if refusal, err = askEnvoy(c.Context(), p); err != nil {
-					return err
-				}
-			}
-			if refusal != nil && asJSON {
-				answer := map[string]any{"ok": false, "problems": append(policy.Problems{}, p.problems...), "envoy": refusal.Error()}
-				return errors.Join(writeJSON(c.OutOrStdout(), answer), errBad)
-			}
-			if refusal != nil {
-				p.problems.Write(c.OutOrStdout(), p.files, colour(c.OutOrStdout()))
-				return refusal
-			}
-			return checked(c, p, asJSON)
+			return tell(c.OutOrStdout(), check(c, args[0]))
 		},
 	}
-	outputFlag(c.Flags())
+	c.Flags().StringP("output", "o", "text", "text, json, sarif or github")
 	secretsFlag(c.Flags())
 	c.Flags().Bool("envoy", false, "also have the real Envoy validate the result")
 	return c
+}
+
+// check finds everything that is wrong with a directory.
+func check(c *cobra.Command, dir string) finding {
+	f := finding{dir: dir}
+	if f.loaded, f.err = load(c, dir); f.err != nil || f.compiled == nil {
+		return f
+	}
+	if ask, _ := c.Flags().GetBool("envoy"); ask {
+		f.refused, f.err = askEnvoy(c.Context(), f.loaded, c.ErrOrStderr())
+	}
+	return f
 }
 
 // loaded is a policy directory as the offline verbs read it.
@@ -100,33 +102,13 @@ func load(c *cobra.Command, dir string) (loaded, error) {
 	return p, err
 }
 
-// checked tells the problems, and ends badly when one of them is more than a warning.
+// checked tells the problems of a policy that another verb was to work on, and ends badly when one of them is more than a
+// warning.
 func checked(c *cobra.Command, p loaded, asJSON bool) error {
-	out := c.OutOrStdout()
 	if asJSON {
-		answer := map[string]any{"ok": p.compiled != nil, "problems": append(policy.Problems{}, p.problems...)}
-		if len(p.unknown) > 0 {
-			answer["notLookedUp"] = p.unknown
-		}
-		if err := writeJSON(out, answer); err != nil {
-			return err
-		}
-	} else {
-		p.problems.Write(out, p.files, colour(out))
+		return writeJSONReport(c.OutOrStdout(), finding{loaded: p})
 	}
-	switch {
-	case p.compiled == nil:
-		if !asJSON {
-			fmt.Fprintf(out, "\n%s\n", tally(p.problems))
-		}
-		return errBad
-	case !asJSON:
-		m := p.compiled.Model
-		fmt.Fprintf(out, "ok: %s, revision %s\n", counts(m), m.Revision)
-		notes(out, m)
-		noteUnknown(out, p.unknown)
-	}
-	return nil
+	return writeText(c.OutOrStdout(), finding{loaded: p})
 }
 
 // tally counts problems, and warnings apart.
@@ -187,22 +169,33 @@ func notes(w io.Writer, m *policy.Model) {
 
 // askEnvoy has the real Envoy validate what each gateway would be served, and tells what it refuses. The error is that
 // it can't be asked.
-func askEnvoy(ctx context.Context, p loaded) (refusal, err error) {
+func askEnvoy(ctx context.Context, p loaded, progress io.Writer) (policy.Problems, error) {
 	binary, _, err := envoy.Find("")
 	if err != nil {
 		return nil, err
 	}
-	var errs []error
+	j := envoy.Judge{
+		Kinds: feature.All(), Secrets: p.directory,
+		Ask: func(ctx context.Context, b *bootstrapv3.Bootstrap) error { return envoy.Validate(ctx, binary, b) },
+		Searching: func(gateway string) {
+			fmt.Fprintf(progress, "Envoy refuses what the gateway %s is served; looking for the line: up to %d tries of some 0.3 s\n", gateway, envoy.MaxAsked)
+		},
+	}
+	var all policy.Problems
+	seen := map[string]bool{} // services are those of several gateways
 	for _, g := range p.compiled.Model.Gateways {
-		b, err := envoy.Static(p.compiled.Resources[g.Name], envoy.BootstrapOptions{Group: g.Name, Secrets: p.directory})
-		if err == nil {
-			err = envoy.Validate(ctx, binary, b)
-		}
+		problems, err := j.Gateway(ctx, p.compiled.Model, g)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("gateway %s: %w", g.Name, err))
+			return nil, fmt.Errorf("gateway %s: %w", g.Name, err)
+		}
+		for _, one := range problems {
+			if !seen[one.Error()] {
+				seen[one.Error()] = true
+				all = append(all, one)
+			}
 		}
 	}
-	return errors.Join(errs...), nil
+	return all, nil
 }
 
 // mustLoad is load for the verbs that need a good policy.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/legation/legation/envoy"
 )
 
@@ -26,42 +27,23 @@ func asked(t testing.TB, wantStatus int, into any, args ...string) {
 	}
 }
 
-// checkAnswer is what check -o json answers.
-type checkAnswer struct {
-	OK       bool `json:"ok"`
-	Problems []struct {
-		Pos struct {
-			File string `json:"file"`
-			Line int    `json:"line"`
-			Col  int    `json:"col"`
-		} `json:"pos"`
-		Path    string           `json:"path"`
-		Message string           `json:"message"`
-		Hint    string           `json:"hint"`
-		Also    []map[string]any `json:"also"`
-		Warning bool             `json:"warning"`
-		Missing map[string]any   `json:"missing"`
-	} `json:"problems"`
-	Envoy string `json:"envoy"`
-}
-
 func TestCheckJSON(t *testing.T) {
 	t.Parallel()
-	var a checkAnswer
+	var a report
 	asked(t, 0, &a, "check", policyDir(t, "policy.yaml", good), "-o", "json")
 	if !a.OK || a.Problems == nil || len(a.Problems) != 0 {
 		t.Errorf("good: got %+v", a)
 	}
 	bad := policyDir(t, "policy.yaml", strings.Replace(good, "backends", "backend", 1), "more.yaml", "nonsense: 1\n")
-	a = checkAnswer{}
+	a = report{}
 	asked(t, 1, &a, "check", bad, "-o", "json")
 	if a.OK || len(a.Problems) < 2 {
 		t.Fatalf("bad: got %+v", a)
 	}
 	var files []string
 	for _, p := range a.Problems {
-		files = append(files, p.Pos.File)
-		if p.Pos.Line == 0 || p.Pos.Col == 0 || p.Message == "" {
+		files = append(files, p.File)
+		if p.Line == 0 || p.Column == 0 || p.Message == "" {
 			t.Errorf("a problem without a place or words: %+v", p)
 		}
 	}
@@ -112,17 +94,50 @@ func TestCheckAsksEnvoy(t *testing.T) {
 	no := filepath.Join(t.TempDir(), "envoy")
 	must(t, os.WriteFile(no, []byte("#!/bin/sh\ncase \"$*\" in --version) echo 'envoy version: 0/1.40.0/Clean/RELEASE/X';; *) echo 'no such thing' >&2; exit 1;; esac\n"), 0o700))
 	t.Setenv("LEGATION_ENVOY", no)
-	if status, out, errs := legation("check", dir, "--envoy"); status != 1 || !strings.Contains(errs, "gateway edge") || strings.Contains(out, "ok") {
+	status, out, errs := legation("check", dir, "--envoy")
+	if status != 1 || !strings.Contains(errs, "the gateway edge") || !strings.Contains(out, "Envoy refuses this: no such thing") || strings.Contains(out, "ok") {
 		t.Errorf("refused: got %d %q %q", status, out, errs)
-	}
-	var a checkAnswer
-	asked(t, 1, &a, "check", dir, "--envoy", "-o", "json")
-	if a.OK || a.Problems == nil || !strings.Contains(a.Envoy, "gateway edge") {
-		t.Errorf("refused: got %+v", a)
 	}
 	t.Setenv("LEGATION_ENVOY", filepath.Join(dir, "missing"))
 	if status, _, errs := legation("check", dir, "--envoy"); status != 1 || !strings.Contains(errs, "LEGATION_ENVOY") {
 		t.Errorf("without an Envoy: got %d %q", status, errs)
+	}
+	var a report
+	asked(t, 1, &a, "check", dir, "--envoy", "-o", "json")
+	if a.OK || a.Problems == nil || !strings.Contains(a.Error, "LEGATION_ENVOY") {
+		t.Errorf("without an Envoy: got %+v", a)
+	}
+}
+
+// A patch that passes our checks, and that Envoy refuses, is told at its line.
+func TestCheckTellsTheLineOfARefusal(t *testing.T) {
+	realEnvoy(t)
+	const text = `gateways:
+  edge:
+    listeners:
+      http: {port: 10000, address: 127.0.0.1}
+      cdn:
+        port: 10001
+        envoy:
+          filters:
+            - name: cdn
+              typedConfig: {"@type": type.googleapis.com/envoy.extensions.filters.http.cdn_loop.v3.CdnLoopConfig, cdnId: "a b, c"}
+services: {app: {endpoints: ["127.0.0.1:9001"]}}
+routes: {app: {hostnames: [localhost], backends: {app: 1}}}
+`
+	status, out, _ := legation("check", policyDir(t, "policy.yaml", text), "--envoy", "-o", "json")
+	var a report
+	must(t, json.Unmarshal([]byte(out), &a))
+	if status != 1 || a.OK || len(a.Problems) != 1 {
+		t.Fatalf("got %d %s", status, out)
+	}
+	want := reported{
+		place: place{File: "policy.yaml", Line: 7, Column: 9, EndColumn: 14}, Path: "gateways.edge.listeners.cdn.envoy", Severity: "error", Rule: "envoy",
+		Message: `Envoy refuses this: Provided cdn_id "a b, c" is not a valid CDN identifier`,
+		Hint:    "these are Envoy's own words; legation render shows what it is asked to take",
+	}
+	if diff := cmp.Diff(want, a.Problems[0], cmp.AllowUnexported(reported{})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -25,29 +25,34 @@ var plain = []string{
 	"add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason", "decision-log-rate", "entry", "expires", "id", "overlap",
 }
 
+// directories completes so many arguments, after some that are none.
+func directories(after, count int) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) < after || len(args) >= after+count {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return nil, cobra.ShellCompDirectiveFilterDirs
+	}
+}
+
 // complete tells the shell what may stand in a verb's command line.
 func complete(c *cobra.Command) {
 	c.ValidArgsFunction = cobra.NoFileCompletions
 	if strings.HasSuffix(c.Use, " FILE...") {
 		c.ValidArgsFunction = cobra.FixedCompletions([]string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt)
 	}
-	if strings.HasSuffix(c.Use, " DIR") {
-		c.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			if len(args) > 0 {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			return nil, cobra.ShellCompDirectiveFilterDirs
-		}
-	}
-	if strings.HasSuffix(c.Use, " TOKEN [DIR]") {
-		c.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			if len(args) != 1 {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			return nil, cobra.ShellCompDirectiveFilterDirs
-		}
+	switch {
+	case strings.HasSuffix(c.Use, " TOKEN [DIR]"):
+		c.ValidArgsFunction = directories(1, 1)
+	case c.Name() == "diff":
+		c.ValidArgsFunction = directories(0, 2)
+	case strings.HasSuffix(c.Use, " DIR"):
+		c.ValidArgsFunction = directories(0, 1)
 	}
 	for name, values := range choices {
+		if c.Name() == "check" && name == "output" {
+			values = []string{"text", "json", "sarif", "github"}
+		}
 		register(c, name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
 	for _, name := range plain {

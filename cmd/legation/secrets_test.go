@@ -61,10 +61,7 @@ func TestCheckSecrets(t *testing.T) {
 			}
 		})
 	}
-	var a struct {
-		checkAnswer
-		NotLookedUp []string `json:"notLookedUp"`
-	}
+	var a report
 	asked(t, 0, &a, "check", dir, "-o", "json")
 	if !a.OK || len(a.NotLookedUp) != 1 || a.NotLookedUp[0] != "certificate/tls/edge" {
 		t.Errorf("got %+v", a)

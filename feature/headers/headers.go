@@ -106,7 +106,8 @@ func checkWritten(c *policy.Check, path, name, value, side string) {
 	case side == request && strings.HasPrefix(lower, "x-legation-"):
 		c.Errorf(path, "x-legation- headers are Legation's own: backends trust what they say").Hintf("use another name")
 	case slices.Contains(secrets, lower):
-		c.Errorf(path, "a value of %s is a secret, and secrets do not stand in policy files", lower).Hide()
+		c.Errorf(path, "a value of %s is a secret, and secrets do not stand in policy files", lower).Hide().
+			Hintf("take it out, and have another one made: whoever can read the policy has this one")
 		return
 	}
 	if side == request {

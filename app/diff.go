@@ -1,0 +1,92 @@
+package app
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"time"
+
+	"github.com/legation/legation/control"
+	"github.com/legation/legation/diff"
+	"github.com/legation/legation/policy"
+)
+
+// Candidate is what POST /policy/diff takes: all files of a policy directory, by their slash-separated paths in it.
+type Candidate struct {
+	Files policy.Files `json:"files"` // base64
+}
+
+// Comparison is what POST /policy/diff answers: what serving the candidate would change, or the problems in its way. Values
+// that may be secrets are in neither, and nothing is served.
+type Comparison struct {
+	Diff     *diff.Diff      `json:"diff,omitempty"`
+	Problems policy.Problems `json:"problems"`
+}
+
+// Bounds of a candidate: what a policy may hold in base64, with names and JSON around it, and how long it may take to come.
+const (
+	maxCandidate  = policy.MaxTotal/3*4 + 8<<20
+	candidateTime = time.Minute
+)
+
+// diff compares a candidate with what is being served.
+func (a *admin) diff(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", "POST")
+		refuse(w, http.StatusMethodNotAllowed, "the method here is POST")
+		return
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(candidateTime))
+	files, err := readCandidate(r)
+	if err != nil {
+		refuse(w, codeOf(err), err.Error())
+		return
+	}
+	a.comparing.Lock() // each takes memory of the size of the policy
+	defer a.comparing.Unlock()
+	served, of := a.p.control.Served()
+	if served == nil {
+		refuse(w, http.StatusServiceUnavailable, "no whole policy has been loaded yet")
+		return
+	}
+	candidate, problems, err := a.p.control.Try(files)
+	if err != nil {
+		refuse(w, http.StatusUnprocessableEntity, err.Error())
+		return
+	}
+	c := Comparison{Problems: append(policy.Problems{}, problems...)}
+	if candidate != nil {
+		c.Diff = diff.Between(side(served, of), side(candidate, files))
+	}
+	answer(w, http.StatusOK, c)
+}
+
+func side(c *control.Compiled, files policy.Files) diff.Policy {
+	return diff.Policy{Files: files, Model: c.Model, Resources: c.Resources}
+}
+
+// readCandidate reads a body. That it has to be JSON by its type keeps forms of other sites out.
+func readCandidate(r *http.Request) (policy.Files, error) {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return nil, problemf(http.StatusUnsupportedMediaType, "want content-type: application/json")
+	}
+	var c Candidate
+	body := http.MaxBytesReader(nil, r.Body, maxCandidate)
+	in := json.NewDecoder(body)
+	in.DisallowUnknownFields()
+	err := in.Decode(&c)
+	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, problemf(http.StatusRequestEntityTooLarge, "want a body of at most %d MiB", large.Limit>>20)
+	}
+	if err == nil {
+		if _, end := in.Token(); !errors.Is(end, io.EOF) {
+			err = errors.New("something comes after it")
+		}
+	}
+	if err != nil {
+		return nil, problemf(http.StatusBadRequest, `want {"files": {NAME: BASE64}}: %w`, err)
+	}
+	return c.Files, nil
+}
