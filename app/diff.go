@@ -38,14 +38,17 @@ func (a *admin) diff(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusMethodNotAllowed, "the method here is POST")
 		return
 	}
+	if !a.comparing.TryLock() { // each takes memory of the size of the policy, several times
+		refuse(w, http.StatusTooManyRequests, "another comparison is being made: ask again")
+		return
+	}
+	defer a.comparing.Unlock()
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(candidateTime))
 	files, err := readCandidate(r)
 	if err != nil {
 		refuse(w, codeOf(err), err.Error())
 		return
 	}
-	a.comparing.Lock() // each takes memory of the size of the policy
-	defer a.comparing.Unlock()
 	served, of := a.p.control.Served()
 	if served == nil {
 		refuse(w, http.StatusServiceUnavailable, "no whole policy has been loaded yet")

@@ -81,3 +81,20 @@ func TestDiffByHTTPRefuses(t *testing.T) {
 		}
 	}
 }
+
+// One comparison at a time, however many are asked for.
+func TestOneDiffAtATime(t *testing.T) {
+	t.Parallel()
+	p := assemble(t, Options{Dir: policyDir(t, diffable)})
+	a, err := newAdmin(p)
+	must(t, err)
+	h := a.handler(p.metrics)
+	a.comparing.Lock()
+	if status, _, body := call(h, "POST", "/policy/diff", "Content-Type", "application/json", bodyOf, candidate(t, diffable)); status != 429 {
+		t.Errorf("while another runs: got %d %s, want 429", status, body)
+	}
+	a.comparing.Unlock()
+	if status, _, _ := call(h, "POST", "/policy/diff", "Content-Type", "application/json", bodyOf, candidate(t, diffable)); status != 503 {
+		t.Errorf("afterwards: got %d, want 503: nothing is served yet", status)
+	}
+}

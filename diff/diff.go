@@ -138,6 +138,8 @@ func compare(k key, a, b *view) []change {
 	if k.kind == setting && (len(a.gateways) > 1 || len(b.gateways) > 1) {
 		k.name += "@" + k.gateway
 	}
+	a.listed(b)
+	b.listed(a)
 	paths := make([]string, 0, len(a.leaves)+len(b.leaves))
 	for path := range a.leaves {
 		paths = append(paths, path)

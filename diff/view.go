@@ -117,6 +117,27 @@ func (r *reader) settings(v *view, owner string) {
 	}
 }
 
+// listed renames the leaves of settings that stand without a list here, and with one in the other: rateLimit: {…} is the
+// same as a list of it.
+func (v *view) listed(other *view) {
+	type written struct{ key, layer string }
+	lists := make(map[written]bool)
+	for path := range other.leaves {
+		path, layer, _ := strings.Cut(path, " of ")
+		if key, _, ok := strings.Cut(path, "[0]."); ok && !strings.Contains(key, ".") {
+			lists[written{key, layer}] = true
+		}
+	}
+	for path, l := range v.leaves {
+		_, layer, _ := strings.Cut(path, " of ")
+		if key, rest, ok := strings.Cut(path, "."); ok && lists[written{key, layer}] {
+			delete(v.leaves, path)
+			l.path = key + "[0]." + rest
+			v.add(l)
+		}
+	}
+}
+
 func (v *view) add(all ...leaf) {
 	for _, l := range all {
 		v.leaves[l.path] = l

@@ -28,7 +28,13 @@ type Judge struct {
 // Gateway is what the Envoys of a gateway would refuse of the model; nothing when they would take it. The error is that
 // Envoy can't be asked, or it ends with the context.
 func (j Judge) Gateway(ctx context.Context, m *policy.Model, gw *policy.Gateway) (policy.Problems, error) {
-	s := search{Judge: j, ctx: ctx, model: m, gateway: gw}
+	s := search{kinds: j.Kinds, model: m, gateway: gw, ask: func(resources []Resource) error {
+		b, err := Static(resources, BootstrapOptions{Group: gw.Name, Secrets: j.Secrets})
+		if err != nil {
+			return err
+		}
+		return j.Ask(ctx, b)
+	}}
 	whole := part{listeners: gw.Listeners, routes: gw.Routes}
 	var found policy.Problems
 	for s.asked < MaxAsked {
@@ -58,8 +64,8 @@ func (j Judge) Gateway(ctx context.Context, m *policy.Model, gw *policy.Gateway)
 
 // search is the questions about one gateway.
 type search struct {
-	Judge
-	ctx     context.Context
+	kinds   []*policy.Kind
+	ask     func([]Resource) error
 	model   *policy.Model
 	gateway *policy.Gateway
 	asked   int
@@ -80,10 +86,7 @@ func (s *search) refused(p part) *Refused {
 		return nil
 	}
 	s.asked++
-	b, err := Static(s.resources(p), BootstrapOptions{Group: s.gateway.Name, Secrets: s.Secrets})
-	if err == nil {
-		err = s.Ask(s.ctx, b)
-	}
+	err := s.ask(s.resources(p))
 	if refusal, ok := errors.AsType[*Refused](err); ok {
 		return refusal
 	}
@@ -102,7 +105,7 @@ func (s *search) resources(p part) []Resource {
 	if i := slices.Index(m.Gateways, s.gateway); i >= 0 {
 		m.Gateways[i] = &gw
 	}
-	list := newTranslation(&m, s.Kinds).gateway(&gw)
+	list := newTranslation(&m, s.kinds).gateway(&gw)
 	if p.clusters == nil {
 		return list
 	}

@@ -28,7 +28,7 @@ func writeAnnotations(w io.Writer, f finding) error {
 			}
 		}
 		where = append(where, "title="+property("legation: "+p.Rule))
-		say("::%s %s::%s", p.Severity, strings.Join(where, ","), data(p.text()))
+		say("::%s %s::%s", p.Severity, strings.Join(where, ","), data(f.text(p)))
 	}
 	if f.err != nil {
 		say("::error title=legation::%s", data(f.err.Error()))
@@ -42,7 +42,7 @@ func writeAnnotations(w io.Writer, f finding) error {
 }
 
 // text is a problem in words, without its place.
-func (p reported) text() string {
+func (f finding) text(p reported) string {
 	text := p.Message
 	if p.Path != "" {
 		text = p.Path + ": " + text
@@ -51,7 +51,7 @@ func (p reported) text() string {
 		text += "\nhint: " + p.Hint
 	}
 	for _, at := range p.Also {
-		text += fmt.Sprintf("\nalso: %s:%d:%d", at.File, at.Line, at.Column)
+		text += fmt.Sprintf("\nalso: %s:%d:%d", f.fromHere(at.File), at.Line, at.Column)
 	}
 	return text
 }

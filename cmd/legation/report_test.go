@@ -119,7 +119,7 @@ func TestAnnotations(t *testing.T) {
 		"::error file=" + dir + "/a.yaml,line=4,col=70,endColumn=71,title=legation%3A timeouts::routes.app.timeouts.request: a time span needs its unit, got 5%0Ahint: write 5s",
 		"::error file=" + dir + `/a.yaml,line=5,col=42,endColumn=44,title=legation%3A reference::routes.lost.backends.ap: there is no service "ap"%0Ahint: did you mean "app"?`,
 		"::error file=" + dir + `/b c%2Cd.yaml,line=2,col=3,endColumn=6,title=legation%3A services::services.app: the service "app" is defined twice%0A` +
-			"hint: the other one stands at a.yaml:2:12: rename or remove one of them%0Aalso: a.yaml:2:12",
+			"hint: the other one stands at a.yaml:2:12: rename or remove one of them%0Aalso: " + dir + "/a.yaml:2:12",
 		"::error file=" + dir + `/b c%2Cd.yaml,line=3,col=1,endColumn=20,title=legation%3A file::50%25: ::error::x%0A: unknown section "50%25: ::error::x\n"%0A` +
 			"hint: there are gateways, sidecars, services, routes, auth, consumers, plans and rateLimits",
 		"4 problems",
