@@ -39,7 +39,7 @@ func TestRevoke(t *testing.T) {
 		{[]string{"session", "x", "--until", "-1h"}, 2, "", "want a time to come"},
 		{[]string{"session", "x", "--until", "99999d"}, 2, "", "want a time to come"},
 		{[]string{"session", "x", "--until", "2001-01-31T00:00:00Z"}, 2, "", "want a time to come"},
-		{[]string{"token", " "}, 2, "", "want one token"},
+		{[]string{"token", " "}, 2, "", "there is no token"},
 		{[]string{"token"}, 2, "", "name one TOKEN"},
 		{[]string{"undo"}, 2, "", "give the name of one"},
 		{[]string{"undo", ""}, 2, "", "give the name of one"},

@@ -80,14 +80,14 @@ func verify(c *cobra.Command, args []string) error {
 // maxInput is the most of standard input that is read: what is too long for a token is told as that.
 const maxInput = 1 << 20
 
-// readToken takes what people have at hand: also the whole of a header, and a line end.
+// readToken takes what people have at hand: also the whole of a header, and of standard input the first line.
 func readToken(in io.Reader, arg string) (string, error) {
 	if arg == "-" {
 		b, err := io.ReadAll(io.LimitReader(in, maxInput))
 		if err != nil {
 			return "", fmt.Errorf("standard input: %w", err)
 		}
-		arg = string(b)
+		arg, _, _ = strings.Cut(strings.TrimSpace(string(b)), "\n")
 	}
 	token := strings.TrimSpace(arg)
 	for _, before := range []string{"authorization:", "bearer "} {
