@@ -76,6 +76,35 @@ func (s settings) tell(ctx context.Context, path string, what, into any) error {
 	return s.call(ctx, http.MethodPost, server+path, what, into)
 }
 
+// remove takes something away at the one process, and gets its answer.
+func (s settings) remove(ctx context.Context, path string, into any) error {
+	server, err := s.server()
+	if err != nil {
+		return err
+	}
+	return s.call(ctx, http.MethodDelete, server+path, nil, into)
+}
+
+// answered runs a verb whose answer get has, as JSON or as show has it for people.
+func answered[T any](c *cobra.Command, get func(settings) (T, error), show func(T) error) error {
+	asJSON, err := jsonOutput(c)
+	if err != nil {
+		return err
+	}
+	s, err := newSettings(c.Flags())
+	if err != nil {
+		return err
+	}
+	answer, err := get(s)
+	switch {
+	case err != nil:
+		return err
+	case asJSON:
+		return writeJSON(c.OutOrStdout(), answer)
+	}
+	return show(answer)
+}
+
 // askAll asks all processes at once. Those that don't answer are told in the error, beside what the others answered.
 func askAll[T any](ctx context.Context, s settings, path string) ([]T, error) {
 	servers := s.servers()

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"strconv"
@@ -110,24 +109,14 @@ func days(text string) (time.Duration, error) {
 
 // tellKey has a key made, and shows it.
 func tellKey(c *cobra.Command, path string, what any) error {
-	asJSON, err := jsonOutput(c)
-	if err != nil {
+	return answered(c, func(s settings) (made auth.MadeKey, err error) {
+		err = s.tell(c.Context(), path, what, &made)
+		return made, err
+	}, func(made auth.MadeKey) error {
+		fmt.Fprintf(c.ErrOrStderr(), "key %s of %s, %s; it is not shown again:\n", made.ID, made.Consumer, ends(made.Expires))
+		_, err := fmt.Fprintln(c.OutOrStdout(), made.Key)
 		return err
-	}
-	s, err := newSettings(c.Flags())
-	if err != nil {
-		return err
-	}
-	var made auth.MadeKey
-	if err := s.tell(c.Context(), path, what, &made); err != nil {
-		return err
-	}
-	if asJSON {
-		return writeJSON(c.OutOrStdout(), made)
-	}
-	fmt.Fprintf(c.ErrOrStderr(), "key %s of %s, %s; it is not shown again:\n", made.ID, made.Consumer, ends(made.Expires))
-	_, err = fmt.Fprintln(c.OutOrStdout(), made.Key)
-	return err
+	})
 }
 
 // ends tells when a key ends.
@@ -147,26 +136,14 @@ func keyListCommand() *cobra.Command {
   legation key list --consumer acme -o json`,
 		Args: nothing,
 		RunE: func(c *cobra.Command, _ []string) error {
-			asJSON, err := jsonOutput(c)
-			if err != nil {
-				return err
-			}
-			s, err := newSettings(c.Flags())
-			if err != nil {
-				return err
-			}
 			path := "/keys"
 			if consumer, _ := c.Flags().GetString("consumer"); consumer != "" {
 				path += "?" + url.Values{"consumer": {consumer}}.Encode()
 			}
-			var all app.Keys
-			if err := s.ask(c.Context(), path, &all); err != nil {
-				return err
-			}
-			if asJSON {
-				return writeJSON(c.OutOrStdout(), all)
-			}
-			return showKeys(c.OutOrStdout(), all, time.Now())
+			return answered(c, func(s settings) (all app.Keys, err error) {
+				err = s.ask(c.Context(), path, &all)
+				return all, err
+			}, func(all app.Keys) error { return showKeys(c.OutOrStdout(), all, time.Now()) })
 		},
 	}
 	c.Flags().String("consumer", "", "one consumer")
@@ -230,27 +207,13 @@ func keyRevokeCommand() *cobra.Command {
 		Example: `  legation key revoke abcdefgh23`,
 		Args:    arguments(cobra.ExactArgs(1), "name the ID of a key: legation key list shows them"),
 		RunE: func(c *cobra.Command, args []string) error {
-			asJSON, err := jsonOutput(c)
-			if err != nil {
+			return answered(c, func(s settings) (old auth.KeyInfo, err error) {
+				err = s.remove(c.Context(), "/keys/"+url.PathEscape(args[0]), &old)
+				return old, err
+			}, func(old auth.KeyInfo) error {
+				_, err := fmt.Fprintf(c.OutOrStdout(), "key %s of %s is revoked\n", old.ID, old.Consumer)
 				return err
-			}
-			s, err := newSettings(c.Flags())
-			if err != nil {
-				return err
-			}
-			server, err := s.server()
-			if err != nil {
-				return err
-			}
-			var old auth.KeyInfo
-			if err := s.call(c.Context(), http.MethodDelete, server+"/keys/"+url.PathEscape(args[0]), nil, &old); err != nil {
-				return err
-			}
-			if asJSON {
-				return writeJSON(c.OutOrStdout(), old)
-			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "key %s of %s is revoked\n", old.ID, old.Consumer)
-			return err
+			})
 		},
 	}
 	outputFlag(c.Flags())

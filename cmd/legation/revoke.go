@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -81,30 +80,20 @@ func revokeKind(k kindRevocable) *cobra.Command {
 		Use: k.name + " " + k.argument, Short: k.short, Long: k.long, Example: "  legation revoke " + k.name + " " + k.example,
 		Args: arguments(cobra.ExactArgs(1), "name one "+k.argument),
 		RunE: func(c *cobra.Command, args []string) error {
-			asJSON, err := jsonOutput(c)
-			if err != nil {
+			return answered(c, func(s settings) (made auth.Revocation, err error) {
+				wanted, err := revocationOf(c, k.name, args[0], time.Now())
+				if err != nil {
+					return made, err
+				}
+				err = s.tell(c.Context(), "/revocations", wanted, &made)
+				return made, err
+			}, func(made auth.Revocation) error {
+				if made.Note != "" {
+					fmt.Fprintln(c.ErrOrStderr(), "legation: note:", made.Note)
+				}
+				_, err := fmt.Fprintf(c.OutOrStdout(), "revoked %s, until %s\n", made.Name, untilText(made.Until))
 				return err
-			}
-			s, err := newSettings(c.Flags())
-			if err != nil {
-				return err
-			}
-			wanted, err := revocationOf(c, k.name, args[0], time.Now())
-			if err != nil {
-				return err
-			}
-			var made auth.Revocation
-			if err := s.tell(c.Context(), "/revocations", wanted, &made); err != nil {
-				return err
-			}
-			if asJSON {
-				return writeJSON(c.OutOrStdout(), made)
-			}
-			if made.Note != "" {
-				fmt.Fprintln(c.ErrOrStderr(), "legation: note:", made.Note)
-			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "revoked %s, until %s\n", made.Name, untilText(made.Until))
-			return err
+			})
 		},
 	}
 	f := c.Flags()
@@ -186,22 +175,10 @@ func revokeList() *cobra.Command {
 		Long:    "Show all revocations that stand, the latest first, with when they were made and end.",
 		Example: "  legation revoke list\n  legation revoke list -o json",
 		RunE: func(c *cobra.Command, _ []string) error {
-			asJSON, err := jsonOutput(c)
-			if err != nil {
-				return err
-			}
-			s, err := newSettings(c.Flags())
-			if err != nil {
-				return err
-			}
-			var all app.Revocations
-			if err := s.ask(c.Context(), "/revocations", &all); err != nil {
-				return err
-			}
-			if asJSON {
-				return writeJSON(c.OutOrStdout(), all)
-			}
-			return showRevocations(c.OutOrStdout(), all)
+			return answered(c, func(s settings) (all app.Revocations, err error) {
+				err = s.ask(c.Context(), "/revocations", &all)
+				return all, err
+			}, func(all app.Revocations) error { return showRevocations(c.OutOrStdout(), all) })
 		},
 	}
 	revokeFlags(c.Flags())
@@ -243,30 +220,16 @@ func revokeUndo() *cobra.Command {
 		Example: "  legation revoke undo subject:idp/alice",
 		Args:    arguments(cobra.ExactArgs(1), "give the name of one, as the list shows it: subject:idp/alice"),
 		RunE: func(c *cobra.Command, args []string) error {
-			asJSON, err := jsonOutput(c)
-			if err != nil {
-				return err
-			}
-			s, err := newSettings(c.Flags())
-			if err != nil {
-				return err
-			}
-			server, err := s.server()
-			if err != nil {
-				return err
-			}
 			if args[0] == "" {
 				return usage{fmt.Errorf("give the name of one (see %s --help)", c.CommandPath())}
 			}
-			var undone auth.Revocation
-			if err := s.call(c.Context(), http.MethodDelete, server+"/revocations/"+url.PathEscape(args[0]), nil, &undone); err != nil {
+			return answered(c, func(s settings) (undone auth.Revocation, err error) {
+				err = s.remove(c.Context(), "/revocations/"+url.PathEscape(args[0]), &undone)
+				return undone, err
+			}, func(undone auth.Revocation) error {
+				_, err := fmt.Fprintf(c.OutOrStdout(), "good again: %s\n", printable(undone.Name))
 				return err
-			}
-			if asJSON {
-				return writeJSON(c.OutOrStdout(), undone)
-			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "good again: %s\n", printable(undone.Name))
-			return err
+			})
 		},
 	}
 	revokeFlags(c.Flags())
