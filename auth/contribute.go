@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -19,10 +20,18 @@ type Identifier interface {
 // CheckURL tells why key sets can't be fetched from url, as far as its text says.
 func CheckURL(url string) error { return checkURL(url) }
 
-// CheckHeader tells why no claim can be passed on under the header name, in lower case.
-func CheckHeader(name string) error { return checkHeader(name) }
+// CheckClaimHeader tells why no claim can be passed on under the header name, in lower case.
+func CheckClaimHeader(name string) error {
+	if err := checkHeader(name); err != nil {
+		return err
+	}
+	if Steers(name) {
+		return fmt.Errorf("the header %q steers proxies or backends: it may not be set from a claim", name)
+	}
+	return nil
+}
 
-// unsafeHeaders are headers that proxies or backends take orders from, beside those that [CheckHeader] refuses.
+// unsafeHeaders are headers that proxies or backends take orders from, beside those that checkHeader refuses.
 var unsafeHeaders = []string{
 	"cookie", "content-type", "content-encoding", "expect", "forwarded", "x-real-ip", "x-request-id",
 	"x-original-url", "x-rewrite-url", "x-http-method-override", "proxy-authorization",

@@ -16,12 +16,12 @@ var APIKeyKind = policy.Define[APIKey]("apiKey", policy.InAuth, apiKeyDoc)
 
 // APIKey is what stands under apiKey: where keys stand in a request.
 type APIKey struct {
-	Header  Names              `policy:"header" doc:"the header that holds the key, or several"`
-	Query   Names              `policy:"query" doc:"the query parameter that holds the key, or several"`
-	Cookie  Names              `policy:"cookie" doc:"the cookie that holds the key, or several"`
-	Secret  *policy.SecretName `policy:"secret" doc:"a secret of at least 16 random bytes that the hashes of keys are made with; default: hashes without one"`
-	Forward bool               `policy:"forward" doc:"whether the backend gets to see the key; default: false"`
-	Headers Headers            `policy:"headers" doc:"headers for the backend, each with what it tells of the key: sub (its ID), consumer, name or plan"`
+	Header  policy.Names        `policy:"header" doc:"the header that holds the key, or several"`
+	Query   policy.Names        `policy:"query" doc:"the query parameter that holds the key, or several"`
+	Cookie  policy.Names        `policy:"cookie" doc:"the cookie that holds the key, or several"`
+	Secret  *policy.SecretName  `policy:"secret" doc:"a secret of at least 16 random bytes that the hashes of keys are made with; default: hashes without one"`
+	Forward bool                `policy:"forward" doc:"whether the backend gets to see the key; default: false"`
+	Headers policy.ClaimHeaders `policy:"headers" doc:"headers for the backend, each with what it tells of the key: sub (its ID), consumer, name or plan"`
 }
 
 // Check holds the places against what may stand there.
@@ -30,9 +30,9 @@ func (k *APIKey) Check(c *policy.Check) {
 		c.Errorf("", "say where in a request the key stands").Hintf("write apiKey: {header: x-api-key}")
 	}
 	seen := map[auth.KeyPlace]bool{}
-	check := func(path string, names Names, place func(string) auth.KeyPlace) {
+	check := func(path string, names policy.Names, place func(string) auth.KeyPlace) {
 		for i, name := range names {
-			at, p := names.item(path, i), place(name)
+			at, p := names.At(path, i), place(name)
 			switch err := auth.CheckPlace(p); {
 			case err != nil:
 				c.Errorf(at, "%v", err).Hintf("write a name of letters, digits and -, such as x-api-key")
@@ -53,7 +53,7 @@ func (k *APIKey) Check(c *policy.Check) {
 	if k.Secret != nil {
 		c.CompanionText("secret", string(*k.Secret), auth.CheckPepper)
 	}
-	k.Headers.check(c, "sub", "consumer", "name", "plan")
+	k.Headers.Check(c, auth.CheckClaimHeader, "sub", "consumer", "name", "plan")
 }
 
 func headerPlace(name string) auth.KeyPlace { return auth.KeyPlace{Header: strings.ToLower(name)} }
@@ -75,7 +75,7 @@ func (k *APIKey) places() (all []auth.KeyPlace) {
 
 // Provider is the companion's half.
 func (k *APIKey) Provider(name string) auth.Provider {
-	p := &auth.APIKey{Places: k.places(), Forward: k.Forward, Headers: k.Headers.lower()}
+	p := &auth.APIKey{Places: k.places(), Forward: k.Forward, Headers: k.Headers.Lower()}
 	if k.Secret != nil {
 		p.Pepper = string(*k.Secret)
 	}

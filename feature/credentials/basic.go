@@ -15,10 +15,10 @@ var BasicKind = policy.Define[Basic]("basic", policy.InAuth, basicDoc)
 
 // Basic is what stands under basic: whose names and passwords are good.
 type Basic struct {
-	Secret  policy.SecretName `policy:"secret,required" doc:"the secret that lists the users: lines of NAME:HASH, as htpasswd -nB writes them"`
-	Realm   string            `policy:"realm" doc:"what browsers show when they ask for the password; default: the name of the entry"`
-	Forward bool              `policy:"forward" doc:"whether the backend gets to see the password; default: false"`
-	Headers Headers           `policy:"headers" doc:"headers for the backend, each with what it tells of the user: sub (the name)"`
+	Secret  policy.SecretName   `policy:"secret,required" doc:"the secret that lists the users: lines of NAME:HASH, as htpasswd -nB writes them"`
+	Realm   string              `policy:"realm" doc:"what browsers show when they ask for the password; default: the name of the entry"`
+	Forward bool                `policy:"forward" doc:"whether the backend gets to see the password; default: false"`
+	Headers policy.ClaimHeaders `policy:"headers" doc:"headers for the backend, each with what it tells of the user: sub (the name)"`
 }
 
 // Check holds the setting against what the companion takes.
@@ -34,13 +34,13 @@ func (b *Basic) Check(c *policy.Check) {
 			c.Errorf("realm", "%v", err)
 		}
 	}
-	b.Headers.check(c, "sub")
+	b.Headers.Check(c, auth.CheckClaimHeader, "sub")
 }
 
 // Provider is the companion's half.
 func (b *Basic) Provider(name string) auth.Provider {
 	return auth.Provider{Name: name, Basic: &auth.Basic{
-		Users: string(b.Secret), Realm: b.Realm, Forward: b.Forward, Headers: b.Headers.lower(),
+		Users: string(b.Secret), Realm: b.Realm, Forward: b.Forward, Headers: b.Headers.Lower(),
 	}}
 }
 

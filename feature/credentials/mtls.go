@@ -15,9 +15,9 @@ var MTLSKind = policy.Define[MTLS]("mtls", policy.InAuth, mtlsDoc)
 
 // MTLS is what stands under mtls: what of a client's certificate names the caller.
 type MTLS struct {
-	Identity Identity `policy:"identity,required" doc:"what names the caller: spiffe, dns, email, subject or fingerprint"`
-	Allow    []string `policy:"allow" doc:"the names that are accepted, * for any text; default: all that the listener's authority has signed"`
-	Headers  Headers  `policy:"headers" doc:"headers for the backend, each with what it tells of the certificate: sub (the name), subject, issuer, uri, dns, email, fingerprint, serial or notAfter"`
+	Identity Identity            `policy:"identity,required" doc:"what names the caller: spiffe, dns, email, subject or fingerprint"`
+	Allow    []string            `policy:"allow" doc:"the names that are accepted, * for any text; default: all that the listener's authority has signed"`
+	Headers  policy.ClaimHeaders `policy:"headers" doc:"headers for the backend, each with what it tells of the certificate: sub (the name), subject, issuer, uri, dns, email, fingerprint, serial or notAfter"`
 }
 
 // Identity is what of a certificate names the caller.
@@ -38,13 +38,13 @@ func (m *MTLS) Check(c *policy.Check) {
 			c.Errorf(policy.Item("allow", i), "%v", err)
 		}
 	}
-	m.Headers.check(c, "sub", "subject", "issuer", "uri", "dns", "email", "fingerprint", "serial", "notAfter")
+	m.Headers.Check(c, auth.CheckClaimHeader, "sub", "subject", "issuer", "uri", "dns", "email", "fingerprint", "serial", "notAfter")
 }
 
 // Provider is the companion's half.
 func (m *MTLS) Provider(name string) auth.Provider {
 	return auth.Provider{Name: name, MTLS: &auth.MTLS{
-		Identity: auth.CertificateName(m.Identity), Allow: m.Allow, Headers: m.Headers.lower(),
+		Identity: auth.CertificateName(m.Identity), Allow: m.Allow, Headers: m.Headers.Lower(),
 	}}
 }
 

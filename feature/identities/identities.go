@@ -24,26 +24,7 @@ var (
 )
 
 // Identities is what stands under either key: by auth entry, the names there that are the consumer.
-type Identities map[string]Names
-
-// Names is one name or a list of them.
-type Names []string
-
-// DecodePolicy reads one name or a list.
-func (s *Names) DecodePolicy(d *policy.Decode, n *policy.Node) {
-	if n.Kind == policy.Scalar {
-		*s = make(Names, 1)
-		d.Decode(n, &(*s)[0])
-		return
-	}
-	d.Decode(n, (*[]string)(s))
-}
-
-// PolicySchema describes both forms.
-func (*Names) PolicySchema(*policy.Schemas) map[string]any {
-	name := map[string]any{"type": "string", "minLength": 1}
-	return map[string]any{"oneOf": []any{name, map[string]any{"type": "array", "minItems": 1, "items": name}}}
-}
+type Identities map[string]policy.Names
 
 // Check holds the names against the auth entries, and against the other consumers: an identity is one of them.
 func (s *Identities) Check(c *policy.Check) {

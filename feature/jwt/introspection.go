@@ -17,19 +17,19 @@ var IntrospectionKind = policy.Define[Introspection]("introspection", policy.InA
 
 // Introspection is what stands under introspection: who is asked about tokens, and what is read from the answer.
 type Introspection struct {
-	URL       string            `policy:"url,required" doc:"where the issuer is asked about tokens (RFC 7662): https, or http to this machine"`
-	Client    string            `policy:"client,required" doc:"who we are to the issuer: the client's ID"`
-	Secret    policy.SecretName `policy:"secret,required" doc:"the name of the client's secret"`
-	Audiences Audiences         `policy:"audiences,required" doc:"whom the tokens are for: the aud of the answer has to name one of these; the word any takes all, also answers without aud"`
-	Issuer    string            `policy:"issuer" doc:"exactly the iss of the answer; default: any, or none"`
-	From      From              `policy:"from" doc:"where the token is brought: a list of {header: …}, {query: …} and {cookie: …}; default: [{header: authorization, prefix: Bearer}]"`
-	Forward   *bool             `policy:"forward" doc:"whether backends are shown the token; default: true"`
-	Cache     policy.Duration   `policy:"cache" doc:"how long an answer holds, 1s to 1h, never longer than the token: a revoked token stays good for so long; default 1m"`
-	Consumer  string            `policy:"consumer" doc:"the member of the answer that names the caller, dotted where it is nested; default sub"`
-	Plan      string            `policy:"plan" doc:"the member that names the caller's plan; default: only consumers have plans"`
-	Headers   map[string]string `policy:"headers" doc:"headers for the backend, each with the member that it takes its value from"`
-	Metadata  []string          `policy:"metadata" doc:"members for the dynamic metadata of Envoy, where access logs find them"`
-	Skew      policy.Duration   `policy:"skew" doc:"how far the issuer's clock may be off, at most 10m; default 30s"`
+	URL       string              `policy:"url,required" doc:"where the issuer is asked about tokens (RFC 7662): https, or http to this machine"`
+	Client    string              `policy:"client,required" doc:"who we are to the issuer: the client's ID"`
+	Secret    policy.SecretName   `policy:"secret,required" doc:"the name of the client's secret"`
+	Audiences Audiences           `policy:"audiences,required" doc:"whom the tokens are for: the aud of the answer has to name one of these; the word any takes all, also answers without aud"`
+	Issuer    string              `policy:"issuer" doc:"exactly the iss of the answer; default: any, or none"`
+	From      From                `policy:"from" doc:"where the token is brought: a list of {header: …}, {query: …} and {cookie: …}; default: [{header: authorization, prefix: Bearer}]"`
+	Forward   *bool               `policy:"forward" doc:"whether backends are shown the token; default: true"`
+	Cache     policy.Duration     `policy:"cache" doc:"how long an answer holds, 1s to 1h, never longer than the token: a revoked token stays good for so long; default 1m"`
+	Consumer  string              `policy:"consumer" doc:"the member of the answer that names the caller, dotted where it is nested; default sub"`
+	Plan      string              `policy:"plan" doc:"the member that names the caller's plan; default: only consumers have plans"`
+	Headers   policy.ClaimHeaders `policy:"headers" doc:"headers for the backend, each with the member that it takes its value from"`
+	Metadata  []string            `policy:"metadata" doc:"members for the dynamic metadata of Envoy, where access logs find them"`
+	Skew      policy.Duration     `policy:"skew" doc:"how far the issuer's clock may be off, at most 10m; default 30s"`
 }
 
 const (
@@ -91,4 +91,4 @@ func (i *Introspection) PlanClaim() string { return i.Plan }
 func (i *Introspection) Claims() []string { return i.Metadata }
 
 // StripHeaders are the headers that tokens set: what clients send under them is removed before routing.
-func (i *Introspection) StripHeaders() []string { return stripped(i.Headers) }
+func (i *Introspection) StripHeaders() []string { return i.Headers.StripHeaders() }

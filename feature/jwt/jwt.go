@@ -22,21 +22,21 @@ var Kind = policy.Define[JWT]("jwt", policy.InAuth, doc)
 
 // JWT is what stands under jwt in an auth entry: whose tokens are good, and what is read from them.
 type JWT struct {
-	Issuer      Issuers           `policy:"issuer,required" doc:"who signs: exactly the iss of the tokens, mostly a URL; or a list of issuers that sign with the same keys"`
-	Audiences   Audiences         `policy:"audiences,required" doc:"whom the tokens are for: their aud has to name one of these, else any service could use the tokens that it gets elsewhere; the word any takes all"`
-	JWKS        JWKS              `policy:"jwks" doc:"the public keys: a URL, the word discover for those that the issuer's metadata names, {file: keys.json}, or inline {keys: […]}; needed unless there is a secret"`
-	Secret      policy.SecretName `policy:"secret" doc:"the secret that the issuer shares with us and signs with (HS256, HS384, HS512), in the place of jwks"`
-	Algorithms  []string          `policy:"algorithms" doc:"only these signatures are taken; default: all that the keys allow, HS256 with a secret"`
-	Types       []string          `policy:"types" doc:"the typ in the header of the tokens has to be one of these; default: JWT, at+jwt, or none"`
-	From        From              `policy:"from" doc:"where the token is brought: a list of {header: …}, {query: …} and {cookie: …}; default: [{header: authorization, prefix: Bearer}]"`
-	Forward     *bool             `policy:"forward" doc:"whether backends are shown the token; default: true"`
-	Consumer    string            `policy:"consumer" doc:"the claim that names the caller, dotted where it is nested; default sub"`
-	Plan        string            `policy:"plan" doc:"the claim that names the caller's plan, dotted where it is nested; default: only consumers have plans"`
-	Headers     map[string]string `policy:"headers" doc:"headers for the backend, each with the claim that it takes its value from"`
-	Metadata    []string          `policy:"metadata" doc:"claims for the dynamic metadata of Envoy, where access logs find them, dotted where they are nested"`
-	Skew        policy.Duration   `policy:"skew" doc:"how far the issuer's clock may be off, at most 10m; default 30s"`
-	MaxLifetime policy.Duration   `policy:"maxLifetime" doc:"how long tokens may be good, from iat to exp; default: as long as they say"`
-	Verify      Verifier          `policy:"verify" doc:"who verifies: companion, or envoy itself where nothing else needs the companion, which costs less and checks less; default companion"`
+	Issuer      Issuers             `policy:"issuer,required" doc:"who signs: exactly the iss of the tokens, mostly a URL; or a list of issuers that sign with the same keys"`
+	Audiences   Audiences           `policy:"audiences,required" doc:"whom the tokens are for: their aud has to name one of these, else any service could use the tokens that it gets elsewhere; the word any takes all"`
+	JWKS        JWKS                `policy:"jwks" doc:"the public keys: a URL, the word discover for those that the issuer's metadata names, {file: keys.json}, or inline {keys: […]}; needed unless there is a secret"`
+	Secret      policy.SecretName   `policy:"secret" doc:"the secret that the issuer shares with us and signs with (HS256, HS384, HS512), in the place of jwks"`
+	Algorithms  []string            `policy:"algorithms" doc:"only these signatures are taken; default: all that the keys allow, HS256 with a secret"`
+	Types       []string            `policy:"types" doc:"the typ in the header of the tokens has to be one of these; default: JWT, at+jwt, or none"`
+	From        From                `policy:"from" doc:"where the token is brought: a list of {header: …}, {query: …} and {cookie: …}; default: [{header: authorization, prefix: Bearer}]"`
+	Forward     *bool               `policy:"forward" doc:"whether backends are shown the token; default: true"`
+	Consumer    string              `policy:"consumer" doc:"the claim that names the caller, dotted where it is nested; default sub"`
+	Plan        string              `policy:"plan" doc:"the claim that names the caller's plan, dotted where it is nested; default: only consumers have plans"`
+	Headers     policy.ClaimHeaders `policy:"headers" doc:"headers for the backend, each with the claim that it takes its value from"`
+	Metadata    []string            `policy:"metadata" doc:"claims for the dynamic metadata of Envoy, where access logs find them, dotted where they are nested"`
+	Skew        policy.Duration     `policy:"skew" doc:"how far the issuer's clock may be off, at most 10m; default 30s"`
+	MaxLifetime policy.Duration     `policy:"maxLifetime" doc:"how long tokens may be good, from iat to exp; default: as long as they say"`
+	Verify      Verifier            `policy:"verify" doc:"who verifies: companion, or envoy itself where nothing else needs the companion, which costs less and checks less; default companion"`
 }
 
 const (
@@ -167,4 +167,4 @@ func (j *JWT) PlanClaim() string { return j.Plan }
 func (j *JWT) Claims() []string { return j.Metadata }
 
 // StripHeaders are the headers that tokens set: what clients send under them is removed before routing.
-func (j *JWT) StripHeaders() []string { return stripped(j.Headers) }
+func (j *JWT) StripHeaders() []string { return j.Headers.StripHeaders() }

@@ -49,7 +49,7 @@ func TestProvider(t *testing.T) {
 			Issuer: "https://id.test/", Audiences: []string{"orders", "carts"}, JWKS: auth.JWKS{Keys: []byte(keys)},
 			Reading: auth.Reading{Consumer: "client_id", Headers: map[string]string{"x-user": "sub", "x-tenant": "tenant.id"}}, Skew: 10 * time.Second,
 		}},
-		{Name: "other", JWT: &auth.JWT{Issuer: "other", JWKS: auth.JWKS{URL: "https://id.test/keys"}, Reading: auth.Reading{Headers: map[string]string{}}}},
+		{Name: "other", JWT: &auth.JWT{Issuer: "other", JWKS: auth.JWKS{URL: "https://id.test/keys"}}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

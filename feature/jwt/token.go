@@ -2,7 +2,6 @@ package jwt
 
 import (
 	"fmt"
-	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -139,7 +138,7 @@ func (f From) check(c *policy.Check) {
 		if p.Header == "" {
 			continue
 		}
-		if p.Header != "authorization" && steers(p.Header) {
+		if p.Header != "authorization" && auth.CheckClaimHeader(p.Header) != nil {
 			c.Errorf(at+".header", "the header %q steers proxies or backends: it can't bring tokens", p.Header).Hintf("choose a name of your own, such as x-token")
 		}
 		for _, a := range c.Model().Auth {
@@ -152,17 +151,12 @@ func (f From) check(c *policy.Check) {
 	}
 }
 
-// steers tells whether a header has a meaning of its own to those behind, in lower case.
-func steers(name string) bool {
-	return auth.CheckHeader(name) != nil || auth.Steers(name)
-}
-
 // reading is what is read of tokens, however they are verified.
 type reading struct {
 	From     From
 	Consumer string
 	Plan     string
-	Headers  map[string]string
+	Headers  policy.ClaimHeaders
 	Metadata []string
 }
 
@@ -179,16 +173,7 @@ func (r *reading) check(c *policy.Check) {
 			c.Errorf(at, "the claim %q stands here twice", claim).Hintf("remove one of the two")
 		}
 	}
-	written := map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
-		if other, ok := written[strings.ToLower(name)]; ok {
-			c.Errorf("headers."+name, "the headers %q and %q are the same", other, name).Hintf("remove one of the two")
-			continue
-		}
-		written[strings.ToLower(name)] = name
-		checkHeader(c, name, r.Headers[name])
-		checkRoutes(c, name)
-	}
+	r.Headers.Check(c, auth.CheckClaimHeader)
 }
 
 func checkClaim(c *policy.Check, at, claim string) {
@@ -197,48 +182,6 @@ func checkClaim(c *policy.Check, at, claim string) {
 	}
 }
 
-func checkHeader(c *policy.Check, name, claim string) {
-	at, lower := "headers."+name, strings.ToLower(name)
-	switch err := auth.CheckHeader(lower); {
-	case err != nil:
-		c.Errorf(at, "%v", err).Hintf("choose a name of your own, such as x-user")
-	case steers(lower):
-		c.Errorf(at, "the header %q steers proxies or backends: it may not be set from a claim", lower).
-			Hintf("choose a name of your own, such as x-user")
-	case claim == "" || strings.TrimSpace(claim) != claim:
-		c.Errorf(at, "want the name of a claim, dotted where it is nested, got %q", claim)
-	}
-}
-
-// checkRoutes refuses routes that are chosen by a header of ours: clients' copies are removed before routing, and ours
-// is set after it, so that such a route never matches.
-func checkRoutes(c *policy.Check, name string) {
-	for _, r := range c.Model().Routes {
-		for _, m := range r.Match.Headers {
-			if m.Name != strings.ToLower(name) {
-				continue
-			}
-			p := c.Errorf("headers."+name, "the route %q matches on the header %q, which only this auth entry may set: routes are chosen before auth", r.Name, m.Name).
-				Hintf("match on something that clients send, or pass the claim on under another name")
-			p.Also = append(p.Also, m.Pos)
-		}
-	}
-}
-
 func (r *reading) companion() auth.Reading {
-	headers := make(map[string]string, len(r.Headers))
-	for header, claim := range r.Headers {
-		headers[strings.ToLower(header)] = claim
-	}
-	return auth.Reading{Consumer: r.Consumer, Plan: r.Plan, Headers: headers}
-}
-
-// stripped are the names of headers, as routing has them.
-func stripped(headers map[string]string) []string {
-	var names []string
-	for name := range headers {
-		names = append(names, strings.ToLower(name))
-	}
-	slices.Sort(names)
-	return names
+	return auth.Reading{Consumer: r.Consumer, Plan: r.Plan, Headers: r.Headers.Lower()}
 }

@@ -24,22 +24,22 @@ var Kind = policy.Define[OIDC]("oidc", policy.InAuth, doc)
 
 // OIDC is what stands under oidc in an auth entry: where browsers log in, and what becomes of it.
 type OIDC struct {
-	Issuer      string            `policy:"issuer,required" doc:"the provider: exactly its issuer, an https URL, below which /.well-known/openid-configuration tells the rest"`
-	Client      string            `policy:"client,required" doc:"the ID that the provider knows this client by"`
-	Secret      policy.SecretName `policy:"secret,required" doc:"the name of the secret with the client's secret, at least 16 bytes; sessions are sealed with it too"`
-	Scopes      []string          `policy:"scopes" doc:"what is asked for besides openid; a refresh token mostly takes offline_access"`
-	Parameters  map[string]string `policy:"parameters" doc:"further parameters of the authorization request, such as audience or prompt"`
-	UserInfo    bool              `policy:"userInfo" doc:"whether the claims of the provider's userinfo endpoint are added"`
-	Consumer    string            `policy:"consumer" doc:"the claim that names the caller, dotted where it is nested; default sub"`
-	Plan        string            `policy:"plan" doc:"the claim that names the caller's plan, dotted where it is nested; default: only consumers have plans"`
-	Headers     map[string]string `policy:"headers" doc:"headers for the backend, each with the claim that it takes its value from"`
-	Callback    string            `policy:"callback" doc:"the path that the provider sends browsers back to; default /oauth2/callback"`
-	Logout      string            `policy:"logout" doc:"the path that ends a session; default /oauth2/logout"`
-	AfterLogout string            `policy:"afterLogout" doc:"the path that follows on a logout; default a page that says so, or / where the provider logs out as well"`
-	Idle        policy.Duration   `policy:"idle" doc:"how long a session lasts without a request; default 1h"`
-	Lifetime    policy.Duration   `policy:"lifetime" doc:"how long a session lasts in all; default 12h"`
-	Cookie      string            `policy:"cookie" doc:"the name of the session's cookie; default legation-ENTRY, on https with the prefix __Host-"`
-	Port        *uint16           `policy:"port" doc:"the port that browsers use, where it isn't the scheme's own; default 443 for https and 80 for http, whatever the listener's"`
+	Issuer      string              `policy:"issuer,required" doc:"the provider: exactly its issuer, an https URL, below which /.well-known/openid-configuration tells the rest"`
+	Client      string              `policy:"client,required" doc:"the ID that the provider knows this client by"`
+	Secret      policy.SecretName   `policy:"secret,required" doc:"the name of the secret with the client's secret, at least 16 bytes; sessions are sealed with it too"`
+	Scopes      []string            `policy:"scopes" doc:"what is asked for besides openid; a refresh token mostly takes offline_access"`
+	Parameters  map[string]string   `policy:"parameters" doc:"further parameters of the authorization request, such as audience or prompt"`
+	UserInfo    bool                `policy:"userInfo" doc:"whether the claims of the provider's userinfo endpoint are added"`
+	Consumer    string              `policy:"consumer" doc:"the claim that names the caller, dotted where it is nested; default sub"`
+	Plan        string              `policy:"plan" doc:"the claim that names the caller's plan, dotted where it is nested; default: only consumers have plans"`
+	Headers     policy.ClaimHeaders `policy:"headers" doc:"headers for the backend, each with the claim that it takes its value from"`
+	Callback    string              `policy:"callback" doc:"the path that the provider sends browsers back to; default /oauth2/callback"`
+	Logout      string              `policy:"logout" doc:"the path that ends a session; default /oauth2/logout"`
+	AfterLogout string              `policy:"afterLogout" doc:"the path that follows on a logout; default a page that says so, or / where the provider logs out as well"`
+	Idle        policy.Duration     `policy:"idle" doc:"how long a session lasts without a request; default 1h"`
+	Lifetime    policy.Duration     `policy:"lifetime" doc:"how long a session lasts in all; default 12h"`
+	Cookie      string              `policy:"cookie" doc:"the name of the session's cookie; default legation-ENTRY, on https with the prefix __Host-"`
+	Port        *uint16             `policy:"port" doc:"the port that browsers use, where it isn't the scheme's own; default 443 for https and 80 for http, whatever the listener's"`
 }
 
 const (
@@ -67,11 +67,7 @@ func (o *OIDC) Check(c *policy.Check) {
 	if o.Idle > 0 && o.Idle < policy.Duration(time.Minute) {
 		c.Errorf("idle", "want at least 1m, got %s", o.Idle)
 	}
-	for _, name := range slices.Sorted(maps.Keys(o.Headers)) {
-		if err := auth.CheckHeader(strings.ToLower(name)); err != nil {
-			c.Errorf("headers."+name, "%v", err).Hintf("choose a name of your own, such as x-user")
-		}
-	}
+	o.Headers.Check(c, auth.CheckClaimHeader)
 }
 
 func (o *OIDC) checkProvider(c *policy.Check) {
@@ -115,13 +111,9 @@ func (o *OIDC) logout() string {
 
 // Provider is the companion's half.
 func (o *OIDC) Provider(name string) auth.Provider {
-	headers := make(map[string]string, len(o.Headers))
-	for header, claim := range o.Headers {
-		headers[strings.ToLower(header)] = claim
-	}
 	return auth.Provider{Name: name, OIDC: &auth.OIDC{
 		Issuer: o.Issuer, Client: o.Client, Secret: string(o.Secret), Scopes: o.Scopes, Parameters: o.Parameters, UserInfo: o.UserInfo,
-		Reading:  auth.Reading{Consumer: o.Consumer, Plan: o.Plan, Headers: headers},
+		Reading:  auth.Reading{Consumer: o.Consumer, Plan: o.Plan, Headers: o.Headers.Lower()},
 		Callback: o.Callback, Logout: o.Logout, AfterLogout: o.AfterLogout,
 		Idle: time.Duration(o.Idle), Lifetime: time.Duration(o.Lifetime), Cookie: o.Cookie, Port: policy.Or(o.Port, 0),
 	}}
@@ -137,11 +129,4 @@ func (o *OIDC) ComesBack() string { return o.callback() }
 func (o *OIDC) PlanClaim() string { return o.Plan }
 
 // StripHeaders are the headers that sessions set: what clients send under them is removed before routing.
-func (o *OIDC) StripHeaders() []string {
-	var names []string
-	for name := range o.Headers {
-		names = append(names, strings.ToLower(name))
-	}
-	slices.Sort(names)
-	return names
-}
+func (o *OIDC) StripHeaders() []string { return o.Headers.StripHeaders() }
