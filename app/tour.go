@@ -76,8 +76,9 @@ func tourRoute(b *strings.Builder, m *policy.Model, r *policy.BoundRoute) {
 		fmt.Fprintf(b, "  %s\n      %s: %s\n", line, r.Name, expected(r))
 		return
 	}
-	fmt.Fprintf(b, "  %s\n      %s: 401 without a token\n", line, r.Name)
-	if !demo(m) {
+	without, token := unasked(m, r)
+	fmt.Fprintf(b, "  %s\n      %s: %s\n", line, r.Name, without)
+	if !token {
 		return
 	}
 	claims, planned := planClaim(m, r)
@@ -261,14 +262,25 @@ func split(r *policy.BoundRoute) string {
 	return ", from " + strings.Join(parts, ", ")
 }
 
-// demo tells whether the quickstart's test tokens are good for this policy.
-func demo(m *policy.Model) bool {
+// unasked is what a protected route answers to who brings nothing, and whether one of the quickstart's test tokens opens it.
+func unasked(m *policy.Model, r *policy.BoundRoute) (without string, token bool) {
+	s, _ := policy.Find[*auth.Setting](r.Settings)
+	without = "401 without a token"
 	for _, a := range m.Auth {
-		if j, ok := policy.Find[*jwt.JWT](a.Settings); ok && slices.Contains(j.Issuer, examples.Issuer) {
-			return true
+		if !slices.Contains(s.Of, a.Name) {
+			continue
+		}
+		j, ok := policy.Find[*jwt.JWT](a.Settings)
+		switch {
+		case a.Settings.Has("anonymous"):
+			return expected(r) + ", also for guests", false
+		case ok && slices.Contains(j.Issuer, examples.Issuer):
+			token = !s.All || len(s.Of) == 1
+		case !ok && !a.Settings.Has("introspection"):
+			without = "401 without credentials that it takes"
 		}
 	}
-	return false
+	return without, token
 }
 
 // tightest is the limit of a route that is reached first.

@@ -28,7 +28,7 @@ func TestClientsAreToldNoReasons(t *testing.T) {
 		{sign(map[string]any{"sub": nil}), "token_consumer", coarse},
 		{sign(map[string]any{"exp": 1}), "token_expired", "the token is expired"},
 		{sign(map[string]any{"nbf": 9e9}), "token_early", "the token is not valid yet"},
-		{revoked, "revoked", "the token has been revoked"},
+		{revoked, "revoked", "the credentials have been revoked"},
 	} {
 		got := check(t, c, ask(rule.ID(), "Bearer "+run.token))
 		if got.meta["reason"] != run.reason {

@@ -229,7 +229,7 @@ func (j *judging) signatureDetail(err error) string {
 		return ""
 	case err == errKey && j.token.kid != "":
 		return fmt.Sprintf("there is no key %q, only %q", j.token.kid, kids)
-	case err == errKey:
+	case err == errKey, err == errAlgorithm && len(algs[j.token.kid]) == 0: // a shared secret has no kid
 		return "by none of the keys that its algorithm allows"
 	case err == errAlgorithm:
 		return fmt.Sprintf("the key %q is for %q", j.token.kid, algs[j.token.kid])

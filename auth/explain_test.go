@@ -77,6 +77,19 @@ func TestExplainTellsWhatIsWrong(t *testing.T) {
 	}
 }
 
+func TestExplainOfASharedSecret(t *testing.T) {
+	p := staticRule().Providers[0]
+	p.JWT.JWKS, p.JWT.Secret = JWKS{}, "idp/shared"
+	table := Table{Secrets: map[string][]byte{"idp/shared": bytes.Repeat([]byte("s"), 32)}}
+	all, err := Explain(t.Context(), Options{}, table, []Provider{p}, rsaPair().sign(t, goodClaims(nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := explained(all[0]), "signature bad: by none of the keys that its algorithm allows"; !slices.Contains(got, want) {
+		t.Errorf("got %q, want it to hold %q", got, want)
+	}
+}
+
 func TestExplainTellsWhoItIs(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(jwks(rsaPair().jwk())) }))
 	defer server.Close()

@@ -116,7 +116,7 @@ type revocations struct {
 type stamp struct{ version uint64 }
 
 var (
-	errRevoked        = newRefusal("revoked", "the token has been revoked").tell()
+	errRevoked        = newRefusal("revoked", "the credentials have been revoked").tell()
 	denyNoRevocations = newDenial(503, codes.Unavailable, "revocations_unknown", "what was revoked is not known here yet", resultUnavailable)
 )
 

@@ -114,7 +114,7 @@ func TestRevocationStopsWhatItNames(t *testing.T) {
 				want = 401
 			}
 			if got.status != want || run.stops && (got.meta["reason"] != "revoked" || got.meta["consumer"] != nil ||
-				!strings.HasSuffix(got.headers["www-authenticate"], `, error="invalid_token", error_description="the token has been revoked"`)) {
+				!strings.HasSuffix(got.headers["www-authenticate"], `, error="invalid_token", error_description="the credentials have been revoked"`)) {
 				t.Errorf("%s, seen before: %t: %+v, want %d", run.name, seen, got, want)
 			}
 			if _, err := s.Unrevoke(t.Context(), run.name); err != nil {

@@ -91,6 +91,8 @@ type Told struct {
 type Calls struct {
 	Before int `json:"before"`
 	After  int `json:"after"`
+	// Spared tells that there is none before where Envoy has verified the caller's token itself (verify: envoy).
+	Spared bool `json:"spared,omitempty"`
 }
 
 // Explain answers a question about a policy that is good. The error is an [*Unclear] or tells what is no request.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
 	rlfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ratelimit/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/wellknown"
 	"github.com/legation/legation/envoy"
@@ -122,12 +123,17 @@ func endpoints(s *policy.Service) string {
 // calls counts the calls to the companion that the filters of a route make.
 func calls(chain []acting) Calls {
 	var c Calls
+	verified := false // Envoy looks at the caller's token before
 	for _, f := range chain {
 		var auth extauthzv3.ExtAuthz
 		var limits rlfilterv3.RateLimitPerRoute
+		var token jwtv3.PerRouteConfig
 		switch {
+		case f.config != nil && f.config.UnmarshalTo(&token) == nil:
+			verified = true
 		case f.GetTypedConfig().UnmarshalTo(&auth) == nil:
 			c.Before++
+			c.Spared = verified && auth.FilterEnabledMetadata != nil
 		case f.config != nil && f.config.UnmarshalTo(&limits) == nil:
 			before, after := 0, 0
 			for _, one := range limits.RateLimits {

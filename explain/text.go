@@ -111,7 +111,11 @@ func (c Calls) String() string {
 	case c.Before+c.After == 0:
 		return ""
 	case c.After == 0:
-		return plural(c.Before) + " before the request is sent on"
+		text := plural(c.Before) + " before the request is sent on"
+		if c.Spared {
+			text += ", none for a token that Envoy accepts"
+		}
+		return text
 	case c.Before == 0:
 		return plural(c.After) + " after the answer"
 	}

@@ -37,11 +37,12 @@ func TestColours(t *testing.T) {
 func TestCallsInWords(t *testing.T) {
 	t.Parallel()
 	for calls, want := range map[Calls]string{
-		{}:     "",
-		{1, 0}: "1 call to the companion before the request is sent on",
-		{2, 0}: "2 calls to the companion before the request is sent on",
-		{0, 1}: "1 call to the companion after the answer",
-		{1, 1}: "1 call to the companion before the request is sent on, 1 after the answer",
+		{}:                        "",
+		{Before: 1, After: 0}:     "1 call to the companion before the request is sent on",
+		{Before: 1, Spared: true}: "1 call to the companion before the request is sent on, none for a token that Envoy accepts",
+		{Before: 2, After: 0}:     "2 calls to the companion before the request is sent on",
+		{Before: 0, After: 1}:     "1 call to the companion after the answer",
+		{Before: 1, After: 1}:     "1 call to the companion before the request is sent on, 1 after the answer",
 	} {
 		if got := calls.String(); got != want {
 			t.Errorf("%+v: got %q, want %q", calls, got, want)

@@ -76,7 +76,7 @@ func (f *Flow) unauthenticated() Answer {
 			// No scheme is registered for cookies. This one follows draft-broyer-http-cookie-auth.
 			{"www-authenticate", `Cookie realm="` + strings.Map(cookieRune, f.config.Name) + `"`},
 		},
-		Body:   `{"error":"unauthenticated","message":"log in with a browser first"}` + "\n",
+		Body:   `{"error":"unauthorized","message":"log in with a browser first"}` + "\n",
 		Reason: "session_missing",
 	}
 }

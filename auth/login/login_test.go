@@ -171,6 +171,9 @@ func TestChallengeSendsPeopleOnly(t *testing.T) {
 		if a.Status == 401 && (a.header("www-authenticate") != `Cookie realm="staff"` || len(v.cookies) > 0 || a.header("cache-control") != "no-store") {
 			t.Errorf("%s: got %+v", row.name, a)
 		}
+		if a.Status == 401 && !strings.Contains(a.Body, `"error":"unauthorized"`) {
+			t.Errorf("%s: got the body %s, want the error of every other 401", row.name, a.Body)
+		}
 	}
 }
 

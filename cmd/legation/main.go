@@ -62,7 +62,7 @@ func rootCommand() *cobra.Command {
 		Use:   "legation",
 		Short: "Envoy control plane, rate limit and auth service",
 		Long: `Legation turns a directory of short YAML policy files into listeners, routes, clusters and endpoints, serves them
-to Envoys over gRPC xDS, and answers Envoy's per-request questions: who calls (JWT), and how often they may.
+to Envoys over gRPC xDS, and answers Envoy's per-request questions: who calls, and how often they may.
 
 Every setting of a process can be given as a flag, as LEGATION_… in the environment (--xds-address is
 LEGATION_XDS_ADDRESS), or as a key of legation.yaml in the working directory; the first one given wins.

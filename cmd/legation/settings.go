@@ -88,11 +88,12 @@ func processFlags(f *pflag.FlagSet, level string) {
 	f.String("xds-address", app.DefaultXDS, "where xDS is served (gRPC)")
 	f.String("companion-address", app.DefaultCompanion, "where the auth and rate limit services answer (gRPC)")
 	f.String("admin-address", app.DefaultAdmin, "where health, metrics and status are served (HTTP)")
-	f.String("redis", "", `where limits are counted: redis://, rediss:// or unix:// URL; with ?master_name= Sentinel, with
-?addr= (more than one) or ?cluster=true Cluster; empty counts in this process alone`)
+	f.String("redis", "", `where limits are counted, and API keys, revocations and sessions kept: redis://, rediss:// or unix:// URL; with
+?master_name= Sentinel, with ?addr= (more than one) or ?cluster=true Cluster; empty does so in this process alone`)
 	f.Duration("redis-timeout", 10*time.Millisecond, "how long Redis may take for a decision, at most 100ms; then onError of the limit holds")
 	f.String("fast-path", "on", "on, or off: grpc-go answers auth and rate limit calls too, at several times the CPU")
-	f.String("data-dir", ".legation", "where the last good policy and, without --redis, counts are kept; empty keeps none")
+	f.String("data-dir", ".legation", `where the last good policy, API keys and revocations and, without --redis, counts and sessions are kept; empty
+keeps none`)
 	secretsFlag(f)
 	f.String("tls-cert", "", "certificate for the xDS and companion ports (PEM)")
 	f.String("tls-key", "", "its key (PEM)")

@@ -117,6 +117,7 @@ func (s *Setting) Check(c *policy.Check) {
 	s.warnReach(c)
 	s.warnLost(c)
 	s.warnPlacement(c)
+	warnUncounted(c)
 }
 
 // KnowsCaller tells whether requests that pass have a consumer and claims, for limits to count by.
