@@ -37,7 +37,6 @@ func (d *decision) appendAllowed(b []byte) []byte {
 	for _, g := range d.others {
 		b = append(b, g.wire...)
 	}
-	b = append(b, d.pass...)
 	b = d.appendHidden(b)
 	for _, name := range d.rule.headers {
 		// A client that sends a header itself that some provider of the rule could have set, and no grant does, must not be

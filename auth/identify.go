@@ -19,7 +19,6 @@ type identification struct {
 	by           *provider // that gave grant, or why
 	hits, misses int       // of tokens in the cache of the verified
 	presented    bool      // some provider found credentials
-	pass         []byte    // fields of the OkHttpResponse
 
 	sum    [sha256.Size]byte // of the token
 	summed string
@@ -105,7 +104,6 @@ func (d *decision) settle(f finding) (done bool) {
 		}
 	}
 	p := d.rule.providers[d.place]
-	d.pass = append(d.pass, f.pass...)
 	d.presented = d.presented || f.err != nil && !(f.err == error(errRevoked) && d.greets())
 	switch {
 	case f.answer != nil:
@@ -173,7 +171,7 @@ type greeter interface {
 
 // fail refuses a caller that was not accepted.
 func (d *decision) fail() {
-	d.grant, d.others, d.pass = nil, nil, nil
+	d.grant, d.others = nil, nil
 	if d.why == nil {
 		d.deny = denyAnonymous
 		return

@@ -74,7 +74,7 @@ func (w *sessions) look(d *decision, now time.Time) finding {
 	if waits {
 		return finding{work: &visiting{w, q}}
 	}
-	return w.found(q, o)
+	return w.found(o)
 }
 
 // greet sends a browser to the provider.
@@ -98,7 +98,7 @@ func (v *visiting) do(ctx context.Context, now time.Time) finding {
 	if o.Ended != "" {
 		v.by.tell(ctx, o.Ended)
 	}
-	return v.by.found(v.request, o)
+	return v.by.found(o)
 }
 
 // tell has all processes know of a logout at once. Without it they would go on for as long as they believe a session that
@@ -109,7 +109,7 @@ func (w *sessions) tell(ctx context.Context, session string) {
 	}
 }
 
-func (w *sessions) found(q login.Request, o login.Outcome) finding {
+func (w *sessions) found(o login.Outcome) finding {
 	switch {
 	case o.Answer != nil:
 		return finding{answer: respond(*o.Answer)}
@@ -121,16 +121,11 @@ func (w *sessions) found(q login.Request, o login.Outcome) finding {
 		return finding{err: err}
 	}
 	g.issued, g.marks = o.Began, append(g.marks, "session:"+o.ID)
-	f := finding{grant: g}
-	switch o.Cookie { // the backend never sees the session's
-	case q.Header("cookie"):
-	case "":
-		f.pass = appendText(nil, okRemove, "cookie")
-	default:
-		f.pass = appendHeader(nil, okHeaders, "cookie", o.Cookie)
-	}
-	return f
+	return finding{grant: g}
 }
+
+// others are the cookies but for the login's.
+func (w *sessions) others(cookies string) string { return w.flow.Others(cookies) }
 
 func respond(a login.Answer) *response {
 	r := &response{status: a.Status, body: a.Body}

@@ -172,11 +172,15 @@ func cookiePairs(header string) []string {
 
 // appendHidden has Envoy take credentials out of the request that the backend gets.
 func (d *decision) appendHidden(b []byte) []byte {
-	if len(d.rule.hidden) == 0 {
+	if len(d.rule.hidden) == 0 && len(d.rule.keepers) == 0 {
 		return b
 	}
-	header := d.header("cookie")
-	pieces := cookiePairs(header)
+	came := d.header("cookie")
+	cookies := came
+	for _, k := range d.rule.keepers {
+		cookies = k.others(cookies)
+	}
+	pieces := cookiePairs(cookies)
 	kept := pieces
 	for _, f := range d.rule.hidden {
 		_, count := f.read(d)
@@ -193,13 +197,16 @@ func (d *decision) appendHidden(b []byte) []byte {
 			})
 		}
 	}
-	switch {
-	case len(kept) == len(pieces):
+	if len(kept) < len(pieces) {
+		cookies = strings.Join(kept, "; ")
+	}
+	switch cookies {
+	case came:
 		return b
-	case len(kept) == 0:
+	case "":
 		return appendText(b, okRemove, "cookie")
 	default:
-		return appendHeader(b, okHeaders, "cookie", strings.Join(kept, "; "))
+		return appendHeader(b, okHeaders, "cookie", cookies)
 	}
 }
 
