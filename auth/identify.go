@@ -36,7 +36,7 @@ func (d *decision) look(now time.Time) {
 			d.pending = f.work
 			return
 		}
-		if d.settle(f) {
+		if d.settle(f, now) {
 			return
 		}
 	}
@@ -61,7 +61,7 @@ func (d *decision) work(ctx context.Context, now time.Time, wait bool) {
 		if d.pending = f.work; f.work != nil { // what it found has to be waited for
 			continue
 		}
-		if d.settle(f) {
+		if d.settle(f, now) {
 			return
 		}
 		d.place++
@@ -97,7 +97,7 @@ func await(ctx context.Context, w work, now time.Time) finding {
 }
 
 // settle takes what the provider at place found; done tells that no other has to be asked.
-func (d *decision) settle(f finding) (done bool) {
+func (d *decision) settle(f finding, now time.Time) (done bool) {
 	if f.grant != nil {
 		if err := d.table.revoked.check(f.grant); err != nil {
 			f = finding{err: err}
@@ -119,7 +119,7 @@ func (d *decision) settle(f finding) (done bool) {
 		d.why, d.by = f.err, p // of several refusals the one that came furthest: a wrong issuer says least
 	}
 	if final := d.rule.all || ambiguous(f.err); final {
-		d.fail()
+		d.turnAway(now, p)
 		return true
 	}
 	return false
@@ -144,10 +144,16 @@ func (d *decision) conclude(now time.Time) {
 		}
 		d.presented = true
 	}
+	d.turnAway(now, d.rule.providers...)
+}
+
+// turnAway refuses a caller, but for one that one of the providers sends where it gets the credentials that it lacks.
+func (d *decision) turnAway(now time.Time, providers ...*provider) {
 	if !d.presented {
-		for _, p := range d.rule.providers {
+		for _, p := range providers {
 			if g, ok := p.way.(greeter); ok {
 				if d.answer = g.greet(d, now); d.answer != nil {
+					d.grant, d.others = nil, nil
 					d.deny, d.by = denyAnonymous, p
 					return
 				}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/legation/legation/auth/login/logintest"
 	"github.com/legation/legation/store"
@@ -152,6 +153,38 @@ func TestNoBackendIsShownTheSession(t *testing.T) {
 				if removed := slices.Contains(got.removed, "cookie"); removed != (row.want == "") || got.headers["cookie"] != row.want {
 					t.Errorf("removed %t, cookie %q, want %q", removed, got.headers["cookie"], row.want)
 				}
+			}
+		})
+	}
+}
+
+func TestLoginBesideOthersThatAreNeededToo(t *testing.T) {
+	for _, row := range []struct {
+		name      string
+		providers []Provider
+	}{
+		{"first", append([]Provider{{Name: "staff"}}, staticRule().Providers...)},
+		{"last", append(staticRule().Providers, Provider{Name: "staff"})},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			rule := Rule{Name: "edge/both", Providers: row.providers, All: true}
+			s, _ := withLogin(t, rule)
+			bearer := "Bearer " + rsaPair().sign(t, goodClaims(nil))
+			session := loggedIn(t, s, rule, bearer)
+			got := map[string]int{
+				"both":         decided(t, s, visit(rule, "/", session, bearer)).status,
+				"no token":     decided(t, s, visit(rule, "/", session, "")).status,
+				"a bad token":  decided(t, s, visit(rule, "/", session, "Bearer x")).status,
+				"no session":   decided(t, s, visit(rule, "/", "", bearer)).status,
+				"a script":     decided(t, s, ask(rule.Name, bearer)).status,
+				"neither good": decided(t, s, visit(rule, "/", session+"x", "Bearer x")).status,
+			}
+			want := map[string]int{"both": 200, "no token": 401, "a bad token": 401, "no session": 302, "a script": 401, "neither good": 401}
+			if row.name == "first" {
+				want["neither good"] = 302 // the token is asked for after the login
+			}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
 			}
 		})
 	}
