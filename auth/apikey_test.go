@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -261,6 +262,35 @@ func TestRevocationsOfKeysAndGuests(t *testing.T) {
 		must(s.Revoke(t.Context(), Revocation{Name: test.name}))
 		if after := status(); before != 200 || after != 401 {
 			t.Errorf("%s: got %d, then %d", test.name, before, after)
+		}
+	}
+}
+
+// Who can write into the store has a key of its own, and no pepper.
+func TestKeysStayTheirConsumers(t *testing.T) {
+	keys := new(board)
+	s := load(t, Options{Keys: keys}, tableOfKeys())
+	made := must(s.MakeKey(t.Context(), KeyOrder{Consumer: "other", Entries: []string{"peppered"}}))
+	e, _ := keys.Get(made.ID)
+	if got := try(t, s, "edge/peppered", made.Key); got != "other" {
+		t.Fatalf("got %q", got)
+	}
+	for name, change := range map[string]func(*sharedKey){
+		"consumer": func(k *sharedKey) { k.Consumer = "acme" },
+		"plan":     func(k *sharedKey) { k.Plan = "gold" },
+		"entries":  func(k *sharedKey) { k.Entries = nil },
+		"created":  func(k *sharedKey) { k.Created = k.Created.Add(time.Hour) },
+	} {
+		var k sharedKey
+		if err := json.Unmarshal(e.Value, &k); err != nil {
+			t.Fatal(err)
+		}
+		change(&k)
+		if err := s.putKey(t.Context(), made.ID, k, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := try(t, s, "edge/peppered", made.Key); got != "401 key_unknown" {
+			t.Errorf("another %s: got %q", name, got)
 		}
 	}
 }
