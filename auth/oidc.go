@@ -42,11 +42,15 @@ func compileOIDC(c *compiler, p Provider, to *provider) (_ way, err error) {
 	if w.secret, err = c.secret(l.Secret); err != nil {
 		return nil, err
 	}
-	w.flow, err = login.New(login.Config{
-		Name: p.Name, Issuer: l.Issuer, ClientID: l.Client, Secret: w.secret, Scopes: l.Scopes, Parameters: l.Parameters, UserInfo: l.UserInfo,
-		Callback: l.Callback, Logout: l.Logout, AfterLogout: l.AfterLogout, Idle: l.Idle, Lifetime: l.Lifetime, Cookie: l.Cookie,
-	}, login.Options{Client: c.client, Records: c.o.Sessions, Verify: w.verify, Log: c.log})
+	w.flow, err = login.New(l.config(p.Name, w.secret), login.Options{Client: c.client, Records: c.o.Sessions, Verify: w.verify, Log: c.log})
 	return w, err
+}
+
+func (l *OIDC) config(name string, secret []byte) login.Config {
+	return login.Config{
+		Name: name, Issuer: l.Issuer, ClientID: l.Client, Secret: secret, Scopes: l.Scopes, Parameters: l.Parameters, UserInfo: l.UserInfo,
+		Callback: l.Callback, Logout: l.Logout, AfterLogout: l.AfterLogout, Idle: l.Idle, Lifetime: l.Lifetime, Cookie: l.Cookie,
+	}
 }
 
 func (w *sessions) same(other way) bool {

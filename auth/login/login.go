@@ -150,6 +150,9 @@ func New(c Config, o Options) (*Flow, error) {
 	return f, nil
 }
 
+// Check tells what makes no sense.
+func (c Config) Check() error { return c.complete() }
+
 // complete fills in the defaults, and refuses what makes no sense.
 func (c *Config) complete() error {
 	setDefault(&c.Callback, "/oauth2/callback")

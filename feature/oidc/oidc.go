@@ -66,10 +66,52 @@ func (o *OIDC) Check(c *policy.Check) {
 	}
 	if o.Idle > 0 && o.Idle < policy.Duration(time.Minute) {
 		c.Errorf("idle", "want at least 1m, got %s", o.Idle)
+	} else {
+		try(c, "idle", auth.OIDC{Idle: time.Duration(o.Idle), Lifetime: time.Duration(o.Lifetime)})
 	}
+	try(c, "cookie", auth.OIDC{Cookie: o.Cookie})
+	try(c, "parameters", auth.OIDC{Parameters: o.Parameters})
+	o.checkHeaders(c)
+}
+
+// try refuses what no login of the companion can have: it would keep to its older policy for that.
+func try(c *policy.Check, at string, l auth.OIDC) {
+	if err := tried(l, make([]byte, 64)); err != nil {
+		c.Errorf(at, "%v", err)
+	}
+}
+
+// tried tells what is wrong with some settings of a login whose others are good.
+func tried(l auth.OIDC, secret []byte) error {
+	l.Issuer, l.Client = "https://id.example.com", "client"
+	return auth.CheckLogin(l, secret)
+}
+
+// checkHeaders holds the headers against what may be set, and against the routes: those are chosen before it is.
+func (o *OIDC) checkHeaders(c *policy.Check) {
+	written := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(o.Headers)) {
-		if err := auth.CheckHeader(strings.ToLower(name)); err != nil {
-			c.Errorf("headers."+name, "%v", err).Hintf("choose a name of your own, such as x-user")
+		at, lower, claim := "headers."+name, strings.ToLower(name), o.Headers[name]
+		switch err := auth.CheckHeader(lower); {
+		case written[lower] != "":
+			c.Errorf(at, "the headers %q and %q are the same", written[lower], name).Hintf("remove one of the two")
+		case err != nil:
+			c.Errorf(at, "%v", err).Hintf("choose a name of your own, such as x-user")
+		case auth.Steers(lower):
+			c.Errorf(at, "the header %q steers proxies or backends: it may not be set from a claim", lower).
+				Hintf("choose a name of your own, such as x-user")
+		case claim == "" || strings.TrimSpace(claim) != claim:
+			c.Errorf(at, "want the name of a claim, dotted where it is nested, got %q", claim)
+		}
+		written[lower] = name
+		for _, r := range c.Model().Routes {
+			for _, m := range r.Match.Headers {
+				if m.Name == lower {
+					p := c.Errorf(at, "the route %q matches on the header %q, which only this auth entry may set: routes are chosen before auth", r.Name, lower).
+						Hintf("match on something that clients send, or pass the claim on under another name")
+					p.Also = append(p.Also, m.Pos)
+				}
+			}
 		}
 	}
 }
@@ -86,7 +128,7 @@ func (o *OIDC) checkProvider(c *policy.Check) {
 		c.Errorf("client", "want the ID that the provider knows this client by")
 	}
 	if o.Secret != "" {
-		c.CompanionSecret("secret", string(o.Secret))
+		c.CompanionText("secret", string(o.Secret), func(content []byte) error { return tried(auth.OIDC{}, content) })
 	}
 	for i, s := range o.Scopes {
 		if s == "" || strings.ContainsAny(s, " \t\"\\") {
@@ -96,7 +138,8 @@ func (o *OIDC) checkProvider(c *policy.Check) {
 }
 
 func isPath(p string) bool {
-	return strings.HasPrefix(p, "/") && !strings.HasPrefix(p, "//") && !strings.ContainsAny(p, "?#%\\ \t\"") && len(p) <= 200
+	odd := func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`?#%\"`, r) }
+	return strings.HasPrefix(p, "/") && !strings.HasPrefix(p, "//") && !strings.ContainsFunc(p, odd) && len(p) <= 200
 }
 
 func (o *OIDC) callback() string {
