@@ -295,6 +295,37 @@ func TestKeysStayTheirConsumers(t *testing.T) {
 	}
 }
 
+// interrupted is a board on which something else is done before an entry is written.
+type interrupted struct {
+	*board
+	before func(name string)
+}
+
+func (b interrupted) Put(ctx context.Context, e store.Entry) error {
+	b.before(e.Name)
+	return b.board.Put(ctx, e)
+}
+
+func TestRotationBringsNoRevokedKeyBack(t *testing.T) {
+	keys := interrupted{board: new(board), before: func(string) {}}
+	s := load(t, Options{Keys: &keys}, tableOfKeys())
+	old := must(s.MakeKey(t.Context(), KeyOrder{Consumer: "other"}))
+	var made string
+	keys.before = func(name string) {
+		made, keys.before = name, func(string) {}
+		must(s.RevokeKey(t.Context(), old.ID))
+	}
+	if _, err := s.RotateKey(t.Context(), old.ID, time.Hour); !errors.Is(err, ErrNoKey) {
+		t.Errorf("got %v, want that there is no such key", err)
+	}
+	if got := try(t, s, "edge/plain", old.Key); got != "401 key_unknown" {
+		t.Errorf("the revoked key: %s", got)
+	}
+	if _, _, err := s.shared(made); !errors.Is(err, ErrNoKey) {
+		t.Errorf("the key that nobody was told: %v", err)
+	}
+}
+
 // withSecretOf is a key with the ID of one and the secret of another.
 func withSecretOf(key, other string) string {
 	body := key[:len(keyPrefix)+idLength+1] + other[len(keyPrefix)+idLength+1:len(other)-sumLength]

@@ -165,7 +165,7 @@ func (s *Service) RotateKey(ctx context.Context, id string, overlap time.Duratio
 	}
 	if overlap <= 0 {
 		_, err = s.RevokeKey(ctx, id)
-	} else {
+	} else if _, _, err = s.shared(id); err == nil { // who revoked it meanwhile meant it
 		err = s.putKey(ctx, id, old, end)
 	}
 	if err != nil {

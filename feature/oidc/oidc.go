@@ -74,7 +74,7 @@ func (o *OIDC) Check(c *policy.Check) {
 	o.checkHeaders(c)
 }
 
-// try refuses what no login of the companion can have: it would keep to its older policy for that.
+// try refuses what no login of the companion can have: the whole policy would not be served for it.
 func try(c *policy.Check, at string, l auth.OIDC) {
 	if err := tried(l, make([]byte, 64)); err != nil {
 		c.Errorf(at, "%v", err)
