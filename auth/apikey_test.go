@@ -295,6 +295,18 @@ func TestKeysStayTheirConsumers(t *testing.T) {
 	}
 }
 
+func TestKeysInCookiesAreHidden(t *testing.T) {
+	table := tableOfKeys(Key{Secret: "consumers/acme"})
+	table.Rules = []Rule{{Name: "edge/cookie", Providers: []Provider{{Name: "plain", APIKey: &APIKey{Places: []KeyPlace{{Cookie: "key"}}}}}}}
+	c := dial(t, load(t, Options{}, table))
+	for _, cookie := range []string{"key=", "key =", " key\t= "} {
+		got := check(t, c, ask("edge/cookie", "", "cookie", "a=1; "+cookie+keyOfSecret+"; b = 2"))
+		if got.status != 200 || got.headers["cookie"] != "a=1; b = 2" {
+			t.Errorf("%q: got %d, and the backend %q", cookie, got.status, got.headers["cookie"])
+		}
+	}
+}
+
 // interrupted is a board on which something else is done before an entry is written.
 type interrupted struct {
 	*board

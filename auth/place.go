@@ -98,7 +98,7 @@ func (f From) read(d *decision) (raw string, count int) {
 		}
 	default:
 		for _, piece := range cookiePairs(d.header("cookie")) {
-			if name, value, _ := strings.Cut(piece, "="); name == f.Cookie {
+			if name, value := cutCookie(piece); name == f.Cookie {
 				raw = value
 				count++
 			}
@@ -170,6 +170,12 @@ func cookiePairs(header string) []string {
 	return slices.DeleteFunc(all, func(c string) bool { return c == "" })
 }
 
+// cutCookie takes a piece apart as lenient readers do: they leave out spaces around the equals sign.
+func cutCookie(piece string) (name, value string) {
+	name, value, _ = strings.Cut(piece, "=")
+	return strings.TrimRight(name, " \t"), strings.TrimLeft(value, " \t")
+}
+
 // appendHidden has Envoy take credentials out of the request that the backend gets.
 func (d *decision) appendHidden(b []byte) []byte {
 	if len(d.rule.hidden) == 0 && len(d.rule.keepers) == 0 {
@@ -192,7 +198,7 @@ func (d *decision) appendHidden(b []byte) []byte {
 			b = f.appendQuery(b, d.path)
 		default:
 			kept = slices.DeleteFunc(slices.Clone(kept), func(piece string) bool {
-				name, _, _ := strings.Cut(piece, "=")
+				name, _ := cutCookie(piece)
 				return name == f.Cookie
 			})
 		}
