@@ -34,15 +34,14 @@ func (d *decision) appendAllowed(b []byte) []byte {
 	b = protowire.AppendBytes(protowire.AppendTag(b, responseStatus, protowire.BytesType), nil) // code OK is 0
 	b, ok := open(b, responseOK)
 	b = append(b, d.grant.wire...)
-	for _, g := range d.others {
-		b = append(b, g.wire...)
+	for i, g := range d.others {
+		b = d.appendOther(b, g, d.others[:i])
 	}
-	b = append(b, d.pass...)
 	b = d.appendHidden(b)
 	for _, name := range d.rule.headers {
 		// A client that sends a header itself that some provider of the rule could have set, and no grant does, must not be
 		// believed.
-		if !d.sets(name) {
+		if !d.sets(name, d.others) {
 			b = appendText(b, okRemove, name)
 		}
 	}
@@ -50,11 +49,21 @@ func (d *decision) appendAllowed(b []byte) []byte {
 	return d.appendMetadata(end(b, ok), "allow")
 }
 
-// sets tells whether a grant sets a header.
-func (d *decision) sets(name string) bool {
+// appendOther appends the headers of a further grant that no earlier one sets: the first tells who calls.
+func (d *decision) appendOther(b []byte, g *grant, before []*grant) []byte {
+	for _, h := range g.headers {
+		if !d.sets(h.name, before) {
+			b = appendHeader(b, okHeaders, h.name, h.value)
+		}
+	}
+	return b
+}
+
+// sets tells whether the caller's grant or one of the others sets a header.
+func (d *decision) sets(name string, others []*grant) bool {
 	is := func(h pair) bool { return h.name == name }
 	return slices.ContainsFunc(d.grant.headers, is) ||
-		slices.ContainsFunc(d.others, func(g *grant) bool { return slices.ContainsFunc(g.headers, is) })
+		slices.ContainsFunc(others, func(g *grant) bool { return slices.ContainsFunc(g.headers, is) })
 }
 
 // appendAnswer appends the answer that a provider, or the policy, gives in the place of ours.

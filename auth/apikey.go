@@ -297,7 +297,7 @@ func (w *keyWay) recall(t *table, key string, sum *[sha256.Size]byte) (*apiKey, 
 		k = t.keys.secrets[*sum]
 	}
 	if k == nil && id != "" && w.board != nil {
-		if k = recallShared(w.board, id, hash); k == nil && !w.board.Known() {
+		if k = recallShared(w.board, id, key, w.pepper); k == nil && !w.board.Known() {
 			return nil, denyNoBoard
 		}
 	}
@@ -332,9 +332,20 @@ type sharedKey struct {
 	Entries  []string  `json:"entries,omitempty"`
 	Plan     string    `json:"plan,omitempty"`
 	Name     string    `json:"name,omitempty"`
-	Hashes   []string  `json:"hashes,omitempty"` // one for each pepper of the providers that take it
+	Hashes   []string  `json:"hashes,omitempty"` // by hash, one for each pepper of the providers that take it
 	Created  time.Time `json:"created,omitzero"`
 	Revoked  time.Time `json:"revoked,omitzero"`
+}
+
+// hash is that of a key together with what it was made for: who can write into the store, but knows no pepper, can't give
+// a key to another consumer either.
+func (s sharedKey) hash(key string, pepper []byte) string {
+	s.Hashes = nil
+	made, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // texts and times of this century: cannot happen
+	}
+	return HashKey(key+string(made), pepper)
 }
 
 // decoy is looked at in the place of a key that is not there, so that to look takes as long.
@@ -347,7 +358,7 @@ var decoy = func() []byte {
 	return b
 }()
 
-func recallShared(board store.Board, id string, hash keyHash) *apiKey {
+func recallShared(board store.Board, id, key string, pepper []byte) *apiKey {
 	e, there := board.Get(id)
 	if !there {
 		e.Value = decoy
@@ -356,10 +367,9 @@ func recallShared(board store.Board, id string, hash keyHash) *apiKey {
 	if json.Unmarshal(e.Value, &s) != nil || !s.Revoked.IsZero() {
 		return nil
 	}
-	good := false
-	for _, text := range s.Hashes {
-		h, err := parseHash(text)
-		good = good || err == nil && h.peppered == hash.peppered && subtle.ConstantTimeCompare(h.sum[:], hash.sum[:]) == 1
+	hash, good := s.hash(key, pepper), false
+	for _, h := range s.Hashes {
+		good = good || subtle.ConstantTimeCompare([]byte(h), []byte(hash)) == 1
 	}
 	if !there || !good {
 		return nil

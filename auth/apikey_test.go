@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -262,6 +263,78 @@ func TestRevocationsOfKeysAndGuests(t *testing.T) {
 		if after := status(); before != 200 || after != 401 {
 			t.Errorf("%s: got %d, then %d", test.name, before, after)
 		}
+	}
+}
+
+// Who can write into the store has a key of its own, and no pepper.
+func TestKeysStayTheirConsumers(t *testing.T) {
+	keys := new(board)
+	s := load(t, Options{Keys: keys}, tableOfKeys())
+	made := must(s.MakeKey(t.Context(), KeyOrder{Consumer: "other", Entries: []string{"peppered"}}))
+	e, _ := keys.Get(made.ID)
+	if got := try(t, s, "edge/peppered", made.Key); got != "other" {
+		t.Fatalf("got %q", got)
+	}
+	for name, change := range map[string]func(*sharedKey){
+		"consumer": func(k *sharedKey) { k.Consumer = "acme" },
+		"plan":     func(k *sharedKey) { k.Plan = "gold" },
+		"entries":  func(k *sharedKey) { k.Entries = nil },
+		"created":  func(k *sharedKey) { k.Created = k.Created.Add(time.Hour) },
+	} {
+		var k sharedKey
+		if err := json.Unmarshal(e.Value, &k); err != nil {
+			t.Fatal(err)
+		}
+		change(&k)
+		if err := s.putKey(t.Context(), made.ID, k, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := try(t, s, "edge/peppered", made.Key); got != "401 key_unknown" {
+			t.Errorf("another %s: got %q", name, got)
+		}
+	}
+}
+
+func TestKeysInCookiesAreHidden(t *testing.T) {
+	table := tableOfKeys(Key{Secret: "consumers/acme"})
+	table.Rules = []Rule{{Name: "edge/cookie", Providers: []Provider{{Name: "plain", APIKey: &APIKey{Places: []KeyPlace{{Cookie: "key"}}}}}}}
+	c := dial(t, load(t, Options{}, table))
+	for _, cookie := range []string{"key=", "key =", " key\t= "} {
+		got := check(t, c, ask("edge/cookie", "", "cookie", "a=1; "+cookie+keyOfSecret+"; b = 2"))
+		if got.status != 200 || got.headers["cookie"] != "a=1; b = 2" {
+			t.Errorf("%q: got %d, and the backend %q", cookie, got.status, got.headers["cookie"])
+		}
+	}
+}
+
+// interrupted is a board on which something else is done before an entry is written.
+type interrupted struct {
+	*board
+	before func(name string)
+}
+
+func (b interrupted) Put(ctx context.Context, e store.Entry) error {
+	b.before(e.Name)
+	return b.board.Put(ctx, e)
+}
+
+func TestRotationBringsNoRevokedKeyBack(t *testing.T) {
+	keys := interrupted{board: new(board), before: func(string) {}}
+	s := load(t, Options{Keys: &keys}, tableOfKeys())
+	old := must(s.MakeKey(t.Context(), KeyOrder{Consumer: "other"}))
+	var made string
+	keys.before = func(name string) {
+		made, keys.before = name, func(string) {}
+		must(s.RevokeKey(t.Context(), old.ID))
+	}
+	if _, err := s.RotateKey(t.Context(), old.ID, time.Hour); !errors.Is(err, ErrNoKey) {
+		t.Errorf("got %v, want that there is no such key", err)
+	}
+	if got := try(t, s, "edge/plain", old.Key); got != "401 key_unknown" {
+		t.Errorf("the revoked key: %s", got)
+	}
+	if _, _, err := s.shared(made); !errors.Is(err, ErrNoKey) {
+		t.Errorf("the key that nobody was told: %v", err)
 	}
 }
 

@@ -129,11 +129,11 @@ func (d *decision) identify(t *table) {
 	}
 }
 
-// counts tells whether the Counter is to be asked. A request that is refused anyway (400, 401) counts too, by the
-// address that it comes from and by nothing else; the limit's refusal stands before its own, so that guessing is slowed
-// down.
+// counts tells whether the Counter is to be asked. A request that is refused anyway (400, 401, or by what the rule asks of
+// callers) counts too, by the address that it comes from and by nothing else; the limit's refusal stands before its own, so
+// that guessing is slowed down.
 func (d *decision) counts() bool {
-	if d.rule == nil || d.deny != nil && d.deny.status >= 500 {
+	if d.rule == nil || d.deny != nil && d.deny.result == resultUnavailable {
 		return false
 	}
 	return len(d.rule.limits) > 0 || d.rule.plan != NoPlan && d.grant != nil && d.deny == nil

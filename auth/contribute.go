@@ -54,6 +54,9 @@ func CheckPlace(p KeyPlace) error { return p.check() }
 // CheckPattern tells why no certificate can have a name of the pattern.
 func CheckPattern(by CertificateName, pattern string) error { return checkPattern(by, pattern) }
 
+// CheckLogin tells why nobody can log in like that with the client's secret.
+func CheckLogin(l OIDC, secret []byte) error { return l.config("login", secret).Check() }
+
 // CheckFrom tells why tokens can't be read from these places together.
 func CheckFrom(from []From) error {
 	_, err := newPlaces(from)

@@ -19,7 +19,6 @@ type identification struct {
 	by           *provider // that gave grant, or why
 	hits, misses int       // of tokens in the cache of the verified
 	presented    bool      // some provider found credentials
-	pass         []byte    // fields of the OkHttpResponse
 
 	sum    [sha256.Size]byte // of the token
 	summed string
@@ -37,7 +36,7 @@ func (d *decision) look(now time.Time) {
 			d.pending = f.work
 			return
 		}
-		if d.settle(f) {
+		if d.settle(f, now) {
 			return
 		}
 	}
@@ -62,7 +61,7 @@ func (d *decision) work(ctx context.Context, now time.Time, wait bool) {
 		if d.pending = f.work; f.work != nil { // what it found has to be waited for
 			continue
 		}
-		if d.settle(f) {
+		if d.settle(f, now) {
 			return
 		}
 		d.place++
@@ -98,14 +97,13 @@ func await(ctx context.Context, w work, now time.Time) finding {
 }
 
 // settle takes what the provider at place found; done tells that no other has to be asked.
-func (d *decision) settle(f finding) (done bool) {
+func (d *decision) settle(f finding, now time.Time) (done bool) {
 	if f.grant != nil {
 		if err := d.table.revoked.check(f.grant); err != nil {
 			f = finding{err: err}
 		}
 	}
 	p := d.rule.providers[d.place]
-	d.pass = append(d.pass, f.pass...)
 	d.presented = d.presented || f.err != nil && !(f.err == error(errRevoked) && d.greets())
 	switch {
 	case f.answer != nil:
@@ -121,7 +119,7 @@ func (d *decision) settle(f finding) (done bool) {
 		d.why, d.by = f.err, p // of several refusals the one that came furthest: a wrong issuer says least
 	}
 	if final := d.rule.all || ambiguous(f.err); final {
-		d.fail()
+		d.turnAway(now, p)
 		return true
 	}
 	return false
@@ -146,10 +144,16 @@ func (d *decision) conclude(now time.Time) {
 		}
 		d.presented = true
 	}
+	d.turnAway(now, d.rule.providers...)
+}
+
+// turnAway refuses a caller, but for one that one of the providers sends where it gets the credentials that it lacks.
+func (d *decision) turnAway(now time.Time, providers ...*provider) {
 	if !d.presented {
-		for _, p := range d.rule.providers {
+		for _, p := range providers {
 			if g, ok := p.way.(greeter); ok {
 				if d.answer = g.greet(d, now); d.answer != nil {
+					d.grant, d.others = nil, nil
 					d.deny, d.by = denyAnonymous, p
 					return
 				}
@@ -173,7 +177,7 @@ type greeter interface {
 
 // fail refuses a caller that was not accepted.
 func (d *decision) fail() {
-	d.grant, d.others, d.pass = nil, nil, nil
+	d.grant, d.others = nil, nil
 	if d.why == nil {
 		d.deny = denyAnonymous
 		return

@@ -66,7 +66,7 @@ func (s *Service) MakeKey(ctx context.Context, order KeyOrder) (MadeKey, error) 
 		Consumer: order.Consumer, Entries: order.Entries, Plan: order.Plan, Name: order.Name, Created: time.Now().UTC().Truncate(time.Second),
 	}
 	for _, p := range peppers {
-		shared.Hashes = append(shared.Hashes, HashKey(key, p))
+		shared.Hashes = append(shared.Hashes, shared.hash(key, p))
 	}
 	if err := s.putKey(ctx, id, shared, order.Expires); err != nil {
 		return MadeKey{}, err
@@ -165,7 +165,7 @@ func (s *Service) RotateKey(ctx context.Context, id string, overlap time.Duratio
 	}
 	if overlap <= 0 {
 		_, err = s.RevokeKey(ctx, id)
-	} else {
+	} else if _, _, err = s.shared(id); err == nil { // who revoked it meanwhile meant it
 		err = s.putKey(ctx, id, old, end)
 	}
 	if err != nil {

@@ -42,11 +42,15 @@ func compileOIDC(c *compiler, p Provider, to *provider) (_ way, err error) {
 	if w.secret, err = c.secret(l.Secret); err != nil {
 		return nil, err
 	}
-	w.flow, err = login.New(login.Config{
-		Name: p.Name, Issuer: l.Issuer, ClientID: l.Client, Secret: w.secret, Scopes: l.Scopes, Parameters: l.Parameters, UserInfo: l.UserInfo,
-		Callback: l.Callback, Logout: l.Logout, AfterLogout: l.AfterLogout, Idle: l.Idle, Lifetime: l.Lifetime, Cookie: l.Cookie,
-	}, login.Options{Client: c.client, Records: c.o.Sessions, Verify: w.verify, Log: c.log})
+	w.flow, err = login.New(l.config(p.Name, w.secret), login.Options{Client: c.client, Records: c.o.Sessions, Verify: w.verify, Log: c.log})
 	return w, err
+}
+
+func (l *OIDC) config(name string, secret []byte) login.Config {
+	return login.Config{
+		Name: name, Issuer: l.Issuer, ClientID: l.Client, Secret: secret, Scopes: l.Scopes, Parameters: l.Parameters, UserInfo: l.UserInfo,
+		Callback: l.Callback, Logout: l.Logout, AfterLogout: l.AfterLogout, Idle: l.Idle, Lifetime: l.Lifetime, Cookie: l.Cookie,
+	}
 }
 
 func (w *sessions) same(other way) bool {
@@ -74,7 +78,7 @@ func (w *sessions) look(d *decision, now time.Time) finding {
 	if waits {
 		return finding{work: &visiting{w, q}}
 	}
-	return w.found(q, o)
+	return w.found(o)
 }
 
 // greet sends a browser to the provider.
@@ -98,7 +102,7 @@ func (v *visiting) do(ctx context.Context, now time.Time) finding {
 	if o.Ended != "" {
 		v.by.tell(ctx, o.Ended)
 	}
-	return v.by.found(v.request, o)
+	return v.by.found(o)
 }
 
 // tell has all processes know of a logout at once. Without it they would go on for as long as they believe a session that
@@ -109,7 +113,7 @@ func (w *sessions) tell(ctx context.Context, session string) {
 	}
 }
 
-func (w *sessions) found(q login.Request, o login.Outcome) finding {
+func (w *sessions) found(o login.Outcome) finding {
 	switch {
 	case o.Answer != nil:
 		return finding{answer: respond(*o.Answer)}
@@ -121,16 +125,11 @@ func (w *sessions) found(q login.Request, o login.Outcome) finding {
 		return finding{err: err}
 	}
 	g.issued, g.marks = o.Began, append(g.marks, "session:"+o.ID)
-	f := finding{grant: g}
-	switch o.Cookie { // the backend never sees the session's
-	case q.Header("cookie"):
-	case "":
-		f.pass = appendText(nil, okRemove, "cookie")
-	default:
-		f.pass = appendHeader(nil, okHeaders, "cookie", o.Cookie)
-	}
-	return f
+	return finding{grant: g}
 }
+
+// others are the cookies but for the login's.
+func (w *sessions) others(cookies string) string { return w.flow.Others(cookies) }
 
 func respond(a login.Answer) *response {
 	r := &response{status: a.Status, body: a.Body}

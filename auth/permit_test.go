@@ -14,6 +14,20 @@ func permitting(a ...Authorization) Rule {
 	return r
 }
 
+// A policy chooses the status of a refusal, but not whether it counts.
+func TestRefusedCallersCountByTheirAddress(t *testing.T) {
+	for _, status := range []int{302, 401, 403, 404, 503} {
+		rule := permitting(Authorization{Name: "route/a", Scopes: []string{"admin"}, Deny: &Reply{Status: status, Headers: map[string]string{"location": "/"}}})
+		rule.Limits = []string{"route/a/0"}
+		k := &counter{verdict: Verdict{Allowed: true}}
+		c := dial(t, load(t, Options{Counter: k}, Table{Rules: []Rule{rule}}))
+		got := check(t, c, ask(rule.ID(), "Bearer "+rsaPair().sign(t, goodClaims(nil)))).status
+		if got != status || k.calls != 2 || k.caller.Identified || k.caller.Consumer != "" { // of Check, and of Answer
+			t.Errorf("%d: got %d, counted %d times, last %+v", status, got, k.calls, k.caller)
+		}
+	}
+}
+
 func TestCallersThatAreKnownMayBeRefused(t *testing.T) {
 	slow := Metadata{Name: "account", URL: "https://accounts.test/{consumer}"}
 	for name, test := range map[string]struct {

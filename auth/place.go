@@ -98,7 +98,7 @@ func (f From) read(d *decision) (raw string, count int) {
 		}
 	default:
 		for _, piece := range cookiePairs(d.header("cookie")) {
-			if name, value, _ := strings.Cut(piece, "="); name == f.Cookie {
+			if name, value := cutCookie(piece); name == f.Cookie {
 				raw = value
 				count++
 			}
@@ -170,13 +170,23 @@ func cookiePairs(header string) []string {
 	return slices.DeleteFunc(all, func(c string) bool { return c == "" })
 }
 
+// cutCookie takes a piece apart as lenient readers do: they leave out spaces around the equals sign.
+func cutCookie(piece string) (name, value string) {
+	name, value, _ = strings.Cut(piece, "=")
+	return strings.TrimRight(name, " \t"), strings.TrimLeft(value, " \t")
+}
+
 // appendHidden has Envoy take credentials out of the request that the backend gets.
 func (d *decision) appendHidden(b []byte) []byte {
-	if len(d.rule.hidden) == 0 {
+	if len(d.rule.hidden) == 0 && len(d.rule.keepers) == 0 {
 		return b
 	}
-	header := d.header("cookie")
-	pieces := cookiePairs(header)
+	came := d.header("cookie")
+	cookies := came
+	for _, k := range d.rule.keepers {
+		cookies = k.others(cookies)
+	}
+	pieces := cookiePairs(cookies)
 	kept := pieces
 	for _, f := range d.rule.hidden {
 		_, count := f.read(d)
@@ -188,18 +198,21 @@ func (d *decision) appendHidden(b []byte) []byte {
 			b = f.appendQuery(b, d.path)
 		default:
 			kept = slices.DeleteFunc(slices.Clone(kept), func(piece string) bool {
-				name, _, _ := strings.Cut(piece, "=")
+				name, _ := cutCookie(piece)
 				return name == f.Cookie
 			})
 		}
 	}
-	switch {
-	case len(kept) == len(pieces):
+	if len(kept) < len(pieces) {
+		cookies = strings.Join(kept, "; ")
+	}
+	switch cookies {
+	case came:
 		return b
-	case len(kept) == 0:
+	case "":
 		return appendText(b, okRemove, "cookie")
 	default:
-		return appendHeader(b, okHeaders, "cookie", strings.Join(kept, "; "))
+		return appendHeader(b, okHeaders, "cookie", cookies)
 	}
 }
 

@@ -49,6 +49,7 @@ type rule struct {
 	headers   []string // every header that any provider sets, sorted: what a client sends under them never passes
 	challenge []string // of the providers, for WWW-Authenticate
 	hidden    []From   // credentials that the backend isn't shown, of any provider: also of one that was not asked
+	keepers   []keeper // whose cookies it isn't shown
 }
 
 // compiler turns a Table into a table, taking over what did not change.
@@ -156,6 +157,9 @@ func (c *compiler) rule(r Rule) (*rule, error) {
 					compiled.hidden = append(compiled.hidden, f)
 				}
 			}
+		}
+		if k, ok := cp.way.(keeper); ok {
+			compiled.keepers = append(compiled.keepers, k)
 		}
 		if ch := cp.way.challenge(); ch != "" && !slices.Contains(compiled.challenge, ch) {
 			compiled.challenge = append(compiled.challenge, ch)

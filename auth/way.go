@@ -33,6 +33,11 @@ type way interface {
 // hider is a way whose credentials the backend isn't shown, whoever the caller is found to be.
 type hider interface{ hides() []From }
 
+// keeper is a way that keeps cookies of its own in browsers, which the backend isn't shown either.
+type keeper interface {
+	others(cookies string) string // a Cookie header without them
+}
+
 // shut is the way of a provider that lacks what it needs to judge anyone.
 type shut struct{}
 
@@ -47,7 +52,6 @@ type finding struct {
 	work  work  // to be done before more is known
 
 	answer *response // is given in the place of a refusal, or of a pass: a redirect, a page
-	pass   []byte    // fields of the OkHttpResponse for this request alone, when it passes
 }
 
 // work is what takes time: a signature, a trip to somewhere else.

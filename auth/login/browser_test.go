@@ -54,7 +54,7 @@ func (f *front) app(w http.ResponseWriter, r *http.Request, o Outcome) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	fmt.Fprintf(w, `<!doctype html><title>Shop</title><style>body{font:1rem/1.5 system-ui,sans-serif;margin:2rem}</style>
 <h1>Hello, %s</h1><p>%s</p><p id="cookies">cookies: %s</p><a id="logout" href="/oauth2/logout">Log out</a>`,
-		html.EscapeString(fmt.Sprint(o.Claims["name"])), html.EscapeString(r.RequestURI), html.EscapeString(o.Cookie))
+		html.EscapeString(fmt.Sprint(o.Claims["name"])), html.EscapeString(r.RequestURI), html.EscapeString(f.flow.Others(strings.Join(r.Header["Cookie"], "; "))))
 }
 
 // serveFront starts the proxy, known to the provider.

@@ -62,7 +62,10 @@ func TestCallbackRefuses(t *testing.T) {
 			o.begin("/")
 			c.cookies = o.cookies
 		}, 400, "login_state"},
-		{"an altered cookie", func(c *callback) { c.cookies[0].Value = "A" + c.cookies[0].Value[1:] }, 400, "login_state"},
+		{"an altered cookie", func(c *callback) {
+			first, rest := c.cookies[0].Value[:1], c.cookies[0].Value[1:]
+			c.cookies[0].Value = map[bool]string{true: "B", false: "A"}[first == "A"] + rest
+		}, 400, "login_state"},
 		{"a cut cookie", func(c *callback) { c.cookies[0].Value = c.cookies[0].Value[:20] }, 400, "login_state"},
 		{"another login's cookie", func(c *callback) { c.swap() }, 400, "login_state"},
 		{"a session's cookie", func(c *callback) { c.cookies[0].Value = c.flow.keys.newToken() }, 400, "login_state"},

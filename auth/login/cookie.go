@@ -76,6 +76,11 @@ func (f *Flow) cookies(q Request) browser {
 	return b
 }
 
+// Others is a Cookie header without what is ours, be it anybody's session or none: no backend gets to see that.
+func (f *Flow) Others(header string) string {
+	return f.cookies(Request{Header: func(string) string { return header }}).rest
+}
+
 // login finds the cookie of a login under way.
 func (b *browser) login(name string) (value string, ok bool) {
 	for _, c := range b.logins {

@@ -97,8 +97,6 @@ type Outcome struct {
 	Answer  *Answer        // nil = the request goes on
 	// Ended is the ID of a session that this request ended: Revoked should know of it, at every replica.
 	Ended string
-	// Cookie is the Cookie header without what is ours. The backend gets this one, and none when it is empty.
-	Cookie string
 }
 
 // Answer is an answer to a request.
@@ -151,6 +149,9 @@ func New(c Config, o Options) (*Flow, error) {
 	f := &Flow{config: c, options: o, client: &client, base: c.Cookie, keys: keys, exchanges: make(chan struct{}, maxExchanges)}
 	return f, nil
 }
+
+// Check tells what makes no sense.
+func (c Config) Check() error { return c.complete() }
 
 // complete fills in the defaults, and refuses what makes no sense.
 func (c *Config) complete() error {
@@ -206,19 +207,19 @@ func (f *Flow) Look(q Request, now time.Time) (o Outcome, waits bool) {
 	}
 	b := f.cookies(q)
 	if b.session == "" {
-		return b.nobody(), false
+		return Outcome{}, false
 	}
 	l := f.cache.get(sumOf(b.session))
 	if l == nil {
-		return b.nobody(), f.keys.made(b.session)
+		return Outcome{}, f.keys.made(b.session)
 	}
 	if l.session == nil {
-		return b.nobody(), false
+		return Outcome{}, false
 	}
 	if l.stale(now) || f.over(l, now) || l.refreshDue(now) || f.extendDue(l, now) {
-		return b.nobody(), true
+		return Outcome{}, true
 	}
-	return f.somebody(b, l), false
+	return f.somebody(l), false
 }
 
 // Handle tells what becomes of a request. An error says that this can't be told now, which is a 503.
@@ -228,16 +229,16 @@ func (f *Flow) Handle(ctx context.Context, q Request, now time.Time) (Outcome, e
 	}
 	b := f.browser(q)
 	if b.session == "" {
-		return b.nobody(), nil
+		return Outcome{}, nil
 	}
 	l, err := f.resume(ctx, b.session, now)
 	if err != nil {
-		return b.nobody(), err
+		return Outcome{}, err
 	}
 	if l == nil {
-		return b.nobody(), nil
+		return Outcome{}, nil
 	}
-	return f.somebody(b, l), nil
+	return f.somebody(l), nil
 }
 
 // owns tells whether the request goes to a path of the login's own.
@@ -261,8 +262,6 @@ func (f *Flow) serve(ctx context.Context, q Request, now time.Time) Outcome {
 
 func answered(a Answer) Outcome { return Outcome{Answer: &a} }
 
-func (b browser) nobody() Outcome { return Outcome{Cookie: b.rest} }
-
-func (f *Flow) somebody(b browser, l *live) Outcome {
-	return Outcome{Claims: l.session.Claims, ID: l.id, Began: l.session.Began, Expires: l.session.Began.Add(f.config.Lifetime), Cookie: b.rest}
+func (f *Flow) somebody(l *live) Outcome {
+	return Outcome{Claims: l.session.Claims, ID: l.id, Began: l.session.Began, Expires: l.session.Began.Add(f.config.Lifetime)}
 }

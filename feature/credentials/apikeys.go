@@ -103,8 +103,12 @@ func (k *Key) checkHash(c *policy.Check, at string, takers map[string]*APIKey) {
 		c.Errorf(at+".hash", "this is no hash of a key: %v", err).Hintf("legation key hash prints it").Hide()
 		return
 	}
-	first, taken := policy.Once(c, func() owners { return newOwners(c.Model()) })[k.ID]
-	if taken && first.key != k {
+	all := policy.Once(c, func() owners { return newOwners(c.Model()) })
+	if first, taken := all[k.Hash]; taken && first.consumer != c.Entry().Name {
+		p := c.Errorf(at+".hash", "the key is one of the consumer %q too", first.consumer).Hintf("nobody could tell who calls with it: make another").Hide()
+		p.Also = append(p.Also, first.pos)
+	}
+	if first, taken := all[k.ID]; taken && first.key != k {
 		p := c.Errorf(at+".id", "the ID %q is one of the consumer %q too", k.ID, first.consumer).Hintf("each key has an ID of its own")
 		p.Also = append(p.Also, first.pos)
 	}
@@ -130,7 +134,7 @@ func (k *Key) checkHash(c *policy.Check, at string, takers map[string]*APIKey) {
 		Hintf("make it with legation key hash --secret-file FILE")
 }
 
-// owners are the keys by ID, the first where there are several.
+// owners are the keys by ID and by hash, the first where there are several.
 type owners map[string]owner
 
 type owner struct {
@@ -145,8 +149,10 @@ func newOwners(m *policy.Model) owners {
 		for set, keys := range policy.Each[*Keys](consumer.Settings) {
 			for i := range *keys {
 				k := &(*keys)[i]
-				if _, taken := all[k.ID]; !taken && k.ID != "" {
-					all[k.ID] = owner{consumer.Name, k, set.Pos()}
+				for _, name := range []string{k.ID, k.Hash} {
+					if _, taken := all[name]; !taken && name != "" {
+						all[name] = owner{consumer.Name, k, set.Pos()}
+					}
 				}
 			}
 		}

@@ -66,8 +66,26 @@ func (o *OIDC) Check(c *policy.Check) {
 	}
 	if o.Idle > 0 && o.Idle < policy.Duration(time.Minute) {
 		c.Errorf("idle", "want at least 1m, got %s", o.Idle)
+	} else {
+		try(c, "idle", auth.OIDC{Idle: time.Duration(o.Idle), Lifetime: time.Duration(o.Lifetime)})
 	}
+	try(c, "cookie", auth.OIDC{Cookie: o.Cookie})
+	try(c, "parameters", auth.OIDC{Parameters: o.Parameters})
 	o.Headers.Check(c, auth.CheckClaimHeader)
+}
+
+// try refuses what no login of the companion can have: the whole policy would not be served for it.
+func try(c *policy.Check, at string, l auth.OIDC) {
+	if err := tried(l, make([]byte, 64)); err != nil {
+		c.Errorf(at, "%v", err)
+	}
+}
+
+// tried tells what is wrong with some settings of a login whose others are good.
+func tried(l auth.OIDC, secret []byte) error {
+	l.Issuer, l.Client = "https://id.example.com", "client"
+	return auth.CheckLogin(l, secret)
+}
 }
 
 func (o *OIDC) checkProvider(c *policy.Check) {
@@ -82,7 +100,7 @@ func (o *OIDC) checkProvider(c *policy.Check) {
 		c.Errorf("client", "want the ID that the provider knows this client by")
 	}
 	if o.Secret != "" {
-		c.CompanionSecret("secret", string(o.Secret))
+		c.CompanionText("secret", string(o.Secret), func(content []byte) error { return tried(auth.OIDC{}, content) })
 	}
 	for i, s := range o.Scopes {
 		if s == "" || strings.ContainsAny(s, " \t\"\\") {
@@ -92,7 +110,8 @@ func (o *OIDC) checkProvider(c *policy.Check) {
 }
 
 func isPath(p string) bool {
-	return strings.HasPrefix(p, "/") && !strings.HasPrefix(p, "//") && !strings.ContainsAny(p, "?#%\\ \t\"") && len(p) <= 200
+	odd := func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`?#%\"`, r) }
+	return strings.HasPrefix(p, "/") && !strings.HasPrefix(p, "//") && !strings.ContainsFunc(p, odd) && len(p) <= 200
 }
 
 func (o *OIDC) callback() string {
