@@ -62,6 +62,9 @@ func complete(c *cobra.Command) {
 	if c.Name() == "explain" {
 		c.ValidArgsFunction = completeRequest
 	}
+	if c.Name() == "docs" {
+		c.ValidArgsFunction = completeTopic
+	}
 	if c.Name() == "usage" {
 		c.ValidArgsFunction = completeConsumer
 	}
