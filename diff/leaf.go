@@ -74,6 +74,8 @@ func (l *leaf) show(key string) {
 // reader reads leaves, and keeps those of a tree: many routes share the merged settings.
 type reader struct{ known map[known][]leaf }
 
+func newReader() *reader { return &reader{known: make(map[known][]leaf)} }
+
 type known struct {
 	path string
 	node *policy.Node
