@@ -37,7 +37,7 @@ func (s *scan) secret(line []byte) bool {
 		s.pem = !bytes.Contains(text, []byte("-----END"))
 		return true
 	case s.deeper >= 0 && (len(text) == 0 || indent > s.deeper || s.list && indent == s.deeper && text[0] == '-'):
-		s.places = s.places && (len(text) == 0 || alone.Match(text))
+		s.places = s.places && (len(text) == 0 || isPlaces(lonePlace.Find(text)))
 		return !s.places
 	}
 	s.deeper, s.places = -1, false
@@ -93,7 +93,7 @@ func isSecret(name, value []byte) bool {
 	case "secret":
 		return !harmless(value) && !refers(value)
 	case "apikey":
-		return !harmless(value) && !places.Match(value)
+		return !harmless(value) && !isPlaces(mapOfPlaces.Find(value))
 	case "k", "d", "p", "q", "dp", "dq", "qi":
 		value = bytes.Trim(value, " \t\"'")
 		return len(value) >= 16 && bytes.IndexFunc(value[:16], notBase64) < 0
@@ -107,15 +107,29 @@ func isSecret(name, value []byte) bool {
 }
 
 // An auth entry's apiKey says where keys are looked for, {header: x-api-key}, which is no secret. What has any other form may
-// be a key: so is what stands under another name than these, or is not a plain word.
+// be a key: so is what stands under a name that is not even a slip of these, or is not a plain word.
 var (
-	place  = `(?:header|query|cookie|forward) *: +(?:` + word + `|\[ *` + word + `(?: *, *` + word + `)* *\])`
-	places = regexp.MustCompile(`^ *\{ *` + place + `(?: *, *` + place + `)* *\}`)
-	alone  = regexp.MustCompile(`^` + place + `$`)
+	placeKeys   = []string{"header", "query", "cookie", "forward"}
+	placeKey    = regexp.MustCompile(`([A-Za-z]+) *:`)
+	mapOfPlaces = regexp.MustCompile(`^ *\{ *` + onePlace + `(?: *, *` + onePlace + `)* *\}`)
+	lonePlace   = regexp.MustCompile(`^` + onePlace + `$`)
 )
 
-// word is what headers, parameters and cookies are called: digits are more likely those of a key.
-const word = `["']?[A-Za-z][A-Za-z_-]{0,31}["']?`
+const (
+	// placeWord is what headers, parameters and cookies are called: digits are more likely those of a key.
+	placeWord = `["']?[A-Za-z][A-Za-z_-]{0,31}["']?`
+	onePlace  = `[A-Za-z]+ *: +(?:` + placeWord + `|\[ *` + placeWord + `(?: *, *` + placeWord + `)* *\])`
+)
+
+// isPlaces tells whether all keys of a text are such places, or slips of one.
+func isPlaces(text []byte) bool {
+	for _, key := range placeKey.FindAllSubmatch(text, -1) {
+		if nearest(string(key[1]), placeKeys) == "" {
+			return false
+		}
+	}
+	return len(text) > 0
+}
 
 // harmless tells whether a value is one that says nothing: allowCredentials: true.
 func harmless(value []byte) bool {
