@@ -1,6 +1,7 @@
 // Package diff tells what a change of policy does: which entries come and go, which settings hold at which routes once the
 // layers are merged, and what Envoys and counters will have to do for it. The order of what is written, and the file, are no
-// change. cmd compares directories with it, and app a directory with what is being served.
+// change. cmd compares directories with it, and app a directory with what is being served; cmd also shows one entry as it is
+// compared.
 package diff
 
 import (
@@ -92,7 +93,7 @@ func Between(before, after Policy) *Diff {
 		Entries: []Entry{}, Changes: []Change{}, Files: files(before, after), Envoy: effects(before, after),
 		Counters: counters(before.Model, after.Model),
 	}
-	r := reader{known: make(map[known][]leaf)}
+	r := newReader()
 	old, now := r.views(before.Model), r.views(after.Model)
 	var changes []change
 	for _, key := range keysOf(old, now) {

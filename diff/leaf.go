@@ -46,9 +46,11 @@ func (l leaf) alike(o leaf, a, b *view) bool {
 	return old != nil && now != nil && equal(reflect.ValueOf(old), reflect.ValueOf(now), 0)
 }
 
+// settingOf is the setting under a key; of those that hold beside each other the one of a layer, or the route's own.
 func settingOf(v *view, key, layer string) policy.Setting {
 	for set := range v.settings.All(key) {
-		if layer == "" || set.Layer.String() == layer {
+		own := !set.Kind.Stacked || set.Layer.Place == policy.InRoute
+		if layer == "" && own || set.Layer.String() == layer {
 			return set.Setting
 		}
 	}
@@ -71,6 +73,8 @@ func (l *leaf) show(key string) {
 
 // reader reads leaves, and keeps those of a tree: many routes share the merged settings.
 type reader struct{ known map[known][]leaf }
+
+func newReader() *reader { return &reader{known: make(map[known][]leaf)} }
 
 type known struct {
 	path string

@@ -58,14 +58,7 @@ func (r *reader) views(m *policy.Model) map[key]*view {
 		if g.Sidecar {
 			k = sidecar
 		}
-		v := r.view(&g.Entry)
-		if locked := g.Node.Get("defaults").Get("locked"); locked != nil {
-			v.add(r.leaves("defaults.locked", locked)...)
-		}
-		if g.Mesh != nil {
-			v.put("mesh.certificate", g.Mesh.Certificate, g.Pos)
-		}
-		all[key{kind: k, name: g.Name}] = v
+		all[key{kind: k, name: g.Name}] = r.gateway(g)
 		for _, l := range g.Listeners {
 			all[key{kind: listener, name: g.Name + "/" + l.Name}] = r.listener(l)
 		}
@@ -159,6 +152,17 @@ func at(e *policy.Entry, path ...string) policy.Pos {
 		pos = n.Pos
 	}
 	return pos
+}
+
+func (r *reader) gateway(g *policy.Gateway) *view {
+	v := r.view(&g.Entry)
+	if locked := g.Node.Get("defaults").Get("locked"); locked != nil {
+		v.add(r.leaves("defaults.locked", locked)...)
+	}
+	if g.Mesh != nil {
+		v.put("mesh.certificate", g.Mesh.Certificate, g.Pos)
+	}
+	return v
 }
 
 func (r *reader) listener(l *policy.Listener) *view {

@@ -1,10 +1,14 @@
 package expr
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
+	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"cel.dev/cel-go/cel"
 )
@@ -81,9 +85,30 @@ func (e environment) compile(expression string) (*cel.Ast, error) {
 	tree, issues := env.Compile(expression)
 	if problems := issues.Errors(); len(problems) > 0 {
 		first := problems[0]
-		return nil, &Error{max(1, first.Location.Line()), max(1, first.Location.Column()+1), first.Message}
+		line, column := max(1, first.Location.Line()), max(1, first.Location.Column()+1)
+		return nil, &Error{line, column, cmp.Or(subtraction(expression, line, column), first.Message)}
 	}
 	return tree, nil
+}
+
+// dashed is a member whose name has dashes, as headers' have.
+var dashed = regexp.MustCompile(`([A-Za-z_]\w*(?:\.\w+)*)\.(\w+(?:-\w+)+)`)
+
+// subtraction tells of a name with dashes that CEL reads as a subtraction, around the place of an error; else it is empty.
+func subtraction(expression string, line, column int) string {
+	lines := strings.Split(expression, "\n")
+	if line > len(lines) {
+		return ""
+	}
+	for _, at := range dashed.FindAllStringSubmatchIndex(lines[line-1], -1) {
+		text := lines[line-1]
+		before := utf8.RuneCountInString(text[:at[0]])
+		if column > before && column <= before+at[1]-at[0] { // what it matches is ASCII
+			object, name := text[at[2]:at[3]], text[at[4]:at[5]]
+			return fmt.Sprintf("%s.%s is read as a subtraction: write %s[\"%s\"]", object, name, object, name)
+		}
+	}
+	return ""
 }
 
 // program makes a checked expression ready.

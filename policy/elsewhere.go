@@ -60,6 +60,7 @@ var elsewhere = map[string][]struct{ key, write string }{
 	"url":       {{"endpoints", writeEndpoints}},
 
 	// settings
+	"limits":            {{"rateLimit", "rateLimit: {rate: 100/minute, by: ip}; limits bounds what a gateway takes in"}},
 	"allow":             {{"access", "access: {allow: [10.0.0.0/8]}"}},
 	"certificate":       {{"clientCertificates", "certificates in the listener, beside tls"}, {"certificates", "certificates: [{secret: tls/example}]"}},
 	"certificates":      {{"clientCertificates", "certificates in the listener, beside tls"}},

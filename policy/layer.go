@@ -132,14 +132,20 @@ var placeWords = []struct {
 	{InDomain, "rateLimits.NAME"},
 }
 
-// where says in words where a key may stand.
-func (p Place) where() string {
+// Names is where a key may stand: services.NAME.
+func (p Place) Names() []string {
 	var words []string
 	for _, w := range placeWords {
 		if p&w.place != 0 {
 			words = append(words, w.words)
 		}
 	}
+	return words
+}
+
+// where says in words where a key may stand.
+func (p Place) where() string {
+	words := p.Names()
 	if len(words) == 1 {
 		return "in " + words[0]
 	}

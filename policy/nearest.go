@@ -2,6 +2,9 @@ package policy
 
 import "strings"
 
+// Nearest returns the candidate that name is most likely a slip of, or "", for those who look names up for people.
+func Nearest(name string, candidates []string) string { return nearest(name, candidates) }
+
 // nearest returns the candidate that name is most likely a slip of, or "".
 func nearest(name string, candidates []string) string {
 	if name == "" || len(name) > longest {

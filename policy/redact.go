@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"regexp"
 	"strings"
 )
 
@@ -24,6 +25,7 @@ func secretLines(content []byte, report func(line int)) {
 type scan struct {
 	deeper int  // lines indented deeper than this belong to a secret; -1: none
 	list   bool // so do list items in that very column
+	places bool // but for the first of them, as long as they say where keys are looked for
 	pem    bool // within a private key
 }
 
@@ -35,12 +37,14 @@ func (s *scan) secret(line []byte) bool {
 		s.pem = !bytes.Contains(text, []byte("-----END"))
 		return true
 	case s.deeper >= 0 && (len(text) == 0 || indent > s.deeper || s.list && indent == s.deeper && text[0] == '-'):
-		return true
+		s.places = s.places && (len(text) == 0 || isPlaces(lonePlace.Find(text)))
+		return !s.places
 	}
-	s.deeper = -1
+	s.deeper, s.places = -1, false
 	if holdsKey(text) {
 		s.deeper, s.list = indent, text[0] != '-' && text[len(text)-1] == ':'
-		return true
+		s.places = string(text) == "apiKey:"
+		return !s.places
 	}
 	return holdsURL(text)
 }
@@ -88,6 +92,8 @@ func isSecret(name, value []byte) bool {
 		return !harmless(value)
 	case "secret":
 		return !harmless(value) && !refers(value)
+	case "apikey":
+		return !harmless(value) && !isPlaces(mapOfPlaces.Find(value))
 	case "k", "d", "p", "q", "dp", "dq", "qi":
 		value = bytes.Trim(value, " \t\"'")
 		return len(value) >= 16 && bytes.IndexFunc(value[:16], notBase64) < 0
@@ -98,6 +104,31 @@ func isSecret(name, value []byte) bool {
 		}
 	}
 	return false
+}
+
+// An auth entry's apiKey says where keys are looked for, {header: x-api-key}, which is no secret. What has any other form may
+// be a key: so is what stands under a name that is not even a slip of these, or is not a plain word.
+var (
+	placeKeys   = []string{"header", "query", "cookie", "forward"}
+	placeKey    = regexp.MustCompile(`([A-Za-z]+) *:`)
+	mapOfPlaces = regexp.MustCompile(`^ *\{ *` + onePlace + `(?: *, *` + onePlace + `)* *\}`)
+	lonePlace   = regexp.MustCompile(`^` + onePlace + `$`)
+)
+
+const (
+	// placeWord is what headers, parameters and cookies are called: digits are more likely those of a key.
+	placeWord = `["']?[A-Za-z][A-Za-z_-]{0,31}["']?`
+	onePlace  = `[A-Za-z]+ *: +(?:` + placeWord + `|\[ *` + placeWord + `(?: *, *` + placeWord + `)* *\])`
+)
+
+// isPlaces tells whether all keys of a text are such places, or slips of one.
+func isPlaces(text []byte) bool {
+	for _, key := range placeKey.FindAllSubmatch(text, -1) {
+		if nearest(string(key[1]), placeKeys) == "" {
+			return false
+		}
+	}
+	return len(text) > 0
 }
 
 // harmless tells whether a value is one that says nothing: allowCredentials: true.

@@ -42,7 +42,7 @@ func complete(c *cobra.Command) {
 		c.ValidArgsFunction = cobra.FixedCompletions([]string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt)
 	}
 	switch {
-	case strings.HasSuffix(c.Use, " TOKEN [DIR]"):
+	case strings.HasSuffix(c.Use, " TOKEN [DIR]"), strings.HasSuffix(c.Use, " NAME DIR"):
 		c.ValidArgsFunction = directories(1, 1)
 	case c.Name() == "diff":
 		c.ValidArgsFunction = directories(0, 2)
@@ -61,6 +61,9 @@ func complete(c *cobra.Command) {
 	register(c, "roles", completeRoles)
 	if c.Name() == "explain" {
 		c.ValidArgsFunction = completeRequest
+	}
+	if c.Name() == "docs" {
+		c.ValidArgsFunction = completeTopic
 	}
 	if c.Name() == "usage" {
 		c.ValidArgsFunction = completeConsumer
