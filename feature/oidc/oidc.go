@@ -86,7 +86,6 @@ func tried(l auth.OIDC, secret []byte) error {
 	l.Issuer, l.Client = "https://id.example.com", "client"
 	return auth.CheckLogin(l, secret)
 }
-}
 
 func (o *OIDC) checkProvider(c *policy.Check) {
 	u, err := url.Parse(o.Issuer)
