@@ -122,7 +122,9 @@ func (d *decision) appendDenied(b []byte) []byte {
 		body = d.deny.told
 	}
 	if d.deny.status == 401 {
-		b = appendHeader(b, deniedHeaders, "www-authenticate", d.challenge())
+		if challenge := d.challenge(); challenge != "" { // for a login there is nothing to say
+			b = appendHeader(b, deniedHeaders, "www-authenticate", challenge)
+		}
 	}
 	b = d.appendLimitHeaders(b, deniedHeaders)
 	b = appendText(b, deniedBody, body)

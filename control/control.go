@@ -246,25 +246,25 @@ const retained = 8
 
 func first[T any](list []T, n int) []T { return list[:min(n, len(list))] }
 
-// loadTables loads the companions with the newest table and what the older ones have beyond it.
+// loadTables loads the companions with the newest table and what the older ones have beyond it. What auth refuses leaves
+// both as they were; the limits that its rules ask for are there before any Envoy is told of the rules.
 func (c *Controller) loadTables(tables []*Compiled) error {
+	if c.o.Auth != nil {
+		rules := union(tables, func(t *Compiled) []auth.Rule { return t.Auth.Rules })
+		secrets := map[string][]byte{}
+		for _, t := range slices.Backward(tables) { // the newest goes before the others
+			maps.Copy(secrets, t.Auth.Secrets)
+		}
+		if err := c.o.Auth.Load(auth.Table{Rules: rules, Consumers: tables[0].Auth.Consumers, Secrets: secrets}); err != nil {
+			return fmt.Errorf("load the auth rules: %w", err)
+		}
+	}
 	if c.o.Limits != nil {
 		c.o.Limits.Load(ratelimit.Table{
 			Limits:  union(tables, func(t *Compiled) []ratelimit.Limit { return t.Limits.Limits }),
 			Plans:   tables[0].Limits.Plans,
 			Domains: tables[0].Limits.Domains,
 		})
-	}
-	if c.o.Auth == nil {
-		return nil
-	}
-	rules := union(tables, func(t *Compiled) []auth.Rule { return t.Auth.Rules })
-	secrets := map[string][]byte{}
-	for _, t := range slices.Backward(tables) { // the newest goes before the others
-		maps.Copy(secrets, t.Auth.Secrets)
-	}
-	if err := c.o.Auth.Load(auth.Table{Rules: rules, Consumers: tables[0].Auth.Consumers, Secrets: secrets}); err != nil {
-		return fmt.Errorf("load the auth rules: %w", err)
 	}
 	return nil
 }
