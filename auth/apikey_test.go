@@ -5,11 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
-	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,50 +15,6 @@ import (
 
 	"github.com/legation/legation/store"
 )
-
-// board is a store.Board in this process.
-type board struct {
-	mu      sync.Mutex
-	entries map[string]store.Entry
-	version uint64
-	unknown bool
-	broken  error
-}
-
-func (b *board) Get(name string) (store.Entry, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	e, ok := b.entries[name]
-	return e, ok && (e.Expires.IsZero() || time.Now().Before(e.Expires))
-}
-
-func (b *board) Entries() iter.Seq[store.Entry] {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Values(slices.Collect(maps.Values(b.entries)))
-}
-
-func (b *board) Put(_ context.Context, e store.Entry) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.broken != nil {
-		return b.broken
-	}
-	if b.entries == nil {
-		b.entries = map[string]store.Entry{}
-	}
-	b.entries[e.Name] = e
-	b.version++
-	return nil
-}
-
-func (b *board) Known() bool { return !b.unknown }
-
-func (b *board) Version() uint64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.version
-}
 
 var pepper = []byte("0123456789abcdef")
 
@@ -193,7 +146,7 @@ func TestKeyWithoutItsPepperIsUndecided(t *testing.T) {
 
 func TestKeyLives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		keys := &board{unknown: true}
+		keys := &slate{unknown: true}
 		s := load(t, Options{Keys: keys}, tableOfKeys())
 		made := must(s.MakeKey(t.Context(), KeyOrder{Consumer: "other", Plan: "free", Expires: time.Now().Add(time.Hour)}))
 		want := func(what, rule, key, want string) {
@@ -243,14 +196,14 @@ func TestKeyLives(t *testing.T) {
 func TestRevocationsOfKeysAndGuests(t *testing.T) {
 	table := tableOfKeys(Key{Secret: "consumers/acme"})
 	table.Rules[0].Providers = append(table.Rules[0].Providers, Provider{Name: "guests", Anonymous: &Anonymous{}})
-	keys := new(board)
+	keys := new(slate)
 	for _, test := range []struct{ name, key string }{
 		{"key:plain/" + KeyID(keyOfSecret), keyOfSecret},
 		{"subject:plain/" + KeyID(keyOfSecret), keyOfSecret},
 		{"consumer:acme", keyOfSecret},
 		{"subject:guests/anonymous", ""},
 	} {
-		s := load(t, Options{Keys: keys, Revoked: new(board)}, table)
+		s := load(t, Options{Keys: keys, Revoked: new(slate)}, table)
 		status := func() int {
 			q := ask("edge/plain", "")
 			if test.key != "" {
@@ -268,7 +221,7 @@ func TestRevocationsOfKeysAndGuests(t *testing.T) {
 
 // Who can write into the store has a key of its own, and no pepper.
 func TestKeysStayTheirConsumers(t *testing.T) {
-	keys := new(board)
+	keys := new(slate)
 	s := load(t, Options{Keys: keys}, tableOfKeys())
 	made := must(s.MakeKey(t.Context(), KeyOrder{Consumer: "other", Entries: []string{"peppered"}}))
 	e, _ := keys.Get(made.ID)
@@ -309,17 +262,17 @@ func TestKeysInCookiesAreHidden(t *testing.T) {
 
 // interrupted is a board on which something else is done before an entry is written.
 type interrupted struct {
-	*board
+	*slate
 	before func(name string)
 }
 
 func (b interrupted) Put(ctx context.Context, e store.Entry) error {
 	b.before(e.Name)
-	return b.board.Put(ctx, e)
+	return b.slate.Put(ctx, e)
 }
 
 func TestRotationBringsNoRevokedKeyBack(t *testing.T) {
-	keys := interrupted{board: new(board), before: func(string) {}}
+	keys := interrupted{slate: new(slate), before: func(string) {}}
 	s := load(t, Options{Keys: &keys}, tableOfKeys())
 	old := must(s.MakeKey(t.Context(), KeyOrder{Consumer: "other"}))
 	var made string
@@ -359,7 +312,7 @@ func TestKeysOfTheTableEndToTheSecond(t *testing.T) {
 }
 
 func TestListedKeysHoldNoSecret(t *testing.T) {
-	keys := new(board)
+	keys := new(slate)
 	_, written := NewKey()
 	s := load(t, Options{Keys: keys}, tableOfKeys(Key{ID: "written", Hash: HashKey(written, nil)}))
 	made := must(s.MakeKey(t.Context(), KeyOrder{Consumer: "acme", Name: "ci"}))
@@ -382,7 +335,7 @@ func TestListedKeysHoldNoSecret(t *testing.T) {
 
 func TestOrdersThatCanNotBe(t *testing.T) {
 	down := errors.New("down")
-	keys := new(board)
+	keys := new(slate)
 	s := load(t, Options{Keys: keys}, tableOfKeys(Key{ID: "written", Hash: HashKey(keyOfSecret, nil)}))
 	for name, order := range map[string]KeyOrder{
 		"no consumer":        {Consumer: "nobody"},
@@ -407,7 +360,7 @@ func TestOrdersThatCanNotBe(t *testing.T) {
 	if _, err := load(t, Options{}, tableOfKeys()).MakeKey(t.Context(), KeyOrder{Consumer: "acme"}); !errors.Is(err, ErrNoKeys) {
 		t.Errorf("without a board: %v", err)
 	}
-	keys.broken = down
+	keys.err = down
 	if _, err := s.MakeKey(t.Context(), KeyOrder{Consumer: "acme"}); !errors.Is(err, down) {
 		t.Errorf("with a store that is down: %v", err)
 	}
@@ -439,7 +392,7 @@ func TestTypingErrorsAreSeen(t *testing.T) {
 }
 
 func TestRememberedKeyCostsLittle(t *testing.T) {
-	s := load(t, Options{Keys: new(board)}, tableOfKeys(Key{Secret: "consumers/acme"}))
+	s := load(t, Options{Keys: new(slate)}, tableOfKeys(Key{Secret: "consumers/acme"}))
 	d := newDecision()
 	q := ask("edge/peppered", "", "x-api-key", keyOfSecret)
 	d.read(q)
@@ -458,7 +411,7 @@ func TestRememberedKeyCostsLittle(t *testing.T) {
 }
 
 func BenchmarkAPIKey(b *testing.B) {
-	s := load(b, Options{Keys: new(board)}, tableOfKeys(Key{Secret: "consumers/acme"}))
+	s := load(b, Options{Keys: new(slate)}, tableOfKeys(Key{Secret: "consumers/acme"}))
 	for name, rule := range map[string]string{"plain": "edge/plain", "peppered": "edge/peppered"} {
 		b.Run(name, func(b *testing.B) {
 			d := newDecision()

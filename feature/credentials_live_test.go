@@ -8,13 +8,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"iter"
-	"maps"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -72,45 +68,6 @@ consumers/acme text 0123456789-made-elsewhere
 auth/staff text alice:%s
 `
 
-// board is a store.Board in this process.
-type board struct {
-	mu      sync.Mutex
-	entries map[string]store.Entry
-	version uint64
-}
-
-func (b *board) Get(name string) (store.Entry, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	e, ok := b.entries[name]
-	return e, ok && (e.Expires.IsZero() || time.Now().Before(e.Expires))
-}
-
-func (b *board) Entries() iter.Seq[store.Entry] {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Values(slices.Collect(maps.Values(b.entries)))
-}
-
-func (b *board) Put(_ context.Context, e store.Entry) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.entries == nil {
-		b.entries = map[string]store.Entry{}
-	}
-	b.entries[e.Name] = e
-	b.version++
-	return nil
-}
-
-func (b *board) Known() bool { return true }
-
-func (b *board) Version() uint64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.version
-}
-
 // credentials are the real Envoy between a client and an echo, and the service that it asks.
 type credentials struct {
 	service *auth.Service
@@ -122,7 +79,7 @@ type credentials struct {
 func serveCredentials(t *testing.T) credentials {
 	t.Helper()
 	c := credentials{
-		service: auth.New(auth.Options{Keys: new(board)}),
+		service: auth.New(auth.Options{Keys: sharedStore(t).Board("keys")}),
 		secrets: golden.NewSecrets(t, fmt.Sprintf(credentialsSecrets, must(bcrypt.GenerateFromPassword([]byte("correct horse"), bcrypt.MinCost)))),
 		http:    golden.FreePort(t), https: golden.FreePort(t),
 	}
@@ -286,4 +243,15 @@ func TestCertificatesThroughEnvoy(t *testing.T) {
 			}
 		})
 	}
+}
+
+// sharedStore keeps what auth shares in this process.
+func sharedStore(t *testing.T) *store.Shared {
+	t.Helper()
+	s, err := store.OpenShared(store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
 }
