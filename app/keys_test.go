@@ -3,12 +3,8 @@ package app
 import (
 	"context"
 	"encoding/json"
-	"iter"
-	"maps"
 	"net/http"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,38 +14,19 @@ import (
 	"github.com/legation/legation/store"
 )
 
-// board is a store.Board in this process; it fails while err is not nil.
-type board struct {
-	mu      sync.Mutex
-	entries map[string]store.Entry
-	err     error
+// board is one that keeps its entries in this process.
+func board(t testing.TB) store.Board {
+	t.Helper()
+	s, err := store.OpenShared(store.Options{})
+	must(t, err)
+	t.Cleanup(func() { must(t, s.Close()) })
+	return s.Board("keys")
 }
 
-func (b *board) Get(name string) (store.Entry, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	e, ok := b.entries[name]
-	return e, ok
-}
+// full is a board that takes nothing.
+type full struct{ store.Board }
 
-func (b *board) Entries() iter.Seq[store.Entry] {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Values(slices.Collect(maps.Values(b.entries)))
-}
-
-func (b *board) Put(_ context.Context, e store.Entry) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.err != nil {
-		return b.err
-	}
-	b.entries[e.Name] = e
-	return nil
-}
-
-func (b *board) Known() bool     { return true }
-func (b *board) Version() uint64 { return 0 }
+func (full) Put(context.Context, store.Entry) error { return store.ErrUnavailable }
 
 const keysPolicy = `gateways: {edge: {listeners: {http: {port: 10000, address: 127.0.0.1}}}}
 auth: {keys: {apiKey: {header: x-api-key}}}
@@ -86,7 +63,7 @@ func post[T any](t testing.TB, h http.Handler, path, body string) (v T) {
 
 func TestKeysByHTTP(t *testing.T) {
 	t.Parallel()
-	h := keyed(t, &board{entries: map[string]store.Entry{}})
+	h := keyed(t, board(t))
 	written := auth.KeyInfo{ID: "written", Consumer: "written", Policy: true}
 	first := post[auth.MadeKey](t, h, "/keys", `{"consumer": "acme", "entries": ["keys"], "plan": "gold", "name": "ci", "expires": "2100-01-01T00:00:00Z"}`)
 	want := auth.KeyInfo{
@@ -118,9 +95,9 @@ func TestKeysByHTTP(t *testing.T) {
 
 func TestKeysByHTTPRefused(t *testing.T) {
 	t.Parallel()
-	keys := &board{entries: map[string]store.Entry{}}
+	keys := board(t)
 	h, none := keyed(t, keys), keyed(t, nil)
-	down := keyed(t, &board{err: store.ErrUnavailable})
+	down := keyed(t, full{board(t)})
 	for _, row := range []struct {
 		of           http.Handler
 		method, path string
@@ -157,7 +134,7 @@ func TestKeysByHTTPRefused(t *testing.T) {
 	if status, _, _ := call(h, "POST", "/keys", "Content-Type", "text/plain", bodyOf, `{"consumer": "acme"}`); status != http.StatusUnsupportedMediaType {
 		t.Errorf("a form of another site: %d", status)
 	}
-	if len(keys.entries) != 0 {
-		t.Errorf("keys were made: %v", keys.entries)
+	for e := range keys.Entries() {
+		t.Errorf("a key was made: %v", e)
 	}
 }
