@@ -129,7 +129,7 @@ func (t *translation) connectionManager(c ListenerContext, filters []Filter) *hc
 		early = trustedMutations()
 	}
 	if scoped(c.Listener) {
-		keys := scopeKeysOf(c.Gateway, c.Listener)
+		keys := scopeKeysOf(c.Model, c.Gateway, c.Listener)
 		manager.RouteSpecifier = keys.scopedRoutes()
 		early.Mutations = append(early.Mutations, keys.mutations()...)
 	}

@@ -23,9 +23,9 @@ const scopeHeader = "x-legation-scope"
 const tablePrefix = "host/"
 
 // wildcardsOf is the wildcard hostnames on a listener of a gateway, the most specific first.
-func wildcardsOf(gw *policy.Gateway, l *policy.Listener) []string {
+func wildcardsOf(m *policy.Model, gw *policy.Gateway, l *policy.Listener) []string {
 	names := make(map[string]bool)
-	for _, r := range gw.Routes {
+	for _, r := range m.Bound[gw] {
 		if r.Layer4 || !r.On(l) {
 			continue
 		}
@@ -53,11 +53,11 @@ type scopeKeys struct {
 
 // scopeKeysOf is those of a listener. All such listeners have the same, and share the tables, as long as there is only
 // one or no route names the listeners that it is for.
-func scopeKeysOf(gw *policy.Gateway, l *policy.Listener) scopeKeys {
-	keys := scopeKeys{wildcards: wildcardsOf(gw, l)}
+func scopeKeysOf(m *policy.Model, gw *policy.Gateway, l *policy.Listener) scopeKeys {
+	keys := scopeKeys{wildcards: wildcardsOf(m, gw, l)}
 	alike := func(r *policy.BoundRoute) bool { return r.Layer4 || len(r.Listeners) == 0 }
 	others := slices.ContainsFunc(gw.Listeners, func(o *policy.Listener) bool { return o != l && scoped(o) })
-	if others && !allOf(gw.Routes, alike) {
+	if others && !allOf(m.Bound[gw], alike) {
 		keys.prefix = l.Name + "/"
 	}
 	return keys
@@ -166,7 +166,7 @@ func scope(name, key string) *routev3.ScopedRouteConfiguration {
 // checkPerHost refuses the hostname that no table per host can stand for: "*" is every host that has none, and to
 // Envoy a scope is always one key.
 func (t *translation) checkPerHost(gw *policy.Gateway, l *policy.Listener) {
-	for _, r := range gw.Routes {
+	for _, r := range t.model.Bound[gw] {
 		if slices.Contains(r.Hostnames, "*") && !r.Layer4 && r.On(l) {
 			t.problem(r.Pos, "routes."+r.Name+".hostnames",
 				fmt.Sprintf(`"*" can't be served by the listener %s, which has a route table per host`, l.Name),
@@ -177,6 +177,6 @@ func (t *translation) checkPerHost(gw *policy.Gateway, l *policy.Listener) {
 
 // ScopedTable is the name of the route table by which a listener with a table per host answers a request for a host, which
 // is in its normal form. There may be none of that name.
-func ScopedTable(gw *policy.Gateway, l *policy.Listener, host string) string {
-	return tablePrefix + scopeKeysOf(gw, l).of(host)
+func ScopedTable(m *policy.Model, gw *policy.Gateway, l *policy.Listener, host string) string {
+	return tablePrefix + scopeKeysOf(m, gw, l).of(host)
 }

@@ -82,7 +82,7 @@ func stripped(m *policy.Model) []string {
 func everySettings(m *policy.Model) []policy.Settings {
 	var all []policy.Settings
 	for _, g := range m.Gateways {
-		all = append(append(all, settingsOf(g)...), g.Defaults)
+		all = append(append(all, settingsOf(m, g)...), g.Defaults)
 	}
 	for _, s := range m.Services {
 		all = append(all, s.Settings)
@@ -100,12 +100,12 @@ func everySettings(m *policy.Model) []policy.Settings {
 }
 
 // settingsOf is the settings of a gateway, its listeners and its routes.
-func settingsOf(g *policy.Gateway) []policy.Settings {
+func settingsOf(m *policy.Model, g *policy.Gateway) []policy.Settings {
 	all := []policy.Settings{g.Settings}
 	for _, l := range g.Listeners {
 		all = append(all, l.Settings)
 	}
-	for _, r := range g.Routes {
+	for _, r := range m.Bound[g] {
 		all = append(all, r.Settings)
 	}
 	return all

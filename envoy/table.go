@@ -24,7 +24,7 @@ type made struct {
 // table makes every route of HTTP of a gateway once, whatever the number of its hostnames and listeners.
 func (t *translation) table(gw *policy.Gateway, used services) table {
 	tab := make(table)
-	for _, r := range gw.Routes {
+	for _, r := range t.model.Bound[gw] {
 		if r.Layer4 {
 			continue
 		}
@@ -156,8 +156,8 @@ func (used services) ofConnections(p *tcpproxyv3.TcpProxy) {
 }
 
 // ofSettings notes the services that the settings of a gateway, its listeners and its routes send to by themselves.
-func (used services) ofSettings(gw *policy.Gateway) {
-	for _, settings := range settingsOf(gw) {
+func (used services) ofSettings(m *policy.Model, gw *policy.Gateway) {
+	for _, settings := range settingsOf(m, gw) {
 		for _, s := range policy.Each[ServiceUser](settings) {
 			for _, name := range s.UsesServices() {
 				used[name] = true

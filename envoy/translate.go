@@ -74,7 +74,7 @@ func (t *translation) problem(pos policy.Pos, path, message, hint string, also .
 // these use.
 func (t *translation) gateway(gw *policy.Gateway) []Resource {
 	used := make(services)
-	used.ofSettings(gw)
+	used.ofSettings(t.model, gw)
 	table := t.table(gw, used)
 	list := t.listeners(gw, table, used)
 	for _, s := range t.model.Services {
@@ -107,7 +107,7 @@ func (t *translation) listeners(gw *policy.Gateway, table table, used services) 
 			Type: resource.ListenerType, Name: l.Name, Message: t.listener(c, filters[l], used), Pos: l.Pos,
 		})
 		f := frame{before: []*routev3.Route{trace}}
-		switch keys := scopeKeysOf(gw, l); {
+		switch keys := scopeKeysOf(t.model, gw, l); {
 		case !l.HTTP():
 		case !scoped(l):
 			list = append(list, t.tableOf(table, l, f, filters[l]))

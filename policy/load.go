@@ -61,7 +61,7 @@ func (l *Language) Load(files Files) (*Model, Problems) {
 func (l *Language) load(files Files, known trees, kept map[string]*Secret) (*Model, Problems) {
 	ld := &loader{
 		reporter: reporter{seen: make(map[told]*Problem), perFile: make(map[tally]int)},
-		lang:     l, files: files, model: &Model{},
+		lang:     l, files: files, model: &Model{Bound: make(map[*Gateway][]*BoundRoute)},
 		raw:      make(map[string]map[string]*rawEntry),
 		sorted:   make(map[string][]string),
 		referred: make(map[string]bool),

@@ -16,6 +16,7 @@ type Model struct {
 	Gateways  []*Gateway
 	Services  []*Service
 	Routes    []*Route
+	Bound     map[*Gateway][]*BoundRoute // the routes of each gateway, in order of precedence within a hostname
 	Auth      []*Auth
 	Consumers []*Consumer
 	Plans     []*Plan
@@ -38,8 +39,7 @@ type Gateway struct {
 	Sidecar   bool  // an entry of the section sidecars
 	Mesh      *Mesh // nil for a gateway that can't call services with a sidecar
 	Listeners []*Listener
-	Defaults  Settings      // as written; merged into Routes
-	Routes    []*BoundRoute // in order of precedence within a hostname
+	Defaults  Settings // as written; merged into those of the routes
 }
 
 // Mesh is how a gateway or a sidecar proves to sidecars who it is, and whom it believes.

@@ -32,7 +32,7 @@ type planned interface{ Plan() string }
 func Table(m *policy.Model) auth.Table {
 	var t auth.Table
 	for _, g := range m.Gateways {
-		for _, r := range g.Routes {
+		for _, r := range m.Bound[g] {
 			if s, ok := policy.Find[*Setting](r.Settings); ok && !s.None {
 				t.Rules = append(t.Rules, s.rule(m, r))
 			}

@@ -12,7 +12,7 @@ import (
 func Limits(m *policy.Model) []ratelimit.Limit {
 	limits := map[string]ratelimit.Limit{}
 	for _, g := range m.Gateways {
-		for _, r := range g.Routes {
+		for _, r := range m.Bound[g] {
 			for set, s := range policy.Each[*Setting](r.Settings) {
 				for i := range s.Limits {
 					if s.Limits[i].perEnvoy() {
