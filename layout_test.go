@@ -39,6 +39,7 @@ var rooms = []room{
 	{"cmd/legation", 6, "app control diff explain feature envoy policy ratelimit auth xds examples"},
 	{"app", 5, "below"},
 	{"control", 4, "feature envoy ratelimit auth policy xds store"},
+	{"nodes", 3, "auth policy xds"},
 	{"explain", 4, "envoy policy"},
 	{"diff", 4, "envoy feature policy"},
 	{"feature", 3, "feature/* envoy policy ratelimit auth"},

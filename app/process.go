@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"github.com/legation/legation/auth"
 	"github.com/legation/legation/callout"
 	"github.com/legation/legation/control"
+	"github.com/legation/legation/nodes"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
 	"github.com/legation/legation/store"
@@ -42,6 +44,8 @@ type process struct {
 	limits   *ratelimit.Service
 	auth     *auth.Service
 	xds      *xds.Server
+	nodes    *nodes.Gate // nil: certificates name groups by themselves
+	tls      *portTLS    // nil: the gRPC ports are in plain text
 	control  *control.Controller
 	stopping atomic.Bool
 
@@ -92,18 +96,17 @@ func (p *process) build() (err error) {
 		o.Log.Warn("data directory used by another process: the last good policy and counts are not kept", "dir", o.DataDir,
 			"hint", "give each process its own --data-dir, and all of them one --redis to share limits")
 	}
-	var tls *mutualTLS
 	if o.TLSCert != "" {
-		if tls, err = newMutualTLS(o.TLSCert, o.TLSKey, o.TLSCA, o.Log); err != nil {
+		if p.tls, err = newPortTLS(o.TLSCert, o.TLSKey, o.TLSCA, o.Log); err != nil {
 			return usageError{err}
 		}
+		p.metrics.MustRegister(p.tls)
 	}
-	if err := p.companion(tls); err != nil {
+	if err := p.companion(); err != nil {
 		return err
 	}
-	if o.has(XDS) {
-		p.xds = xds.New(xds.Options{Log: o.Log, Metrics: p.metrics})
-		p.addGRPC("xDS", "--xds-address", o.XDSAddress, newGRPC(tls), p.xds.Register)
+	if err := p.serveXDS(); err != nil {
+		return err
 	}
 	p.control = control.New(control.Options{
 		Dir: o.Dir, DataDir: p.state.dir, Secrets: p.secrets(), XDS: p.xds, Auth: p.auth, Limits: p.limits,
@@ -111,6 +114,35 @@ func (p *process) build() (err error) {
 	})
 	p.control.Recall()
 	return p.addAdmin()
+}
+
+// serveXDS makes the port that Envoys have their configuration from.
+func (p *process) serveXDS() error {
+	if !p.o.has(XDS) {
+		return nil
+	}
+	o := xds.Options{Log: p.o.Log, Metrics: p.metrics}
+	optional := never
+	if p.o.Nodes != "" {
+		gate, err := nodes.New(nodes.Options{
+			Path: p.o.Nodes, NeedTokens: p.o.TLSCA == "", Log: p.o.Log, Changed: func() { p.xds.Recheck() },
+		})
+		if err != nil {
+			return usagef("--nodes: %w", err)
+		}
+		p.nodes, o.Identify, optional = gate, gate.Identify, gate.Tokens
+	}
+	p.xds = xds.New(o)
+	p.addGRPC("xDS", "--xds-address", p.o.XDSAddress, newGRPC(p.serverTLS(optional), p.o.age(p.o.XDSAddress)), p.xds.Register)
+	return nil
+}
+
+// serverTLS is what a port speaks; nil: plain text.
+func (p *process) serverTLS(optional func() bool) *tls.Config {
+	if p.tls == nil {
+		return nil
+	}
+	return p.tls.server(optional)
 }
 
 // secrets is where the policy's secrets are kept, and those that the roles need: a companion's host needs none of what
@@ -130,7 +162,7 @@ func (p *process) secrets() *control.Secrets {
 }
 
 // companion makes the services that Envoy asks for each request.
-func (p *process) companion(tls *mutualTLS) error {
+func (p *process) companion() error {
 	if !p.o.companion() {
 		return nil
 	}
@@ -158,7 +190,7 @@ func (p *process) companion(tls *mutualTLS) error {
 		services = append(services, p.auth.Register)
 		methods[authv3.Authorization_Check_FullMethodName] = p.auth.Answer
 	}
-	p.addGRPC("companion", "--companion-address", p.o.CompanionAddress, p.companionServer(tls, methods), services...)
+	p.addGRPC("companion", "--companion-address", p.o.CompanionAddress, p.companionServer(methods), services...)
 	return nil
 }
 
@@ -170,15 +202,18 @@ const maxCall = 1 << 20
 const maxCalls = 1000
 
 // companionServer answers methods fast, unless the fast path is off.
-func (p *process) companionServer(tls *mutualTLS, methods map[string]callout.Method) grpcServer {
+func (p *process) companionServer(methods map[string]callout.Method) grpcServer {
+	tls, age := p.serverTLS(never), p.o.age(p.o.CompanionAddress)
 	o := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(callout.AnyText()), grpc.NumStreamWorkers(64), grpc.MaxRecvMsgSize(maxCall),
 		grpc.MaxConcurrentStreams(maxCalls),
 	}
 	if p.o.NoFastPath {
-		return newGRPC(tls, o...)
+		return newGRPC(tls, age, o...)
 	}
-	return newCalloutServer(tls, callout.Options{Methods: methods, MaxMessage: maxCall, Log: p.o.Log, Metrics: p.metrics}, o...)
+	return newCalloutServer(callout.Options{
+		Methods: methods, TLS: tls, MaxMessage: maxCall, MaxAge: age, Log: p.o.Log, Metrics: p.metrics,
+	}, o...)
 }
 
 // addGRPC adds a gRPC port.
@@ -195,6 +230,9 @@ func (p *process) addGRPC(name, flag, address string, s grpcServer, services ...
 			case <-ctx.Done():
 			}
 		}()
+		if p.tls != nil {
+			l = p.tls.guard(l)
+		}
 		return s.run(ctx, l, stopGrace)
 	}})
 }
@@ -360,6 +398,15 @@ func (p *process) run(ctx context.Context) error {
 	}
 	if p.auth != nil {
 		group.Go(func() error { return p.auth.Run(ctx) })
+	}
+	if p.nodes != nil {
+		group.Go(func() error { return p.nodes.Run(ctx) })
+	}
+	if p.tls != nil {
+		group.Go(func() error {
+			p.tls.watch(ctx)
+			return nil
+		})
 	}
 	group.Go(func() error { return p.control.Run(ctx) })
 	err := group.Wait()

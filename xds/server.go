@@ -3,6 +3,7 @@ package xds
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -43,6 +44,10 @@ type Options struct {
 	// MaxRequests bounds the requests of one stream within one second. A stream with more is ended; 2,000 when 0.
 	MaxRequests int
 
+	// Identify tells who is behind a stream, from the context of its call; [ByCertificate] when nil. It is asked when the
+	// stream begins, at its first request, and by [Server.Recheck]. An error ends the stream.
+	Identify func(context.Context) (Identity, error)
+
 	// OnNACK is called, when set, for each rejection, on the goroutine of the stream: it must not block.
 	OnNACK func(NodeStatus)
 }
@@ -56,6 +61,9 @@ func (o Options) filled() Options {
 	if o.RetryNACK > 0 {
 		o.RetryNACK = max(o.RetryNACK, 10*time.Second)
 	}
+	if o.Identify == nil {
+		o.Identify = ByCertificate
+	}
 	o.MaxStreams = cmp.Or(o.MaxStreams, 10_000)
 	o.MaxRequests = cmp.Or(o.MaxRequests, 2_000)
 	return o
@@ -67,6 +75,8 @@ type Server struct {
 	metrics *metrics
 	current atomic.Pointer[Publication]
 	wake    chan struct{} // capacity 1: something was published
+
+	rechecks atomic.Int64 // calls of Recheck that have begun
 
 	mu      sync.Mutex // guards what follows
 	groups  map[string]*group
@@ -236,14 +246,21 @@ func (a aggregated) DeltaAggregatedResources(str discoveryv3.AggregatedDiscovery
 
 // hold serves one stream until it ends.
 func (s *Server) hold(ctx context.Context, p Protocol, serve func(serverv3.Server) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	st := newStream(ctx, s, p)
-	if err := s.open(st, cancel); err != nil {
+	if _, err := s.o.Identify(ctx); err != nil {
+		return err
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	st := newStream(ctx, end, s, p)
+	if err := s.open(st, func() { end(nil) }); err != nil {
 		return err
 	}
 	defer s.close(st)
-	if err := serve(serverv3.NewServer(ctx, st, st, options()...)); err != nil {
+	err := serve(serverv3.NewServer(ctx, st, st, options()...))
+	if errors.Is(context.Cause(ctx), errLapsed) {
+		return errLapsed
+	}
+	if err != nil {
 		return err
 	}
 	if s.ended() {

@@ -26,13 +26,13 @@ type stream struct {
 	protocol Protocol
 	opened   time.Time
 	address  string
-	may      []string // the groups that its certificate names
-	open     bool     // any group: plaintext
+	end      context.CancelCauseFunc // ends the stream with a status
 
 	// Set by the first request, before the stream is in its group.
 	group   *group
 	node    *corev3.Node // id and cluster only, of up to 61 kB
 	version string
+	lapse   *time.Timer // ends the stream with what its Envoy has shown; nil: that never ends
 
 	second   time.Time // of the stream's own goroutine: requests are counted within it
 	requests int
@@ -54,10 +54,9 @@ var (
 	_ serverv3.Callbacks = (*stream)(nil)
 )
 
-func newStream(ctx context.Context, s *Server, p Protocol) *stream {
-	st := &stream{server: s, ctx: ctx, protocol: p, opened: time.Now()}
+func newStream(ctx context.Context, end context.CancelCauseFunc, s *Server, p Protocol) *stream {
+	st := &stream{server: s, ctx: ctx, end: end, protocol: p, opened: time.Now(), address: addressOf(ctx)}
 	st.changed, st.progress = st.opened, st.opened
-	st.may, st.open, st.address = credentialsOf(ctx)
 	return st
 }
 
@@ -103,6 +102,9 @@ func (st *stream) shut() {
 		st.timer.Stop()
 	}
 	st.mu.Unlock()
+	if st.lapse != nil {
+		st.lapse.Stop()
+	}
 	if st.group != nil {
 		st.server.o.Log.Debug("envoy left", "node", st.node.GetId(), "group", st.group.name, "address", st.address)
 	}
