@@ -42,6 +42,7 @@ type process struct {
 	limits   *ratelimit.Service
 	auth     *auth.Service
 	xds      *xds.Server
+	loads    *xds.Loads
 	control  *control.Controller
 	stopping atomic.Bool
 
@@ -103,7 +104,8 @@ func (p *process) build() (err error) {
 	}
 	if o.has(XDS) {
 		p.xds = xds.New(xds.Options{Log: o.Log, Metrics: p.metrics})
-		p.addGRPC("xDS", "--xds-address", o.XDSAddress, newGRPC(tls), p.xds.Register)
+		p.loads = xds.NewLoads(p.xds, xds.LoadOptions{Log: o.Log, Metrics: p.metrics})
+		p.addGRPC("xDS", "--xds-address", o.XDSAddress, newGRPC(tls), p.xds.Register, p.loads.Register)
 	}
 	p.control = control.New(control.Options{
 		Dir: o.Dir, DataDir: p.state.dir, Secrets: p.secrets(), XDS: p.xds, Auth: p.auth, Limits: p.limits,
@@ -357,6 +359,7 @@ func (p *process) run(ctx context.Context) error {
 	}
 	if p.xds != nil {
 		group.Go(func() error { return p.xds.Run(ctx) })
+		group.Go(func() error { return p.loads.Run(ctx) })
 	}
 	if p.auth != nil {
 		group.Go(func() error { return p.auth.Run(ctx) })
@@ -372,6 +375,7 @@ func (p *process) status() Status {
 	s := Status{Version: p.o.Version, Started: p.started, Roles: p.o.Roles, Policy: p.control.Outcome(), Nodes: []xds.NodeStatus{}}
 	if p.xds != nil {
 		s.Nodes = append(s.Nodes, p.xds.Status()...)
+		s.Loads = p.loads.Snapshot()
 	}
 	if p.store != nil {
 		health := p.store.Health()
