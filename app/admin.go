@@ -27,6 +27,7 @@ type Status struct {
 	Roles   []Role            `json:"roles"`
 	Policy  control.Outcome   `json:"policy"`
 	Nodes   []xds.NodeStatus  `json:"nodes"`
+	Loads   []xds.ServiceLoad `json:"loads,omitempty"` // of each service that Envoys send requests to
 	Store   *store.Health     `json:"store,omitempty"`
 	Shared  *store.Health     `json:"shared,omitempty"` // of what auth shares: keys, revocations, sessions
 	Keys    []auth.JWKSHealth `json:"keys,omitempty"`   // of each JWKS URL

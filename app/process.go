@@ -44,6 +44,7 @@ type process struct {
 	limits   *ratelimit.Service
 	auth     *auth.Service
 	xds      *xds.Server
+	loads    *xds.Loads
 	nodes    *nodes.Gate // nil: certificates name groups by themselves
 	tls      *portTLS    // nil: the gRPC ports are in plain text
 	control  *control.Controller
@@ -133,7 +134,9 @@ func (p *process) serveXDS() error {
 		p.nodes, o.Identify, optional = gate, gate.Identify, gate.Tokens
 	}
 	p.xds = xds.New(o)
-	p.addGRPC("xDS", "--xds-address", p.o.XDSAddress, newGRPC(p.serverTLS(optional), p.o.age(p.o.XDSAddress)), p.xds.Register)
+	p.loads = xds.NewLoads(p.xds, xds.LoadOptions{Log: p.o.Log, Metrics: p.metrics})
+	server := newGRPC(p.serverTLS(optional), p.o.age(p.o.XDSAddress))
+	p.addGRPC("xDS", "--xds-address", p.o.XDSAddress, server, p.xds.Register, p.loads.Register)
 	return nil
 }
 
@@ -395,6 +398,7 @@ func (p *process) run(ctx context.Context) error {
 	}
 	if p.xds != nil {
 		group.Go(func() error { return p.xds.Run(ctx) })
+		group.Go(func() error { return p.loads.Run(ctx) })
 	}
 	if p.auth != nil {
 		group.Go(func() error { return p.auth.Run(ctx) })
@@ -419,6 +423,7 @@ func (p *process) status() Status {
 	s := Status{Version: p.o.Version, Started: p.started, Roles: p.o.Roles, Policy: p.control.Outcome(), Nodes: []xds.NodeStatus{}}
 	if p.xds != nil {
 		s.Nodes = append(s.Nodes, p.xds.Status()...)
+		s.Loads = p.loads.Snapshot()
 	}
 	if p.store != nil {
 		health := p.store.Health()

@@ -32,6 +32,8 @@ has to name it: as a DNS name, or as spiffe://TRUST-DOMAIN/gateway/NAME.`,
 			if o.Group, _ = c.Flags().GetString("group"); o.Group == "" {
 				return usage{fmt.Errorf("name the gateway that this Envoy belongs to with --group")}
 			}
+			reports, _ := c.Flags().GetBool("load-reports")
+			o.Quiet = !reports
 			text, err := envoy.JSON(envoy.Bootstrap(o))
 			if err != nil {
 				return err
@@ -41,6 +43,7 @@ has to name it: as a DNS name, or as spiffe://TRUST-DOMAIN/gateway/NAME.`,
 		},
 	}
 	c.Flags().String("group", "", "the gateway or sidecar that this Envoy belongs to (its node.cluster)")
+	c.Flags().Bool("load-reports", true, "have this Envoy report the requests that it sends to each service, every few seconds")
 	bootstrapFlags(c.Flags())
 	return c
 }

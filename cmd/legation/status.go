@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -119,6 +121,9 @@ func showStatus(w io.Writer, s app.Status) error {
 	if err := showNodes(w, s.Nodes); err != nil {
 		return err
 	}
+	if err := showLoads(w, s.Loads); err != nil {
+		return err
+	}
 	for _, n := range s.Nodes {
 		if n.Held && s.Policy.Revision != "" {
 			fmt.Fprintf(w, "\nheld: %s asks for the gateway %q, which the policy does not have: it keeps what it had, and gets nothing new\n", n.ID, n.Group)
@@ -184,6 +189,28 @@ func showNodes(w io.Writer, nodes []xds.NodeStatus) error {
 		}
 	}
 	return nil
+}
+
+// shownLoads is how many services are shown, of those with the most requests.
+const shownLoads = 20
+
+// showLoads tells which services are in use, by what Envoys report.
+func showLoads(w io.Writer, loads []xds.ServiceLoad) error {
+	busy := slices.DeleteFunc(slices.Clone(loads), func(l xds.ServiceLoad) bool { return l.Minute.Traffic == xds.Traffic{} && l.InProgress == 0 })
+	if len(busy) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(busy, func(a, b xds.ServiceLoad) int { return cmp.Compare(b.Minute.Issued, a.Minute.Issued) })
+	fmt.Fprintln(w)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "SERVICE\tGROUP\tREQ/S 10S\tREQ/S 1M\tERRORS 1M\tIN PROGRESS")
+	for _, l := range busy[:min(len(busy), shownLoads)] {
+		fmt.Fprintf(t, "%s\t%s\t%.1f\t%.1f\t%.1f%%\t%d\n", l.Service, l.Group, l.Recent.PerSecond, l.Minute.PerSecond, 100*l.Minute.ErrorShare, l.InProgress)
+	}
+	if n := len(busy) - shownLoads; n > 0 {
+		fmt.Fprintf(t, "and %d more: -o json shows all\n", n)
+	}
+	return t.Flush()
 }
 
 // slow is how long an answer of Envoy may take before it is remarked on.
