@@ -103,7 +103,7 @@ func (p *process) build() (err error) {
 	}
 	if o.has(XDS) {
 		p.xds = xds.New(xds.Options{Log: o.Log, Metrics: p.metrics})
-		p.addGRPC("xDS", "--xds-address", o.XDSAddress, newGRPC(tls), p.xds.Register)
+		p.addGRPC("xDS", "--xds-address", o.XDSAddress, newGRPC(tls, xds.ServerOptions()...), p.xds.Register)
 	}
 	p.control = control.New(control.Options{
 		Dir: o.Dir, DataDir: p.state.dir, Secrets: p.secrets(), XDS: p.xds, Auth: p.auth, Limits: p.limits,
