@@ -135,7 +135,7 @@ func (p *process) serveXDS() error {
 	}
 	p.xds = xds.New(o)
 	p.loads = xds.NewLoads(p.xds, xds.LoadOptions{Log: p.o.Log, Metrics: p.metrics})
-	server := newGRPC(p.serverTLS(optional), p.o.age(p.o.XDSAddress))
+	server := newGRPC(p.serverTLS(optional), p.o.age(p.o.XDSAddress), xds.ServerOptions()...)
 	p.addGRPC("xDS", "--xds-address", p.o.XDSAddress, server, p.xds.Register, p.loads.Register)
 	return nil
 }
