@@ -189,7 +189,7 @@ func scope(name, key string) *routev3.ScopedRouteConfiguration {
 // checkPerHost refuses the hostname that no table per host can stand for: "*" is every host that has none, and to
 // Envoy a scope is always one key.
 func (t *translation) checkPerHost(s *served, l *policy.Listener) {
-	i, found := slices.BinarySearchFunc(s.sites, "*", bySiteName)
+	i, found := slices.BinarySearchFunc(s.sites, "*", func(s *site, name string) int { return strings.Compare(s.name, name) })
 	if !found {
 		return
 	}

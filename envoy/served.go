@@ -3,7 +3,6 @@ package envoy
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"github.com/legation/legation/policy"
@@ -140,7 +139,10 @@ func changedSites(routes []*made, before []*site, touched map[string]bool, gone,
 	for _, m := range come {
 		moved[m] = !m.Layer4
 	}
-	byName := make(map[string]*site)
+	changes := make(map[string][]*site, len(touched))
+	for name := range touched {
+		changes[name] = nil
+	}
 	for _, m := range routes {
 		if !moved[m] {
 			continue
@@ -149,27 +151,14 @@ func changedSites(routes []*made, before []*site, touched map[string]bool, gone,
 			if !touched[name] {
 				continue
 			}
-			if byName[name] == nil {
-				byName[name] = &site{name: name}
+			if changes[name] == nil {
+				changes[name] = []*site{{name: name}}
 			}
-			byName[name].all = append(byName[name].all, m)
+			changes[name][0].all = append(changes[name][0].all, m)
 		}
 	}
-	sites := make([]*site, 0, len(before)+len(byName))
-	for _, name := range slices.Sorted(maps.Keys(touched)) {
-		i, found := slices.BinarySearchFunc(before, name, bySiteName)
-		sites, before = append(sites, before[:i]...), before[i:]
-		if found {
-			before = before[1:]
-		}
-		if s := byName[name]; s != nil {
-			sites = append(sites, s)
-		}
-	}
-	return append(sites, before...)
+	return policy.Patch(before, func(s *site) string { return s.name }, changes)
 }
-
-func bySiteName(s *site, name string) int { return strings.Compare(s.name, name) }
 
 // used is the services that the routes send to, and the settings of the gateway and its listeners.
 func (s *served) used(gw *policy.Gateway) services {

@@ -1,6 +1,10 @@
 package policy
 
-import "slices"
+import (
+	"maps"
+	"slices"
+	"strings"
+)
 
 // Following is what was made of each item of a list, as the list changes from one model to the next: what was made of an
 // item that stays, by its pointer, stays too. The zero value has followed no list yet. A copy is not changed by what
@@ -50,4 +54,31 @@ func (f *Following[K, V]) Next(items []K, of func(K) V) (all, gone, come []V) {
 	}
 	f.items, f.made = items, append(all, f.made[tail:]...)
 	return f.made, gone, come
+}
+
+// Patch is a list that is sorted by name with some changes, by name: each is what the list has of that name from now on, one
+// or none.
+func Patch[V any](sorted []V, name func(V) string, changes map[string][]V) []V {
+	all := make([]V, 0, len(sorted)+len(changes))
+	for _, changed := range slices.Sorted(maps.Keys(changes)) {
+		i, found := slices.BinarySearchFunc(sorted, changed, func(v V, changed string) int { return strings.Compare(name(v), changed) })
+		all, sorted = append(all, sorted[:i]...), sorted[i:]
+		if found {
+			sorted = sorted[1:]
+		}
+		all = append(all, changes[changed]...)
+	}
+	return append(all, sorted...)
+}
+
+// BoundRoutes is the routes of all gateways, one gateway after the other.
+func (m *Model) BoundRoutes() []*BoundRoute {
+	if len(m.Gateways) == 1 {
+		return m.Bound[m.Gateways[0]]
+	}
+	var all []*BoundRoute
+	for _, g := range m.Gateways {
+		all = append(all, m.Bound[g]...)
+	}
+	return all
 }
