@@ -60,7 +60,9 @@ func scopeKeysOf(sites []*site, named int, gw *policy.Gateway, l *policy.Listene
 	return keys
 }
 
-func (k scopeKeys) equal(o scopeKeys) bool { return k.prefix == o.prefix && slices.Equal(k.wildcards, o.wildcards) }
+func (k scopeKeys) equal(o scopeKeys) bool {
+	return k.prefix == o.prefix && slices.Equal(k.wildcards, o.wildcards)
+}
 
 // computed tells whether the host alone is not the key.
 func (k scopeKeys) computed() bool { return len(k.wildcards) > 0 || k.prefix != "" }
@@ -187,7 +189,7 @@ func scope(name, key string) *routev3.ScopedRouteConfiguration {
 // checkPerHost refuses the hostname that no table per host can stand for: "*" is every host that has none, and to
 // Envoy a scope is always one key.
 func (t *translation) checkPerHost(s *served, l *policy.Listener) {
-	i, found := slices.BinarySearchFunc(s.sites, "*", bySiteName)
+	i, found := slices.BinarySearchFunc(s.sites, "*", func(s *site, name string) int { return strings.Compare(s.name, name) })
 	if !found {
 		return
 	}
@@ -201,10 +203,10 @@ func (t *translation) checkPerHost(s *served, l *policy.Listener) {
 // ScopedTable is the name of the route table by which a listener with a table per host answers a request for a host, which
 // is in its normal form. There may be none of that name.
 func ScopedTable(m *policy.Model, gw *policy.Gateway, l *policy.Listener, host string) string {
-	s := new(served)
+	s, routes := new(served), make([]*made, 0, len(m.Bound[gw]))
 	for _, r := range m.Bound[gw] {
-		s.routes = append(s.routes, &made{BoundRoute: r})
+		routes = append(routes, &made{BoundRoute: r})
 	}
-	s.put(new(served), nil, s.routes)
+	s.put(routes, nil, routes)
 	return tablePrefix + scopeKeysOf(s.sites, s.named, gw, l).of(host)
 }

@@ -3,7 +3,6 @@ package envoy
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"github.com/legation/legation/policy"
@@ -12,11 +11,10 @@ import (
 // served is what was made of a gateway, so that the next translation makes only what has changed since. It is never
 // changed itself: the next one has its own, with most of the same in it.
 type served struct {
-	bound   []*policy.BoundRoute // as in the model
-	routes  []*made              // what was made of each
-	sites   []*site              // the hosts of those of HTTP, sorted by name
-	uses    map[string]int       // how many of the routes send to a service
-	named   int                  // how many of those of HTTP name their listeners
+	routes  policy.Following[*policy.BoundRoute, *made]
+	sites   []*site        // the hosts of those of HTTP, sorted by name
+	uses    map[string]int // how many of the routes send to a service
+	named   int            // how many of those of HTTP name their listeners
 	filters map[*policy.Listener][]Filter
 	trace   *routev3.Route
 	outside []asks
@@ -27,7 +25,7 @@ type served struct {
 type made struct {
 	*policy.BoundRoute
 	routes []*routev3.Route
-	uses   services
+	uses   []string // services that it sends to
 }
 
 // site is the routes of one hostname, in order of precedence. One whose routes are the same in the next translation is
@@ -55,18 +53,17 @@ type asks struct {
 // serve makes the routes of a gateway, but for those that are taken over from the translation before, and what all of its
 // listeners have in common.
 func (t *translation) serve(gw *policy.Gateway) *served {
-	before := new(served)
+	s := new(served)
 	if t.before != nil {
-		before = t.before.served[gw]
+		*s = *t.before.served[gw]
 	}
-	s := *before
-	s.bound, s.ports = t.model.Bound[gw], make(map[*policy.Listener]*port, len(gw.Listeners))
-	t.served[gw] = &s
-	if t.before == nil || !slices.Equal(before.bound, s.bound) {
-		t.makeRoutes(&s, before)
+	s.ports = make(map[*policy.Listener]*port, len(gw.Listeners))
+	t.served[gw] = s
+	if all, gone, come := s.routes.Next(t.model.Bound[gw], t.made); len(gone)+len(come) > 0 {
+		s.put(all, gone, come)
 	}
 	if t.before != nil {
-		return &s // its filters and whom it asks outside go by the surroundings alone
+		return s // its filters and whom it asks outside go by the surroundings alone
 	}
 	var all []Filter // of all chains: route tables may be shared
 	s.filters = make(map[*policy.Listener][]Filter)
@@ -78,24 +75,17 @@ func (t *translation) serve(gw *policy.Gateway) *served {
 	}
 	s.trace = traceRoute(all)
 	s.outside = t.outside(gw)
-	return &s
+	return s
 }
 
-// makeRoutes makes every route of a gateway once, whatever the number of its hostnames and listeners, but for those that
-// are as before.
-func (t *translation) makeRoutes(s, before *served) {
-	routes, gone, come := t.changedRoutes(s.bound, before)
-	s.routes = routes
-	s.put(before, gone, come)
-}
-
-// put counts the routes and sorts them by host: like those before, but for what has gone and come.
-func (s *served) put(before *served, gone, come []*made) {
-	s.uses = make(map[string]int, len(before.uses))
-	maps.Copy(s.uses, before.uses)
+// put counts the routes and sorts those of HTTP by host, as far as that is not done already, but for what has gone and come.
+func (s *served) put(all, gone, come []*made) {
+	uses := make(map[string]int, len(s.uses))
+	maps.Copy(uses, s.uses)
+	s.uses = uses
 	touched := make(map[string]bool) // hosts
 	count := func(m *made, n int) {
-		for name := range m.uses {
+		for _, name := range m.uses {
 			if s.uses[name] += n; s.uses[name] == 0 {
 				delete(s.uses, name)
 			}
@@ -116,57 +106,20 @@ func (s *served) put(before *served, gone, come []*made) {
 	for _, m := range come {
 		count(m, 1)
 	}
-	s.sites = changedSites(s.routes, before.sites, touched, gone, come)
-}
-
-// changedRoutes is what was made of the routes of a gateway, and which of it was there before and is not any more, or the
-// other way round.
-func (t *translation) changedRoutes(bound []*policy.BoundRoute, before *served) (all, gone, come []*made) {
-	head, old, now := 0, before.bound, bound
-	for len(old) > 0 && len(now) > 0 && old[0] == now[0] {
-		head, old, now = head+1, old[1:], now[1:]
-	}
-	tail := len(bound)
-	for len(old) > 0 && len(now) > 0 && old[len(old)-1] == now[len(now)-1] {
-		tail, old, now = tail-1, old[:len(old)-1], now[:len(now)-1]
-	}
-	place := make(map[*policy.BoundRoute]int, len(old))
-	for i, r := range old {
-		place[r] = head + i
-	}
-	all = append(make([]*made, 0, len(bound)), before.routes[:head]...)
-	last := 0
-	for _, r := range now {
-		i, known := place[r]
-		if !known {
-			m := t.made(r)
-			all, come = append(all, m), append(come, m)
-			continue
-		}
-		delete(place, r)
-		m := before.routes[i]
-		if i < last { // its hosts have it at another place
-			gone, come = append(gone, m), append(come, m)
-		}
-		all, last = append(all, m), max(last, i)
-	}
-	for _, i := range place {
-		gone = append(gone, before.routes[i])
-	}
-	return append(all, before.routes[len(before.routes)-(len(bound)-tail):]...), gone, come
+	s.sites = changedSites(all, s.sites, touched, gone, come)
 }
 
 // made makes one route.
 func (t *translation) made(r *policy.BoundRoute) *made {
-	m := &made{BoundRoute: r, uses: make(services)}
-	m.uses.ofSettings(r.Settings)
-	if r.Layer4 {
-		return m // a filter chain of its listeners
+	m, used := &made{BoundRoute: r}, make(services)
+	used.ofSettings(r.Settings)
+	if !r.Layer4 { // those are filter chains of their listeners
+		m.routes = t.route(r)
 	}
-	m.routes = t.route(r)
 	for _, route := range m.routes {
-		m.uses.ofRequests(route)
+		used.ofRequests(route)
 	}
+	m.uses = slices.Collect(maps.Keys(used))
 	return m
 }
 
@@ -186,7 +139,10 @@ func changedSites(routes []*made, before []*site, touched map[string]bool, gone,
 	for _, m := range come {
 		moved[m] = !m.Layer4
 	}
-	byName := make(map[string]*site)
+	changes := make(map[string][]*site, len(touched))
+	for name := range touched {
+		changes[name] = nil
+	}
 	for _, m := range routes {
 		if !moved[m] {
 			continue
@@ -195,27 +151,14 @@ func changedSites(routes []*made, before []*site, touched map[string]bool, gone,
 			if !touched[name] {
 				continue
 			}
-			if byName[name] == nil {
-				byName[name] = &site{name: name}
+			if changes[name] == nil {
+				changes[name] = []*site{{name: name}}
 			}
-			byName[name].all = append(byName[name].all, m)
+			changes[name][0].all = append(changes[name][0].all, m)
 		}
 	}
-	sites := make([]*site, 0, len(before)+len(byName))
-	for _, name := range slices.Sorted(maps.Keys(touched)) {
-		i, found := slices.BinarySearchFunc(before, name, bySiteName)
-		sites, before = append(sites, before[:i]...), before[i:]
-		if found {
-			before = before[1:]
-		}
-		if s := byName[name]; s != nil {
-			sites = append(sites, s)
-		}
-	}
-	return append(sites, before...)
+	return policy.Patch(before, func(s *site) string { return s.name }, changes)
 }
-
-func bySiteName(s *site, name string) int { return strings.Compare(s.name, name) }
 
 // used is the services that the routes send to, and the settings of the gateway and its listeners.
 func (s *served) used(gw *policy.Gateway) services {

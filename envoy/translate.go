@@ -7,6 +7,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
@@ -134,6 +135,11 @@ func (t *translation) gateway(gw *policy.Gateway) []Resource {
 		list = append(list, a.Resource)
 	}
 	return sorted(append(list, t.secretsOf(gw, asking)...))
+}
+
+// ByTypeAndName compares two resources by the order that [Translate] gives them in.
+func ByTypeAndName(a, b Resource) int {
+	return cmp.Or(strings.Compare(a.Type, b.Type), strings.Compare(a.Name, b.Name))
 }
 
 // sorted puts resources, of which most stand in order but for their types, in order.

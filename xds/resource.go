@@ -30,13 +30,18 @@ func NewResource(name string, m proto.Message, origin, salt string) (Resource, e
 	if m == nil {
 		return Resource{}, fmt.Errorf("resource %q: no message", name)
 	}
-	url := resource.APITypePrefix + string(m.ProtoReflect().Descriptor().FullName())
-	if name == "" {
-		return Resource{}, fmt.Errorf("resource of %s: no name", kindOf(url).short)
-	}
 	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
-		return Resource{}, fmt.Errorf("marshal %s %q: %w", kindOf(url).short, name, err)
+		return Resource{}, fmt.Errorf("marshal %s %q: %w", kindOf(urlOf(m)).short, name, err)
+	}
+	return NewEncodedResource(name, m, value, origin, salt)
+}
+
+// NewEncodedResource is [NewResource] of a message that was marshalled before, deterministically.
+func NewEncodedResource(name string, m proto.Message, value []byte, origin, salt string) (Resource, error) {
+	url := urlOf(m)
+	if name == "" {
+		return Resource{}, fmt.Errorf("resource of %s: no name", kindOf(url).short)
 	}
 	r := Resource{
 		Type:      url,
@@ -62,6 +67,10 @@ func (r *Resource) entry() (*entry, error) {
 	made := *r
 	made.made = nil
 	return newEntry(made), nil
+}
+
+func urlOf(m proto.Message) string {
+	return resource.APITypePrefix + string(m.ProtoReflect().Descriptor().FullName())
 }
 
 func (r *Resource) check() error {
@@ -90,7 +99,8 @@ func assignmentOf(m proto.Message) string {
 func hash(parts ...string) string {
 	h := sha256.New()
 	for _, p := range parts {
-		fmt.Fprintf(h, "%d:%s", len(p), p)
+		fmt.Fprintf(h, "%d:", len(p))
+		h.Write([]byte(p)) // a route table may have megabytes: Fprintf would copy it several times
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
