@@ -36,7 +36,7 @@ var rooms = []room{
 	{"bench", 7, ""},
 	{"e2e", 7, "below"}, // tests of the whole process only
 	// Beside app the command needs what its offline verbs (check, import, render, schema, token) are made of, and the status.
-	{"cmd/legation", 6, "app control diff explain feature envoy policy ratelimit auth xds examples"},
+	{"cmd/legation", 6, "app control diff explain feature envoy policy ratelimit auth pki xds examples"},
 	{"app", 5, "below"},
 	{"control", 4, "feature envoy ratelimit auth policy xds store"},
 	{"nodes", 3, "auth policy xds"},
@@ -57,6 +57,7 @@ var rooms = []room{
 	{"expr", 1, ""},
 	{"store", 1, ""},
 	{"console", 1, ""},
+	{"pki", 1, ""},
 	{"examples", 1, ""},
 }
 
