@@ -36,7 +36,7 @@ var rooms = []room{
 	{"bench", 7, ""},
 	{"e2e", 7, "below"}, // tests of the whole process only
 	// Beside app the command needs what its offline verbs (check, import, render, schema, token) are made of, and the status.
-	{"cmd/legation", 6, "app control diff explain feature envoy policy ratelimit auth xds revision examples"},
+	{"cmd/legation", 6, "app control diff explain feature envoy policy ratelimit auth pki xds revision examples"},
 	{"app", 5, "below"},
 	{"nodes", 3, "auth policy xds"},
 	{"control", 4, "feature envoy ratelimit auth policy xds store revision"},
@@ -58,6 +58,7 @@ var rooms = []room{
 	{"revision", 2, "store policy"},
 	{"store", 1, ""},
 	{"console", 1, ""},
+	{"pki", 1, ""},
 	{"examples", 1, ""},
 }
 

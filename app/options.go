@@ -252,6 +252,14 @@ func names(roles []Role) string {
 	return strings.Join(s, ", ")
 }
 
+// Local tells whether all addresses are of this machine alone.
+func Local(addresses ...string) bool {
+	return !slices.ContainsFunc(addresses, func(a string) bool {
+		local, err := loopback(a)
+		return err != nil || !local
+	})
+}
+
 // loopback tells whether only this machine can reach the address.
 func loopback(address string) (bool, error) {
 	host, port, err := net.SplitHostPort(address)

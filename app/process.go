@@ -206,7 +206,11 @@ const maxCalls = 1000
 
 // companionServer answers methods fast, unless the fast path is off.
 func (p *process) companionServer(methods map[string]callout.Method) grpcServer {
-	tls, age := p.serverTLS(never), p.o.age(p.o.CompanionAddress)
+	age := p.o.age(p.o.CompanionAddress)
+	tls := p.serverTLS(never)
+	if p.o.TLSCA == "" { // nobody could be checked; it is on loopback then
+		tls = nil
+	}
 	o := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(callout.AnyText()), grpc.NumStreamWorkers(64), grpc.MaxRecvMsgSize(maxCall),
 		grpc.MaxConcurrentStreams(maxCalls),
