@@ -11,4 +11,7 @@
 // Each Envoy walks through that order by itself, so that a slow one delays none of the others. What an Envoy asks for
 // by name is answered at once; what it did not ask for waits its turn. What an Envoy has rejected is not sent again
 // until it changes, and nothing that could depend on it follows.
+//
+// Beside it stand the service that takes the Envoys' load reports ([Loads]), and the one that shows what each Envoy has
+// ([ClientStatus]); neither changes what is served.
 package xds

@@ -42,6 +42,7 @@ func (st *stream) answer(url, nonce string, problem *statuspb.Status) {
 	st.progress, st.late = t.at, false
 	if problem == nil {
 		t.acknowledge(s)
+		st.server.metrics.roster.had(st, url, s.changed)
 	} else {
 		t.reject(s, strings.TrimSpace(problem.GetMessage()))
 	}

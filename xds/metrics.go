@@ -8,11 +8,14 @@ type metrics struct {
 	responses *prometheus.CounterVec
 	nacks     *prometheus.CounterVec
 	publish   prometheus.Histogram
+
+	roster *roster // what is told in words
 }
 
 // newMetrics registers with r, which may be nil.
 func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 	m := &metrics{
+		roster: newRoster(),
 		responses: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "legation_xds_responses_total",
 			Help: "Responses sent to Envoys.",
