@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -31,8 +32,10 @@ type stream struct {
 	group   *group
 	node    *corev3.Node // id and cluster only, of up to 61 kB
 	version string
+	talents talents
 
-	second   time.Time // of the reading goroutine: requests are counted within it
+	seen     atomic.Int64 // when it said something, in Unix nanoseconds
+	second   time.Time    // of the reading goroutine: requests are counted within it
 	requests int
 
 	mu       sync.Mutex // guards what follows
@@ -127,6 +130,9 @@ func (st *stream) receive(r *request) error {
 	if err != nil {
 		return err
 	}
+	if st.group == nil {
+		st.talents = st.server.roster.talentsOf(r.node)
+	}
 	if r.hasNode || st.group == nil {
 		n, err := r.readNode(st.group == nil)
 		if err != nil {
@@ -172,6 +178,7 @@ const namesPerRequest = 1000
 // ration counts the requests of a second.
 func (st *stream) ration(n int) error {
 	now := time.Now()
+	st.seen.Store(now.UnixNano())
 	if now.Sub(st.second) >= time.Second {
 		st.second, st.requests = now, 0
 	}

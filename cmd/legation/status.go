@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"net/url"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -21,8 +22,10 @@ func statusCommand() *cobra.Command {
 		Short: "Show what is served, and what each connected Envoy made of it",
 		Long: `Ask a legation process for the revision that it serves, the problems of the policy files, and each connected Envoy:
 its gateway or sidecar (the group), its version, and whether it took (ACK) or refused (NACK) what it was sent, with the
-policy line of a refusal. Exit status 1 when there is a problem or a NACK.`,
+policy line of a refusal; what it can't do of the policy; and which Envoys have left within the hour. With --node it also
+shows each resource of that Envoy, and with -o json those of all. Exit status 1 when there is a problem or a NACK.`,
 		Example: `  legation status
+  legation status --node edge-1
   legation status --server https://10.0.0.5:18002 --token-file token -o json`,
 		Args: nothing,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -35,7 +38,8 @@ policy line of a refusal. Exit status 1 when there is a problem or a NACK.`,
 				return err
 			}
 			var status app.Status
-			if err := s.ask(c.Context(), "/status", &status); err != nil {
+			node, _ := c.Flags().GetString("node")
+			if err := s.ask(c.Context(), statusPath(node, asJSON), &status); err != nil {
 				return err
 			}
 			if asJSON {
@@ -49,9 +53,25 @@ policy line of a refusal. Exit status 1 when there is a problem or a NACK.`,
 			return err
 		},
 	}
+	c.Flags().String("node", "", "only the Envoy of this name (its node.id), with each resource")
 	outputFlag(c.Flags())
 	clientFlags(c.Flags())
 	return c
+}
+
+// statusPath asks for resources where they are shown.
+func statusPath(node string, asJSON bool) string {
+	q := url.Values{}
+	if node != "" {
+		q.Set("node", node)
+	}
+	if node != "" || asJSON {
+		q.Set("resources", "all")
+	}
+	if len(q) == 0 {
+		return "/status"
+	}
+	return "/status?" + q.Encode()
 }
 
 // troubled tells whether somebody has to look.
@@ -121,6 +141,12 @@ func showStatus(w io.Writer, s app.Status) error {
 	if err := showNodes(w, s.Nodes); err != nil {
 		return err
 	}
+	if err := showResources(w, s.Nodes); err != nil {
+		return err
+	}
+	for _, n := range s.Left {
+		fmt.Fprintf(w, "\nleft: %s (%s) went %s ago and is not back\n", n.ID, n.Group, since(*n.Left))
+	}
 	if err := showLoads(w, s.Loads); err != nil {
 		return err
 	}
@@ -186,6 +212,34 @@ func showNodes(w io.Writer, nodes []xds.NodeStatus) error {
 			case one.State == xds.Sent && one.Time != nil && time.Since(*one.Time) >= slow:
 				showSlow(w, n, one)
 			}
+		}
+		for _, l := range n.Lacks {
+			fmt.Fprintf(w, "\ncan't: %s (Envoy %s) has no %s\n  %s: needs it\n", n.ID, dash(n.Version), l.Type, l.Origin)
+		}
+	}
+	return nil
+}
+
+// showResources tells what each Envoy has, where that was asked for.
+func showResources(w io.Writer, nodes []xds.NodeStatus) error {
+	for _, n := range nodes {
+		if !slices.ContainsFunc(n.Types, func(t xds.TypeStatus) bool { return len(t.Resources) > 0 }) {
+			continue
+		}
+		fmt.Fprintf(w, "\n%s was last heard %s ago, and has:\n", n.ID, since(n.Seen))
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(t, "TYPE\tRESOURCE\tSTATE\tVERSION\tFOR\tFROM")
+		for _, of := range n.Types {
+			for _, r := range of.Resources {
+				held := ""
+				if r.Since != nil {
+					held = since(*r.Since)
+				}
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", of.Type, r.Name, r.State, dash(r.Acknowledged), dash(held), dash(r.Origin))
+			}
+		}
+		if err := t.Flush(); err != nil {
+			return err
 		}
 	}
 	return nil
