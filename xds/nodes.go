@@ -143,7 +143,7 @@ func (t *subscription) resource(name string, now *entry, shipped bool) (s Resour
 	rejected, refused := t.rejected[name]
 	switch {
 	case refused:
-		s.State, s.Sent, s.Error = NACK, rejected, t.words
+		s.State, s.Sent, s.Error = NACK, rejected.version, t.words
 	case shipped:
 		s.State = Sent
 	case now == nil && had == nil && t.answered:

@@ -41,6 +41,7 @@ type stream struct {
 	mu       sync.Mutex // guards what follows
 	target   *Snapshot  // the last one seen
 	types    []*subscription
+	unheard  []string    // assignments of clusters that were sent before the Envoy asked for any
 	sending  bool        // somebody is
 	unacked  int         // bytes sent since everything was acknowledged
 	lapse    *time.Timer // ends the stream with what its Envoy has shown; nil: that never ends
@@ -154,16 +155,16 @@ func (st *stream) receive(r *request) error {
 		st.mu.Unlock()
 		return err
 	}
-	if st.protocol == SotW && t.nonce != "" && len(r.nonce) > 0 && string(r.nonce) != t.nonce {
-		st.mu.Unlock() // it has crossed a response, whose answer tells all names again
-		return nil
-	}
 	if rejected := st.answer(t, string(r.nonce), problem); rejected != nil {
 		st.mu.Unlock()
 		st.complain(t.kind.short, rejected)
 		st.mu.Lock()
 	}
 	err = t.subscribe(r, st.server.pool, to)
+	if url == resource.EndpointType && st.unheard != nil {
+		t.renew(st.unheard, st.server.pool) // it reconnects, and its first question crossed the answer to the one for clusters
+		st.unheard = nil
+	}
 	busy := st.step()
 	st.mu.Unlock()
 	if err == nil && busy {
@@ -250,17 +251,28 @@ func (st *stream) ship() (*subscription, *shipment, string) {
 // renewEndpoints makes the assignments of changed clusters due again, because Envoy waits for them after a change of the
 // cluster, but does not ask for what it has.
 func (st *stream) renewEndpoints(s *shipment) {
+	if len(s.endpoints) == 0 {
+		return
+	}
 	e := st.find(resource.EndpointType)
-	if e == nil || len(s.endpoints) == 0 {
+	if e == nil {
+		st.unheard = slices.Concat(st.unheard, s.endpoints)
+		return
+	}
+	e.renew(s.endpoints, st.server.pool)
+}
+
+func (t *subscription) renew(names []string, p *pool) {
+	if t.base == nil {
 		return
 	}
 	var again []string
-	for _, name := range s.endpoints {
-		if e.wants(name) && e.has(name) != nil {
+	for _, name := range names {
+		if t.wants(name) && t.has(name) != nil {
 			again = append(again, name)
 		}
 	}
-	e.asked = st.server.pool.union(e.asked, st.server.pool.of(again))
+	t.asked = p.union(t.asked, p.of(again))
 }
 
 // maxTypes bounds the types of a stream.
