@@ -3,7 +3,6 @@ package app
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -114,35 +113,6 @@ func (p *process) build() (err error) {
 	})
 	p.control.Recall()
 	return p.addAdmin()
-}
-
-// serveXDS makes the port that Envoys have their configuration from.
-func (p *process) serveXDS() error {
-	if !p.o.has(XDS) {
-		return nil
-	}
-	o := xds.Options{Log: p.o.Log, Metrics: p.metrics}
-	optional := never
-	if p.o.Nodes != "" {
-		gate, err := nodes.New(nodes.Options{
-			Path: p.o.Nodes, NeedTokens: p.o.TLSCA == "", Log: p.o.Log, Changed: func() { p.xds.Recheck() },
-		})
-		if err != nil {
-			return usagef("--nodes: %w", err)
-		}
-		p.nodes, o.Identify, optional = gate, gate.Identify, gate.Tokens
-	}
-	p.xds = xds.New(o)
-	p.addGRPC("xDS", "--xds-address", p.o.XDSAddress, newGRPC(p.serverTLS(optional), p.o.age(p.o.XDSAddress)), p.xds.Register)
-	return nil
-}
-
-// serverTLS is what a port speaks; nil: plain text.
-func (p *process) serverTLS(optional func() bool) *tls.Config {
-	if p.tls == nil {
-		return nil
-	}
-	return p.tls.server(optional)
 }
 
 // secrets is where the policy's secrets are kept, and those that the roles need: a companion's host needs none of what
@@ -303,10 +273,15 @@ func (p *process) companionTarget() string {
 	return cmp.Or(p.o.CompanionTarget, p.address("companion"))
 }
 
-// announce logs what is open.
+// announce logs what is open, and to whom.
 func (p *process) announce() {
 	for _, port := range p.ports {
-		p.o.Log.Info("listening", "port", port.name, "address", port.address)
+		to := p.audience(port.name)
+		if to == "" {
+			p.o.Log.Info("listening", "port", port.name, "address", port.address)
+			continue
+		}
+		p.o.Log.Info("listening", "port", port.name, "address", port.address, "answers", to)
 	}
 }
 
@@ -480,6 +455,7 @@ func (p *process) readiness() readiness {
 			}
 		}
 	}
+	r.Degraded = append(r.Degraded, p.access()...)
 	slices.Sort(r.Degraded)
 	return r
 }

@@ -40,6 +40,7 @@ type Gate struct {
 
 	mu    sync.Mutex // guards what follows
 	tried string     // the files as they were read last, or why they could not be
+	wrong error      // with the file as it is now; the last good one is in use
 }
 
 // rule names the one rule by which tokens are judged.
@@ -107,8 +108,8 @@ func (g *Gate) look() {
 		return
 	}
 	g.tried = now
-	if err := g.load(); err != nil { // told once for each change
-		g.log.Error("nodes file not read again: the last good one stays in use", "file", g.o.Path, "error", err)
+	if g.wrong = g.load(); g.wrong != nil { // told once for each change
+		g.log.Error("nodes file not read again: the last good one stays in use", "file", g.o.Path, "error", g.wrong)
 		return
 	}
 	g.log.Info("nodes file read again", "file", g.o.Path, "groups", len(g.rules.Load().groups), "tokens", g.Tokens())
@@ -116,6 +117,16 @@ func (g *Gate) look() {
 		g.o.Changed()
 	}
 }
+
+// Wrong is what keeps the file as it is now from being used, nil when it is in use.
+func (g *Gate) Wrong() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.wrong
+}
+
+// Health is the state of the keys that are fetched to judge tokens.
+func (g *Gate) Health() []auth.JWKSHealth { return g.auth.Health() }
 
 // state tells one state of the files from another: what is in them, which is little, or why they can't be read.
 func (g *Gate) state() string {
