@@ -2,10 +2,18 @@ package app
 
 import (
 	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
 	"strings"
+	"sync"
+	"syscall"
+	"time"
 
 	"github.com/legation/legation/nodes"
 	"github.com/legation/legation/xds"
+	"google.golang.org/grpc/credentials"
 )
 
 // serveXDS makes the port that Envoys have their configuration from.
@@ -18,6 +26,7 @@ func (p *process) serveXDS() error {
 	if p.o.Nodes != "" {
 		gate, err := nodes.New(nodes.Options{
 			Path: p.o.Nodes, NeedTokens: p.o.TLSCA == "", Log: p.o.Log, Changed: func() { p.xds.Recheck() },
+			Refused: func(address string, err error) { p.refusals.tell("token of an envoy refused", address, err) },
 		})
 		if err != nil {
 			return usagef("--nodes: %w", err)
@@ -25,7 +34,7 @@ func (p *process) serveXDS() error {
 		p.nodes, o.Identify, optional = gate, gate.Identify, gate.Tokens
 	}
 	p.xds = xds.New(o)
-	p.addGRPC("xDS", "--xds-address", p.o.XDSAddress, newGRPC(p.serverTLS(optional), p.o.age(p.o.XDSAddress)), p.xds.Register)
+	p.addGRPC("xDS", "--xds-address", p.o.XDSAddress, newGRPC(p.credentials(optional), p.o.age(p.o.XDSAddress)), p.xds.Register)
 	return nil
 }
 
@@ -35,6 +44,55 @@ func (p *process) serverTLS(optional func() bool) *tls.Config {
 		return nil
 	}
 	return p.tls.server(optional)
+}
+
+// credentials is serverTLS for grpc-go.
+func (p *process) credentials(optional func() bool) credentials.TransportCredentials {
+	if p.tls == nil {
+		return nil
+	}
+	return tellingCredentials{credentials.NewTLS(p.tls.server(optional)), &p.refusals}
+}
+
+// tellingCredentials tell of handshakes that fail, of which grpc-go says nothing.
+type tellingCredentials struct {
+	credentials.TransportCredentials
+	refusals *refusals
+}
+
+// ServerHandshake does it.
+func (t tellingCredentials) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	secure, info, err := t.TransportCredentials.ServerHandshake(c)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) { // who only looks whether the port is open
+		t.refusals.tell("handshake refused", c.RemoteAddr().String(), err)
+	}
+	return secure, info, err
+}
+
+// Clone is for grpc-go.
+func (t tellingCredentials) Clone() credentials.TransportCredentials {
+	return tellingCredentials{t.TransportCredentials.Clone(), t.refusals}
+}
+
+// refusals tells the log who was not let in, once a second at most: anybody may try.
+type refusals struct {
+	log *slog.Logger
+
+	mu     sync.Mutex // guards what follows
+	told   time.Time
+	untold int
+}
+
+func (r *refusals) tell(what, address string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if now.Sub(r.told) < time.Second {
+		r.untold++
+		return
+	}
+	r.log.Warn(what, "address", address, "error", err, "untold", r.untold)
+	r.told, r.untold = now, 0
 }
 
 // audience is whom a gRPC port answers, "" for another port.

@@ -45,6 +45,7 @@ type process struct {
 	xds      *xds.Server
 	nodes    *nodes.Gate // nil: certificates name groups by themselves
 	tls      *portTLS    // nil: the gRPC ports are in plain text
+	refusals refusals
 	control  *control.Controller
 	stopping atomic.Bool
 
@@ -77,7 +78,7 @@ func newProcess(o Options) (*process, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	p := &process{o: o, started: time.Now(), metrics: prometheus.NewRegistry()}
+	p := &process{o: o, started: time.Now(), metrics: prometheus.NewRegistry(), refusals: refusals{log: o.Log}}
 	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := p.build(); err != nil {
 		return nil, errors.Join(err, p.close())
@@ -183,7 +184,10 @@ func (p *process) companionServer(methods map[string]callout.Method) grpcServer 
 		grpc.MaxConcurrentStreams(maxCalls),
 	}
 	if p.o.NoFastPath {
-		return newGRPC(tls, age, o...)
+		if tls == nil {
+			return newGRPC(nil, age, o...)
+		}
+		return newGRPC(p.credentials(never), age, o...)
 	}
 	return newCalloutServer(callout.Options{
 		Methods: methods, TLS: tls, MaxMessage: maxCall, MaxAge: age, Log: p.o.Log, Metrics: p.metrics,

@@ -148,6 +148,9 @@ func TestHandshakeRefusesStrangers(t *testing.T) {
 			}
 		}
 	}
+	if !strings.Contains(f.log.String(), "handshake refused") {
+		t.Errorf("the log does not tell: %s", f.log)
+	}
 	if c, err := net.Dial("tcp", f.address("xDS")); err != nil {
 		t.Error(err)
 	} else {

@@ -27,8 +27,9 @@ type Options struct {
 	Path       string // of the nodes file
 	NeedTokens bool   // no client certificate can be checked here: a file without tokens would let nobody in
 	Log        *slog.Logger
-	Changed    func()            // called after each change of the rules, when set
-	Transport  http.RoundTripper // for tests: fetches keys
+	Changed    func()                          // called after each change of the rules, when set
+	Refused    func(address string, err error) // told, when set, of each token that is not accepted
+	Transport  http.RoundTripper               // for tests: fetches keys
 }
 
 // Gate tells which groups Envoys may join.
@@ -179,7 +180,7 @@ func (g *Gate) Identify(ctx context.Context) (xds.Identity, error) {
 	return who, nil
 }
 
-// The refusals. What exactly is wrong with a token stands in the log.
+// The refusals. What exactly is wrong with a token is not for those who show it.
 var (
 	errNothing = status.Error(codes.Unauthenticated, "neither a client certificate nor a token was shown")
 	errPlain   = status.Error(codes.Unauthenticated, "the connection is not by TLS")
@@ -219,7 +220,9 @@ func bearer(ctx context.Context) (string, error) {
 func (g *Gate) withToken(ctx context.Context, who xds.Identity, r *rules, raw string) (xds.Identity, error) {
 	claims, expires, err := g.auth.Verify(ctx, rule, raw)
 	if err != nil {
-		g.log.Warn("token of an envoy refused", "address", addressOf(ctx), "error", err)
+		if g.o.Refused != nil {
+			g.o.Refused(addressOf(ctx), err)
+		}
 		if errors.Is(err, auth.ErrUndecided) {
 			return xds.Identity{}, errLater
 		}
