@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"github.com/legation/legation/auth"
 	"github.com/legation/legation/callout"
 	"github.com/legation/legation/control"
+	"github.com/legation/legation/nodes"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
 	"github.com/legation/legation/store"
@@ -43,6 +45,8 @@ type process struct {
 	auth     *auth.Service
 	xds      *xds.Server
 	loads    *xds.Loads
+	nodes    *nodes.Gate // nil: certificates name groups by themselves
+	tls      *portTLS    // nil: the gRPC ports are in plain text
 	control  *control.Controller
 	stopping atomic.Bool
 
@@ -93,19 +97,17 @@ func (p *process) build() (err error) {
 		o.Log.Warn("data directory used by another process: the last good policy and counts are not kept", "dir", o.DataDir,
 			"hint", "give each process its own --data-dir, and all of them one --redis to share limits")
 	}
-	var tls *mutualTLS
 	if o.TLSCert != "" {
-		if tls, err = newMutualTLS(o.TLSCert, o.TLSKey, o.TLSCA, o.Log); err != nil {
+		if p.tls, err = newPortTLS(o.TLSCert, o.TLSKey, o.TLSCA, o.Log); err != nil {
 			return usageError{err}
 		}
+		p.metrics.MustRegister(p.tls)
 	}
-	if err := p.companion(tls); err != nil {
+	if err := p.companion(); err != nil {
 		return err
 	}
-	if o.has(XDS) {
-		p.xds = xds.New(xds.Options{Log: o.Log, Metrics: p.metrics})
-		p.loads = xds.NewLoads(p.xds, xds.LoadOptions{Log: o.Log, Metrics: p.metrics})
-		p.addGRPC("xDS", "--xds-address", o.XDSAddress, newGRPC(tls), p.xds.Register, p.loads.Register)
+	if err := p.serveXDS(); err != nil {
+		return err
 	}
 	p.control = control.New(control.Options{
 		Dir: o.Dir, DataDir: p.state.dir, Secrets: p.secrets(), XDS: p.xds, Auth: p.auth, Limits: p.limits,
@@ -113,6 +115,37 @@ func (p *process) build() (err error) {
 	})
 	p.control.Recall()
 	return p.addAdmin()
+}
+
+// serveXDS makes the port that Envoys have their configuration from.
+func (p *process) serveXDS() error {
+	if !p.o.has(XDS) {
+		return nil
+	}
+	o := xds.Options{Log: p.o.Log, Metrics: p.metrics}
+	optional := never
+	if p.o.Nodes != "" {
+		gate, err := nodes.New(nodes.Options{
+			Path: p.o.Nodes, NeedTokens: p.o.TLSCA == "", Log: p.o.Log, Changed: func() { p.xds.Recheck() },
+		})
+		if err != nil {
+			return usagef("--nodes: %w", err)
+		}
+		p.nodes, o.Identify, optional = gate, gate.Identify, gate.Tokens
+	}
+	p.xds = xds.New(o)
+	p.loads = xds.NewLoads(p.xds, xds.LoadOptions{Log: p.o.Log, Metrics: p.metrics})
+	server := newGRPC(p.serverTLS(optional), p.o.age(p.o.XDSAddress), xds.ServerOptions()...)
+	p.addGRPC("xDS", "--xds-address", p.o.XDSAddress, server, p.xds.Register, p.loads.Register)
+	return nil
+}
+
+// serverTLS is what a port speaks; nil: plain text.
+func (p *process) serverTLS(optional func() bool) *tls.Config {
+	if p.tls == nil {
+		return nil
+	}
+	return p.tls.server(optional)
 }
 
 // secrets is where the policy's secrets are kept, and those that the roles need: a companion's host needs none of what
@@ -132,7 +165,7 @@ func (p *process) secrets() *control.Secrets {
 }
 
 // companion makes the services that Envoy asks for each request.
-func (p *process) companion(tls *mutualTLS) error {
+func (p *process) companion() error {
 	if !p.o.companion() {
 		return nil
 	}
@@ -160,7 +193,7 @@ func (p *process) companion(tls *mutualTLS) error {
 		services = append(services, p.auth.Register)
 		methods[authv3.Authorization_Check_FullMethodName] = p.auth.Answer
 	}
-	p.addGRPC("companion", "--companion-address", p.o.CompanionAddress, p.companionServer(tls, methods), services...)
+	p.addGRPC("companion", "--companion-address", p.o.CompanionAddress, p.companionServer(methods), services...)
 	return nil
 }
 
@@ -172,15 +205,22 @@ const maxCall = 1 << 20
 const maxCalls = 1000
 
 // companionServer answers methods fast, unless the fast path is off.
-func (p *process) companionServer(tls *mutualTLS, methods map[string]callout.Method) grpcServer {
+func (p *process) companionServer(methods map[string]callout.Method) grpcServer {
+	age := p.o.age(p.o.CompanionAddress)
+	tls := p.serverTLS(never)
+	if p.o.TLSCA == "" { // nobody could be checked; it is on loopback then
+		tls = nil
+	}
 	o := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(callout.AnyText()), grpc.NumStreamWorkers(64), grpc.MaxRecvMsgSize(maxCall),
 		grpc.MaxConcurrentStreams(maxCalls),
 	}
 	if p.o.NoFastPath {
-		return newGRPC(tls, o...)
+		return newGRPC(tls, age, o...)
 	}
-	return newCalloutServer(tls, callout.Options{Methods: methods, MaxMessage: maxCall, Log: p.o.Log, Metrics: p.metrics}, o...)
+	return newCalloutServer(callout.Options{
+		Methods: methods, TLS: tls, MaxMessage: maxCall, MaxAge: age, Log: p.o.Log, Metrics: p.metrics,
+	}, o...)
 }
 
 // addGRPC adds a gRPC port.
@@ -197,6 +237,9 @@ func (p *process) addGRPC(name, flag, address string, s grpcServer, services ...
 			case <-ctx.Done():
 			}
 		}()
+		if p.tls != nil {
+			l = p.tls.guard(l)
+		}
 		return s.run(ctx, l, stopGrace)
 	}})
 }
@@ -364,6 +407,15 @@ func (p *process) run(ctx context.Context) error {
 	}
 	if p.auth != nil {
 		group.Go(func() error { return p.auth.Run(ctx) })
+	}
+	if p.nodes != nil {
+		group.Go(func() error { return p.nodes.Run(ctx) })
+	}
+	if p.tls != nil {
+		group.Go(func() error {
+			p.tls.watch(ctx)
+			return nil
+		})
 	}
 	group.Go(func() error { return p.control.Run(ctx) })
 	err := group.Wait()

@@ -109,7 +109,7 @@ func (s *search) resources(p part) []Resource {
 	if i := slices.Index(m.Gateways, s.gateway); i >= 0 {
 		m.Gateways[i] = &gw
 	}
-	list := newTranslation(&m, s.kinds).gateway(&gw)
+	list := newTranslation(&m, s.kinds, nil).gateway(&gw)
 	if p.clusters == nil {
 		return list
 	}

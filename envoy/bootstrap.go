@@ -14,6 +14,8 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	codecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -37,8 +39,14 @@ type BootstrapOptions struct {
 	XDS       string // host:port of the control plane, several separated by commas; default 127.0.0.1:18000
 	Companion string // the same for the companion; default 127.0.0.1:18001
 	Admin     string // where Envoy's admin interface listens; default 127.0.0.1:19000
-	// Files on Envoy's host, PEM, for mutual TLS to both; all or none.
+	// Files on Envoy's host, PEM, for mutual TLS to both: all or none, or with a TokenFile the CA alone.
 	TLSCert, TLSKey, TLSCA string
+	// SDS is a directory on Envoy's host with the files of BootstrapSecrets: by them Envoy reads the three files again when
+	// they change. Empty: it reads them when it starts.
+	SDS string
+	// TokenFile is a file on Envoy's host with a token that it shows to the control plane, by TLS. Envoy reads it again when
+	// another is moved in its place.
+	TokenFile string
 	// Secrets is a directory on Envoy's host: the static form names the files in it instead of holding their contents.
 	Secrets string
 	// Quiet is an Envoy that does not report how many requests it sends to which service.
@@ -135,10 +143,24 @@ func controlPlane() []*corev3.GrpcService {
 }
 
 func xdsClusterOf(o BootstrapOptions) *clusterv3.Cluster {
-	return grpcCluster(xdsCluster, cmp.Or(o.XDS, "127.0.0.1:18000"), o)
+	c := grpcCluster(xdsCluster, cmp.Or(o.XDS, "127.0.0.1:18000"), o)
+	if o.TokenFile != "" {
+		options := http2Upstream()
+		options.HttpFilters = []*hcmv3.HttpFilter{
+			filter("envoy.filters.http.credential_injector", tokenInjector(o)),
+			filter("envoy.filters.http.upstream_codec", &codecv3.UpstreamCodec{}),
+		}
+		c.TypedExtensionProtocolOptions[httpOptions] = Pack(options)
+	}
+	return c
 }
 
+// companionCluster leads to the companion, which knows Envoys by their certificates: one without has a companion in plain
+// text, on its own machine.
 func companionCluster(o BootstrapOptions) *clusterv3.Cluster {
+	if o.TLSCert == "" {
+		o.TLSCA = ""
+	}
 	c := grpcCluster(Companion, cmp.Or(o.Companion, "127.0.0.1:18001"), o)
 	// Every request of every route may be a call, and a call that is not made is a request refused or not counted.
 	c.CircuitBreakers = &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{

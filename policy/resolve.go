@@ -22,6 +22,9 @@ func (l *loader) resolve() {
 			}
 		}
 	}
+	if !l.spread() {
+		return
+	}
 	for _, g := range l.model.Gateways {
 		slices.SortStableFunc(l.model.Bound[g], byPrecedence)
 		l.conflicts(l.gateways[g.Name], vague)

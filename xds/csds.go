@@ -89,7 +89,7 @@ func (c ClientStatus) FetchClientStatus(_ context.Context, r *statusv3.ClientSta
 			for _, one := range lists[k.short] {
 				generic := genericConfig(url, one)
 				if served != nil && !r.GetExcludeResourceContents() && contents < maxContents {
-					shown := c.contents(k, served.set(url).byName[one.Name], one)
+					shown := c.contents(k, served.set(url).get(one.Name), one)
 					if contents += proto.Size(shown); one.State == NACK {
 						generic.ErrorState.FailedConfiguration = shown
 					} else {

@@ -1,56 +1,39 @@
 package xds
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"time"
 
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 )
 
-// OnStreamResponse notes the nonce of what is being sent.
-func (st *stream) OnStreamResponse(_ context.Context, _ int64, _ *discoveryv3.DiscoveryRequest, r *discoveryv3.DiscoveryResponse) {
-	st.dispatch(r.GetTypeUrl(), r.GetNonce())
-}
-
-// OnStreamDeltaResponse notes the nonce of what is being sent.
-func (st *stream) OnStreamDeltaResponse(_ int64, _ *discoveryv3.DeltaDiscoveryRequest, r *discoveryv3.DeltaDiscoveryResponse) {
-	st.dispatch(r.GetTypeUrl(), r.GetNonce())
-}
-
-func (st *stream) dispatch(url, nonce string) {
-	st.server.metrics.responses.WithLabelValues(st.group.name, kindOf(url).short).Inc()
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if t := st.find(url); t != nil && t.inflight != nil {
-		t.inflight.nonce = nonce
-	}
+// rejection is what there is to tell of a NACK.
+type rejection struct {
+	words  string
+	blamed []Blame
 }
 
 // answer notes what the Envoy says to the response with that nonce. A nonce that is not the last one's is no answer.
-func (st *stream) answer(url, nonce string, problem *statuspb.Status) {
-	st.mu.Lock()
-	t := st.find(url)
-	if nonce == "" || t == nil || t.inflight == nil || t.inflight.nonce != nonce {
-		st.mu.Unlock()
-		return
+func (st *stream) answer(t *subscription, nonce string, problem *statuspb.Status) *rejection {
+	st.server.metrics.roster.heard(st)
+	if t.inflight == nil || t.nonce != nonce {
+		return nil
 	}
-	s := t.inflight
-	t.inflight, t.at = nil, time.Now()
+	s, now := t.inflight, time.Now()
+	st.server.metrics.answered.Observe(now.Sub(t.at).Seconds())
+	t.inflight, t.at = nil, now
 	st.progress, st.late = t.at, false
+	if !slices.ContainsFunc(st.types, func(t *subscription) bool { return t.inflight != nil }) {
+		st.unacked = 0
+	}
 	if problem == nil {
 		t.acknowledge(s)
-		st.server.metrics.roster.had(st, url, s.changed)
-	} else {
-		t.reject(s, strings.TrimSpace(problem.GetMessage()))
+		st.server.metrics.roster.had(st, t.url, s.changed)
+		return nil
 	}
-	words, blamed := t.words, t.blamed
-	st.mu.Unlock()
-	if problem != nil {
-		st.complain(t.kind.short, words, blamed)
-	}
+	t.reject(s, strings.TrimSpace(problem.GetMessage()))
+	return &rejection{t.words, t.blamed}
 }
 
 // acknowledge: what was sent now is no longer rejected; what was not sent now still is.
@@ -90,7 +73,7 @@ func (t *subscription) reject(s *shipment, words string) {
 // absolve forgets the rejection of what the new target does not have: the Envoy never took it.
 func (t *subscription) absolve(to *set) {
 	for name := range t.rejected {
-		if to.byName[name] != nil {
+		if to.get(name) != nil {
 			continue // it is sent again if it has changed
 		}
 		delete(t.rejected, name)
@@ -104,14 +87,14 @@ func (t *subscription) absolve(to *set) {
 }
 
 // complain tells the operator of a rejection.
-func (st *stream) complain(short, words string, blamed []Blame) {
+func (st *stream) complain(short string, r *rejection) {
 	st.server.metrics.nacks.WithLabelValues(st.group.name, short).Inc()
 	var resources, origins []string
-	for _, b := range blamed[:min(len(blamed), 5)] {
+	for _, b := range r.blamed[:min(len(r.blamed), 5)] {
 		resources, origins = append(resources, b.Resource), append(origins, b.Origin)
 	}
 	st.server.o.Log.Warn("envoy rejected its configuration", "node", st.node.GetId(), "group", st.group.name,
-		"type", short, "error", words, "resources", resources, "origins", slices.Compact(origins))
+		"type", short, "error", r.words, "resources", resources, "origins", slices.Compact(origins))
 	if st.server.o.OnNACK != nil {
 		st.server.o.OnNACK(st.status())
 	}
@@ -124,14 +107,16 @@ func (st *stream) retry(now time.Time) {
 		return
 	}
 	for _, t := range st.types {
-		if len(t.rejected) == 0 || t.inflight != nil || t.queued || now.Sub(t.at) < every {
+		if len(t.rejected) == 0 || t.inflight != nil || now.Sub(t.at) < every {
 			continue
 		}
 		t.at = now
+		var again []string
 		for name, version := range t.rejected {
-			if e := st.target.set(t.url).byName[name]; e != nil && e.Version == version {
-				t.except(name, nil)
+			if e := st.target.set(t.url).get(name); e != nil && e.Version == version && t.wants(name) {
+				again = append(again, name)
 			}
 		}
+		t.asked = st.server.pool.union(t.asked, st.server.pool.of(again))
 	}
 }

@@ -174,8 +174,8 @@ func (s *Server) clusters(group string) *set {
 
 // speaksFor tells whether who opened the stream may report for the group: those who may be served it.
 func (s *Server) speaksFor(ctx context.Context, group string) bool {
-	groups, open, _ := credentialsOf(ctx)
-	return open || slices.Contains(groups, group)
+	who, err := s.o.Identify(ctx)
+	return err == nil && who.May(group)
 }
 
 // loadService is the gRPC service.

@@ -59,7 +59,8 @@ func (s *Server) Nodes(d Detail) (nodes Nodes) {
 		nodes.Connected = append(nodes.Connected, n)
 	}
 	for _, n := range s.metrics.roster.gone() {
-		if d.Node == "" || n.ID == d.Node {
+		other := slices.ContainsFunc(nodes.Connected, func(c NodeStatus) bool { return c.ID == n.ID && c.Group == n.Group })
+		if !other && (d.Node == "" || n.ID == d.Node) {
 			nodes.Left = append(nodes.Left, n)
 		}
 	}
@@ -125,10 +126,9 @@ func (t *subscription) resources(to *set) (list []ResourceStatus) {
 	for name := range t.over {
 		names[name] = true
 	}
-	for name := range t.names {
+	for _, name := range t.names.list() {
 		names[name] = true
 	}
-	delete(names, "*")
 	shipped := map[string]bool{} // in the response that awaits its ACK
 	if t.inflight != nil {
 		for _, e := range t.inflight.changed {
@@ -136,7 +136,7 @@ func (t *subscription) resources(to *set) (list []ResourceStatus) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		if s, ok := t.resource(name, to.byName[name], shipped[name]); ok {
+		if s, ok := t.resource(name, to.get(name), shipped[name]); ok {
 			list = append(list, s)
 		}
 	}
@@ -147,10 +147,7 @@ func (t *subscription) resources(to *set) (list []ResourceStatus) {
 // has nothing to do with it.
 func (t *subscription) resource(name string, now *entry, shipped bool) (s ResourceStatus, ok bool) {
 	had := t.has(name)
-	if had == forgotten {
-		had = nil
-	}
-	if !t.wants(name) || now == nil && had == nil && t.wildcard && !t.named(name) {
+	if !t.wants(name) || now == nil && had == nil && !t.names.has(name) {
 		return s, false
 	}
 	s.Name = name
@@ -163,7 +160,7 @@ func (t *subscription) resource(name string, now *entry, shipped bool) (s Resour
 		s.State, s.Sent, s.Error = NACK, rejected, t.words
 	case shipped:
 		s.State = Sent
-	case now == nil && had == nil && t.answered:
+	case now == nil && had == nil && t.answered && !t.asked.has(name):
 		s.State = Absent
 	case now == nil || had == nil || now.Version != had.Version:
 		s.State = Waiting
@@ -180,9 +177,4 @@ func (t *subscription) resource(name string, now *entry, shipped bool) (s Resour
 		s.Sent, s.Acknowledged = "", ""
 	}
 	return s, true
-}
-
-func (t *subscription) named(name string) bool {
-	_, ok := t.names[name]
-	return ok
 }

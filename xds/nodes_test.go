@@ -242,8 +242,8 @@ func TestEnvoyThatCannotDoWhatThePolicyAsks(t *testing.T) {
 		check(map[string]string{"old": "envoy.extensions.new policy.yaml:4:1", "off": "envoy.extensions.new policy.yaml:4:1"})
 		p.Publish(snapshot(t, "2", packing(t, long)))
 		check(map[string]string{})
-		if n := len(p.metrics.roster.kinds); n != 2 {
-			t.Errorf("%d kinds of Envoys are remembered, want 2", n)
+		if n := len(p.metrics.roster.kinds); n != 3 {
+			t.Errorf("%d kinds of Envoys are remembered, want 3", n)
 		}
 		p.Publish(nil)
 		check(map[string]string{})

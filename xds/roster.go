@@ -7,6 +7,8 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 )
 
 // roster is what is known of Envoys beside what they are served: what they can do, when they last spoke, since when they
@@ -46,54 +48,72 @@ func newRoster() *roster {
 	return &roster{seed: maphash.MakeSeed(), visits: map[*stream]*visit{}, kinds: map[uint64]talents{}, needs: map[string]needs{}}
 }
 
-// hear notes that an Envoy has said something; with its node, when that is the first.
+// hear notes the node of an Envoy's first request, once it is let in.
 func (st *stream) hear(n *corev3.Node) {
 	if st.group == nil {
-		return // it was not let in
+		return
 	}
-	r, now := st.server.metrics.roster, time.Now()
+	r := st.server.metrics.roster
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.visits[st] != nil {
+		return
+	}
+	r.visits[st] = &visit{talents: r.talentsOf(n), seen: time.Now(), since: map[string]*history{}}
+	r.back(n.GetId(), n.GetCluster())
+}
+
+// heard notes that an Envoy has said something.
+func (r *roster) heard(st *stream) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if v := r.visits[st]; v != nil {
-		v.seen = now
-		return
+		v.seen = time.Now()
 	}
-	r.visits[st] = &visit{talents: r.talentsOf(n), seen: now, since: map[string]*history{}}
-	r.left = slices.DeleteFunc(r.left, func(s NodeStatus) bool { return s.ID == n.GetId() && s.Group == n.GetCluster() })
 }
 
-// talentsOf reads the list of extensions, some 600 of them in some 60 kB, which the Envoys of one build have in common.
+// back forgets that an Envoy has left.
+func (r *roster) back(id, group string) {
+	r.left = slices.DeleteFunc(r.left, func(s NodeStatus) bool { return s.ID == id && s.Group == group })
+}
+
+// talentsOf reads the list of extensions, some 600 of them in some 60 kB, which the Envoys of one build have in common: it
+// is decoded once for all of them. The order does not count.
 func (r *roster) talentsOf(n *corev3.Node) talents {
-	var h maphash.Hash
-	h.SetSeed(r.seed)
-	count := 0
-	for _, e := range n.GetExtensions() {
-		for _, url := range e.GetTypeUrls() {
-			if !e.GetDisabled() && len(url) <= maxTypeName {
-				h.WriteString(url)
-				h.WriteByte(0)
-				count++
-			}
+	raw := n.ProtoReflect().GetUnknown() // see [request.readNode]
+	var list [][]byte
+	var key uint64
+	for len(raw) > 0 {
+		number, kind, size := protowire.ConsumeField(raw)
+		if size < 0 {
+			return nil
 		}
+		if number == fieldNodeExtensions && kind == protowire.BytesType {
+			list = append(list, raw[:size])
+			key += maphash.Bytes(r.seed, raw[:size])
+		}
+		raw = raw[size:]
 	}
-	if count == 0 || count > maxTalents {
-		return nil
-	}
-	if t, ok := r.kinds[h.Sum64()]; ok {
+	t, known := r.kinds[key]
+	if known || len(list) == 0 || len(list) > maxTalents || len(r.kinds) == maxBuilds {
 		return t
 	}
-	if len(r.kinds) == maxBuilds {
-		return nil
-	}
-	t := make(talents, count)
-	for _, e := range n.GetExtensions() {
-		for _, url := range e.GetTypeUrls() {
-			if !e.GetDisabled() && len(url) <= maxTypeName {
+	t = talents{}
+	for _, one := range list {
+		var node corev3.Node
+		if err := proto.Unmarshal(one, &node); err != nil {
+			return nil
+		}
+		for _, url := range node.GetExtensions()[0].GetTypeUrls() {
+			if !node.GetExtensions()[0].GetDisabled() && len(url) <= maxTypeName && len(t) < maxTalents {
 				t[url] = struct{}{}
 			}
 		}
 	}
-	r.kinds[h.Sum64()] = t
+	if len(t) == 0 { // of an Envoy that has no types with them
+		t = nil
+	}
+	r.kinds[key] = t
 	return t
 }
 
@@ -109,6 +129,7 @@ func (r *roster) leave(st *stream) {
 	}
 	last.Left = &now
 	r.age(now)
+	r.back(last.ID, last.Group) // it may have had a stream for each type
 	if len(last.ID) > maxNodeID {
 		return
 	}

@@ -53,7 +53,7 @@ func (l *Loads) take(r *reporter, stats [][]byte) {
 const (
 	unknownService = "unknown service" // the group is not served it: Envoys also report of the clusters of their bootstrap
 	implausible    = "implausible"
-	tooMany        = "too many"
+	namesExceeded  = "too many"
 )
 
 // plausible refuses counts that were negative before they were written as unsigned, and the like.
@@ -115,7 +115,7 @@ func (t *tally) cluster(c *endpointv3.ClusterStats) {
 func (t *tally) add(p place, traffic Traffic, inProgress uint64, figures map[string]Figure) bool {
 	r := t.row(p)
 	if r == nil {
-		t.refused[tooMany]++
+		t.refused[namesExceeded]++
 		return false
 	}
 	r.seen = t.now
@@ -130,7 +130,7 @@ func (t *tally) add(p place, traffic Traffic, inProgress uint64, figures map[str
 	}
 	for name, f := range figures {
 		if r.figures[name] == nil && len(r.figures) == maxFigures {
-			t.refused[tooMany]++
+			t.refused[namesExceeded]++
 			continue
 		}
 		r.figure(name).add(t.now, f)

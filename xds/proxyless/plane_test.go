@@ -48,7 +48,7 @@ func (p *plane) start() {
 	}
 	p.address = l.Addr().String()
 	p.server = xds.New(xds.Options{})
-	g := grpc.NewServer()
+	g := grpc.NewServer(xds.ServerOptions()...)
 	p.server.Register(g)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
