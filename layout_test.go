@@ -64,11 +64,12 @@ var rooms = []room{
 
 // libraries may be imported by the rooms named here only; end-to-end tests may import them too.
 var libraries = map[string]string{
-	"github.com/redis/go-redis": "store",        // the others see its interfaces, which the embedded store has too
-	"cel.dev/cel-go":            "expr",         // the others see its conditions and values
-	"github.com/spf13/cobra":    "cmd/legation", // app and below take Options, not flags
-	"github.com/spf13/viper":    "cmd/legation", // reads the process's settings; policy files never pass through it
-	"github.com/chromedp":       "auth",         // drives a browser, for tests: auth/login/logintest
+	"github.com/redis/go-redis":  "store",         // the others see its interfaces, which the embedded store has too
+	"cel.dev/cel-go":             "expr",          // the others see its conditions and values
+	"github.com/spf13/cobra":     "cmd/legation",  // app and below take Options, not flags
+	"github.com/spf13/viper":     "cmd/legation",  // reads the process's settings; policy files never pass through it
+	"github.com/chromedp":        "auth",          // drives a browser, for tests: auth/login/logintest
+	"google.golang.org/grpc/xds": "xds/proxyless", // a module of its own, for tests: the program is no xDS client
 }
 
 // lookup finds the room that a package of ours, named relative to the module, belongs to.

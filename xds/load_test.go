@@ -30,7 +30,7 @@ import (
 func startLoads(t *testing.T, o LoadOptions) (*Loads, *Server, loadv3.LoadReportingServiceClient) {
 	t.Helper()
 	s := New(Options{})
-	l, listener, g := NewLoads(s, o), bufconn.Listen(1<<16), grpc.NewServer()
+	l, listener, g := NewLoads(s, o), bufconn.Listen(1<<16), grpc.NewServer(ServerOptions()...)
 	l.Register(g)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -336,9 +336,9 @@ func TestCertificateNamesTheGroupOfReports(t *testing.T) {
 	a := newAuthority(t)
 	s := New(Options{})
 	s.Publish(snapshot(t, "1", cluster("a", "1")))
-	g := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{
+	g := grpc.NewServer(append(ServerOptions(), grpc.Creds(credentials.NewTLS(&tls.Config{
 		Certificates: []tls.Certificate{a.leaf([]string{"plane.test"})}, ClientCAs: a.pool, ClientAuth: tls.RequireAndVerifyClientCert,
-	})))
+	})))...)
 	NewLoads(s, LoadOptions{}).Register(g)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

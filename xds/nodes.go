@@ -61,7 +61,8 @@ func (s *Server) Nodes(d Detail) (nodes Nodes) {
 		nodes.Connected = append(nodes.Connected, n)
 	}
 	for _, n := range s.roster.gone() {
-		if d.Node == "" || n.ID == d.Node {
+		other := slices.ContainsFunc(nodes.Connected, func(c NodeStatus) bool { return c.ID == n.ID && c.Group == n.Group })
+		if !other && (d.Node == "" || n.ID == d.Node) {
 			nodes.Left = append(nodes.Left, n)
 		}
 	}
@@ -133,7 +134,7 @@ func (t *subscription) resources(to *set) (list []ResourceStatus) {
 // has nothing to do with it.
 func (t *subscription) resource(name string, now *entry, shipped bool) (s ResourceStatus, ok bool) {
 	had := t.has(name)
-	if !t.wants(name) || now == nil && had == nil && t.wildcard && !t.names.has(name) {
+	if !t.wants(name) || now == nil && had == nil && !t.names.has(name) {
 		return s, false
 	}
 	s.Name = name
@@ -146,7 +147,7 @@ func (t *subscription) resource(name string, now *entry, shipped bool) (s Resour
 		s.State, s.Sent, s.Error = NACK, rejected.version, t.words
 	case shipped:
 		s.State = Sent
-	case now == nil && had == nil && t.answered:
+	case now == nil && had == nil && t.answered && !t.asked.has(name):
 		s.State = Absent
 	case now == nil || had == nil || now.Version != had.Version:
 		s.State = Waiting
