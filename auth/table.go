@@ -75,7 +75,7 @@ type compiler struct {
 func (c *compiler) table(t Table) (*table, error) {
 	c.same = maps.EqualFunc(t.Secrets, c.old.from.Secrets, bytes.Equal)
 	c.next = &table{
-		from:  t,
+		from:  Table{Rules: t.Rules, Consumers: t.Consumers, Secrets: maps.Clone(t.Secrets)},
 		rules: make(map[string]*rule, 2*len(t.Rules)), sources: map[Metadata]*metadata{}, consumers: map[string]consumer{}, named: map[string]consumer{}, keys: newKeyTable(),
 		providers: map[string]*provider{},
 	}

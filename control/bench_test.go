@@ -50,7 +50,7 @@ func BenchmarkBefore(b *testing.B) {
 			files := manyRoutes(10_000, perHost)
 			c := New(Options{})
 			_ = c
-			var load, trans, comp, snap, unionT time.Duration
+			var load, trans, comp, snap time.Duration
 			n := 0
 			b.ReportAllocs()
 			for b.Loop() {
@@ -74,8 +74,6 @@ func BenchmarkBefore(b *testing.B) {
 					b.Fatal(err)
 				}
 				t4 := time.Now()
-				union([]*Compiled{compiled, compiled}, func(t *Compiled) []string2 { return nil })
-				unionT += time.Since(t4)
 				load += t1.Sub(t0)
 				trans += t2.Sub(t1) - t3.Sub(t2)
 				comp += t3.Sub(t2)
@@ -88,7 +86,3 @@ func BenchmarkBefore(b *testing.B) {
 		})
 	}
 }
-
-type string2 string
-
-func (s string2) ID() string { return string(s) }

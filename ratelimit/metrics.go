@@ -80,7 +80,7 @@ func (m *metrics) begin() {
 func (m *metrics) limit(l *limit) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.wanted[l.Name] += l.ID() + " "
+	m.wanted[l.Name] += l.id + " "
 	f, ok := m.figures[l.Name]
 	if !ok {
 		f = &figures{name: l.Name}
@@ -100,6 +100,13 @@ func (m *metrics) limit(l *limit) {
 		}
 	}
 	l.ok, l.over = m.decisions.WithLabelValues(f.name, "ok"), m.decisions.WithLabelValues(f.name, over)
+}
+
+// keep keeps the figures of a limit that was in the table before.
+func (m *metrics) keep(l *limit) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.wanted[l.Name] += l.id + " "
 }
 
 func (m *metrics) forget() {
