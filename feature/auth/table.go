@@ -34,7 +34,7 @@ func Table(m *policy.Model) auth.Table {
 	for _, g := range m.Gateways {
 		for _, r := range m.Bound[g] {
 			if s, ok := policy.Find[*Setting](r.Settings); ok && !s.None {
-				t.Rules = append(t.Rules, s.rule(m, r))
+				t.Rules = append(t.Rules, s.rule(&m.Common, r))
 			}
 		}
 	}
@@ -64,7 +64,7 @@ func Table(m *policy.Model) auth.Table {
 
 // rule is what the route asks of its callers. Both halves are made of it, so that Envoy's callout and the companion's
 // table never mean different things.
-func (s *Setting) rule(m *policy.Model, r *policy.BoundRoute) auth.Rule {
+func (s *Setting) rule(m *policy.Common, r *policy.BoundRoute) auth.Rule {
 	rule := auth.Rule{Name: r.Gateway.Name + "/" + r.Name, All: s.All}
 	for _, name := range s.Of {
 		if p, ok := provider(m, name); ok {
@@ -91,7 +91,7 @@ func (s *Setting) rule(m *policy.Model, r *policy.BoundRoute) auth.Rule {
 }
 
 // entry is the auth entry of that name; nil for none.
-func entry(m *policy.Model, name string) *policy.Auth {
+func entry(m *policy.Common, name string) *policy.Auth {
 	i, ok := slices.BinarySearchFunc(m.Auth, name, func(a *policy.Auth, name string) int { return cmp.Compare(a.Name, name) })
 	if !ok {
 		return nil
@@ -100,7 +100,7 @@ func entry(m *policy.Model, name string) *policy.Auth {
 }
 
 // settings are those of the entries.
-func (s *Setting) settings(m *policy.Model) []policy.Settings {
+func (s *Setting) settings(m *policy.Common) []policy.Settings {
 	var all []policy.Settings
 	for _, name := range s.Of {
 		if a := entry(m, name); a != nil {
@@ -110,7 +110,7 @@ func (s *Setting) settings(m *policy.Model) []policy.Settings {
 	return all
 }
 
-func provider(m *policy.Model, name string) (auth.Provider, bool) {
+func provider(m *policy.Common, name string) (auth.Provider, bool) {
 	a := entry(m, name)
 	if a == nil {
 		return auth.Provider{}, false
