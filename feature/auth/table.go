@@ -66,7 +66,7 @@ func ruleOf(m *policy.Model, r *policy.BoundRoute) *auth.Rule {
 	if !ok || s.None {
 		return nil
 	}
-	rule := s.rule(m, r)
+	rule := s.rule(&m.Common, r)
 	rule.Known = rule.ID()
 	return &rule
 }
@@ -101,7 +101,7 @@ func secretsOf(m *policy.Model) map[string][]byte {
 
 // rule is what the route asks of its callers. Both halves are made of it, so that Envoy's callout and the companion's
 // table never mean different things.
-func (s *Setting) rule(m *policy.Model, r *policy.BoundRoute) auth.Rule {
+func (s *Setting) rule(m *policy.Common, r *policy.BoundRoute) auth.Rule {
 	rule := auth.Rule{Name: r.Gateway.Name + "/" + r.Name, All: s.All}
 	for _, name := range s.Of {
 		if p, ok := provider(m, name); ok {
@@ -128,7 +128,7 @@ func (s *Setting) rule(m *policy.Model, r *policy.BoundRoute) auth.Rule {
 }
 
 // entry is the auth entry of that name; nil for none.
-func entry(m *policy.Model, name string) *policy.Auth {
+func entry(m *policy.Common, name string) *policy.Auth {
 	i, ok := slices.BinarySearchFunc(m.Auth, name, func(a *policy.Auth, name string) int { return cmp.Compare(a.Name, name) })
 	if !ok {
 		return nil
@@ -137,7 +137,7 @@ func entry(m *policy.Model, name string) *policy.Auth {
 }
 
 // settings are those of the entries.
-func (s *Setting) settings(m *policy.Model) []policy.Settings {
+func (s *Setting) settings(m *policy.Common) []policy.Settings {
 	var all []policy.Settings
 	for _, name := range s.Of {
 		if a := entry(m, name); a != nil {
@@ -147,7 +147,7 @@ func (s *Setting) settings(m *policy.Model) []policy.Settings {
 	return all
 }
 
-func provider(m *policy.Model, name string) (auth.Provider, bool) {
+func provider(m *policy.Common, name string) (auth.Provider, bool) {
 	a := entry(m, name)
 	if a == nil {
 		return auth.Provider{}, false
