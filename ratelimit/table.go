@@ -35,6 +35,7 @@ type limit struct {
 	prefix  string // what its keys begin with
 	quoted  string // the name in headers
 	id      string
+	mark    string // the ID among those of one name
 	parts   []part // one for each By
 	base    *rate
 	values  *values // nil: none
@@ -122,6 +123,7 @@ func (c *compiler) limit(l Limit) (*limit, error) {
 	if r.values, err = newValues(&l); err != nil {
 		return nil, fmt.Errorf("limit %s: %w", l.Name, err)
 	}
+	r.mark = r.id + " "
 	if c.metrics != nil {
 		c.metrics.limit(r)
 	}
@@ -156,7 +158,7 @@ func (c *compiler) program(expression string) (*expr.Value, error) {
 // newTable makes t ready. What can't be counted is left out, and told. A limit of an ID that old has is that of old.
 func newTable(t Table, m *metrics, old *table) (*table, error) {
 	c := compiler{metrics: m, programs: map[string]*expr.Value{}}
-	m.begin()
+	m.begin(len(t.Limits))
 	defer m.forget()
 	r := &table{
 		from: t, limits: make(map[string]*limit, 2*len(t.Limits)), plans: make(map[string]*plan, len(t.Plans)),

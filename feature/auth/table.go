@@ -45,19 +45,31 @@ func (t *Tables) Table(m *policy.Model) auth.Table {
 	if !slices.Equal(t.entries, m.Auth) {
 		t.entries, t.routes, t.rules = m.Auth, policy.Following[*policy.BoundRoute, *auth.Rule]{}, nil
 	}
-	isRule := func(r *auth.Rule) bool { return r != nil }
 	all, gone, come := t.routes.Next(m.BoundRoutes(), func(r *policy.BoundRoute) *auth.Rule { return ruleOf(m, r) })
-	if slices.ContainsFunc(gone, isRule) || slices.ContainsFunc(come, isRule) {
-		rules := make([]auth.Rule, 0, len(t.rules)+len(come))
+	if len(gone)+len(come) > 0 && !sameRules(t.rules, all) {
+		t.rules = make([]auth.Rule, 0, len(t.rules)+len(come))
 		for _, r := range all {
-			if isRule(r) {
-				rules = append(rules, *r)
+			if r != nil {
+				t.rules = append(t.rules, *r)
 			}
 		}
-		t.rules = rules
 	}
 	consumers, _, _ := t.consumers.Next(m.Consumers, consumerOf)
 	return auth.Table{Rules: t.rules, Consumers: consumers, Secrets: secretsOf(m)}
+}
+
+// sameRules tells whether the routes come to these rules: the ID of each stands for all of it.
+func sameRules(rules []auth.Rule, all []*auth.Rule) bool {
+	for _, r := range all {
+		switch {
+		case r == nil:
+		case len(rules) == 0 || rules[0].Known != r.Known:
+			return false
+		default:
+			rules = rules[1:]
+		}
+	}
+	return len(rules) == 0
 }
 
 // ruleOf is the rule of a route; nil where anyone may call it.
