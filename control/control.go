@@ -3,9 +3,7 @@ package control
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -60,6 +58,7 @@ type Outcome struct {
 type Controller struct {
 	o       Options
 	lang    *policy.Language
+	loader  *policy.Loader
 	kept    kept
 	metrics metrics
 	outcome atomic.Pointer[Outcome]
@@ -71,6 +70,7 @@ type Controller struct {
 	told     time.Time   // when the log was last told of certificates near their end
 	tables   []*Compiled // the one being served first, then those that an Envoy may still run
 	settled  *time.Timer
+	compiler *compiler
 	encoder  encoder
 }
 
@@ -86,8 +86,9 @@ func New(o Options) *Controller {
 	}
 	c := &Controller{
 		o: o, lang: feature.Language(), kept: newKept(o.DataDir, o.Dir), metrics: newMetrics(o.Metrics),
-		loaded: make(chan struct{}),
+		loaded: make(chan struct{}), compiler: newCompiler(),
 	}
+	c.loader = c.lang.NewLoader()
 	c.outcome.Store(&Outcome{Problems: policy.Problems{}})
 	return c
 }
@@ -129,18 +130,18 @@ func (c *Controller) Recall() {
 	if model == nil {
 		return // written by another version; the first load tells what is wrong if it is needed
 	}
-	if compiled, err := Compile(model); err == nil && c.loadTables([]*Compiled{compiled}) == nil {
+	if compiled, err := c.compiler.compile(model); err == nil && c.loadTables([]*Compiled{compiled}) == nil {
 		c.tables = []*Compiled{compiled}
 	}
 }
 
-// withCompanionSecrets is the language that looks up what the companion needs, where it is needed here.
-func (c *Controller) withCompanionSecrets() *policy.Language {
+// withCompanionSecrets is the loader that looks up what the companion needs, where it is needed here.
+func (c *Controller) withCompanionSecrets() *policy.Loader {
 	const kind = policy.CompanionSecret
 	if s := c.o.Secrets; s != nil && (len(s.Kinds) == 0 || slices.Contains(s.Kinds, kind)) {
-		return c.lang.WithSecrets(s.Read(), kind)
+		return c.loader.WithSecrets(s.Read(), kind)
 	}
-	return c.lang
+	return c.loader
 }
 
 // watched is the directories that are watched.
@@ -217,10 +218,7 @@ func (c *Controller) serve(compiled *Compiled) error {
 			c.o.Log.Warn("listener changed: its connections drain", "listener", l.Name, "at", l.Pos.String())
 		}
 	}
-	tables := []*Compiled{compiled}
-	for _, old := range first(c.tables, retained) {
-		tables = append(tables, &Compiled{Auth: old.Auth, Limits: old.Limits}) // the rest is of no more use, and large
-	}
+	tables := append([]*Compiled{compiled}, older(c.tables, compiled)...)
 	if err := c.loadTables(tables); err != nil {
 		return err
 	}
@@ -240,50 +238,6 @@ func (c *Controller) serve(compiled *Compiled) error {
 		}
 	}()
 	return nil
-}
-
-// retained is how many older policies the companions know at most, where an Envoy never takes the newer ones.
-const retained = 8
-
-func first[T any](list []T, n int) []T { return list[:min(n, len(list))] }
-
-// loadTables loads the companions with the newest table and what the older ones have beyond it. What auth refuses leaves
-// both as they were; the limits that its rules ask for are there before any Envoy is told of the rules.
-func (c *Controller) loadTables(tables []*Compiled) error {
-	if c.o.Auth != nil {
-		rules := union(tables, func(t *Compiled) []auth.Rule { return t.Auth.Rules })
-		secrets := map[string][]byte{}
-		for _, t := range slices.Backward(tables) { // the newest goes before the others
-			maps.Copy(secrets, t.Auth.Secrets)
-		}
-		if err := c.o.Auth.Load(auth.Table{Rules: rules, Consumers: tables[0].Auth.Consumers, Secrets: secrets}); err != nil {
-			return fmt.Errorf("load the auth rules: %w", err)
-		}
-	}
-	if c.o.Limits != nil {
-		c.o.Limits.Load(ratelimit.Table{
-			Limits:  union(tables, func(t *Compiled) []ratelimit.Limit { return t.Limits.Limits }),
-			Plans:   tables[0].Limits.Plans,
-			Domains: tables[0].Limits.Domains,
-		})
-	}
-	return nil
-}
-
-// union is what all tables hold, each once, the newest last: of several versions with one name the last is current.
-func union[T interface{ ID() string }](tables []*Compiled, pick func(*Compiled) []T) []T {
-	var list []T
-	seen := map[string]bool{}
-	for _, t := range tables {
-		for _, one := range pick(t) {
-			if id := one.ID(); !seen[id] {
-				seen[id] = true
-				list = append(list, one)
-			}
-		}
-	}
-	slices.Reverse(list)
-	return list
 }
 
 // forget drops the tables older than current, which every Envoy now runs; not if a newer one was served meanwhile.
