@@ -36,10 +36,10 @@ var rooms = []room{
 	{"bench", 7, ""},
 	{"e2e", 7, "below"}, // tests of the whole process only
 	// Beside app the command needs what its offline verbs (check, import, render, schema, token) are made of, and the status.
-	{"cmd/legation", 6, "app control diff explain feature envoy policy ratelimit auth pki xds examples"},
+	{"cmd/legation", 6, "app control diff explain feature envoy policy ratelimit auth pki xds revision examples"},
 	{"app", 5, "below"},
-	{"control", 4, "feature envoy ratelimit auth policy xds store"},
 	{"nodes", 3, "auth policy xds"},
+	{"control", 4, "feature envoy ratelimit auth policy xds store revision"},
 	{"explain", 4, "envoy policy"},
 	{"diff", 4, "envoy feature policy"},
 	{"feature", 3, "feature/* envoy policy ratelimit auth"},
@@ -55,6 +55,7 @@ var rooms = []room{
 	{"xds", 1, ""},
 	{"callout", 1, ""},
 	{"expr", 1, ""},
+	{"revision", 2, "store policy"},
 	{"store", 1, ""},
 	{"console", 1, ""},
 	{"pki", 1, ""},

@@ -34,7 +34,9 @@ func (p *process) serveXDS() error {
 		p.nodes, o.Identify, optional = gate, gate.Identify, gate.Tokens
 	}
 	p.xds = xds.New(o)
-	p.addGRPC("xDS", "--xds-address", p.o.XDSAddress, newGRPC(p.credentials(optional), p.o.age(p.o.XDSAddress)), p.xds.Register)
+	p.loads = xds.NewLoads(p.xds, xds.LoadOptions{Log: p.o.Log, Metrics: p.metrics})
+	server := newGRPC(p.credentials(optional), p.o.age(p.o.XDSAddress), xds.ServerOptions()...)
+	p.addGRPC("xDS", "--xds-address", p.o.XDSAddress, server, p.xds.Register, p.loads.Register)
 	return nil
 }
 

@@ -43,6 +43,7 @@ type process struct {
 	limits   *ratelimit.Service
 	auth     *auth.Service
 	xds      *xds.Server
+	loads    *xds.Loads
 	nodes    *nodes.Gate // nil: certificates name groups by themselves
 	tls      *portTLS    // nil: the gRPC ports are in plain text
 	refusals refusals
@@ -223,7 +224,8 @@ func (p *process) addAdmin() error {
 	p.ports = append(p.ports, port{
 		name: "admin", flag: "--admin-address", address: p.o.AdminAddress,
 		run: func(ctx context.Context, l net.Listener) error {
-			return serveHTTP(ctx, l, a.handler(p.metrics))
+			defer context.AfterFunc(ctx, a.tools.Stop)() // its streams have no end of their own
+			return serveTools(ctx, l, a.handler(p.metrics))
 		},
 	})
 	return nil
@@ -378,6 +380,7 @@ func (p *process) run(ctx context.Context) error {
 	}
 	if p.xds != nil {
 		group.Go(func() error { return p.xds.Run(ctx) })
+		group.Go(func() error { return p.loads.Run(ctx) })
 	}
 	if p.auth != nil {
 		group.Go(func() error { return p.auth.Run(ctx) })
@@ -398,10 +401,13 @@ func (p *process) run(ctx context.Context) error {
 	return err
 }
 
-func (p *process) status() Status {
+// status lists so many resources of Envoys at most; of one node only, or of all when it is empty.
+func (p *process) status(d xds.Detail) Status {
 	s := Status{Version: p.o.Version, Started: p.started, Roles: p.o.Roles, Policy: p.control.Outcome(), Nodes: []xds.NodeStatus{}}
 	if p.xds != nil {
-		s.Nodes = append(s.Nodes, p.xds.Status()...)
+		n := p.xds.Nodes(d)
+		s.Nodes, s.Left, s.Unlisted = append(s.Nodes, n.Connected...), n.Left, n.Unlisted
+		s.Loads = p.loads.Snapshot()
 	}
 	if p.store != nil {
 		health := p.store.Health()

@@ -71,6 +71,7 @@ type Controller struct {
 	told     time.Time   // when the log was last told of certificates near their end
 	tables   []*Compiled // the one being served first, then those that an Envoy may still run
 	settled  *time.Timer
+	encoder  encoder
 }
 
 // New returns a controller; nothing happens before Run.
@@ -207,7 +208,7 @@ func (c *Controller) emptied(m *policy.Model) bool {
 // serve hands the companions their tables, then publishes. The companions keep what the policies before asked for
 // until every Envoy has left them, so that no limit and no auth stands open for a moment.
 func (c *Controller) serve(compiled *Compiled) error {
-	groups, err := compiled.snapshots()
+	groups, err := c.encoder.snapshots(compiled)
 	if err != nil {
 		return err
 	}

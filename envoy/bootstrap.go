@@ -49,6 +49,8 @@ type BootstrapOptions struct {
 	TokenFile string
 	// Secrets is a directory on Envoy's host: the static form names the files in it instead of holding their contents.
 	Secrets string
+	// Quiet is an Envoy that does not report how many requests it sends to which service.
+	Quiet bool
 	// MaxHeap is what Envoy may take of memory, in bytes; default 1 GiB. Some of what it needs comes on top, such as its
 	// code and stacks: leave a fifth of a container's memory to that.
 	MaxHeap uint64
@@ -62,6 +64,12 @@ func Bootstrap(o BootstrapOptions) *bootstrapv3.Bootstrap {
 		// Bounded: without a control plane Envoy is up in half a minute, serving nothing, rather than stuck in its start.
 		CdsConfig: ads(durationpb.New(15 * time.Second)),
 		LdsConfig: ads(durationpb.New(15 * time.Second)),
+	}
+	if !o.Quiet {
+		if b.ClusterManager == nil {
+			b.ClusterManager = &bootstrapv3.ClusterManager{}
+		}
+		b.ClusterManager.LoadStatsConfig = loadStats()
 	}
 	b.StaticResources = &bootstrapv3.Bootstrap_StaticResources{
 		Clusters: append([]*clusterv3.Cluster{xdsClusterOf(o), companionCluster(o)}, selfClusters(o)...),
@@ -108,16 +116,30 @@ func adsConfig() *corev3.ApiConfigSource {
 		ApiType:                   corev3.ApiConfigSource_DELTA_GRPC,
 		TransportApiVersion:       corev3.ApiVersion_V3,
 		SetNodeOnFirstMessageOnly: true,
-		GrpcServices: []*corev3.GrpcService{{
-			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
-				ClusterName: xdsCluster,
-				RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
-					BaseInterval: durationpb.New(500 * time.Millisecond),
-					MaxInterval:  durationpb.New(5 * time.Second),
-				}},
+		GrpcServices:              controlPlane(),
+	}
+}
+
+// loadStats has Envoy report its load over the connection that xDS has already, as often as the control plane says. One
+// that takes no reports is asked again every few seconds, at no other cost.
+func loadStats() *corev3.ApiConfigSource {
+	return &corev3.ApiConfigSource{
+		ApiType:             corev3.ApiConfigSource_GRPC,
+		TransportApiVersion: corev3.ApiVersion_V3,
+		GrpcServices:        controlPlane(),
+	}
+}
+
+func controlPlane() []*corev3.GrpcService {
+	return []*corev3.GrpcService{{
+		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+			ClusterName: xdsCluster,
+			RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
+				BaseInterval: durationpb.New(500 * time.Millisecond),
+				MaxInterval:  durationpb.New(5 * time.Second),
 			}},
 		}},
-	}
+	}}
 }
 
 func xdsClusterOf(o BootstrapOptions) *clusterv3.Cluster {

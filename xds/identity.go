@@ -106,7 +106,7 @@ func (st *stream) admit(n *corev3.Node) error {
 // welcome puts the stream into the group that it asks for, if it may join that.
 func (st *stream) welcome(n *corev3.Node) error {
 	rechecks := st.server.rechecks.Load()
-	who, err := st.server.o.Identify(st.ctx)
+	who, err := st.server.o.Identify(st.grpc.Context())
 	if err != nil {
 		return err
 	}
@@ -116,12 +116,21 @@ func (st *stream) welcome(n *corev3.Node) error {
 	}
 	st.enter(n)
 	if !who.Until.IsZero() {
-		st.lapse = time.AfterFunc(lifetime(time.Until(who.Until)), func() { st.end(errLapsed) })
+		st.lapseAt(who.Until)
 	}
 	if st.server.rechecks.Load() != rechecks { // it began before we were in the group, and may have missed us
 		st.recheck()
 	}
 	return nil
+}
+
+// lapseAt ends the stream with what its Envoy has shown.
+func (st *stream) lapseAt(until time.Time) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.closed {
+		st.lapse = time.AfterFunc(lifetime(time.Until(until)), func() { st.end(errLapsed) })
+	}
 }
 
 // lifetime is how long a stream lives whose credentials end in d: up to a tenth less, and no more than half a minute,
@@ -140,7 +149,7 @@ func (s *Server) Recheck() {
 }
 
 func (st *stream) recheck() {
-	if who, err := st.server.o.Identify(st.ctx); err != nil || !who.May(st.node.GetCluster()) {
+	if who, err := st.server.o.Identify(st.grpc.Context()); err != nil || !who.May(st.node.GetCluster()) {
 		st.server.o.Log.Warn("envoy sent away: it may no longer have the group", "node", st.node.GetId(), "group", st.node.GetCluster(), "address", st.address)
 		st.end(errLapsed)
 	}

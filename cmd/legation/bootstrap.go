@@ -45,6 +45,8 @@ others are moved in their place, it uses them without a restart.`,
 			if o.Group, _ = c.Flags().GetString("group"); o.Group == "" {
 				return usage{fmt.Errorf("name the gateway that this Envoy belongs to with --group")}
 			}
+			reports, _ := c.Flags().GetBool("load-reports")
+			o.Quiet = !reports
 			if out, _ := c.Flags().GetString("out"); out != "" {
 				return writeBootstrap(c, o, out)
 			}
@@ -61,6 +63,7 @@ others are moved in their place, it uses them without a restart.`,
 	}
 	f := c.Flags()
 	f.String("group", "", "the gateway or sidecar that this Envoy belongs to (its node.cluster)")
+	f.Bool("load-reports", true, "have this Envoy report the requests that it sends to each service, every few seconds")
 	f.String("out", "", "directory to write envoy.json into, and what has Envoy watch its certificates")
 	f.String("out-as", "", "what that directory is called on Envoy's host; default the same")
 	f.String("token-file", "", "file with the bearer token that Envoy shows, in the place of a certificate (path on Envoy's host)")
