@@ -10,7 +10,7 @@ import (
 // errors it is not to be used.
 func ReadDocument(file string, content []byte, into any) Problems {
 	l := &loader{
-		reporter: reporter{seen: make(map[told]*Problem), perFile: make(map[tally]int)},
+		reporter: newReporter(),
 		lang:     New(), files: Files{file: content}, once: make(map[onceKey]any), vault: make(vault),
 	}
 	keys := fieldsOf(reflect.TypeOf(into).Elem()).names

@@ -60,7 +60,7 @@ func (l *Language) Load(files Files) (*Model, Problems) {
 // load is Load with the files that are parsed already, and the secrets to take instead of what their source has.
 func (l *Language) load(files Files, known trees, kept map[string]*Secret) (*Model, Problems) {
 	ld := &loader{
-		reporter: reporter{seen: make(map[told]*Problem), perFile: make(map[tally]int), shown: make(map[bool]int)},
+		reporter: newReporter(),
 		lang:     l, files: files, model: &Model{Bound: make(map[*Gateway][]*BoundRoute)},
 		raw:      make(map[string]map[string]*rawEntry),
 		sorted:   make(map[string][]string),
