@@ -59,19 +59,8 @@ func (l *Language) Load(files Files) (*Model, Problems) {
 
 // load is Load with the files that are parsed already, and the secrets to take instead of what their source has.
 func (l *Language) load(files Files, known trees, kept map[string]*Secret) (*Model, Problems) {
-	ld := &loader{
-		reporter: newReporter(),
-		lang:     l, files: files, model: &Model{Bound: make(map[*Gateway][]*BoundRoute)},
-		raw:      make(map[string]map[string]*rawEntry),
-		sorted:   make(map[string][]string),
-		referred: make(map[string]bool),
-		merged:   make(map[mergeKey]*mergedSet),
-		once:     make(map[onceKey]any),
-		worked:   make(map[work]bool),
-		spent:    make(map[string]int),
-		vault:    make(vault),
-		kept:     kept,
-	}
+	ld := l.newLoader(files)
+	ld.kept = kept
 	ld.read(known)
 	ld.stage = decoding
 	ld.names()
@@ -87,6 +76,22 @@ func (l *Language) load(files Files, known trees, kept map[string]*Secret) (*Mod
 	ld.model.Secrets = ld.vault.sorted()
 	ld.model.Files = slices.Sorted(maps.Keys(ld.referred))
 	return ld.model, problems
+}
+
+// newLoader makes a load that has not begun.
+func (l *Language) newLoader(files Files) *loader {
+	return &loader{
+		reporter: reporter{seen: make(map[told]*Problem), perFile: make(map[tally]int), shown: make(map[bool]int)},
+		lang:     l, files: files, model: &Model{Bound: make(map[*Gateway][]*BoundRoute)},
+		raw:      make(map[string]map[string]*rawEntry),
+		sorted:   make(map[string][]string),
+		referred: make(map[string]bool),
+		merged:   make(map[mergeKey]*mergedSet),
+		once:     make(map[onceKey]any),
+		worked:   make(map[work]bool),
+		spent:    make(map[string]int),
+		vault:    make(vault),
+	}
 }
 
 // sections in the order that a reader wants them.

@@ -41,10 +41,6 @@ type reporter struct {
 	curtailed bool
 }
 
-func newReporter() reporter {
-	return reporter{seen: make(map[told]*Problem), perFile: make(map[tally]int), shown: make(map[bool]int)}
-}
-
 // tally is what is counted of a file: its errors, and apart from them its warnings, which hold nothing up however many.
 type tally struct {
 	file    string
