@@ -2,6 +2,7 @@ package xds
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -167,18 +168,22 @@ func TestEnvoysThatHaveLeft(t *testing.T) {
 			t.Errorf("an hour later: %+v", nodes)
 		}
 
-		for i := range maxLeft + 5 {
-			e := p.envoy(t, Delta, fmt.Sprint(i))
-			e.ask(cds)
-			e.got()
-			e.cancel()
+		for i := range maxLeft {
+			p.metrics.roster.left = append(p.metrics.roster.left, NodeStatus{ID: fmt.Sprint(i), Left: new(time.Now())})
 		}
+		last := p.envoy(t, Delta, "last")
+		last.ask(cds)
+		last.got()
+		last.cancel()
 		long := connect(t, p.dial(t), Delta, nodeOf(strings.Repeat("x", maxNodeID+1), "edge"))
 		long.ask(cds)
 		long.got()
 		long.cancel()
 		synctest.Wait()
 		nodes = p.Nodes(Detail{}).Left
+		if slices.ContainsFunc(nodes, func(n NodeStatus) bool { return n.ID == "0" }) || !slices.ContainsFunc(nodes, func(n NodeStatus) bool { return n.ID == "last" }) {
+			t.Error("not the one that left first was forgotten for the last one")
+		}
 		if len(nodes) != maxLeft || len(p.metrics.roster.visits) != 0 {
 			t.Errorf("%d Envoys are remembered, and %d visits; want %d and none", len(nodes), len(p.metrics.roster.visits), maxLeft)
 		}

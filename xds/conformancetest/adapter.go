@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -51,6 +52,9 @@ const (
 	fieldSuccess   = 1 // of the answers
 )
 
+// behind is how long a change waits, so as not to overtake what the suite has asked of the target before.
+const behind = 200 * time.Millisecond
+
 // register adds the suite's service.
 func (a *adapter) register(r grpc.ServiceRegistrar) {
 	desc := grpc.ServiceDesc{ServiceName: "adapter.Adapter", Metadata: "api/adapter/adapter.proto"}
@@ -64,6 +68,7 @@ func (a *adapter) register(r grpc.ServiceRegistrar) {
 				if err := decode(&in); err != nil {
 					return nil, err
 				}
+				time.Sleep(behind)
 				a.mu.Lock()
 				defer a.mu.Unlock()
 				if err := act(fieldsOf(in.ProtoReflect().GetUnknown())); err != nil {

@@ -6,8 +6,10 @@
 // and then the suite, as its documentation tells, with the ports of the adapter and the target, and any node id. All four variants
 // are served: the state of the world and incremental, each aggregated and not.
 //
-// The suite wants two things that no client of ours needs, and the proxy between it and the server does them: its node
-// has no cluster, which is the node group here; and it calls versions by names of its own, where ours are hashes.
+// The suite wants some things that no Envoy needs. Its node has no cluster, which is the node group here, and it calls
+// versions by names of its own, where ours are hashes: that is left to a proxy between it and the server. It unsubscribes
+// and then has a resource changed over another connection, without waiting: so the adapter waits. And on aggregated streams in
+// the state of the world it acknowledges all types as the first one: so the server does not wait long for an answer.
 package main
 
 import (
@@ -17,6 +19,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"time"
 
 	"github.com/legation/legation/xds"
 	"golang.org/x/sync/errgroup"
@@ -60,7 +63,7 @@ func serve(ctx context.Context, adapters, targets net.Listener) error {
 	}
 	defer conn.Close()
 
-	a := newAdapter(xds.New(xds.Options{}))
+	a := newAdapter(xds.New(xds.Options{StageTimeout: time.Second}))
 	server := grpc.NewServer(xds.ServerOptions()...)
 	a.server.Register(server)
 	adapter := grpc.NewServer()
