@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"time"
@@ -29,10 +28,10 @@ type grpcServer struct {
 	loop   *callout.Server // takes the connections, and answers some methods itself; nil: grpc-go does all
 }
 
-// newGRPC makes a server, in plain text without TLS. Keepalive finds Envoys that went away without a word, and allows them to
+// newGRPC makes a server, in plain text without credentials. Keepalive finds Envoys that went away without a word, and allows them to
 // ask every 5 s. A connection that has reached its age, give or take a tenth, is told to end, and ended once what it is in
 // the middle of is over, which an xDS stream never is; 0 is any age.
-func newGRPC(tls *tls.Config, age time.Duration, o ...grpc.ServerOption) grpcServer {
+func newGRPC(creds credentials.TransportCredentials, age time.Duration, o ...grpc.ServerOption) grpcServer {
 	o = append(o,
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionAge: age, MaxConnectionAgeGrace: ageGrace,
@@ -40,8 +39,8 @@ func newGRPC(tls *tls.Config, age time.Duration, o ...grpc.ServerOption) grpcSer
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.ConnectionTimeout(10*time.Second),
 	)
-	if tls != nil {
-		o = append(o, grpc.Creds(credentials.NewTLS(tls)))
+	if creds != nil {
+		o = append(o, grpc.Creds(creds))
 	}
 	s := grpcServer{Server: grpc.NewServer(o...), health: health.NewServer()}
 	grpc_health_v1.RegisterHealthServer(s, s.health)

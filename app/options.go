@@ -150,7 +150,7 @@ func (o Options) check() error {
 		flag, address, cure string
 		used, safe          bool
 	}{
-		{"--xds-address", o.XDSAddress, "give --tls-cert, --tls-key and --tls-ca", o.has(XDS), o.TLSCert != ""},
+		{"--xds-address", o.XDSAddress, "give --tls-cert, --tls-key and --tls-ca (or tokens with --nodes)", o.has(XDS), o.TLSCert != ""},
 		{"--companion-address", o.CompanionAddress, "give --tls-cert, --tls-key and --tls-ca", o.companion(), o.TLSCA != ""},
 		{"--admin-address", o.AdminAddress, "give --admin-token-file", true, o.AdminTokenFile != ""},
 	}

@@ -3,7 +3,6 @@ package app
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -47,6 +46,7 @@ type process struct {
 	loads    *xds.Loads
 	nodes    *nodes.Gate // nil: certificates name groups by themselves
 	tls      *portTLS    // nil: the gRPC ports are in plain text
+	refusals refusals
 	control  *control.Controller
 	stopping atomic.Bool
 
@@ -79,7 +79,7 @@ func newProcess(o Options) (*process, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	p := &process{o: o, started: time.Now(), metrics: prometheus.NewRegistry()}
+	p := &process{o: o, started: time.Now(), metrics: prometheus.NewRegistry(), refusals: refusals{log: o.Log}}
 	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := p.build(); err != nil {
 		return nil, errors.Join(err, p.close())
@@ -115,37 +115,6 @@ func (p *process) build() (err error) {
 	})
 	p.control.Recall()
 	return p.addAdmin()
-}
-
-// serveXDS makes the port that Envoys have their configuration from.
-func (p *process) serveXDS() error {
-	if !p.o.has(XDS) {
-		return nil
-	}
-	o := xds.Options{Log: p.o.Log, Metrics: p.metrics}
-	optional := never
-	if p.o.Nodes != "" {
-		gate, err := nodes.New(nodes.Options{
-			Path: p.o.Nodes, NeedTokens: p.o.TLSCA == "", Log: p.o.Log, Changed: func() { p.xds.Recheck() },
-		})
-		if err != nil {
-			return usagef("--nodes: %w", err)
-		}
-		p.nodes, o.Identify, optional = gate, gate.Identify, gate.Tokens
-	}
-	p.xds = xds.New(o)
-	p.loads = xds.NewLoads(p.xds, xds.LoadOptions{Log: p.o.Log, Metrics: p.metrics})
-	server := newGRPC(p.serverTLS(optional), p.o.age(p.o.XDSAddress), xds.ServerOptions()...)
-	p.addGRPC("xDS", "--xds-address", p.o.XDSAddress, server, p.xds.Register, p.loads.Register)
-	return nil
-}
-
-// serverTLS is what a port speaks; nil: plain text.
-func (p *process) serverTLS(optional func() bool) *tls.Config {
-	if p.tls == nil {
-		return nil
-	}
-	return p.tls.server(optional)
 }
 
 // secrets is where the policy's secrets are kept, and those that the roles need: a companion's host needs none of what
@@ -216,7 +185,10 @@ func (p *process) companionServer(methods map[string]callout.Method) grpcServer 
 		grpc.MaxConcurrentStreams(maxCalls),
 	}
 	if p.o.NoFastPath {
-		return newGRPC(tls, age, o...)
+		if tls == nil {
+			return newGRPC(nil, age, o...)
+		}
+		return newGRPC(p.credentials(never), age, o...)
 	}
 	return newCalloutServer(callout.Options{
 		Methods: methods, TLS: tls, MaxMessage: maxCall, MaxAge: age, Log: p.o.Log, Metrics: p.metrics,
@@ -307,10 +279,15 @@ func (p *process) companionTarget() string {
 	return cmp.Or(p.o.CompanionTarget, p.address("companion"))
 }
 
-// announce logs what is open.
+// announce logs what is open, and to whom.
 func (p *process) announce() {
 	for _, port := range p.ports {
-		p.o.Log.Info("listening", "port", port.name, "address", port.address)
+		to := p.audience(port.name)
+		if to == "" {
+			p.o.Log.Info("listening", "port", port.name, "address", port.address)
+			continue
+		}
+		p.o.Log.Info("listening", "port", port.name, "address", port.address, "answers", to)
 	}
 }
 
@@ -488,6 +465,7 @@ func (p *process) readiness() readiness {
 			}
 		}
 	}
+	r.Degraded = append(r.Degraded, p.access()...)
 	slices.Sort(r.Degraded)
 	return r
 }

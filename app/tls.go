@@ -24,6 +24,7 @@ type portTLS struct {
 	mu      sync.Mutex     // guards what follows
 	tried   [3]os.FileInfo // the three as they were tried last
 	current *trust
+	wrong   error               // with the files as they are now
 	open    map[string]*guarded // connections, by the addresses of both ends
 }
 
@@ -85,6 +86,7 @@ func (p *portTLS) trust() (*trust, error) {
 		return p.current, nil
 	}
 	next, err := readTrust(p.cert, p.key, p.ca)
+	p.wrong = err
 	switch {
 	case err == nil:
 		if p.current != nil {
@@ -97,6 +99,13 @@ func (p *portTLS) trust() (*trust, error) {
 		p.log.Error("tls certificates not read again: the last good ones stay in use", "error", err)
 	}
 	return p.current, nil
+}
+
+// problem is what keeps the files as they are now from being used.
+func (p *portTLS) problem() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.wrong
 }
 
 // changed tells whether the files are others than those that were tried last, or have other content. One that is put in

@@ -148,6 +148,9 @@ func TestHandshakeRefusesStrangers(t *testing.T) {
 			}
 		}
 	}
+	if !strings.Contains(f.log.String(), "handshake refused") {
+		t.Errorf("the log does not tell: %s", f.log)
+	}
 	if c, err := net.Dial("tcp", f.address("xDS")); err != nil {
 		t.Error(err)
 	} else {
@@ -364,6 +367,33 @@ func TestNodesFileEndsStreams(t *testing.T) {
 	if _, err := keeper.Recv(); err != nil {
 		t.Errorf("the other stream has ended: %v", err)
 	}
+}
+
+// What is wrong with the files as they are shows where people look, and whom the ports answer stands in the log.
+func TestAccessIsTold(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, func(f *fleet, o *Options) {
+		f.write("keys.json", string(tokentest.JWKS()))
+		o.Nodes = f.write("nodes.yaml", tokensOnly)
+	})
+	f.announce()
+	for _, part := range []string{"answers=\"Envoys with a certificate or a token\"", "answers=\"Envoys with a certificate\""} {
+		if !strings.Contains(f.log.String(), part) {
+			t.Errorf("the log does not say %s: %s", part, f.log)
+		}
+	}
+	if got := f.readiness(); !got.Ready || len(got.Degraded) > 0 {
+		t.Errorf("got %v", got)
+	}
+	f.write("nodes.yaml", "nodes: nonsense\n")
+	f.write("ca.crt", "")
+	until(t, "both to be told", func() bool {
+		got := strings.Join(f.readiness().Degraded, "\n")
+		return f.readiness().Ready && strings.Contains(got, "nodes: the last good file is in use") && strings.Contains(got, "tls: the last good certificates are in use")
+	})
+	f.write("nodes.yaml", tokensOnly)
+	f.write("ca.crt", string(f.ca.PEM()))
+	until(t, "nothing to be wrong", func() bool { return len(f.readiness().Degraded) == 0 })
 }
 
 // Streams end at their age, so that Envoys spread over replicas.

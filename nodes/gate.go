@@ -27,8 +27,9 @@ type Options struct {
 	Path       string // of the nodes file
 	NeedTokens bool   // no client certificate can be checked here: a file without tokens would let nobody in
 	Log        *slog.Logger
-	Changed    func()            // called after each change of the rules, when set
-	Transport  http.RoundTripper // for tests: fetches keys
+	Changed    func()                          // called after each change of the rules, when set
+	Refused    func(address string, err error) // told, when set, of each token that is not accepted
+	Transport  http.RoundTripper               // for tests: fetches keys
 }
 
 // Gate tells which groups Envoys may join.
@@ -40,6 +41,7 @@ type Gate struct {
 
 	mu    sync.Mutex // guards what follows
 	tried string     // the files as they were read last, or why they could not be
+	wrong error      // with the file as it is now; the last good one is in use
 }
 
 // rule names the one rule by which tokens are judged.
@@ -107,8 +109,8 @@ func (g *Gate) look() {
 		return
 	}
 	g.tried = now
-	if err := g.load(); err != nil { // told once for each change
-		g.log.Error("nodes file not read again: the last good one stays in use", "file", g.o.Path, "error", err)
+	if g.wrong = g.load(); g.wrong != nil { // told once for each change
+		g.log.Error("nodes file not read again: the last good one stays in use", "file", g.o.Path, "error", g.wrong)
 		return
 	}
 	g.log.Info("nodes file read again", "file", g.o.Path, "groups", len(g.rules.Load().groups), "tokens", g.Tokens())
@@ -116,6 +118,16 @@ func (g *Gate) look() {
 		g.o.Changed()
 	}
 }
+
+// Wrong is what keeps the file as it is now from being used, nil when it is in use.
+func (g *Gate) Wrong() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.wrong
+}
+
+// Health is the state of the keys that are fetched to judge tokens.
+func (g *Gate) Health() []auth.JWKSHealth { return g.auth.Health() }
 
 // state tells one state of the files from another: what is in them, which is little, or why they can't be read.
 func (g *Gate) state() string {
@@ -168,7 +180,7 @@ func (g *Gate) Identify(ctx context.Context) (xds.Identity, error) {
 	return who, nil
 }
 
-// The refusals. What exactly is wrong with a token stands in the log.
+// The refusals. What exactly is wrong with a token is not for those who show it.
 var (
 	errNothing = status.Error(codes.Unauthenticated, "neither a client certificate nor a token was shown")
 	errPlain   = status.Error(codes.Unauthenticated, "the connection is not by TLS")
@@ -208,7 +220,9 @@ func bearer(ctx context.Context) (string, error) {
 func (g *Gate) withToken(ctx context.Context, who xds.Identity, r *rules, raw string) (xds.Identity, error) {
 	claims, expires, err := g.auth.Verify(ctx, rule, raw)
 	if err != nil {
-		g.log.Warn("token of an envoy refused", "address", addressOf(ctx), "error", err)
+		if g.o.Refused != nil {
+			g.o.Refused(addressOf(ctx), err)
+		}
 		if errors.Is(err, auth.ErrUndecided) {
 			return xds.Identity{}, errLater
 		}

@@ -87,7 +87,6 @@ func groupOf(u *url.URL) string {
 
 // admit checks the node of a request. The first one says who the Envoy is; later ones may only say the same.
 func (st *stream) admit(n *corev3.Node) error {
-	defer st.hear(n)
 	switch {
 	case st.group == nil && n.GetId() == "":
 		return status.Error(codes.InvalidArgument, "node.id has to be set")

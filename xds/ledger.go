@@ -16,7 +16,6 @@ type rejection struct {
 
 // answer notes what the Envoy says to the response with that nonce. A nonce that is not the last one's is no answer.
 func (st *stream) answer(t *subscription, nonce string, problem *statuspb.Status) *rejection {
-	st.server.metrics.roster.heard(st)
 	if t.inflight == nil || t.nonce != nonce {
 		return nil
 	}
@@ -29,11 +28,12 @@ func (st *stream) answer(t *subscription, nonce string, problem *statuspb.Status
 	}
 	if problem == nil {
 		t.acknowledge(s)
-		st.server.metrics.roster.had(st, t.url, s.changed)
 		return nil
 	}
 	t.reject(s, strings.TrimSpace(problem.GetMessage()))
-	return &rejection{t.words, t.blamed}
+	told := &rejection{t.words, t.blamed}
+	t.absolve(st.target.set(t.url)) // which may have changed meanwhile
+	return told
 }
 
 // acknowledge: what was sent now is no longer rejected; what was not sent now still is.
@@ -53,32 +53,44 @@ func (t *subscription) acknowledge(s *shipment) {
 	}
 }
 
+// refusal is a resource that the Envoy has rejected.
+type refusal struct {
+	version string // of which it wants nothing
+	had     *entry // which it has still; nil if it had none
+}
+
 func (t *subscription) reject(s *shipment, words string) {
-	blamed := blame(words, s)
-	if s.whole { // what it repeats unchanged was accepted before
-		t.rejected = nil
-	}
-	if t.rejected == nil {
-		t.rejected = map[string]string{}
+	blamed, before := blame(words, s), t.rejected
+	if s.whole || t.rejected == nil { // what is repeated unchanged was accepted before
+		t.rejected = map[string]refusal{}
 	}
 	for _, e := range blamed {
-		t.rejected[e.Name] = e.Version
+		had := s.from.get(e.Name)
+		if r, again := before[e.Name]; again {
+			had = r.had
+		}
+		t.rejected[e.Name] = refusal{e.Version, had}
 	}
 	if len(blamed) == 0 { // Envoy rejects a removal, or an empty set
-		t.rejected[""] = s.version
+		t.rejected[""] = refusal{version: s.version}
 	}
 	t.words, t.blamed = words, blames(blamed)
 }
 
 // absolve forgets the rejection of what the new target does not have: the Envoy never took it.
 func (t *subscription) absolve(to *set) {
-	for name := range t.rejected {
+	for name, r := range t.rejected {
 		if to.get(name) != nil {
 			continue // it is sent again if it has changed
 		}
 		delete(t.rejected, name)
-		if t.protocol == SotW && name != "" {
-			t.except(name, forgotten) // else it would be repeated until it is cleaned up
+		switch {
+		case t.protocol == Delta || name == "":
+		case t.has(name) == nil || t.has(name).Version != r.version: // something else was sent since
+		case r.had != nil:
+			t.except(name, r.had) // which it keeps until it is cleaned up
+		default:
+			t.except(name, forgotten)
 		}
 	}
 	if len(t.rejected) == 0 {
@@ -112,8 +124,8 @@ func (st *stream) retry(now time.Time) {
 		}
 		t.at = now
 		var again []string
-		for name, version := range t.rejected {
-			if e := st.target.set(t.url).get(name); e != nil && e.Version == version && t.wants(name) {
+		for name, r := range t.rejected {
+			if e := st.target.set(t.url).get(name); e != nil && e.Version == r.version && t.wants(name) {
 				again = append(again, name)
 			}
 		}

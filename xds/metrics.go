@@ -11,14 +11,11 @@ type metrics struct {
 	floods    prometheus.Counter
 	answered  prometheus.Histogram
 	publish   prometheus.Histogram
-
-	roster *roster // what is told in words
 }
 
 // newMetrics registers with r, which may be nil.
 func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 	m := &metrics{
-		roster: newRoster(),
 		responses: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "legation_xds_responses_total",
 			Help: "Responses sent to Envoys.",

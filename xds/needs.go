@@ -37,8 +37,10 @@ func (t talents) lacks(list []Lack) (lacks []Lack) {
 	return lacks
 }
 
-// needsOf is made once for each snapshot, when somebody asks. It is called with the lock held.
+// needsOf is made once for each snapshot, when somebody asks.
 func (r *roster) needsOf(group string, s *Snapshot) []Lack {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if s == nil {
 		delete(r.needs, group)
 		return nil

@@ -11,12 +11,14 @@ import (
 type ResourceStatus struct {
 	Name string `json:"name"`
 	// State is [ACK], [NACK], [Sent] or [Waiting], as of its type; or [Absent].
-	State        TypeState  `json:"state"`
-	Sent         string     `json:"sent,omitempty"` // the version that it was sent last, or said to have
-	Acknowledged string     `json:"acknowledged,omitempty"`
-	Since        *time.Time `json:"since,omitempty"` // when, at the latest, it acknowledged that; or rejected it
-	Origin       string     `json:"origin,omitempty"`
-	Error        string     `json:"error,omitempty"` // Envoy's words on the response that had it
+	State        TypeState `json:"state"`
+	Sent         string    `json:"sent,omitempty"` // the version that it was sent last, or said to have
+	Acknowledged string    `json:"acknowledged,omitempty"`
+	// Since is when it rejected what it was sent; or when what it has was made, or it connected, if that is later.
+	Since *time.Time `json:"since,omitempty"`
+
+	Origin string `json:"origin,omitempty"`
+	Error  string `json:"error,omitempty"` // Envoy's words on the response that had it
 }
 
 // Absent is a resource that the Envoy asks for and that does not exist.
@@ -44,7 +46,7 @@ func (s *Server) Nodes(d Detail) (nodes Nodes) {
 			continue
 		}
 		n := st.status()
-		s.metrics.roster.describe(st, &n)
+		n.Lacks = st.talents.lacks(s.roster.needsOf(n.Group, st.group.served.Load()))
 		if d.Resources > 0 {
 			lists, count := st.resources()
 			if count <= room {
@@ -58,7 +60,7 @@ func (s *Server) Nodes(d Detail) (nodes Nodes) {
 		}
 		nodes.Connected = append(nodes.Connected, n)
 	}
-	for _, n := range s.metrics.roster.gone() {
+	for _, n := range s.roster.gone() {
 		other := slices.ContainsFunc(nodes.Connected, func(c NodeStatus) bool { return c.ID == n.ID && c.Group == n.Group })
 		if !other && (d.Node == "" || n.ID == d.Node) {
 			nodes.Left = append(nodes.Left, n)
@@ -73,25 +75,10 @@ func compareNodes(a, b NodeStatus) int {
 	return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.ID, b.ID), a.Connected.Compare(b.Connected))
 }
 
-// describe adds what the roster knows of a connected Envoy.
-func (r *roster) describe(st *stream, n *NodeStatus) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	v := r.visits[st]
-	if v == nil {
-		return // it has just come, or gone
-	}
-	n.Seen = v.seen
-	n.Lacks = v.talents.lacks(r.needsOf(n.Group, st.group.served.Load()))
-}
-
 // resources lists all that an Envoy has, asks for or is to get, by short type, and counts them.
 func (st *stream) resources() (lists map[string][]ResourceStatus, count int) {
-	r := st.server.metrics.roster
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	lists = map[string][]ResourceStatus{}
 	for _, t := range st.types {
 		to := nothing
@@ -100,11 +87,11 @@ func (st *stream) resources() (lists map[string][]ResourceStatus, count int) {
 		}
 		list := t.resources(to)
 		for i := range list {
-			switch v := r.visits[st]; {
+			switch {
 			case list[i].State == NACK && !t.at.IsZero():
 				list[i].Since = new(t.at)
-			case list[i].State == ACK && v != nil:
-				list[i].Since = new(v.had(t.url, list[i].Name, st.opened))
+			case list[i].State == ACK:
+				list[i].Since = new(latest(st.opened, time.Unix(0, t.has(list[i].Name).since.Load())))
 			}
 		}
 		lists[t.kind.short] = append(lists[t.kind.short], list...)
@@ -157,7 +144,7 @@ func (t *subscription) resource(name string, now *entry, shipped bool) (s Resour
 	rejected, refused := t.rejected[name]
 	switch {
 	case refused:
-		s.State, s.Sent, s.Error = NACK, rejected, t.words
+		s.State, s.Sent, s.Error = NACK, rejected.version, t.words
 	case shipped:
 		s.State = Sent
 	case now == nil && had == nil && t.answered && !t.asked.has(name):
@@ -177,4 +164,11 @@ func (t *subscription) resource(name string, now *entry, shipped bool) (s Resour
 		s.Sent, s.Acknowledged = "", ""
 	}
 	return s, true
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

@@ -12,7 +12,8 @@ import (
 // their own.
 //
 // Envoy holds back the acknowledgement of clusters until the new ones are warm, for which it needs their endpoints and
-// secrets. So endpoints follow the clusters without waiting, and an explicit question never waits for an ACK.
+// secrets. So endpoints follow the clusters without waiting, and an explicit question never waits for an ACK. One for routes
+// does: an Envoy that reconnects asks for clusters and routes in one breath, and works with what it has until then.
 
 // update is called after a publish.
 func (st *stream) update() {
@@ -107,7 +108,9 @@ func (st *stream) ready(t *subscription) bool {
 		return false
 	case !t.answered && !st.blocked(t):
 		return true // even if empty: Envoy waits for a first answer
-	case len(t.next.found)+len(t.next.absent) > 0:
+	case t.kind.calm && st.behindOthers(t):
+		return false
+	case len(t.next.found)+len(t.next.left)+len(t.next.absent) > 0:
 		return true
 	case !t.answered:
 		return false // a first answer is whole or not at all
@@ -135,11 +138,19 @@ func (st *stream) blocked(t *subscription) bool {
 		return false // endpoints go right behind their clusters: see next
 	}
 	for _, o := range st.types {
+		if o.kind.rank < t.kind.rank && len(o.rejected) > 0 && t.answered { // a new Envoy has no last good: it gets what there is
+			return true
+		}
+	}
+	return st.behindOthers(t)
+}
+
+// behindOthers is whether something of the types below t is on its way, or is yet to be sent.
+func (st *stream) behindOthers(t *subscription) bool {
+	for _, o := range st.types {
 		switch {
 		case o.kind.rank >= t.kind.rank:
 			return false // they are sorted
-		case len(o.rejected) > 0 && t.answered: // a new Envoy has no last good: it gets what there is
-			return true
 		case o.inflight != nil && (!st.late || o.behind()):
 			return true
 		case o.inflight != nil: // it has had its time

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -22,12 +24,13 @@ type way struct {
 type change struct {
 	upserts []*entry // new or changed
 	found   []*entry // asked for by name
+	left    []*entry // asked for by name, and no longer there, as they were
 	absent  []string // asked for by name, but not there
 	gone    []*entry // had, but no longer there
 }
 
 // open is whether there is more than what is left over.
-func (c *change) open() bool { return len(c.upserts)+len(c.found)+len(c.absent) > 0 }
+func (c *change) open() bool { return len(c.upserts)+len(c.found)+len(c.left)+len(c.absent) > 0 }
 
 // passage is the change of a way and the answers that it takes. All streams that go that way share it.
 type passage struct {
@@ -49,6 +52,7 @@ type answer struct {
 
 // shipment is a response, but for its nonce.
 type shipment struct {
+	from      *set // where the stream stood
 	version   string
 	entries   []*entry
 	changed   []*entry // those of the entries that are not repeated
@@ -66,24 +70,41 @@ func (w *way) wants(name string) bool { return w.wildcard || w.names.has(name) }
 func (p *passage) chart() {
 	if p.from != nil || p.wildcard {
 		d := p.of.since(p.to, p.from)
-		p.upserts, p.gone = p.wanted(d.upserts), p.wanted(d.gone)
+		p.upserts, p.gone = p.wanted(d.upserts, false), p.wanted(d.gone, kindOf(p.url).late)
 	}
 	if p.asked != nil {
 		p.found, p.absent = p.to.pick(p.asked.sorted)
+	}
+	if p.url == resource.EndpointType && p.from != nil {
+		p.reprieve()
 	}
 	if p.protocol == SotW && !kindOf(p.url).whole {
 		p.gone = nil // which an answer could not say
 	}
 }
 
-// wanted cuts a list down to what the stream asks for, but for what it is answered anyway.
-func (p *passage) wanted(list []*entry) []*entry {
+// reprieve has endpoints that are left over answered as they were: a cluster that changed just before it went may not be
+// warm yet.
+func (p *passage) reprieve() {
+	var absent []string
+	for _, name := range p.absent {
+		if e := p.from.get(name); e != nil && e.Body != nil {
+			p.left = append(p.left, e)
+		} else {
+			absent = append(absent, name)
+		}
+	}
+	p.absent = absent
+}
+
+// wanted cuts a list down to what the stream asks for, with or without what it is answered anyway.
+func (p *passage) wanted(list []*entry, asked bool) []*entry {
 	if p.wildcard && p.asked == nil {
 		return list
 	}
 	var some []*entry
 	for _, e := range list {
-		if p.wants(e.Name) && !p.asked.has(e.Name) {
+		if p.wants(e.Name) && (asked || !p.asked.has(e.Name)) {
 			some = append(some, e)
 		}
 	}
@@ -97,21 +118,17 @@ func (p *passage) answer(clean bool) (*shipment, *set) {
 		a = &p.clean
 	}
 	a.made.Do(func() {
-		k, left := kindOf(p.url), p.gone
-		if clean {
-			left = nil
-		}
-		switch a.place = p.to; {
-		case len(left) == 0:
-		case p.asked == nil:
+		if a.place = p.to; !clean && len(p.gone) > 0 {
 			a.place = p.of.keeping(p.to, p.from)
-		default: // some of what is gone is answered now
-			a.place = p.to.keeping(left)
 		}
 		c := p.change
-		c.gone = p.gone[:len(p.gone)-len(left)]
+		if clean {
+			c.left = nil
+		} else {
+			c.gone = nil
+		}
 		var whole []*entry
-		if p.protocol == SotW && !k.part {
+		if p.protocol == SotW && !kindOf(p.url).part {
 			whole = a.place.wanted(&p.way)
 		}
 		a.shipment = pack(&p.way, c, whole, a.place)
@@ -131,15 +148,18 @@ func (s *set) wanted(w *way) []*entry {
 
 // pack puts a shipment together. What is whole is listed.
 func pack(w *way, c change, whole []*entry, place *set) *shipment {
-	p := &shipment{version: w.to.version, entries: c.upserts, gone: c.absent}
-	if len(c.found) > 0 {
-		p.entries = append(slices.Clone(c.upserts), c.found...)
+	p := &shipment{from: w.from, version: w.to.version, entries: c.upserts, gone: c.absent}
+	if len(c.found)+len(c.left) > 0 {
+		p.entries = slices.Concat(c.upserts, c.found, c.left)
 	}
 	if len(c.gone) > 0 {
 		p.gone = slices.Clone(c.absent)
 	}
 	for _, e := range c.gone {
 		p.gone = append(p.gone, e.Name)
+	}
+	if w.protocol == SotW && w.url == resource.EndpointType {
+		p.entries = append(slices.Clip(p.entries), emptyAssignments(c.absent)...)
 	}
 	p.changed = p.entries
 	for _, e := range p.changed {
@@ -154,6 +174,18 @@ func pack(w *way, c change, whole []*entry, place *set) *shipment {
 		}
 	}
 	return p
+}
+
+// emptyAssignments say in the state of the world that there are no endpoints. Without a word of them Envoy would wait for
+// the cluster to become warm; a cluster that has come and gone meanwhile has none.
+func emptyAssignments(names []string) (list []*entry) {
+	for _, name := range names {
+		r, err := NewResource(name, &endpointv3.ClusterLoadAssignment{ClusterName: name}, "", "")
+		if err == nil { // cannot fail: the name is there, and text
+			list = append(list, r.made)
+		}
+	}
+	return list
 }
 
 // encode makes the bytes: in one piece, or, when the snapshot has no room for more of those, of the entries' own bytes.

@@ -99,7 +99,6 @@ func (p *Publication) arrive(st *stream, with *Snapshot, s State) {
 
 // leave notes that st is gone.
 func (p *Publication) leave(st *stream) {
-	st.server.metrics.roster.leave(st)
 	if p != nil {
 		p.note(st, func(t *Tally) { t.Left++ })
 	}

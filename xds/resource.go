@@ -119,6 +119,7 @@ type kind struct {
 	short string // in metrics, logs and status
 	rank  int
 
+	calm  bool // what is asked for by name waits as well for what comes before it
 	free  bool // needs nothing that comes before it: never waits
 	late  bool // removed last, when nothing can use it any more; otherwise together with what replaces it
 	whole bool // state of the world: Envoy takes what is missing in an answer for removed
@@ -133,10 +134,10 @@ type kind struct {
 var kinds = map[string]kind{
 	resource.ClusterType:         {short: "cluster", rank: rankCluster, late: true, whole: true, wild: true},
 	resource.EndpointType:        {short: "endpoint", rank: rankEndpoint, late: true, part: true},
-	resource.RouteType:           {short: "route", rank: rankRoute, late: true, part: true},
+	resource.RouteType:           {short: "route", rank: rankRoute, calm: true, late: true, part: true},
 	resource.ScopedRouteType:     {short: "scoped_route", rank: rankRoute, whole: true, wild: true},
 	resource.VirtualHostType:     {short: "virtual_host", rank: rankRoute, part: true},
-	resource.ExtensionConfigType: {short: "extension_config", rank: rankRoute, late: true},
+	resource.ExtensionConfigType: {short: "extension_config", rank: rankRoute, calm: true, late: true},
 	resource.SecretType:          {short: "secret", rank: rankRoute, free: true, late: true, secret: true},
 	resource.ListenerType:        {short: "listener", rank: rankListener, whole: true, wild: true},
 	resource.RuntimeType:         {short: "runtime", rank: rankNone, free: true},

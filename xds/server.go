@@ -75,6 +75,7 @@ type Server struct {
 	current atomic.Pointer[Publication]
 	wake    chan struct{} // capacity 1: something was published
 	pool    *pool
+	roster  *roster
 
 	rechecks atomic.Int64 // calls of Recheck that have begun
 
@@ -101,6 +102,7 @@ func New(o Options) *Server {
 		streams: map[*stream]struct{}{},
 		all:     map[*stream]struct{}{},
 		pool:    newPool(),
+		roster:  newRoster(),
 	}
 	s.metrics = newMetrics(o.Metrics, s)
 	return s
@@ -285,6 +287,7 @@ func (s *Server) join(st *stream) {
 	st.group = s.group(st.node.GetCluster())
 	st.group.size++
 	s.streams[st] = struct{}{}
+	s.roster.came(st)
 }
 
 func (s *Server) close(st *stream) {
@@ -294,6 +297,7 @@ func (s *Server) close(st *stream) {
 	if _, ok := s.streams[st]; !ok {
 		return
 	}
+	s.roster.leave(st)
 	s.o.Log.Debug("envoy left", "node", st.node.GetId(), "group", st.group.name, "address", st.address)
 	delete(s.streams, st)
 	st.group.size--

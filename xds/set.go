@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -15,6 +17,9 @@ import (
 type entry struct {
 	Resource
 	mark sum // of its name and version
+
+	// since is when this process first had it under this version, in Unix nanoseconds.
+	since atomic.Int64
 
 	// wire is the resource as a field of a delta response. Its tail, the body as field 2, happens to be that field of a
 	// response in the state of the world as well. There is no TTL, ever: Envoy 1.40 crashes on an expired route or endpoint.
@@ -45,7 +50,9 @@ func newEntry(r Resource) *entry {
 	b = protowire.AppendVarint(protowire.AppendTag(b, fieldBody, protowire.BytesType), uint64(body))
 	b = appendText(b, fieldTypeURL, r.Type)
 	b = protowire.AppendBytes(protowire.AppendTag(b, fieldValue, protowire.BytesType), value)
-	return &entry{Resource: r, mark: markOf(r.Name, r.Version), wire: b, tail: tail}
+	e := &entry{Resource: r, mark: markOf(r.Name, r.Version), wire: b, tail: tail}
+	e.since.Store(time.Now().UnixNano())
+	return e
 }
 
 // value is the bytes of the message, so many, within the layout.

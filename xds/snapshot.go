@@ -126,6 +126,9 @@ func (l *listing) set() (*set, error) {
 		if now != nil {
 			total = total.plus(now.mark)
 		}
+		if old != nil && now != nil && old.Version == now.Version { // made anew, or moved in its file
+			now.since.Store(old.since.Load())
+		}
 	})
 	if same {
 		return l.before, nil

@@ -80,6 +80,7 @@ func (st *stream) status() NodeStatus {
 		Address:   st.address,
 		Protocol:  st.protocol,
 		Connected: st.opened,
+		Seen:      time.Unix(0, st.seen.Load()),
 		Held:      st.group.served.Load() == nil,
 		Revision:  st.revision,
 		Types:     make([]TypeStatus, 0, len(st.types)),

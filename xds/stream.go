@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -31,13 +32,16 @@ type stream struct {
 	group   *group
 	node    *corev3.Node // id and cluster only, of up to 61 kB
 	version string
+	talents talents
 
-	second   time.Time // of the reading goroutine: requests are counted within it
+	seen     atomic.Int64 // when it said something, in Unix nanoseconds
+	second   time.Time    // of the reading goroutine: requests are counted within it
 	requests int
 
 	mu       sync.Mutex // guards what follows
 	target   *Snapshot  // the last one seen
 	types    []*subscription
+	unheard  []string    // assignments of clusters that were sent before the Envoy asked for any
 	sending  bool        // somebody is
 	unacked  int         // bytes sent since everything was acknowledged
 	lapse    *time.Timer // ends the stream with what its Envoy has shown; nil: that never ends
@@ -127,6 +131,9 @@ func (st *stream) receive(r *request) error {
 	if err != nil {
 		return err
 	}
+	if st.group == nil {
+		st.talents = st.server.roster.talentsOf(r.node)
+	}
 	if r.hasNode || st.group == nil {
 		n, err := r.readNode(st.group == nil)
 		if err != nil {
@@ -148,16 +155,16 @@ func (st *stream) receive(r *request) error {
 		st.mu.Unlock()
 		return err
 	}
-	if st.protocol == SotW && t.nonce != "" && len(r.nonce) > 0 && string(r.nonce) != t.nonce {
-		st.mu.Unlock() // it has crossed a response, whose answer tells all names again
-		return nil
-	}
 	if rejected := st.answer(t, string(r.nonce), problem); rejected != nil {
 		st.mu.Unlock()
 		st.complain(t.kind.short, rejected)
 		st.mu.Lock()
 	}
 	err = t.subscribe(r, st.server.pool, to)
+	if url == resource.EndpointType && st.unheard != nil {
+		t.renew(st.unheard, st.server.pool) // it reconnects, and its first question crossed the answer to the one for clusters
+		st.unheard = nil
+	}
 	busy := st.step()
 	st.mu.Unlock()
 	if err == nil && busy {
@@ -172,6 +179,7 @@ const namesPerRequest = 1000
 // ration counts the requests of a second.
 func (st *stream) ration(n int) error {
 	now := time.Now()
+	st.seen.Store(now.UnixNano())
 	if now.Sub(st.second) >= time.Second {
 		st.second, st.requests = now, 0
 	}
@@ -243,17 +251,28 @@ func (st *stream) ship() (*subscription, *shipment, string) {
 // renewEndpoints makes the assignments of changed clusters due again, because Envoy waits for them after a change of the
 // cluster, but does not ask for what it has.
 func (st *stream) renewEndpoints(s *shipment) {
+	if len(s.endpoints) == 0 {
+		return
+	}
 	e := st.find(resource.EndpointType)
-	if e == nil || len(s.endpoints) == 0 {
+	if e == nil {
+		st.unheard = slices.Concat(st.unheard, s.endpoints)
+		return
+	}
+	e.renew(s.endpoints, st.server.pool)
+}
+
+func (t *subscription) renew(names []string, p *pool) {
+	if t.base == nil {
 		return
 	}
 	var again []string
-	for _, name := range s.endpoints {
-		if e.wants(name) && e.has(name) != nil {
+	for _, name := range names {
+		if t.wants(name) && t.has(name) != nil {
 			again = append(again, name)
 		}
 	}
-	e.asked = st.server.pool.union(e.asked, st.server.pool.of(again))
+	t.asked = p.union(t.asked, p.of(again))
 }
 
 // maxTypes bounds the types of a stream.

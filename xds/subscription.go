@@ -30,9 +30,9 @@ type subscription struct {
 	next    *passage // to the present target; nil: there is nothing to send
 	settled bool     // nothing is to be sent of the present target but what is left over
 
-	inflight *shipment         // awaits its ACK
-	nonce    string            // of the last response
-	rejected map[string]string // name -> version; not sent again unless it changes
+	inflight *shipment          // awaits its ACK
+	nonce    string             // of the last response
+	rejected map[string]refusal // by name; not sent again unless it changes
 	sent     string
 	acked    string
 	at       time.Time // of the last change of state
@@ -196,7 +196,7 @@ func (t *subscription) look(s *Snapshot) {
 // detour is the passage of a stream with exceptions.
 func (t *subscription) detour(p *passage) *passage {
 	own := &passage{way: p.way, of: p.of, own: true}
-	own.found, own.absent = p.found, p.absent
+	own.found, own.left, own.absent = p.found, p.left, p.absent
 	for _, e := range p.upserts {
 		if _, except := t.over[e.Name]; !except {
 			own.upserts = append(own.upserts, e)
@@ -266,16 +266,17 @@ func (t *subscription) ship(part part) *shipment {
 	c := p.change
 	switch part {
 	case answers:
-		c = change{found: p.found, absent: p.absent}
+		c = change{found: p.found, left: p.left, absent: p.absent}
 		t.hand(c)
-	default:
-		t.base, t.asked, t.over = p.to, nil, nil
-	}
-	if part == keeping {
+	case keeping:
 		c.gone = nil
+		t.base, t.asked, t.over = p.to, nil, nil
 		for _, e := range p.gone {
 			t.except(e.Name, e)
 		}
+	default:
+		c.left = nil
+		t.base, t.asked, t.over = p.to, nil, nil
 	}
 	var whole []*entry
 	place := p.to
@@ -291,7 +292,7 @@ func (t *subscription) ship(part part) *shipment {
 // hand notes that the Envoy has been answered what it asked for, and nothing else.
 func (t *subscription) hand(c change) {
 	t.asked = nil
-	for _, e := range c.found {
+	for _, e := range slices.Concat(c.found, c.left) {
 		if delete(t.over, e.Name); t.base.get(e.Name) != e {
 			t.except(e.Name, e)
 		}

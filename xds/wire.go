@@ -177,13 +177,12 @@ const (
 	fieldNodeExtensions = 9 // 60 kB of an Envoy's node
 )
 
-// readNode reads the node, but for its extensions, which go along unread, as if they were unknown; later nodes are read for
-// who they say they are only.
+// readNode reads the node, all but its extensions; later ones are read for who they say they are only.
 func (r *request) readNode(first bool) (*corev3.Node, error) {
 	if !r.hasNode {
 		return nil, nil
 	}
-	var slim, extensions []byte
+	var slim []byte
 	for b := r.node; len(b) > 0; {
 		number, _, n := protowire.ConsumeField(b)
 		if n < 0 {
@@ -191,8 +190,6 @@ func (r *request) readNode(first bool) (*corev3.Node, error) {
 		}
 		if number == fieldNodeID || number == fieldNodeCluster || first && number != fieldNodeExtensions {
 			slim = append(slim, b[:n]...)
-		} else if first {
-			extensions = append(extensions, b[:n]...)
 		}
 		b = b[n:]
 	}
@@ -200,7 +197,6 @@ func (r *request) readNode(first bool) (*corev3.Node, error) {
 	if err := proto.Unmarshal(slim, node); err != nil {
 		return nil, fmt.Errorf("node: %w", err)
 	}
-	node.ProtoReflect().SetUnknown(extensions)
 	return node, nil
 }
 

@@ -22,11 +22,11 @@ func pkiCommand() *cobra.Command {
 		Long: `Make a certificate authority in a directory, and have it sign certificates: for control planes (--server), for the Envoys
 that ask them for configuration (--group), and for gateways and sidecars that speak with each other (--gateway, --sidecar).
 For those who have no CA of their own; it needs no process and no network.`,
-		Example: `  legation pki init pki/
-  legation pki issue pki/ --server control.example.com
-  legation pki issue pki/ --group edge
-  legation serve policy/ --xds-address 0.0.0.0:18000 --tls-cert pki/legation.crt --tls-key pki/legation.key --tls-ca pki/ca.crt
-  legation pki show pki/`,
+		Example: `  legation pki init ca/
+  legation pki issue ca/ --server control.example.com
+  legation pki issue ca/ --group edge
+  legation serve policy/ --xds-address 0.0.0.0:18000 --tls-cert ca/legation.crt --tls-key ca/legation.key --tls-ca ca/ca.crt
+  legation pki show ca/`,
 		Args: subverb("init, issue, renew, revoke or show"),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -43,8 +43,8 @@ func pkiInitCommand() *cobra.Command {
 		Short: "Make an authority",
 		Long: `Make an authority: DIR/ca.crt is what others trust it by, DIR/ca.key signs, and has to stay where it is. One that is there
 already is kept, unless --force is said: all its certificates are worthless then.`,
-		Example: `  legation pki init pki/
-  legation pki init pki/ --name "Example Envoys" --ttl 1825d`,
+		Example: `  legation pki init ca/
+  legation pki init ca/ --name "Example Envoys" --ttl 1825d`,
 		Args: pkiDirectory,
 		RunE: func(c *cobra.Command, args []string) error {
 			ttl, err := ttlFlag(c)
@@ -74,9 +74,9 @@ func pkiIssueCommand() *cobra.Command {
 		Long: `Sign a certificate with a new key, and write NAME.crt and NAME.key: for a control plane, with the hosts by which Envoys dial
 it; for an Envoy that joins a group, or a gateway or sidecar of the mesh, with the URI spiffe://TRUST-DOMAIN/gateway/NAME.
 A certificate for a gateway or a sidecar lets its bearer join the group of that name, too.`,
-		Example: `  legation pki issue pki/ --server control.example.com --server 10.0.0.5
-  legation pki issue pki/ --group edge --out edge-1/ --ttl 90d
-  legation pki issue pki/ --sidecar orders --out secrets/mesh`,
+		Example: `  legation pki issue ca/ --server control.example.com --server 10.0.0.5
+  legation pki issue ca/ --group edge --out edge-1/ --ttl 90d
+  legation pki issue ca/ --sidecar orders --out secrets/mesh`,
 		Args: pkiDirectory,
 		RunE: func(c *cobra.Command, args []string) error {
 			order, err := pkiOrder(c)
@@ -179,11 +179,11 @@ func pkiRenewCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "renew DIR [NAME...]",
 		Short: "Sign certificates anew that are about to end",
-		Long: `Sign anew, with new keys, the certificates of these names, or without a name all that end within --within; and write them in
-the place of the old ones, which stay good until their end. Legation and Envoys take files that were moved into place as
-soon as they are there. It is meant to be run each day, where the files are in --out, or copied from there.`,
-		Example: `  legation pki renew pki/
-  legation pki renew pki/ edge --out /etc/envoy`,
+		Long: `Sign anew, with new keys, the certificates of these names, or without a name all that end within --within and have lived for two
+thirds of their time; and write them in the place of the old ones, which stay good until their end. Legation and Envoys take
+files that were moved into place as soon as they are there. It is meant to be run each day.`,
+		Example: `  legation pki renew ca/
+  legation pki renew ca/ edge --out /etc/envoy`,
 		Args: arguments(cobra.MinimumNArgs(1), "name the directory of the authority"),
 		RunE: func(c *cobra.Command, args []string) error {
 			text, _ := c.Flags().GetString("within")
@@ -260,8 +260,8 @@ func pkiRevokeCommand() *cobra.Command {
 		Short: "Take certificates back",
 		Long: `Take back all certificates of a name, or the one of a serial number. DIR/ca.crt lists them from then on: where legation serve
 reads that file, or a copy of it, handshakes by them are refused, and connections end within two seconds.`,
-		Example: `  legation pki revoke pki/ edge
-  legation pki revoke pki/ 4fd1c3a9b2e84d7f`,
+		Example: `  legation pki revoke ca/ edge
+  legation pki revoke ca/ 4fd1c3a9b2e84d7f`,
 		Args: arguments(cobra.MinimumNArgs(2), "name the directory of the authority, and certificates by their names or serial numbers"),
 		RunE: func(c *cobra.Command, args []string) error {
 			a, err := pki.Open(args[0], time.Now())
@@ -293,8 +293,8 @@ func pkiShowCommand() *cobra.Command {
 		Use:   "show DIR",
 		Short: "List what the authority has signed",
 		Long:  `List the certificates that the authority has signed, what they are for, and when they end; never a key.`,
-		Example: `  legation pki show pki/
-  legation pki show pki/ -o json`,
+		Example: `  legation pki show ca/
+  legation pki show ca/ -o json`,
 		Args: pkiDirectory,
 		RunE: func(c *cobra.Command, args []string) error {
 			asJSON, err := jsonOutput(c)
