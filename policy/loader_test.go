@@ -32,7 +32,12 @@ func TestLoaderKeepsWhatHasNotChanged(t *testing.T) {
 		{
 			"a value of a route", func(f policy.Files) {
 				f[teamFile(20)] = bytes.Replace(f[teamFile(20)], []byte("5s"), []byte("6s"), 1)
-			}, routesFrom(20, 40),
+			}, routesFrom(20, 21),
+		},
+		{
+			"a line more", func(f policy.Files) {
+				f[teamFile(20)] = bytes.Replace(f[teamFile(20)], []byte("  r00025"), []byte("\n  r00025"), 1)
+			}, routesFrom(25, 40),
 		},
 		{
 			"an endpoint", func(f policy.Files) {
@@ -42,7 +47,7 @@ func TestLoaderKeepsWhatHasNotChanged(t *testing.T) {
 		{
 			"a route more", func(f policy.Files) {
 				f[teamFile(20)] = append(slices.Clone(f[teamFile(20)]), "  more: {hostnames: [h], backends: {s20: 1}}\n"...)
-			}, append(routesFrom(20, 40), "more"),
+			}, []string{"more"},
 		},
 		{
 			"a route more in a file of its own", func(f policy.Files) {
@@ -123,7 +128,7 @@ func TestLoaderGoesOnBesideABrokenFile(t *testing.T) {
 	if after == nil || !problems.HasErrors() {
 		t.Fatal(problems.Err())
 	}
-	if diff := cmp.Diff(routesFrom(20, 40), others(before, after)); diff != "" {
+	if diff := cmp.Diff(routesFrom(20, 21), others(before, after)); diff != "" {
 		t.Errorf("other entries than before (-want +got):\n%s", diff)
 	}
 }
@@ -143,6 +148,9 @@ func TestLoaderKeepsOneLoad(t *testing.T) {
 		from := i * 20 % 400
 		next := maps.Clone(files)
 		next[teamFile(from)] = bytes.ReplaceAll(files[teamFile(from)], []byte("cors: {"), fmt.Appendf(nil, "plan: none\n    # %d\n    cors: {", i))
+		if i%2 == 0 {
+			next[teamFile(from)] = bytes.Replace(next[teamFile(from)], fmt.Appendf(nil, "# %d", i), fmt.Appendf(nil, "# %4d", i%977), 1+i%9)
+		}
 		if i%3 == 0 {
 			delete(next, teamFile((from+20)%400))
 		}
