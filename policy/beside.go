@@ -1,6 +1,9 @@
 package policy
 
-import "reflect"
+import (
+	"reflect"
+	"slices"
+)
 
 // maxSteps is how many steps the checks of a load may take together in searches that only warn.
 const maxSteps = 500_000
@@ -19,6 +22,7 @@ type host struct {
 	routes  []*BoundRoute
 	made    map[reflect.Type]any
 	askedBy []*Check // while the checks hold
+	keys    []string // of the settings that somebody looks at
 }
 
 type hostKey struct {
@@ -27,13 +31,19 @@ type hostKey struct {
 }
 
 // Beside gives what build makes of the routes that the gateway of a merged setting's route has under a hostname, which is
-// one of the route's own: they come in order of precedence. It is made once for all the checks that ask for this T, of the
-// routes and [Check.Common] alone.
-func Beside[T any](c *Check, hostname string, build func(routes []*BoundRoute) T) T {
+// one of the route's own: they come in order of precedence. It is made once for all the checks that ask for this T. Whoever
+// asks may look at the names of the routes, at what they ask for on which listeners, at their settings under the keys, and
+// at [Check.Common]: when other things change the check is not run again.
+func Beside[T any](c *Check, hostname string, build func(routes []*BoundRoute) T, keys ...string) T {
 	l := c.load
 	h := l.host(hostKey{c.of.gateway.gateway, hostname})
 	m := l.meets()
 	m.hosts = append(m.hosts, h)
+	for _, key := range keys {
+		if !slices.Contains(h.keys, key) {
+			h.keys = append(h.keys, key)
+		}
+	}
 	of := reflect.TypeFor[T]()
 	v, ok := h.made[of].(T)
 	if ok {
@@ -74,3 +84,33 @@ func (l *loader) host(key hostKey) *host {
 	}
 	return l.hosts[key]
 }
+
+// alike tells whether the routes that take the places of others look the same to those beside them.
+func (h *host) alike(x *exchange[*BoundRoute]) bool {
+	return slices.EqualFunc(x.out, x.in, func(a, b *BoundRoute) bool {
+		return a.Name == b.Name && a.Layer4 == b.Layer4 && slices.Equal(a.Hostnames, b.Hostnames) && slices.Equal(a.Listeners, b.Listeners) &&
+			a.Match.alike(&b.Match) && slices.EqualFunc(a.Settings.under(h.keys), b.Settings.under(h.keys), Set.alike)
+	})
+}
+
+// alike compares conditions, wherever they are written.
+func (m *Match) alike(o *Match) bool {
+	same := func(a, b ValueMatch) bool {
+		return a.Name == b.Name && a.Exact == b.Exact && a.Regex == b.Regex && (a.Present == nil) == (b.Present == nil) &&
+			(a.Present == nil || *a.Present == *b.Present)
+	}
+	return m.Path == o.Path && m.GRPC == o.GRPC && slices.Equal(m.Methods, o.Methods) && slices.Equal(m.Source, o.Source) &&
+		slices.EqualFunc(m.Headers, o.Headers, same) && slices.EqualFunc(m.Query, o.Query, same)
+}
+
+func (s Settings) under(keys []string) []Set {
+	var all []Set
+	for _, set := range s {
+		if slices.Contains(keys, set.Kind.Key) {
+			all = append(all, set)
+		}
+	}
+	return all
+}
+
+func (s Set) alike(o Set) bool { return s.Kind == o.Kind && s.Layer == o.Layer && s.Node.equal(o.Node) }

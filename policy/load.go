@@ -101,7 +101,10 @@ func (l *loader) whole(known trees) (*Model, Problems) {
 var sections = []string{"gateways", "sidecars", "services", "routes", "auth", "consumers", "plans", "rateLimits"}
 
 // rawEntry is one entry before it is decoded.
-type rawEntry struct{ key, value *Node }
+type rawEntry struct {
+	key, value *Node
+	load       int // that has read it: entries of one load keep all of their file in memory
+}
 
 // block is the entries that one file has, by section.
 type block map[string][]*rawEntry
@@ -112,6 +115,7 @@ type loader struct {
 	lang       *Language
 	files      Files
 	model      *Model
+	number     int                             // of the load
 	base       *loader                         // the load that this one goes on from; nil for one of all files
 	raw        map[string]map[string]*rawEntry // by section and name; nil for one that base has and this load has not
 	blocks     map[string]block                // by file
@@ -247,7 +251,7 @@ func (l *loader) take(section string, name, value *Node) {
 			also(first.key.Pos).Hintf("the other one stands at %s: rename or remove one of them", first.key.Pos)
 		return
 	}
-	e := &rawEntry{name, value}
+	e := &rawEntry{name, value, l.number}
 	l.raw[section][name.Text] = e
 	of := l.blocks[name.Pos.File]
 	of[section] = append(of[section], e)

@@ -117,7 +117,7 @@ func (r *renewal) rehost() {
 	if r.base.hosts == nil {
 		return
 	}
-	r.hosts, r.rehosted = make(map[hostKey]*host), make(map[hostKey]*host)
+	r.hosts, r.moved = make(map[hostKey]*host), make(map[*host]*host)
 	exchanges := make(map[hostKey]*exchange[*BoundRoute])
 	at := func(b *BoundRoute, hostname string) *exchange[*BoundRoute] {
 		key := hostKey{b.Gateway, hostname}
@@ -141,11 +141,16 @@ func (r *renewal) rehost() {
 		}
 	}
 	for key, x := range exchanges {
-		var before []*BoundRoute
-		if h := r.base.hosts[key]; h != nil {
-			r.rehosted[key], before = h, h.routes
+		h := r.base.hosts[key]
+		if h == nil {
+			h = &host{}
 		}
-		r.hosts[key] = &host{routes: x.of(before, byPrecedence)}
+		r.hosts[key] = &host{routes: x.of(h.routes, byPrecedence), keys: slices.Clone(h.keys)}
+		if h.alike(x) {
+			r.moved[h] = r.hosts[key]
+		} else {
+			r.rehosted = append(r.rehosted, h)
+		}
 	}
 }
 
@@ -204,6 +209,16 @@ func (r *renewal) rebook() {
 	}
 	for c := range r.again {
 		book.forget(c)
+	}
+	for was, is := range r.moved {
+		is.askedBy = was.askedBy
+		for _, c := range was.askedBy {
+			for i, h := range c.met.hosts {
+				if h == was {
+					c.met.hosts[i] = is
+				}
+			}
+		}
 	}
 	for _, c := range r.ran {
 		book.retain(c)

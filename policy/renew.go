@@ -27,7 +27,8 @@ type renewal struct {
 	dropped  map[*unit]bool    // of base
 	again    map[*Check]*Check // of base, and what is run in their place
 	rebound  []*rebound        // the gateways whose routes differ
-	rehosted map[hostKey]*host // as they were, where their routes differ
+	rehosted []*host           // as they were, where their routes differ
+	moved    map[*host]*host   // those whose routes are others that look the same, and what takes their place
 }
 
 // renew loads files that differ little from those of base; nil where that can't be told to be good.
@@ -46,6 +47,7 @@ func (base *loader) renew(lang *Language, files Files, kept map[string]*Secret, 
 		base.files = files
 		return base
 	}
+	l.number = base.number + 1
 	l.base, l.gateways, l.common, l.early = base, base.gateways, base.common, base.early
 	l.model.Common, l.once, l.vault = base.model.Common, maps.Clone(base.once), maps.Clone(base.vault)
 	l.steps, l.endpointsTold = base.book.steps, base.endpointsTold
@@ -125,7 +127,7 @@ func (r *renewal) regather(known trees) bool {
 	return r.settleNames("services", r.services) && r.settleNames("routes", r.routes)
 }
 
-// compare notes what differs in a file, by section, and takes what does not from base.
+// compare notes what differs in a file, and takes what does not from base. Only of services and routes some may differ.
 func (r *renewal) compare(file string) bool {
 	was, is := r.base.blocks[file], r.blocks[file]
 	if is == nil {
@@ -133,23 +135,53 @@ func (r *renewal) compare(file string) bool {
 		r.blocks[file] = is
 	}
 	for _, section := range sections {
-		before, after := was[section], is[section]
-		if slices.EqualFunc(before, after, (*rawEntry).same) {
-			for _, e := range after {
-				delete(r.raw[section], e.key.Text)
-			}
-			is[section] = before
-			continue
-		}
+		kept := keep(was[section], is[section])
 		redo := map[string]map[string]bool{"services": r.services, "routes": r.routes}[section]
-		if redo == nil {
-			return false
+		for i, e := range is[section] {
+			if k := kept[e.key.Text]; k != nil {
+				delete(r.raw[section], e.key.Text)
+				is[section][i] = k
+			} else if redo == nil {
+				return false
+			} else {
+				redo[e.key.Text] = true
+			}
 		}
-		for _, e := range slices.Concat(before, after) {
+		for _, e := range was[section] {
+			if kept[e.key.Text] != nil {
+				continue
+			}
+			if redo == nil {
+				return false
+			}
 			redo[e.key.Text] = true
 		}
 	}
 	return true
+}
+
+// maxLoads is how many loads the entries of a section of a file may be from, so that few versions of a file are kept in
+// memory.
+const maxLoads = 3
+
+// keep finds the entries of a section that stand in a file as they did before, by name.
+func keep(before, after []*rawEntry) map[string]*rawEntry {
+	known := make(map[string]*rawEntry, len(before))
+	for _, e := range before {
+		known[e.key.Text] = e
+	}
+	kept := make(map[string]*rawEntry, len(before))
+	loads := make(map[int]bool)
+	for _, e := range after {
+		if k := known[e.key.Text]; k != nil && k.same(e) {
+			kept[e.key.Text] = k
+			loads[k.load] = true
+		}
+	}
+	if len(kept) < len(after) && len(loads) >= maxLoads {
+		return nil
+	}
+	return kept
 }
 
 // settleNames tells the entries that are gone from those that are there; false where one is there twice.

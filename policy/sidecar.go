@@ -133,7 +133,7 @@ func (l *loader) inbound(s *sidecarLayers, all sidecarDoc) {
 		Entry: Entry{Name: name + "/" + inboundName, Pos: key.Pos}, Hostnames: []string{"*"}, Match: l.decodeMatch(&matchDoc{}, nil),
 		Gateways: []string{name}, Listeners: []string{inboundName},
 	}
-	r := &routeLayer{route: route, raw: &rawEntry{key, n}}
+	r := &routeLayer{route: route, raw: &rawEntry{key: key, value: n}}
 	before := l.errs
 	doc := inboundDoc{Address: "0.0.0.0"}
 	r.layer = l.layer(&route.Entry, n, &doc, InRoute)
@@ -249,7 +249,7 @@ func (l *loader) call(s *sidecarLayers, item *Node) {
 		Backends: []Backend{{Service: called.service, Weight: 1, Pos: item.Pos}},
 		Gateways: []string{s.gateway.Name}, Listeners: []string{outboundName},
 	}
-	l.addRoute(&routeLayer{route: route, raw: &rawEntry{item, item}, layer: layer{node: item}})
+	l.addRoute(&routeLayer{route: route, raw: &rawEntry{key: item, value: item}, layer: layer{node: item}})
 }
 
 func (l *loader) addRoute(r *routeLayer) {

@@ -47,7 +47,7 @@ func (s *Setting) warnLost(c *policy.Check) {
 			continue
 		}
 		for _, host := range r.Hostnames {
-			all := policy.Beside(c, host, func(routes []*policy.BoundRoute) landings { return newLandings(c.Common().Auth, routes) })
+			all := policy.Beside(c, host, func(routes []*policy.BoundRoute) landings { return newLandings(c.Common().Auth, routes) }, Kind.Key)
 			if all[a.Name] {
 				continue
 			}

@@ -25,7 +25,7 @@ func (s *Setting) warnReach(c *policy.Check) {
 		return
 	}
 	for _, host := range r.Hostnames {
-		all := policy.Beside(c, host, newIndex)
+		all := policy.Beside(c, host, newIndex, Kind.Key, pathsKey)
 		stopped := false // by a route that takes all that is left
 		all.around(c, r, func(o *policy.BoundRoute) {
 			if open(o) && lenient(o) {
@@ -70,6 +70,9 @@ func open(r *policy.BoundRoute) bool {
 	s, ok := policy.Find[*Setting](r.Settings)
 	return (!ok || s.None) && !r.Broken(Kind.Key)
 }
+
+// pathsKey is the key whose setting is a pathTaker.
+const pathsKey = "paths"
 
 // pathTaker is a setting of a route that tells whether it takes paths that two readers may take for two.
 type pathTaker interface{ TakesAnyPath() bool }
