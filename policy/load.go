@@ -59,7 +59,7 @@ func (l *Language) Load(files Files) (*Model, Problems) {
 // begin makes a load of files, with the secrets to take instead of what their source has.
 func (l *Language) begin(files Files, kept map[string]*Secret) *loader {
 	ld := &loader{
-		reporter: reporter{seen: make(map[told]*Problem), perFile: make(map[tally]int)},
+		reporter: reporter{seen: make(map[told]*Problem), perFile: make(map[tally]int), shown: make(map[bool]int)},
 		lang:     l, files: files, model: &Model{Bound: make(map[*Gateway][]*BoundRoute)},
 		raw:      make(map[string]map[string]*rawEntry),
 		blocks:   make(map[string]block),
@@ -68,6 +68,8 @@ func (l *Language) begin(files Files, kept map[string]*Secret) *loader {
 		services: make(map[string]*serviceLayer),
 		routes:   make(map[string]*routeLayer),
 		merged:   make(map[mergeKey]*mergedSet),
+		worked:   make(map[work]bool),
+		spent:    make(map[string]int),
 		once:     make(map[onceKey]*once),
 		vault:    make(vault),
 		kept:     kept,
@@ -128,8 +130,11 @@ type loader struct {
 	expanded []*routeLayer            // of the section sidecars
 
 	endpointsTold int // of all services so far
+	calls         int // of all sidecars so far
 
 	merged map[mergeKey]*mergedSet
+	worked map[work]bool // expressions that were looked at, and by file what that cost
+	spent  map[string]int
 	checks []*Check // that wait for their turn
 	last   []*Check // that wait until the routes are checked
 	ran    []*Check // those that told or met something
@@ -205,6 +210,9 @@ func (l *loader) policyFiles() []string {
 		return nil
 	case total > MaxTotal:
 		l.add(&Problem{Pos: Pos{File: "."}, Message: fmt.Sprintf("the files are larger than %d MiB together", MaxTotal>>20)})
+		return nil
+	case total > sureTotal && l.files.values(names) > maxAllValues:
+		l.add(&Problem{Pos: Pos{File: "."}, Message: fmt.Sprintf("more than about %d values in all files", maxAllValues)})
 		return nil
 	}
 	return names

@@ -14,6 +14,9 @@ func (l *loader) resolve() {
 		vague[r.route.Name] = r.vague
 		l.resolveRoute(r)
 	}
+	if !l.spread() {
+		return
+	}
 	for _, g := range l.model.Gateways {
 		slices.SortStableFunc(l.model.Bound[g], byPrecedence)
 		l.conflicts(l.gateways[g.Name], vague)

@@ -3,9 +3,6 @@ package store
 import (
 	"context"
 	_ "embed" // the scripts
-	"errors"
-	"net"
-	"os"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -49,7 +46,6 @@ const (
 	clearEvery = time.Minute
 	doubt      = 5 * time.Second // for which a sum may be another while this process writes
 	maxPause   = time.Minute     // between readings of a whole board that didn't help
-	deafness   = 3 * time.Second // after which the channel is asked whether it still is one
 	stale      = 12 * time.Hour  // half as long as Redis keeps what ended early: see [mirror.restore]
 
 	// Redis does nothing else meanwhile: so it is kept to a millisecond or so.
@@ -87,49 +83,7 @@ func (m *mirror) run(ctx context.Context) {
 }
 
 // listen wakes run when Redis tells of a change, until ctx ends.
-func (m *mirror) listen(ctx context.Context) {
-	for ctx.Err() == nil {
-		if !m.far.fuse(m.key).blown.Load() {
-			p := m.far.client.Subscribe(ctx, m.key)
-			stop := context.AfterFunc(ctx, func() { _ = p.Close() })
-			m.hear(ctx, p)
-			stop()
-			_ = p.Close()
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(askSoon):
-		}
-	}
-}
-
-// hear returns when the connection is no good any more. When nothing comes for a while, it subscribes once more, which is
-// answered.
-func (m *mirror) hear(ctx context.Context, p *redis.PubSub) {
-	for asked := false; ; {
-		_, err := p.ReceiveTimeout(ctx, deafness)
-		slow, ok := errors.AsType[net.Error](err)
-		switch {
-		case err == nil:
-			asked = false
-			m.wake()
-		case !asked && (ok && slow.Timeout() || errors.Is(err, os.ErrDeadlineExceeded)):
-			asked = true
-			if p.Subscribe(ctx, m.key) != nil {
-				return
-			}
-		default:
-			return
-		}
-	}
-}
-
-func (m *mirror) wake() {
-	select {
-	case m.heard <- struct{}{}:
-	default:
-	}
-}
+func (m *mirror) listen(ctx context.Context) { m.far.listen(ctx, m.key, m.heard) }
 
 // standing is where Redis' board is.
 type standing struct {
@@ -196,7 +150,7 @@ func (m *mirror) sync(ctx context.Context) error {
 	}
 	m.pause = min(max(2*m.pause, askEvery), maxPause)
 	m.retry = time.Now().Add(m.pause - askEvery)
-	m.wake() // to see whether it helped
+	wake(m.heard) // to see whether it helped
 	return nil
 }
 
