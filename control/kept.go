@@ -16,7 +16,10 @@ import (
 
 // kept is the folder of the data directory with the files that were last served from a policy directory, so that a
 // restart while that is broken serves them. It holds policy files only, never secrets.
-type kept struct{ dir string }
+type kept struct {
+	dir   string
+	saved policy.Files // what is there; nil where that is not known
+}
 
 func newKept(dataDir, policyDir string) kept {
 	if dataDir == "" {
@@ -26,11 +29,11 @@ func newKept(dataDir, policyDir string) kept {
 		policyDir = absolute // another directory's policy is no fallback for this one
 	}
 	sum := sha256.Sum256([]byte(policyDir))
-	return kept{filepath.Join(dataDir, "served-"+hex.EncodeToString(sum[:6]))}
+	return kept{dir: filepath.Join(dataDir, "served-"+hex.EncodeToString(sum[:6]))}
 }
 
 // load returns the kept files; none when there are none or they can't be read, which costs nothing but the fallback.
-func (k kept) load() (policy.Files, error) {
+func (k *kept) load() (policy.Files, error) {
 	if k.dir == "" {
 		return nil, nil
 	}
@@ -49,11 +52,12 @@ func (k kept) load() (policy.Files, error) {
 	if len(problems) > 0 {
 		return nil, fmt.Errorf("read the last good policy: %w", problems[0])
 	}
+	k.saved = files
 	return files, nil
 }
 
 // mend puts back what a crash between the two renames of save has left under the old name.
-func (k kept) mend() error {
+func (k *kept) mend() error {
 	if _, err := os.Lstat(k.dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -63,40 +67,59 @@ func (k kept) mend() error {
 	return nil
 }
 
-// save replaces the kept files in one rename, so that no crash leaves half of them.
-func (k kept) save(files policy.Files) error {
+// save replaces the kept files in one rename, so that no crash leaves half of them. Those that are there already are
+// linked, not written again.
+func (k *kept) save(files policy.Files) error {
 	if k.dir == "" {
 		return nil
 	}
-	if err := k.mend(); err != nil {
+	saved := k.saved
+	k.saved = nil
+	if err := k.replace(files, saved); err != nil {
 		return fmt.Errorf("keep the policy: %w", err)
+	}
+	k.saved = files
+	return nil
+}
+
+func (k *kept) replace(files, saved policy.Files) error {
+	if err := k.mend(); err != nil {
+		return err
 	}
 	next, old := k.dir+".next", k.dir+".old"
 	for _, dir := range []string{next, old} {
 		if err := os.RemoveAll(dir); err != nil {
-			return fmt.Errorf("keep the policy: %w", err)
+			return err
 		}
 	}
 	if err := os.MkdirAll(next, 0o700); err != nil {
-		return fmt.Errorf("keep the policy: %w", err)
+		return err
 	}
+	folders := map[string]bool{next: true} // that are there
 	for name, data := range files {
 		if secret(name, data) {
 			continue
 		}
-		path := filepath.Join(next, filepath.FromSlash(name))
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return fmt.Errorf("keep the policy: %w", err)
+		local := filepath.FromSlash(name)
+		path := filepath.Join(next, local)
+		if folder := filepath.Dir(path); !folders[folder] {
+			if err := os.MkdirAll(folder, 0o700); err != nil {
+				return err
+			}
+			folders[folder] = true
+		}
+		if was, ok := saved[name]; ok && bytes.Equal(was, data) && os.Link(filepath.Join(k.dir, local), path) == nil {
+			continue
 		}
 		if err := os.WriteFile(path, data, 0o600); err != nil {
-			return fmt.Errorf("keep the policy: %w", err)
+			return err
 		}
 	}
 	if err := os.Rename(k.dir, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("keep the policy: %w", err)
+		return err
 	}
 	if err := os.Rename(next, k.dir); err != nil {
-		return fmt.Errorf("keep the policy: %w", err)
+		return err
 	}
 	return os.RemoveAll(old)
 }

@@ -44,6 +44,32 @@ func TestKeptFilesComeBack(t *testing.T) {
 	}
 }
 
+// Of a policy that changed only what changed is written; what is gone goes.
+func TestKeptFilesThatStayAreNotWrittenAgain(t *testing.T) {
+	t.Parallel()
+	k := newKept(t.TempDir(), "policy")
+	stat := func(name string) os.FileInfo {
+		info, err := os.Stat(filepath.Join(k.dir, name))
+		must(t, err)
+		return info
+	}
+	must(t, k.save(policy.Files{"teams/a.yaml": []byte("a: 1\n"), "b.yaml": []byte("b: 1\n"), "c.yaml": nil}))
+	a, b := stat("teams/a.yaml"), stat("b.yaml")
+	must(t, k.save(policy.Files{"teams/a.yaml": []byte("a: 1\n"), "b.yaml": []byte("b: 2\n")}))
+	if !os.SameFile(a, stat("teams/a.yaml")) {
+		t.Error("a file that stayed was written again")
+	}
+	if os.SameFile(b, stat("b.yaml")) {
+		t.Error("a file that changed was written in its place: a crash would leave half of it")
+	}
+	again := newKept(filepath.Dir(k.dir), "policy")
+	got, err := again.load()
+	must(t, err)
+	if len(got) != 2 || string(got["b.yaml"]) != "b: 2\n" || string(got["teams/a.yaml"]) != "a: 1\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestKeptNowhere(t *testing.T) {
 	t.Parallel()
 	k := newKept("", "policy")
@@ -125,8 +151,9 @@ func TestBrokenKeptFiles(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			data, dir := t.TempDir(), tree(t, map[string]string{"policy.yaml": "routes: [\n"})
-			must(t, newKept(data, dir).save(policy.Files{"policy.yaml": []byte(whole(1))}))
-			row.harm(t, newKept(data, dir).dir)
+			k := newKept(data, dir)
+			must(t, k.save(policy.Files{"policy.yaml": []byte(whole(1))}))
+			row.harm(t, k.dir)
 
 			l := start(t, Options{Dir: dir, DataDir: data})
 			if o := l.next(); o.Revision != "" || !o.Problems.HasErrors() {
@@ -136,7 +163,8 @@ func TestBrokenKeptFiles(t *testing.T) {
 			want := revision(t, dir)
 			l.serves(want)
 			l.served(want)
-			got, err := newKept(data, dir).load()
+			k = newKept(data, dir)
+			got, err := k.load()
 			if row.name == "a file in place of the folder" {
 				return // it is not ours to remove
 			}
