@@ -105,8 +105,12 @@ func (p *process) build() (err error) {
 		p.xds = xds.New(xds.Options{Log: o.Log, Metrics: p.metrics})
 		p.addGRPC("xDS", "--xds-address", o.XDSAddress, newGRPC(tls), p.xds.Register)
 	}
+	validation, err := p.validation()
+	if err != nil {
+		return err
+	}
 	p.control = control.New(control.Options{
-		Dir: o.Dir, DataDir: p.state.dir, Secrets: p.secrets(), XDS: p.xds, Auth: p.auth, Limits: p.limits,
+		Dir: o.Dir, DataDir: p.state.dir, Secrets: p.secrets(), Validation: validation, XDS: p.xds, Auth: p.auth, Limits: p.limits,
 		Log: o.Log, Metrics: p.metrics, Report: p.report,
 	})
 	p.control.Recall()

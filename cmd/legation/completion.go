@@ -16,6 +16,7 @@ var choices = map[string][]string{
 	"fast-path":  {"on", "off"},
 
 	"decision-log": {"off", "denied", "all"},
+	"validate":     {"none", "envoy"},
 }
 
 // plain is the flags whose values nothing completes: addresses, names and numbers. All others take files.
