@@ -23,11 +23,13 @@ type Options struct {
 	DataDir string // where the last good files are kept; empty keeps none
 	// Secrets is where the secrets are kept that the policy names; nil looks none up: only Envoys need them.
 	Secrets *Secrets
-	XDS     *xds.Server
-	Auth    *auth.Service
-	Limits  *ratelimit.Service
-	Log     *slog.Logger
-	Metrics prometheus.Registerer
+	// Validation has the real Envoy asked about each policy before anybody is handed it; nil asks nobody.
+	Validation *Validation
+	XDS        *xds.Server
+	Auth       *auth.Service
+	Limits     *ratelimit.Service
+	Log        *slog.Logger
+	Metrics    prometheus.Registerer
 	// Report is told the outcome of every load that changed anything: a new revision, or other problems than before.
 	Report func(Outcome)
 	// Retain is how long the companions keep what an older policy asked for where no xDS role tells when the Envoys
@@ -61,8 +63,10 @@ type Controller struct {
 	loader  *policy.Loader
 	kept    kept
 	metrics metrics
-	outcome atomic.Pointer[Outcome]
-	loaded  chan struct{} // closed once a whole policy is served
+	// validator asks Envoy; nil where nobody is asked.
+	validator *validator
+	outcome   atomic.Pointer[Outcome]
+	loaded    chan struct{} // closed once a whole policy is served
 
 	mu       sync.Mutex // loads come one after the other
 	recalled bool
@@ -89,6 +93,9 @@ func New(o Options) *Controller {
 		loaded: make(chan struct{}), compiler: newCompiler(),
 	}
 	c.loader = c.lang.NewLoader()
+	if o.Validation != nil {
+		c.validator = newValidator(*o.Validation)
+	}
 	c.outcome.Store(&Outcome{Problems: policy.Problems{}})
 	return c
 }
@@ -104,6 +111,9 @@ func (c *Controller) Run(ctx context.Context) error {
 	w, err := newWatcher(c.o.Log, c.watched()...)
 	if err != nil {
 		return err
+	}
+	if c.validator != nil {
+		defer context.AfterFunc(ctx, c.validator.stop)()
 	}
 	c.Recall()
 	return w.run(ctx, c.Load)
