@@ -28,7 +28,7 @@ type Status struct {
 	Policy  control.Outcome   `json:"policy"`
 	Nodes   []xds.NodeStatus  `json:"nodes"`
 	Store   *store.Health     `json:"store,omitempty"`
-	Shared  *store.Health     `json:"shared,omitempty"` // of what auth shares: keys, revocations, sessions
+	Shared  *store.Health     `json:"shared,omitempty"` // of what processes share beside counts
 	Keys    []auth.JWKSHealth `json:"keys,omitempty"`   // of each JWKS URL
 }
 
@@ -46,7 +46,8 @@ type admin struct {
 	guarded bool              // a token is asked for
 	local   bool              // only loopback is served, so that any other Host is a rebound name
 
-	comparing sync.Mutex // one candidate at a time is held against what is served
+	comparing sync.Mutex    // one candidate at a time is held against what is served
+	changing  chan struct{} // has a token while a change is made
 }
 
 func newAdmin(p *process) (*admin, error) {
@@ -54,7 +55,7 @@ func newAdmin(p *process) (*admin, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &admin{p: p, local: local}
+	a := &admin{p: p, local: local, changing: make(chan struct{}, 1)}
 	if p.o.AdminTokenFile == "" {
 		return a, nil
 	}
@@ -85,9 +86,10 @@ func (a *admin) handler(metrics prometheus.Gatherer) http.Handler {
 	closed.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	closed.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.p.status()) })
 	closed.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "legation admin: /healthz /readyz /status /metrics /limits /limits/top /limits/report /usage /usage/CONSUMER /keys /keys/ID /revocations /policy/diff")
+		fmt.Fprintln(w, "legation admin: /healthz /readyz /status /metrics /limits /limits/top /limits/report /usage /usage/CONSUMER /keys /keys/ID /revocations /revisions /revisions/REV /policy/diff")
 	})
 	closed.HandleFunc("/policy/diff", a.diff)
+	a.revisionRoutes(closed)
 	a.limitRoutes(closed)
 	a.keyRoutes(closed)
 	always := func() string { return "" }

@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"github.com/legation/legation/control"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
+	"github.com/legation/legation/revision"
 	"github.com/legation/legation/store"
 	"github.com/legation/legation/xds"
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,7 +40,7 @@ type process struct {
 	exposed  bool // secrets that go out without TLS were warned of; as above
 	metrics  *prometheus.Registry
 	store    store.Store
-	shared   *store.Shared // what auth shares with other processes; nil without that role
+	shared   *store.Shared // what processes share beside counts
 	limits   *ratelimit.Service
 	auth     *auth.Service
 	xds      *xds.Server
@@ -88,8 +90,11 @@ func (p *process) build() (err error) {
 	if p.state, err = claim(o.DataDir); err != nil {
 		return err
 	}
+	if o.Dir == "" && o.Redis == "" && p.state.dir == "" {
+		return usagef("without a directory what is pushed has to be kept: give --data-dir of its own, or --redis")
+	}
 	if p.state.taken {
-		o.Log.Warn("data directory used by another process: the last good policy and counts are not kept", "dir", o.DataDir,
+		o.Log.Warn("data directory used by another process: the last good policy, its history and counts are not kept", "dir", o.DataDir,
 			"hint", "give each process its own --data-dir, and all of them one --redis to share limits")
 	}
 	var tls *mutualTLS
@@ -98,19 +103,44 @@ func (p *process) build() (err error) {
 			return usageError{err}
 		}
 	}
+	if p.shared, err = store.OpenShared(p.storeOptions()); err != nil {
+		return usagef("--redis: %w", err)
+	}
 	if err := p.companion(tls); err != nil {
 		return err
 	}
 	if o.has(XDS) {
-		p.xds = xds.New(xds.Options{Log: o.Log, Metrics: p.metrics})
+		p.xds = xds.New(xds.Options{Log: o.Log, Metrics: p.metrics, OnNACK: func(xds.NodeStatus) { p.control.Refused() }})
 		p.addGRPC("xDS", "--xds-address", o.XDSAddress, newGRPC(tls), p.xds.Register)
 	}
 	p.control = control.New(control.Options{
 		Dir: o.Dir, DataDir: p.state.dir, Secrets: p.secrets(), XDS: p.xds, Auth: p.auth, Limits: p.limits,
 		Log: o.Log, Metrics: p.metrics, Report: p.report,
+		History: p.history(), Parked: p.shared.Board("parked"), Replica: p.replica(), AllowShrink: o.AllowShrink,
 	})
 	p.control.Recall()
 	return p.addAdmin()
+}
+
+// storeOptions is how the stores are opened.
+func (p *process) storeOptions() store.Options {
+	return store.Options{URL: p.o.Redis, Timeout: p.o.RedisTimeout, Path: p.state.file("counts"), Log: p.o.Log, Metrics: p.metrics}
+}
+
+// history is the revisions that several processes share; nil where a directory rules, or this process is alone.
+func (p *process) history() *revision.History {
+	if p.o.Dir != "" || p.o.Redis == "" {
+		return nil
+	}
+	return revision.New(p.shared.Archive("policy"), p.o.Log)
+}
+
+// replica names this process among those that share a Redis.
+func (p *process) replica() string {
+	if p.o.Redis == "" {
+		return ""
+	}
+	return rand.Text()
 }
 
 // secrets is where the policy's secrets are kept, and those that the roles need: a companion's host needs none of what
@@ -135,8 +165,7 @@ func (p *process) companion(tls *mutualTLS) error {
 		return nil
 	}
 	var err error
-	o := store.Options{URL: p.o.Redis, Timeout: p.o.RedisTimeout, Path: p.state.file("counts"), Log: p.o.Log, Metrics: p.metrics}
-	if p.store, err = store.Open(o); err != nil {
+	if p.store, err = store.Open(p.storeOptions()); err != nil {
 		return usagef("--redis: %w", err)
 	}
 	p.limits = ratelimit.New(ratelimit.Options{Store: p.store, Log: p.o.Log, Metrics: p.metrics})
@@ -147,9 +176,6 @@ func (p *process) companion(tls *mutualTLS) error {
 		methods[rls.RateLimitService_ShouldRateLimit_FullMethodName] = p.limits.Answer
 	}
 	if p.o.has(Auth) {
-		if p.shared, err = store.OpenShared(o); err != nil {
-			return usagef("--redis: %w", err)
-		}
 		p.auth = auth.New(auth.Options{
 			Counter: counter{p.limits}, Log: p.o.Log, Metrics: p.metrics,
 			Decisions: p.o.Decisions, DecisionRate: p.o.DecisionRate,
@@ -235,6 +261,9 @@ func (p *process) close() error {
 		if port.listener != nil {
 			_ = port.listener.Close() // closed already where it was served
 		}
+	}
+	if p.control != nil {
+		errs = append(errs, p.control.Close())
 	}
 	if p.limits != nil {
 		errs = append(errs, p.limits.Close())
@@ -418,7 +447,7 @@ func (p *process) readiness() readiness {
 		if h := p.shared.Health(); !h.OK {
 			r.Degraded = append(r.Degraded, "shared store: "+h.Reason)
 		}
-		if !p.shared.Board("revoked").Known() {
+		if p.auth != nil && !p.shared.Board("revoked").Known() {
 			r.Degraded = append(r.Degraded, "revocations: not known yet, so that nobody is let in: Redis has not been read, and there is no copy here")
 		}
 	}

@@ -11,13 +11,16 @@ type metrics struct {
 	warnings prometheus.Gauge
 	served   prometheus.Gauge
 	expiry   *prometheus.GaugeVec
+
+	rollbacks *prometheus.CounterVec
+	parked    *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) metrics {
 	m := metrics{
 		loads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "legation_control_loads_total",
-			Help: "Loads of the policy directory, by result: published, unchanged, or refused where a problem kept something back.",
+			Help: "Loads of the policy, by result: published, unchanged, or refused where a problem kept something back.",
 		}, []string{"result"}),
 		problems: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "legation_control_problems",
@@ -35,12 +38,20 @@ func newMetrics(r prometheus.Registerer) metrics {
 			Name: "legation_control_certificate_expiry_timestamp_seconds",
 			Help: "When a certificate that is served expires, in Unix time; of authorities, when the last of them does.",
 		}, []string{"secret"}),
+		rollbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "legation_control_rollbacks_total",
+			Help: "How often a node group went back to its last good snapshot, since its Envoys refused the policy.",
+		}, []string{"group"}),
+		parked: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "legation_control_parked",
+			Help: "1 for a node group that is served an older policy, since its Envoys refused what there is for it.",
+		}, []string{"group"}),
 	}
 	for _, result := range []string{"published", "unchanged", "refused"} {
 		m.loads.WithLabelValues(result) // there from the start, so that the first one is an increase
 	}
 	if r != nil {
-		r.MustRegister(m.loads, m.problems, m.warnings, m.served, m.expiry)
+		r.MustRegister(m.loads, m.problems, m.warnings, m.served, m.expiry, m.rollbacks, m.parked)
 	}
 	return m
 }

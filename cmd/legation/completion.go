@@ -22,7 +22,7 @@ var choices = map[string][]string{
 var plain = []string{
 	"xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout", "server",
 	"group", "node", "zone", "max-heap", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
-	"add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason", "decision-log-rate", "entry", "expires", "id", "overlap",
+	"message", "parent", "by", "add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason", "decision-log-rate", "entry", "expires", "id", "overlap",
 }
 
 // directories completes so many arguments, after some that are none.
@@ -46,7 +46,9 @@ func complete(c *cobra.Command) {
 		c.ValidArgsFunction = directories(1, 1)
 	case c.Name() == "diff":
 		c.ValidArgsFunction = directories(0, 2)
-	case strings.HasSuffix(c.Use, " DIR"):
+	case strings.HasSuffix(c.Use, " [REV]"):
+		c.ValidArgsFunction = completeRevision(1)
+	case strings.HasSuffix(c.Use, " DIR"), strings.HasSuffix(c.Use, " [DIR]"):
 		c.ValidArgsFunction = directories(0, 1)
 	}
 	for name, values := range choices {
@@ -82,7 +84,7 @@ func complete(c *cobra.Command) {
 	register(c, "consumer", completeConsumer)
 	register(c, "limit", suggest("/limits", func(l app.Limits) []string { return l.Limits }))
 	register(c, "plan", suggest("/usage", func(all app.Consumers) []string { return all.Plans }))
-	for _, name := range []string{"data-dir", "secrets-dir"} {
+	for _, name := range []string{"data-dir", "secrets-dir", "write"} {
 		register(c, name, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs))
 	}
 }
