@@ -374,11 +374,17 @@ func (c *Controller) republish(parked []*stand) {
 		c.o.Log.Error("group rolled back: its envoys refuse the policy", "group", p.Group, "revision", p.Revision, "to", p.To,
 			"refused", p.Refused, "of", p.Of, "node", r.Node, "type", r.Type, "resource", r.Resource, "at", r.Origin, "error", r.Error)
 	}
+	next := c.retell()
+	next.Changed, next.Rotated = false, nil // told already
+	c.o.Report(next)
+}
+
+// retell has the outcome of the last load say how it stands by now.
+func (c *Controller) retell() Outcome {
 	next := *c.outcome.Load()
-	next.Changed, next.Rotated = false, nil
 	c.tell(&next)
 	c.outcome.Store(&next)
-	c.o.Report(next)
+	return next
 }
 
 // spread tells other processes, and this one after a restart, what is parked.
@@ -422,9 +428,6 @@ func (c *Controller) retry(ctx context.Context) error {
 		}
 	}
 	c.o.XDS.Publish(c.fleet.snapshots())
-	next := *c.outcome.Load()
-	next.Changed, next.Rotated = false, nil
-	c.tell(&next)
-	c.outcome.Store(&next)
+	c.retell()
 	return nil
 }
