@@ -438,6 +438,9 @@ func (p *process) readiness() readiness {
 	if n := keepBack(outcome.Problems); n > 0 {
 		r.Degraded = append(r.Degraded, fmt.Sprintf("policy: %d problems keep changes back", n))
 	}
+	for _, parked := range outcome.Parked {
+		r.Degraded = append(r.Degraded, "policy: gateway "+parked.Group+" was rolled back, as its Envoys refuse what there is for it")
+	}
 	if p.store != nil {
 		if h := p.store.Health(); !h.OK {
 			r.Degraded = append(r.Degraded, "store: "+h.Reason)

@@ -190,20 +190,23 @@ func (c *Controller) watched() []*watched {
 func (c *Controller) Load() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.shrink = nil
+	candidate, problems, err := c.read()
+	good := c.pick(candidate)
+	good.problems = append(append(policy.Problems{}, problems...), good.problems...)
+	if len(c.last) == 0 && good.problems.HasErrors() {
+		good.compiled = nil // without a last good version nothing is served until every file can be read
+	}
+	good.err = cmp.Or(good.err, err)
+	c.conclude(candidate, good)
+}
+
+// conclude serves what is good of the candidate, and tells what came of it. The caller holds mu.
+func (c *Controller) conclude(candidate policy.Files, good settled) {
 	before := c.outcome.Load()
 	next := *before
 	next.Read, next.Changed, next.Error, next.Rotated = time.Now(), false, "", nil
-
-	candidate, problems, err := c.read()
-	if err != nil {
-		next.Error = err.Error()
-	}
-	c.shrink = nil
-	good := c.pick(candidate)
-	next.Files, next.Problems = candidate, append(append(policy.Problems{}, problems...), good.problems...)
-	if len(c.last) == 0 && next.Problems.HasErrors() {
-		good.compiled = nil // without a last good version nothing is served until every file can be read
-	}
+	next.Files, next.Problems = candidate, good.problems
 	if good.err != nil {
 		next.Error = good.err.Error()
 	}

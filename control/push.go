@@ -55,9 +55,7 @@ func (c *Controller) Push(ctx context.Context, files policy.Files, ch Change) (A
 		return c.approveDirectory(ctx, compiled, ch)
 	}
 	next := revision.Revision{Source: revision.Pushed, Hash: compiled.Model.Revision}
-	a, err := c.accept(ctx, next, compiled, files, ch)
-	a.Problems = append(policy.Problems{}, problems...)
-	return a, err
+	return c.accept(ctx, next, settled{files: files, compiled: compiled, problems: problems}, ch)
 }
 
 // Rollback makes the files of an earlier revision the next one. Over a directory it holds until that changes.
@@ -83,9 +81,7 @@ func (c *Controller) Rollback(ctx context.Context, to string, ch Change) (Accept
 		}
 		next.Pin = revision.Digest(candidate)
 	}
-	a, err := c.accept(ctx, next, compiled, files, ch)
-	a.Problems = append(policy.Problems{}, problems...)
-	return a, err
+	return c.accept(ctx, next, settled{files: files, compiled: compiled, problems: problems}, ch)
 }
 
 // History is the revisions that rule, or over a directory those that were served.
@@ -106,7 +102,7 @@ func (c *Controller) tried(files policy.Files) (*Compiled, policy.Problems, erro
 }
 
 // accept appends a revision and has it served.
-func (c *Controller) accept(ctx context.Context, next revision.Revision, compiled *Compiled, files policy.Files, ch Change) (Accepted, error) {
+func (c *Controller) accept(ctx context.Context, next revision.Revision, good settled, ch Change) (Accepted, error) {
 	h := c.History()
 	head, err := h.Head(ctx)
 	if err != nil {
@@ -119,11 +115,11 @@ func (c *Controller) accept(ctx context.Context, next revision.Revision, compile
 		if ch.Force {
 			err = c.retry(ctx)
 		}
-		return Accepted{Revision: head, Unchanged: true, Served: c.serves(head)}, err
+		return c.accepted(head, true, good), err
 	}
 	if !ch.Force && !c.o.AllowShrink {
 		c.mu.Lock()
-		s := c.tooSmall(compiled)
+		s := c.tooSmall(good.compiled)
 		c.mu.Unlock()
 		if s != nil {
 			s.Cure = "if it is meant, say --force"
@@ -131,20 +127,41 @@ func (c *Controller) accept(ctx context.Context, next revision.Revision, compile
 		}
 	}
 	next.Parent, next.By, next.Message, next.Forced, next.Time = head.Number, ch.By, ch.Message, ch.Force, time.Now().UTC()
-	next, err = h.Append(ctx, next, files)
+	next, err = h.Append(ctx, next, good.files)
 	if err != nil {
 		return Accepted{}, err
 	}
 	c.o.Log.Info("revision accepted", "revision", next.Number, "hash", next.Hash, "source", next.Source, "by", next.By, "message", next.Message,
 		"changed", next.Changed, "forced", next.Forced)
+	c.adopt(next, good)
+	return c.accepted(next, false, good), nil
+}
+
+// adopt serves what was just accepted, as it was compiled then. Where a later one was loaded meanwhile, that stays.
+func (c *Controller) adopt(r revision.Revision, good settled) {
 	c.mu.Lock()
-	c.shelf.read, c.shelf.files = next, files
-	if c.shelf.rules == nil {
-		c.shelf.head = next
+	defer c.mu.Unlock()
+	if s := &c.shelf; s.rules == nil {
+		s.head = r
+		s.pinned = true
+	} else if s.served.Number >= r.Number && s.served.Time.After(r.Time) {
+		return
 	}
-	c.mu.Unlock()
-	c.Load()
-	return Accepted{Revision: next, Served: c.serves(next)}, nil
+	c.shrink, c.shelf.read, c.shelf.files = nil, r, good.files
+	if o := c.outcome.Load(); o.Revision == r.Hash && sameSecrets(good.compiled.Model.Secrets, c.serving()) {
+		good.compiled = nil // it is what is served
+	}
+	good.problems = append(policy.Problems{}, good.problems...)
+	c.conclude(good.files, good)
+}
+
+// accepted is the answer to a change.
+func (c *Controller) accepted(r revision.Revision, unchanged bool, good settled) Accepted {
+	o := c.outcome.Load()
+	return Accepted{
+		Revision: r, Unchanged: unchanged, Problems: append(policy.Problems{}, good.problems...),
+		Served: o.Accepted != nil && o.Accepted.Number == r.Number,
+	}
 }
 
 // builds tells what is wrong with a parent that is not the head.
@@ -165,12 +182,6 @@ func (c *Controller) builds(ctx context.Context, parent string, head revision.Re
 		return fmt.Errorf("%w: revision %d is the last one, and this one builds on %d", revision.ErrMoved, head.Number, on.Number)
 	}
 	return nil
-}
-
-// serves tells whether this process serves a revision.
-func (c *Controller) serves(r revision.Revision) bool {
-	o := c.outcome.Load()
-	return o.Accepted != nil && o.Accepted.Number == r.Number
 }
 
 // approveDirectory has what the directory holds served though it takes away much, or is parked: who pushes the very same

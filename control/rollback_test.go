@@ -134,8 +134,18 @@ func TestTooMany(t *testing.T) {
 		refused, connected int
 		want               bool
 	}{
-		{0, 0, false}, {0, 10, false}, {1, 1, true}, {1, 2, false}, {1, 9, false}, {2, 2, true}, {2, 10, true}, {2, 19, true}, {2, 20, false},
-		{3, 20, true}, {100, 1000, false}, {101, 1000, true},
+		{0, 0, false},
+		{0, 10, false},
+		{1, 1, true},
+		{1, 2, false},
+		{1, 9, false},
+		{2, 2, true},
+		{2, 10, true},
+		{2, 19, true},
+		{2, 20, false},
+		{3, 20, true},
+		{100, 1000, false},
+		{101, 1000, true},
 	} {
 		if got := tooMany(tally{Connected: row.connected, Refused: row.refused}); got != row.want {
 			t.Errorf("%d of %d: got %t, want %t", row.refused, row.connected, got, row.want)

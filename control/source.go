@@ -203,6 +203,9 @@ func (c *Controller) fallback(candidate policy.Files) policy.Files {
 // pick finds what of the candidate is to be served. Where that is nothing, and nothing is served yet, what was served
 // before the restart takes its place; the problems are the candidate's.
 func (c *Controller) pick(candidate policy.Files) settled {
+	if c.shelf.rules != nil && len(candidate) == 0 {
+		return settled{} // nothing has been pushed
+	}
 	good := c.settle(candidate)
 	if good.compiled != nil && !c.shelf.whole() && len(c.last) > 0 {
 		if good.err = c.refusal(good.compiled); good.err != nil {

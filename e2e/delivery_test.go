@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -193,49 +194,80 @@ func versionsOf(s app.Status) (all []string) {
 	return all
 }
 
-// Two processes on one Redis: a push to one is served by both, of two at once one wins, and Redis may be gone: then nothing
-// can be pushed, and nothing else changes, also for one that starts meanwhile.
-func TestReplicas(t *testing.T) {
-	t.Parallel()
-	ask := ports(t, 3)
-	port, other := ask[0], ask[1]
-	redisURL := fmt.Sprintf("redis://127.0.0.1:%d", ask[2])
-	server := redisAt(t, ask[2])
-	var planes []*plane
-	for range 2 {
-		p := newPlane(t, "")
-		p.child = start(t, binary, p.args("serve", "--redis", redisURL)...)
-		eventually(t, "the admin port", func() error { _, err := get("http://"+p.admin+"/healthz", ""); return err })
-		planes = append(planes, p)
+// pair is two processes on one Redis, each with an Envoy. Both Envoys are on one machine: each has a gateway, and both
+// gateways the same route.
+type pair struct {
+	planes    []*plane
+	urls      []string // of the Envoys
+	gateways  []int    // their ports
+	redisPort int
+	redis     *child
+}
+
+func (r *pair) redisURL() string { return fmt.Sprintf("redis://127.0.0.1:%d", r.redisPort) }
+
+// policy is one whose route says this word.
+func (r *pair) policy(word string) string {
+	text := answering(r.gateways[0], word) + fmt.Sprintf("---\ngateways: {side: {listeners: {http: {port: %d, address: 127.0.0.1}}}}\n", r.gateways[1])
+	return strings.ReplaceAll(text, "hostnames:", "gateways: [edge, side], hostnames:")
+}
+
+// say waits until both Envoys say a word.
+func (r *pair) say(t *testing.T, word string) {
+	t.Helper()
+	for _, url := range r.urls {
+		says(t, url, word)
 	}
-	a, b := planes[0], planes[1]
-	// Both Envoys are on one machine: each has a gateway, and both gateways the same routes.
-	policy := func(word string) string {
-		return answering(port, word) + fmt.Sprintf("---\ngateways: {side: {listeners: {http: {port: %d, address: 127.0.0.1}}}}\n", other)
-	}
-	both := func(word string) string {
-		return strings.ReplaceAll(policy(word), "hostnames:", "gateways: [edge, side], hostnames:")
-	}
-	eventually(t, "the first push", func() error { // until Redis is known to be there
-		if out, status := a.client(t, "push", dirOf(t, both("one")), "--parent", "none"); status != 0 {
+}
+
+// serve starts one of the processes.
+func (r *pair) serve(t *testing.T, p *plane) {
+	t.Helper()
+	p.child = start(t, binary, p.args("serve", "--redis", r.redisURL(), "--redis-timeout", "100ms")...)
+	eventually(t, "the admin port", func() error { _, err := get("http://"+p.admin+"/healthz", ""); return err })
+}
+
+// pushUntil pushes until that goes well.
+func (r *pair) pushUntil(t *testing.T, p *plane, word, parent string) {
+	t.Helper()
+	dir := dirOf(t, r.policy(word))
+	eventually(t, "a push", func() error {
+		if out, status := p.client(t, "push", dir, "--parent", parent); status != 0 {
 			return fmt.Errorf("%s", out)
 		}
 		return nil
 	})
-	a.envoy(t, "edge")
-	b.envoy(t, "side")
-	urls := []string{fmt.Sprintf("http://localhost:%d/", port), fmt.Sprintf("http://localhost:%d/", other)}
-	for _, url := range urls {
-		says(t, url, "one")
+}
+
+// newPair has a pair serve a first policy.
+func newPair(t *testing.T) *pair {
+	t.Helper()
+	ask := ports(t, 3)
+	r := &pair{gateways: ask[:2], redisPort: ask[2], redis: redisAt(t, ask[2])}
+	for i := range 2 {
+		p := newPlane(t, "")
+		r.serve(t, p)
+		r.planes = append(r.planes, p)
+		r.urls = append(r.urls, fmt.Sprintf("http://localhost:%d/", r.gateways[i]))
 	}
-	pushed := a.pushes(t, both("two"))
-	if took := says(t, urls[1], "two"); took > 2*time.Second {
-		t.Errorf("the other process served it %s later, want 2s at most", took)
-	} else {
-		t.Logf("the other process served it %s later", took)
+	r.pushUntil(t, r.planes[0], "one", "none")
+	return r
+}
+
+// Two processes on one Redis: a push to one is served by both, and of two at once one wins.
+func TestReplicas(t *testing.T) {
+	t.Parallel()
+	r := newPair(t)
+	r.planes[0].envoy(t, "edge")
+	r.planes[1].envoy(t, "side")
+	r.say(t, "one")
+	pushed := r.planes[0].pushes(t, r.policy("two"))
+	took := says(t, r.urls[1], "two")
+	if t.Logf("the other process served it %s later", took); took > 2*time.Second {
+		t.Errorf("want 2s at most")
 	}
-	says(t, urls[0], "two")
-	for _, p := range planes {
+	r.say(t, "two")
+	for _, p := range r.planes {
 		eventually(t, "the same revision", func() error { // Envoys have it before the status says so
 			if s := p.status(t); s.Policy.Accepted == nil || *s.Policy.Accepted != pushed.Revision {
 				return fmt.Errorf("got %+v, want %+v", s.Policy.Accepted, pushed.Revision)
@@ -244,68 +276,110 @@ func TestReplicas(t *testing.T) {
 		})
 	}
 
-	// Two push at once.
 	var done sync.WaitGroup
 	var status [2]int
 	var out [2]string
-	for i, p := range planes {
-		dir := dirOf(t, both(fmt.Sprintf("three-%d", i)))
+	for i, p := range r.planes {
+		dir := dirOf(t, r.policy(fmt.Sprintf("three-%d", i)))
 		done.Go(func() { out[i], status[i] = p.client(t, "push", dir, "--parent", fmt.Sprint(pushed.Number)) })
 	}
 	done.Wait()
-	if status[0]+status[1] != 1 || !strings.Contains(out[0]+out[1], "is the last one") && !strings.Contains(out[0]+out[1], "is not the head any more") {
+	if status[0]+status[1] != 1 || !strings.Contains(out[0]+out[1], "push again on top of it") {
 		t.Errorf("two at once: %v\n%s\n%s", status, out[0], out[1])
 	}
-	winner := fmt.Sprintf("three-%d", slices.Index(status[:], 0))
-	for _, url := range urls {
-		says(t, url, winner)
-	}
+	r.say(t, fmt.Sprintf("three-%d", slices.Index(status[:], 0)))
+}
 
-	// Without Redis.
-	before := versionsOf(a.status(t))
-	stop := load(t, urls[0], http.StatusOK)
-	server.kill()
+// Redis may be gone: then nothing can be pushed, and nothing else changes, also for a process that starts meanwhile. When it
+// comes back empty it is given what was lost.
+func TestReplicasWithoutRedis(t *testing.T) {
+	t.Parallel()
+	r := newPair(t)
+	a, b := r.planes[0], r.planes[1]
+	a.envoy(t, "edge")
+	b.envoy(t, "side")
+	r.pushUntil(t, a, "two", "1")
+	r.say(t, "two")
+	var before []string
+	eventually(t, "the Envoy in step", func() error {
+		s := a.status(t)
+		if before = versionsOf(s); len(s.Nodes) != 1 || s.Nodes[0].Revision != s.Policy.Revision || s.Policy.Accepted.Number != 2 {
+			return fmt.Errorf("got %+v", s.Nodes)
+		}
+		return nil
+	})
+	stop := load(t, r.urls[0], http.StatusOK)
+	r.redis.kill()
 	eventually(t, "a push without Redis", func() error {
-		out, status := a.client(t, "push", dirOf(t, both("four")), "--parent", "3")
+		out, status := a.client(t, "push", dirOf(t, r.policy("three")), "--parent", "2")
 		if status != 1 || !strings.Contains(out, "the store of revisions can't be written, and nothing was changed") {
 			return fmt.Errorf("%d %s", status, out)
 		}
 		return nil
 	})
 	a.kill()
-	a.serve(t, "--redis", redisURL)
+	r.serve(t, a)
 	eventually(t, "the same after a restart without Redis", func() error {
-		s := a.status(t)
-		if got := versionsOf(s); !slices.Equal(got, before) {
+		if got := versionsOf(a.status(t)); !slices.Equal(got, before) {
 			return fmt.Errorf("got %v, want %v", got, before)
 		}
 		return nil
 	})
-	for _, url := range urls {
-		says(t, url, winner)
-	}
+	r.say(t, "two")
 
-	// Redis comes back, empty: it is given what was lost, and pushes go on.
-	redisAt(t, ask[2])
+	redisAt(t, r.redisPort)
 	eventually(t, "the revision written back", func() error {
-		out, status := b.client(t, "history")
-		if status != 0 || !strings.Contains(out, "3*") {
+		if out, status := b.client(t, "history"); status != 0 || !strings.Contains(out, "2*") {
 			return fmt.Errorf("%d %s", status, out)
 		}
 		return nil
 	})
-	eventually(t, "a push", func() error {
-		out, status := b.client(t, "push", dirOf(t, both("five")), "--parent", "3")
-		if status != 0 {
-			return fmt.Errorf("%s", out)
+	r.pushUntil(t, b, "four", "2")
+	r.say(t, "four")
+	if good, bad := stop(); len(bad) > 0 || good == 0 {
+		t.Errorf("%d of %d requests failed, the first with %s", len(bad), good+len(bad), append(bad, "")[0])
+	}
+}
+
+// Two processes are replaced one after the other while policies are pushed: no request fails, and no push is lost.
+func TestRollingUpgrade(t *testing.T) {
+	t.Parallel()
+	r := newPair(t)
+	a, b := r.planes[0], r.planes[1]
+	both := []string{"--xds", a.xds + "," + b.xds, "--companion", a.companion + "," + b.companion}
+	e := a.envoyUnready(t, "edge", both...)
+	says(t, r.urls[0], "one")
+	stop := load(t, r.urls[0], http.StatusOK)
+	last := int64(1)
+	for round, p := range []*plane{a, b, a, b} {
+		other := r.planes[1-round%2]
+		for n := range 3 {
+			if n == 1 {
+				p.signal(syscall.SIGTERM)
+				p.wait()
+			}
+			word := fmt.Sprintf("%d-%d", round, n)
+			pushed := other.pushes(t, r.policy(word), "--parent", fmt.Sprint(last))
+			if last++; pushed.Number != last {
+				t.Fatalf("pushed %d, want %d", pushed.Number, last)
+			}
+			says(t, r.urls[0], word)
 		}
-		return nil
-	})
-	for _, url := range urls {
-		says(t, url, "five")
+		r.serve(t, p)
+		eventually(t, "the upgraded process in step", func() error {
+			if s := p.status(t); s.Policy.Accepted == nil || s.Policy.Accepted.Number != last {
+				return fmt.Errorf("%+v", s.Policy.Accepted)
+			}
+			return nil
+		})
 	}
 	if good, bad := stop(); len(bad) > 0 || good == 0 {
 		t.Errorf("%d of %d requests failed, the first with %s", len(bad), good+len(bad), append(bad, "")[0])
+	}
+	for _, name := range []string{"listener_manager.listener_modified", "listener_manager.listener_removed"} {
+		if got := e.stat(t, name); got != "0" {
+			t.Errorf("%s: got %s, want 0", name, got)
+		}
 	}
 }
 
@@ -425,7 +499,7 @@ func TestPolicyThatEnvoyRefuses(t *testing.T) {
 	says(t, url, "one")
 
 	// Another one is tried, and served.
-	p.pushes(t, answering(port, "three"))
+	p.pushes(t, answering(port, "three")) // which ends when the status has it
 	says(t, url, "three")
 	if parked := p.status(t).Policy.Parked; len(parked) != 0 {
 		t.Errorf("still parked: %+v", parked)
@@ -486,7 +560,10 @@ func TestRollbackOverADirectory(t *testing.T) {
 	says(t, url, "one")
 	write(t, filepath.Join(p.dir, "policy.yaml"), answering(port, "three"))
 	says(t, url, "three")
-	if s := p.status(t); s.Policy.Pinned || s.Policy.Accepted.Number != 4 {
-		t.Errorf("got %+v", s.Policy.Accepted)
-	}
+	eventually(t, "the fourth revision, not pinned", func() error { // Envoys have it before the status says so
+		if s := p.status(t); s.Policy.Pinned || s.Policy.Accepted == nil || s.Policy.Accepted.Number != 4 {
+			return fmt.Errorf("got %+v", s.Policy.Accepted)
+		}
+		return nil
+	})
 }
