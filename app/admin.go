@@ -12,24 +12,31 @@ import (
 	"sync"
 	"time"
 
+	statusv3 "github.com/envoyproxy/go-control-plane/envoy/service/status/v3"
 	"github.com/legation/legation/auth"
 	"github.com/legation/legation/control"
+	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/store"
 	"github.com/legation/legation/xds"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc"
 )
 
 // Status is what GET /status answers and `legation status` shows.
 type Status struct {
-	Version string            `json:"version"`
-	Started time.Time         `json:"started"`
-	Roles   []Role            `json:"roles"`
-	Policy  control.Outcome   `json:"policy"`
-	Nodes   []xds.NodeStatus  `json:"nodes"`
-	Store   *store.Health     `json:"store,omitempty"`
-	Shared  *store.Health     `json:"shared,omitempty"` // of what processes share beside counts
-	Keys    []auth.JWKSHealth `json:"keys,omitempty"`   // of each JWKS URL
+	Version string           `json:"version"`
+	Started time.Time        `json:"started"`
+	Roles   []Role           `json:"roles"`
+	Policy  control.Outcome  `json:"policy"`
+	Nodes   []xds.NodeStatus `json:"nodes"`          // connected
+	Left    []xds.NodeStatus `json:"left,omitempty"` // Envoys that have left within the hour and are not back
+	// Unlisted counts the Envoys whose resources there was no room for: ask for one by its name.
+	Unlisted int               `json:"unlisted,omitempty"`
+	Loads    []xds.ServiceLoad `json:"loads,omitempty"` // of each service that Envoys send requests to
+	Store    *store.Health     `json:"store,omitempty"`
+	Shared   *store.Health     `json:"shared,omitempty"` // of what processes share beside counts
+	Keys     []auth.JWKSHealth `json:"keys,omitempty"`   // of each JWKS URL
 }
 
 // readiness is what GET /readyz answers: 200 once a whole policy is served, with what is degraded by name.
@@ -46,6 +53,7 @@ type admin struct {
 	guarded bool              // a token is asked for
 	local   bool              // only loopback is served, so that any other Host is a rebound name
 
+	tools     *grpc.Server  // what gRPC's tools ask for
 	comparing sync.Mutex    // one candidate at a time is held against what is served
 	changing  chan struct{} // has a token while a change is made
 }
@@ -55,7 +63,10 @@ func newAdmin(p *process) (*admin, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &admin{p: p, local: local, changing: make(chan struct{}, 1)}
+	a := &admin{p: p, local: local, changing: make(chan struct{}, 1), tools: grpc.NewServer(grpc.MaxRecvMsgSize(maxQuestion))}
+	if p.xds != nil {
+		xds.ClientStatus{Server: p.xds, Show: envoy.Redact}.Register(a.tools)
+	}
 	if p.o.AdminTokenFile == "" {
 		return a, nil
 	}
@@ -84,7 +95,8 @@ func (a *admin) handler(metrics prometheus.Gatherer) http.Handler {
 	}
 	closed := http.NewServeMux()
 	closed.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
-	closed.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.p.status()) })
+	closed.HandleFunc("GET /status", a.status)
+	closed.Handle("POST /"+statusv3.ClientStatusDiscoveryService_ServiceDesc.ServiceName+"/{method}", http.HandlerFunc(a.tool))
 	closed.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "legation admin: /healthz /readyz /status /metrics /limits /limits/top /limits/report /usage /usage/CONSUMER /keys /keys/ID /revocations /revisions /revisions/REV /policy/diff")
 	})
@@ -138,6 +150,31 @@ func (a *admin) authorized(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// maxQuestion is the most bytes of a tool's request; maxResources is how many resources of Envoys /status lists.
+const (
+	maxQuestion  = 64 << 10
+	maxResources = 20_000
+)
+
+// status answers GET /status. With ?resources it lists the resources of Envoys too, and with ?node=ID it is about that one.
+func (a *admin) status(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	d := xds.Detail{Node: q.Get("node")}
+	if q.Has("resources") {
+		d.Resources = maxResources
+	}
+	answer(w, http.StatusOK, a.p.status(d))
+}
+
+// tool answers gRPC, which takes HTTP/2.
+func (a *admin) tool(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor != 2 || !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		refuse(w, http.StatusUnsupportedMediaType, "this is asked by gRPC")
+		return
+	}
+	a.tools.ServeHTTP(w, r)
 }
 
 func (a *admin) readyz(w http.ResponseWriter, _ *http.Request) {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/legation/legation/control"
 	"github.com/legation/legation/store"
+	"github.com/legation/legation/xds"
 )
 
 const adminToken = "0123456789abcdef-token"
@@ -272,12 +273,12 @@ func TestStatusRoundTrips(t *testing.T) {
 func TestStatusOfOneRole(t *testing.T) {
 	t.Parallel()
 	p := assemble(t, Options{Dir: policyDir(t, quickstart), Roles: []Role{XDS}})
-	s := p.status()
+	s := p.status(xds.Detail{})
 	if s.Store != nil || s.Keys != nil || s.Nodes == nil || p.address("companion") != "" || p.address("xDS") == "" {
 		t.Errorf("xds alone: got %+v", s)
 	}
 	p = assemble(t, Options{Dir: policyDir(t, quickstart), Roles: []Role{RateLimit}})
-	if s = p.status(); s.Store == nil || s.Keys != nil || p.auth != nil || p.xds != nil {
+	if s = p.status(xds.Detail{}); s.Store == nil || s.Keys != nil || p.auth != nil || p.xds != nil {
 		t.Errorf("ratelimit alone: got %+v", s)
 	}
 	if !cmp.Equal(s.Policy.Problems, control.Outcome{}.Problems) && len(s.Policy.Problems) > 0 {

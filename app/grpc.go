@@ -18,6 +18,9 @@ import (
 // stopGrace is how long what is in flight may take once the process was told to stop.
 const stopGrace = 5 * time.Second
 
+// ageGrace is how long a connection that has reached its age may take to end by itself.
+const ageGrace = 2 * time.Second
+
 // grpcServer is one gRPC port, with health and reflection beside what it is for.
 type grpcServer struct {
 	*grpc.Server
@@ -25,15 +28,19 @@ type grpcServer struct {
 	loop   *callout.Server // takes the connections, and answers some methods itself; nil: grpc-go does all
 }
 
-// newGRPC makes a server. Keepalive finds Envoys that went away without a word, and allows them to ask every 5 s.
-func newGRPC(tls *mutualTLS, o ...grpc.ServerOption) grpcServer {
+// newGRPC makes a server, in plain text without credentials. Keepalive finds Envoys that went away without a word, and allows them to
+// ask every 5 s. A connection that has reached its age, give or take a tenth, is told to end, and ended once what it is in
+// the middle of is over, which an xDS stream never is; 0 is any age.
+func newGRPC(creds credentials.TransportCredentials, age time.Duration, o ...grpc.ServerOption) grpcServer {
 	o = append(o,
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionAge: age, MaxConnectionAgeGrace: ageGrace,
+		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.ConnectionTimeout(10*time.Second),
 	)
-	if tls != nil {
-		o = append(o, grpc.Creds(credentials.NewTLS(tls.server())))
+	if creds != nil {
+		o = append(o, grpc.Creds(creds))
 	}
 	s := grpcServer{Server: grpc.NewServer(o...), health: health.NewServer()}
 	grpc_health_v1.RegisterHealthServer(s, s.health)
@@ -41,11 +48,8 @@ func newGRPC(tls *mutualTLS, o ...grpc.ServerOption) grpcServer {
 }
 
 // newCalloutServer makes a server whose methods are answered without grpc-go.
-func newCalloutServer(tls *mutualTLS, c callout.Options, o ...grpc.ServerOption) grpcServer {
-	if tls != nil {
-		c.TLS = tls.server()
-	}
-	s := newGRPC(nil, append(o, grpc.Creds(callout.Credentials()))...)
+func newCalloutServer(c callout.Options, o ...grpc.ServerOption) grpcServer {
+	s := newGRPC(nil, c.MaxAge, append(o, grpc.Creds(callout.Credentials()))...)
 	c.Fallback = s.Server
 	s.loop = callout.New(c)
 	return s

@@ -11,7 +11,23 @@ import (
 
 // serveHTTP serves until ctx ends, then lets what is being answered finish.
 func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
+	return serveAll(ctx, l, newHTTP(h))
+}
+
+// serveTools is serveHTTP for clients that speak HTTP/2 without TLS too, as gRPC's tools do.
+func serveTools(ctx context.Context, l net.Listener, h http.Handler) error {
+	s := newHTTP(h)
+	s.Protocols = new(http.Protocols)
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
+	return serveAll(ctx, l, s)
+}
+
+func newHTTP(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
+}
+
+func serveAll(ctx context.Context, l net.Listener, s *http.Server) error {
 	stopped := make(chan error, 1)
 	go func() {
 		<-ctx.Done()

@@ -165,7 +165,7 @@ func greet(t testing.TB, server *tls.Config, client *tls.Config) (name string, e
 func TestMutualTLSAsksForACertificate(t *testing.T) {
 	t.Parallel()
 	c := newCertificates(t)
-	m, err := newMutualTLS(c.cert, c.key, c.as, nil)
+	m, err := newPortTLS(c.cert, c.key, c.as, nil)
 	must(t, err)
 	stranger := newAuthority(t, "ca") // the same name, another key
 	old := c.client("first", &c.ca)
@@ -181,7 +181,7 @@ func TestMutualTLSAsksForACertificate(t *testing.T) {
 		{"another authority's", c.client("first", &stranger), false},
 		{"an old version", old, false},
 	} {
-		if _, err := greet(t, m.server(), row.client); (err == nil) != row.ok {
+		if _, err := greet(t, m.server(never), row.client); (err == nil) != row.ok {
 			t.Errorf("%s: got %v, want it accepted: %t", row.name, err, row.ok)
 		}
 	}
@@ -191,11 +191,11 @@ func TestCertificatesRotate(t *testing.T) {
 	t.Parallel()
 	c := newCertificates(t)
 	var log output
-	m, err := newMutualTLS(c.cert, c.key, c.as, slog.New(slog.NewTextHandler(&log, nil)))
+	m, err := newPortTLS(c.cert, c.key, c.as, slog.New(slog.NewTextHandler(&log, nil)))
 	must(t, err)
 	want := func(name string) {
 		t.Helper()
-		if got, err := greet(t, m.server(), c.client(name, &c.ca)); err != nil || got != name {
+		if got, err := greet(t, m.server(never), c.client(name, &c.ca)); err != nil || got != name {
 			t.Errorf("got the certificate of %q, %v, want that of %s", got, err, name)
 		}
 	}
@@ -248,14 +248,14 @@ func TestCertificatesRotate(t *testing.T) {
 func TestAuthorityRotates(t *testing.T) {
 	t.Parallel()
 	c := newCertificates(t)
-	m, err := newMutualTLS(c.cert, c.key, c.as, nil)
+	m, err := newPortTLS(c.cert, c.key, c.as, nil)
 	must(t, err)
 	next := newAuthority(t, "next")
 	write(t, c.as, next.pem())
-	if _, err := greet(t, m.server(), c.client("first", &next)); err != nil {
+	if _, err := greet(t, m.server(never), c.client("first", &next)); err != nil {
 		t.Errorf("a client of the new authority: %v", err)
 	}
-	if _, err := greet(t, m.server(), c.client("first", &c.ca)); err == nil {
+	if _, err := greet(t, m.server(never), c.client("first", &c.ca)); err == nil {
 		t.Error("a client of the old authority is let in")
 	}
 }
@@ -272,7 +272,7 @@ func TestMutualTLSNeedsGoodFiles(t *testing.T) {
 		{c.cert, c.key, "missing", "--tls-ca"},
 		{c.cert, c.key, garbage, "no certificate"},
 	} {
-		if _, err := newMutualTLS(row.cert, row.key, row.ca, nil); err == nil || !strings.Contains(err.Error(), row.want) {
+		if _, err := newPortTLS(row.cert, row.key, row.ca, nil); err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("got %v, want it to say %q", err, row.want)
 		}
 	}

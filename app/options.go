@@ -56,10 +56,16 @@ type Options struct {
 	Envoy        string        // path; empty looks for it
 
 	TLSCert, TLSKey, TLSCA string // PEM files: mutual TLS on the xDS and companion ports
+	Nodes                  string // the nodes file: which groups Envoys may join; empty: those that their certificates name
 	AdminTokenFile         string // bearer token that the admin port asks for
 	Insecure               bool   // allow addresses beyond loopback without TLS and token
 
 	AllowShrink bool // serve a policy that takes away more than half of what is served
+
+	// MaxConnectionAge is after which time Envoys are asked to connect anew, give or take a tenth, so that they spread over
+	// replicas, and certificates that were renewed come into use. 0 is half an hour where other machines connect, and any
+	// age on loopback; negative is any age.
+	MaxConnectionAge time.Duration
 
 	Decisions    auth.DecisionLog // which decisions about callers stand in the log
 	DecisionRate int              // at most so many a second; default 100
@@ -136,16 +142,18 @@ func (o Options) check() error {
 	if o.DecisionRate < 0 || o.DecisionRate > maxDecisionRate {
 		errs = append(errs, usagef("--decision-log-rate %d: want at least 1 and at most %d lines a second", o.DecisionRate, maxDecisionRate))
 	}
-	tls := []string{o.TLSCert, o.TLSKey, o.TLSCA}
-	if slices.Contains(tls, "") && strings.Join(tls, "") != "" {
-		errs = append(errs, usagef("mutual TLS takes all of --tls-cert, --tls-key and --tls-ca"))
+	if err := o.checkTLS(); err != nil {
+		errs = append(errs, err)
+	}
+	if o.MaxConnectionAge > 0 && o.MaxConnectionAge < time.Second {
+		errs = append(errs, usagef("--max-connection-age %s: want at least 1s, or off", o.MaxConnectionAge))
 	}
 	ports := []struct {
 		flag, address, cure string
 		used, safe          bool
 	}{
-		{"--xds-address", o.XDSAddress, "give --tls-cert, --tls-key and --tls-ca", o.has(XDS), o.TLSCert != ""},
-		{"--companion-address", o.CompanionAddress, "give --tls-cert, --tls-key and --tls-ca", o.companion(), o.TLSCert != ""},
+		{"--xds-address", o.XDSAddress, "give --tls-cert, --tls-key and --tls-ca (or tokens with --nodes)", o.has(XDS), o.TLSCert != ""},
+		{"--companion-address", o.CompanionAddress, "give --tls-cert, --tls-key and --tls-ca", o.companion(), o.TLSCA != ""},
 		{"--admin-address", o.AdminAddress, "give --admin-token-file", true, o.AdminTokenFile != ""},
 	}
 	for _, p := range ports {
@@ -160,6 +168,34 @@ func (o Options) check() error {
 	}
 	return errors.Join(errs...)
 }
+
+// checkTLS finds out who could be known by what.
+func (o Options) checkTLS() error {
+	files := []string{o.TLSCert, o.TLSKey, o.TLSCA}
+	switch {
+	case o.Nodes == "" && slices.Contains(files, "") && strings.Join(files, "") != "":
+		return usagef("mutual TLS takes all of --tls-cert, --tls-key and --tls-ca")
+	case o.Nodes == "":
+		return nil
+	case o.TLSCert == "" || o.TLSKey == "":
+		return usagef("--nodes %s: Envoys show certificates and tokens by TLS alone: give --tls-cert and --tls-key, and --tls-ca for certificates", o.Nodes)
+	case within(o.Nodes, o.Dir):
+		return usagef("--nodes %s lies in the policy directory: who may write policy would say who gets it; keep the file elsewhere", o.Nodes)
+	}
+	return nil
+}
+
+// age is how old connections to an address may become; 0 is any age.
+func (o Options) age(address string) time.Duration {
+	local, _ := loopback(address)
+	if o.MaxConnectionAge == 0 && !local {
+		return defaultAge
+	}
+	return max(o.MaxConnectionAge, 0)
+}
+
+// defaultAge is far above what a reconnect costs, and short enough for replicas to even out between two deployments.
+const defaultAge = 30 * time.Minute
 
 // checkSecretsDir holds the secrets apart from the policy, of which copies are kept in the data directory.
 func (o Options) checkSecretsDir() error {
@@ -216,6 +252,14 @@ func names(roles []Role) string {
 		s = append(s, string(r))
 	}
 	return strings.Join(s, ", ")
+}
+
+// Local tells whether all addresses are of this machine alone.
+func Local(addresses ...string) bool {
+	return !slices.ContainsFunc(addresses, func(a string) bool {
+		local, err := loopback(a)
+		return err != nil || !local
+	})
 }
 
 // loopback tells whether only this machine can reach the address.

@@ -33,6 +33,15 @@ func TestCheckOptions(t *testing.T) {
 		{"certificate alone", Options{TLSCert: "c"}, []string{"all of --tls-cert"}},
 		{"key and ca", Options{TLSKey: "k", TLSCA: "a"}, []string{"all of --tls-cert"}},
 		{"all of tls", tls(Options{}), nil},
+		{"nodes without tls", Options{Dir: "policy", Nodes: "n"}, []string{"--nodes n", "--tls-cert and --tls-key"}},
+		{"nodes without a key", Options{Dir: "policy", Nodes: "n", TLSCert: "c", TLSCA: "a"}, []string{"--tls-cert and --tls-key"}},
+		{"nodes without a ca", Options{Dir: "policy", Nodes: "n", TLSCert: "c", TLSKey: "k", XDSAddress: ":1"}, nil},
+		{"nodes without a ca, companion everywhere", Options{Dir: "policy", Nodes: "n", TLSCert: "c", TLSKey: "k", CompanionAddress: ":1"}, []string{"--companion-address", "--tls-ca"}},
+		{"nodes in the policy directory", tls(Options{Dir: "policy", Nodes: "policy/x/nodes.yaml"}), []string{"--nodes policy/x/nodes.yaml lies in"}},
+		{"nodes beside the policy", tls(Options{Dir: "policy", Nodes: "nodes.yaml"}), nil},
+		{"an age", Options{MaxConnectionAge: time.Second}, nil},
+		{"any age", Options{MaxConnectionAge: -1}, nil},
+		{"no age at all", Options{MaxConnectionAge: time.Millisecond}, []string{"--max-connection-age 1ms"}},
 
 		{"xds everywhere", Options{XDSAddress: "0.0.0.0:1"}, []string{"--xds-address 0.0.0.0:1", "--tls-ca", "--insecure"}},
 		{"xds on no address", Options{XDSAddress: ":1"}, []string{"--xds-address :1", "other machines"}},
@@ -164,5 +173,25 @@ func TestRefusedOptionsTakeNothing(t *testing.T) {
 			t.Fatalf("after %s the data directory is taken: %v", row.want, err)
 		}
 		must(t, s.release())
+	}
+}
+
+func TestConnectionAge(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		said    time.Duration
+		address string
+		want    time.Duration
+	}{
+		{0, "127.0.0.1:1", 0},
+		{0, "0.0.0.0:1", 30 * time.Minute},
+		{time.Minute, "127.0.0.1:1", time.Minute},
+		{time.Minute, "0.0.0.0:1", time.Minute},
+		{-1, "127.0.0.1:1", 0},
+		{-1, "0.0.0.0:1", 0},
+	} {
+		if got := (Options{MaxConnectionAge: row.said}).age(row.address); got != row.want {
+			t.Errorf("%s at %s: got %s, want %s", row.said, row.address, got, row.want)
+		}
 	}
 }

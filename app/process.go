@@ -19,6 +19,7 @@ import (
 	"github.com/legation/legation/auth"
 	"github.com/legation/legation/callout"
 	"github.com/legation/legation/control"
+	"github.com/legation/legation/nodes"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
 	"github.com/legation/legation/revision"
@@ -44,6 +45,10 @@ type process struct {
 	limits   *ratelimit.Service
 	auth     *auth.Service
 	xds      *xds.Server
+	loads    *xds.Loads
+	nodes    *nodes.Gate // nil: certificates name groups by themselves
+	tls      *portTLS    // nil: the gRPC ports are in plain text
+	refusals refusals
 	control  *control.Controller
 	stopping atomic.Bool
 
@@ -76,7 +81,7 @@ func newProcess(o Options) (*process, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	p := &process{o: o, started: time.Now(), metrics: prometheus.NewRegistry()}
+	p := &process{o: o, started: time.Now(), metrics: prometheus.NewRegistry(), refusals: refusals{log: o.Log}}
 	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := p.build(); err != nil {
 		return nil, errors.Join(err, p.close())
@@ -97,21 +102,20 @@ func (p *process) build() (err error) {
 		o.Log.Warn("data directory used by another process: the last good policy, its history and counts are not kept", "dir", o.DataDir,
 			"hint", "give each process its own --data-dir, and all of them one --redis to share limits")
 	}
-	var tls *mutualTLS
 	if o.TLSCert != "" {
-		if tls, err = newMutualTLS(o.TLSCert, o.TLSKey, o.TLSCA, o.Log); err != nil {
+		if p.tls, err = newPortTLS(o.TLSCert, o.TLSKey, o.TLSCA, o.Log); err != nil {
 			return usageError{err}
 		}
+		p.metrics.MustRegister(p.tls)
 	}
 	if p.shared, err = store.OpenShared(p.storeOptions()); err != nil {
 		return usagef("--redis: %w", err)
 	}
-	if err := p.companion(tls); err != nil {
+	if err := p.companion(); err != nil {
 		return err
 	}
-	if o.has(XDS) {
-		p.xds = xds.New(xds.Options{Log: o.Log, Metrics: p.metrics, OnNACK: func(xds.NodeStatus) { p.control.Refused() }})
-		p.addGRPC("xDS", "--xds-address", o.XDSAddress, newGRPC(tls), p.xds.Register)
+	if err := p.serveXDS(); err != nil {
+		return err
 	}
 	p.control = control.New(control.Options{
 		Dir: o.Dir, DataDir: p.state.dir, Secrets: p.secrets(), XDS: p.xds, Auth: p.auth, Limits: p.limits,
@@ -160,7 +164,7 @@ func (p *process) secrets() *control.Secrets {
 }
 
 // companion makes the services that Envoy asks for each request.
-func (p *process) companion(tls *mutualTLS) error {
+func (p *process) companion() error {
 	if !p.o.companion() {
 		return nil
 	}
@@ -184,7 +188,7 @@ func (p *process) companion(tls *mutualTLS) error {
 		services = append(services, p.auth.Register)
 		methods[authv3.Authorization_Check_FullMethodName] = p.auth.Answer
 	}
-	p.addGRPC("companion", "--companion-address", p.o.CompanionAddress, p.companionServer(tls, methods), services...)
+	p.addGRPC("companion", "--companion-address", p.o.CompanionAddress, p.companionServer(methods), services...)
 	return nil
 }
 
@@ -196,15 +200,25 @@ const maxCall = 1 << 20
 const maxCalls = 1000
 
 // companionServer answers methods fast, unless the fast path is off.
-func (p *process) companionServer(tls *mutualTLS, methods map[string]callout.Method) grpcServer {
+func (p *process) companionServer(methods map[string]callout.Method) grpcServer {
+	age := p.o.age(p.o.CompanionAddress)
+	tls := p.serverTLS(never)
+	if p.o.TLSCA == "" { // nobody could be checked; it is on loopback then
+		tls = nil
+	}
 	o := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(callout.AnyText()), grpc.NumStreamWorkers(64), grpc.MaxRecvMsgSize(maxCall),
 		grpc.MaxConcurrentStreams(maxCalls),
 	}
 	if p.o.NoFastPath {
-		return newGRPC(tls, o...)
+		if tls == nil {
+			return newGRPC(nil, age, o...)
+		}
+		return newGRPC(p.credentials(never), age, o...)
 	}
-	return newCalloutServer(tls, callout.Options{Methods: methods, MaxMessage: maxCall, Log: p.o.Log, Metrics: p.metrics}, o...)
+	return newCalloutServer(callout.Options{
+		Methods: methods, TLS: tls, MaxMessage: maxCall, MaxAge: age, Log: p.o.Log, Metrics: p.metrics,
+	}, o...)
 }
 
 // addGRPC adds a gRPC port.
@@ -221,6 +235,9 @@ func (p *process) addGRPC(name, flag, address string, s grpcServer, services ...
 			case <-ctx.Done():
 			}
 		}()
+		if p.tls != nil {
+			l = p.tls.guard(l)
+		}
 		return s.run(ctx, l, stopGrace)
 	}})
 }
@@ -233,7 +250,8 @@ func (p *process) addAdmin() error {
 	p.ports = append(p.ports, port{
 		name: "admin", flag: "--admin-address", address: p.o.AdminAddress,
 		run: func(ctx context.Context, l net.Listener) error {
-			return serveHTTP(ctx, l, a.handler(p.metrics))
+			defer context.AfterFunc(ctx, a.tools.Stop)() // its streams have no end of their own
+			return serveTools(ctx, l, a.handler(p.metrics))
 		},
 	})
 	return nil
@@ -290,10 +308,15 @@ func (p *process) companionTarget() string {
 	return cmp.Or(p.o.CompanionTarget, p.address("companion"))
 }
 
-// announce logs what is open.
+// announce logs what is open, and to whom.
 func (p *process) announce() {
 	for _, port := range p.ports {
-		p.o.Log.Info("listening", "port", port.name, "address", port.address)
+		to := p.audience(port.name)
+		if to == "" {
+			p.o.Log.Info("listening", "port", port.name, "address", port.address)
+			continue
+		}
+		p.o.Log.Info("listening", "port", port.name, "address", port.address, "answers", to)
 	}
 }
 
@@ -386,9 +409,19 @@ func (p *process) run(ctx context.Context) error {
 	}
 	if p.xds != nil {
 		group.Go(func() error { return p.xds.Run(ctx) })
+		group.Go(func() error { return p.loads.Run(ctx) })
 	}
 	if p.auth != nil {
 		group.Go(func() error { return p.auth.Run(ctx) })
+	}
+	if p.nodes != nil {
+		group.Go(func() error { return p.nodes.Run(ctx) })
+	}
+	if p.tls != nil {
+		group.Go(func() error {
+			p.tls.watch(ctx)
+			return nil
+		})
 	}
 	group.Go(func() error { return p.control.Run(ctx) })
 	err := group.Wait()
@@ -397,10 +430,13 @@ func (p *process) run(ctx context.Context) error {
 	return err
 }
 
-func (p *process) status() Status {
+// status lists so many resources of Envoys at most; of one node only, or of all when it is empty.
+func (p *process) status(d xds.Detail) Status {
 	s := Status{Version: p.o.Version, Started: p.started, Roles: p.o.Roles, Policy: p.control.Outcome(), Nodes: []xds.NodeStatus{}}
 	if p.xds != nil {
-		s.Nodes = append(s.Nodes, p.xds.Status()...)
+		n := p.xds.Nodes(d)
+		s.Nodes, s.Left, s.Unlisted = append(s.Nodes, n.Connected...), n.Left, n.Unlisted
+		s.Loads = p.loads.Snapshot()
 	}
 	if p.store != nil {
 		health := p.store.Health()
@@ -461,6 +497,7 @@ func (p *process) readiness() readiness {
 			}
 		}
 	}
+	r.Degraded = append(r.Degraded, p.access()...)
 	slices.Sort(r.Degraded)
 	return r
 }

@@ -205,9 +205,9 @@ func TestGRPCStopsGracefully(t *testing.T) { eachPath(t, testGRPCStopsGracefully
 
 func testGRPCStopsGracefully(t *testing.T, slow bool) {
 	service := held{inside: make(chan struct{}), release: make(chan struct{})}
-	s := newGRPC(nil)
+	s := newGRPC(nil, 0)
 	if !slow {
-		s = newCalloutServer(nil, callout.Options{Methods: map[string]callout.Method{authv3.Authorization_Check_FullMethodName: service.Answer}})
+		s = newCalloutServer(callout.Options{Methods: map[string]callout.Method{authv3.Authorization_Check_FullMethodName: service.Answer}})
 	}
 	authv3.RegisterAuthorizationServer(s, service)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -254,9 +254,9 @@ func testGRPCStopsGracefully(t *testing.T, slow bool) {
 func TestEndlessStreamsAreCut(t *testing.T) { eachPath(t, testEndlessStreamsAreCut) }
 
 func testEndlessStreamsAreCut(t *testing.T, slow bool) {
-	s := newGRPC(nil)
+	s := newGRPC(nil, 0)
 	if !slow {
-		s = newCalloutServer(nil, callout.Options{})
+		s = newCalloutServer(callout.Options{})
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)

@@ -23,6 +23,9 @@ func Run(ctx context.Context, o Options) error {
 	if err := o.withDefaults().checkEnvoyAdmin(); err != nil {
 		return err
 	}
+	if o.TLSCert != "" && o.TLSCA == "" {
+		return usagef("the Envoys of legation run have no tokens: give --tls-ca")
+	}
 	binary, version, err := envoy.Find(o.Envoy)
 	if err != nil {
 		return err

@@ -43,10 +43,10 @@ func (p *process) tour(m *policy.Model, children []child) {
 		for _, l := range g.Listeners {
 			fmt.Fprintf(b, "  listener %s: %s://%s\n", l.Name, strings.ToLower(string(l.Protocol)), at(l))
 		}
-		if len(g.Listeners) == 0 || len(g.Routes) == 0 {
+		if len(g.Listeners) == 0 || len(m.Bound[g]) == 0 {
 			continue
 		}
-		all := slices.DeleteFunc(byEase(g.Routes), ofPeers)
+		all := slices.DeleteFunc(byEase(m.Bound[g]), ofPeers)
 		if len(all) == 0 {
 			continue
 		}

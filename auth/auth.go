@@ -24,11 +24,16 @@ type Rule struct {
 	Metadata []string `json:"metadata,omitempty"`
 	// Authorize is what the layers ask of callers that are known, from the outermost inwards: all of it has to hold.
 	Authorize []Authorization `json:"authorize,omitempty"`
+
+	Known string `json:"-"` // the ID, where it was worked out before: who changes the rest has to empty it
 }
 
 // ID is the name and a hash over the whole rule, so that an Envoy and a companion that mean different rules by the
 // same name find out.
 func (r Rule) ID() string {
+	if r.Known != "" {
+		return r.Known
+	}
 	b, err := json.Marshal(r) // sorted maps, fields in order, nil and empty alike
 	if err != nil {
 		panic(err) // strings, bytes and integers only: cannot happen

@@ -38,6 +38,9 @@ type ExpressionError = expr.Error
 // RuleUses tells what the expression of a rule is made of; the zero value for one that can't be compiled.
 func RuleUses(expression string) expr.Uses { return expr.ConditionUses(expression) }
 
+// RuleCost is about what it takes to check a rule, in characters of a plain one.
+func RuleCost(expression string) int { return expr.Cost(expression) }
+
 // authorization is a compiled [Authorization]; immutable.
 type authorization struct {
 	scopes  []string

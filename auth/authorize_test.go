@@ -266,7 +266,7 @@ func TestHeadersOfVetoes(t *testing.T) {
 }
 
 func TestFlaws(t *testing.T) {
-	many := make([]string, maxDemands+1)
+	many := make([]string, MaxDemands+1)
 	for i := range many {
 		many[i] = strings.Repeat("x", i+1)
 	}

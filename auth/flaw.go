@@ -11,9 +11,11 @@ import (
 	"github.com/legation/legation/expr"
 )
 
-// Bounds of an [Authorization].
+// MaxDemands bounds the scopes, the claims, the values of a claim and the rules of an [Authorization].
+const MaxDemands = 64
+
+// Further bounds of it.
 const (
-	maxDemands  = 64  // scopes, claims, values of a claim, rules
 	maxWord     = 256 // bytes of a scope, and of a claim's path
 	maxMetadata = 4   // each may cost a request a call
 )
@@ -54,10 +56,10 @@ func (a *Authorization) Flaws() []*Flaw {
 }
 
 func (f *flaws) many(at string, n int) bool {
-	if n > maxDemands {
-		f.add(at, "a rule can hold a list: identity.tenant in ['a', 'b']", "%d entries, more than %d", n, maxDemands)
+	if n > MaxDemands {
+		f.add(at, "a rule can hold a list: identity.tenant in ['a', 'b']", "%d entries, more than %d", n, MaxDemands)
 	}
-	return n > maxDemands
+	return n > MaxDemands
 }
 
 func (f *flaws) scopes(scopes []string) {
@@ -132,7 +134,7 @@ func (f *flaws) expression(at, text string) {
 		f.add(at, "such as request.method == 'GET'", "want a condition in CEL")
 		return
 	}
-	_, err := expr.CompileCondition(text)
+	err := expr.CheckCondition(text)
 	where, ok := errors.AsType[*ExpressionError](err)
 	if !ok {
 		f.err(at, "", err)

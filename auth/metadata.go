@@ -161,6 +161,7 @@ func isKey(s string) bool {
 
 // metadata is a compiled [Metadata], with what it has fetched.
 type metadata struct {
+	of       Metadata
 	name     string
 	template template
 	keep     time.Duration
@@ -193,7 +194,7 @@ func newMetadata(m Metadata, client *http.Client, log *slog.Logger) (*metadata, 
 	direct := *client
 	direct.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	ready := &metadata{
-		name: m.Name, template: t, keep: m.Cache, timeout: m.Timeout, client: &direct, log: log,
+		of: m, name: m.Name, template: t, keep: m.Cache, timeout: m.Timeout, client: &direct, log: log,
 		room: make(chan struct{}, maxFetches),
 	}
 	if ready.keep == 0 {

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 
 // table is a compiled [Table]; immutable.
 type table struct {
+	from      Table
 	rules     map[string]*rule // by ID and by bare name
 	sources   map[Metadata]*metadata
 	consumers map[string]consumer  // by identity
@@ -67,11 +69,14 @@ type compiler struct {
 	metrics   *metrics
 	counts    bool
 	passwords *passwords
+	same      bool // the secrets are those of old: what it has of a rule holds
 }
 
 func (c *compiler) table(t Table) (*table, error) {
+	c.same = maps.EqualFunc(t.Secrets, c.old.from.Secrets, bytes.Equal)
 	c.next = &table{
-		rules: map[string]*rule{}, sources: map[Metadata]*metadata{}, consumers: map[string]consumer{}, named: map[string]consumer{}, keys: newKeyTable(),
+		from:  t,
+		rules: make(map[string]*rule, 2*len(t.Rules)), sources: map[Metadata]*metadata{}, consumers: map[string]consumer{}, named: map[string]consumer{}, keys: newKeyTable(),
 		providers: map[string]*provider{},
 	}
 	c.next.revoked.board, c.next.revoked.consumer = c.o.Revoked, c.next.consumer
@@ -81,6 +86,9 @@ func (c *compiler) table(t Table) (*table, error) {
 		id := r.ID()
 		compiled, known := c.next.rules[id]
 		if !known {
+			compiled = c.taken(id)
+		}
+		if compiled == nil {
 			var err error
 			if compiled, err = c.rule(r); err != nil {
 				problems = append(problems, fmt.Errorf("rule %q: %w", r.Name, err))
@@ -89,12 +97,41 @@ func (c *compiler) table(t Table) (*table, error) {
 		}
 		c.next.rules[id], c.next.rules[r.Name] = compiled, compiled
 	}
+	if c.same && unchanged(t.Consumers, c.old.from.Consumers) && c.old.keys != nil {
+		c.next.consumers, c.next.named, c.next.keys = c.old.consumers, c.old.named, c.old.keys
+		return c.next, errors.Join(problems...)
+	}
 	for _, k := range t.Consumers {
 		if err := c.consumer(k); err != nil {
 			problems = append(problems, fmt.Errorf("consumer %q: %w", k.Name, err))
 		}
 	}
 	return c.next, errors.Join(problems...)
+}
+
+// unchanged tells whether two lists are the very same.
+func unchanged[T any](a, b []T) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
+
+// taken is the rule of an ID, which stands for all that it says, as it was compiled before; nil for none.
+func (c *compiler) taken(id string) *rule {
+	r := c.old.rules[id]
+	if r == nil || !c.same {
+		return nil
+	}
+	for _, p := range r.providers {
+		c.next.providers[p.content] = p
+		if w, ok := p.way.(*tokens); ok {
+			if keys, fetched := w.source.(*remote); fetched {
+				c.used[keys.origin] = true
+			}
+		}
+	}
+	if r.demands != nil {
+		for _, s := range r.demands.sources {
+			c.next.sources[s.of] = s
+		}
+	}
+	return r
 }
 
 func (c *compiler) consumer(k Consumer) error {
@@ -190,7 +227,7 @@ func (c *compiler) provider(p Provider) (*provider, error) {
 		if compiled != nil {
 			return nil, errors.New("says two ways to accept callers")
 		}
-		compiled = &provider{name: p.Name, kind: kindOf(p), allowed: c.metrics.allowed(p.Name, kindOf(p))}
+		compiled = &provider{name: p.Name, kind: kindOf(p), allowed: c.metrics.allowed(p.Name, kindOf(p)), content: key}
 		switch compiled.way, err = k.compile(c, p, compiled); {
 		case errors.Is(err, errNoSecret): // the others may be asked all the same
 			compiled.way = shut{}

@@ -15,6 +15,7 @@ type provider struct {
 	reading reading
 	way     way
 	allowed prometheus.Counter
+	content string // what it was compiled of
 }
 
 // way is how a provider tells who calls. A new one is a file of its own and a line in kinds.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
@@ -34,6 +35,7 @@ type Options struct {
 	Starting         int           // connections at once that are that far; 4096 when 0. Beyond it the oldest is closed
 	Keepalive        time.Duration // silence after which a client is asked whether it is there; 30 s when 0
 	KeepaliveTimeout time.Duration // for its answer; 10 s when 0
+	MaxAge           time.Duration // after which a client is asked to connect anew, give or take a tenth; any when 0
 
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
@@ -186,6 +188,9 @@ func (s *Server) loop(c *conn) {
 	s.metrics.loops.Inc()
 	if stopping {
 		c.drain()
+	}
+	if s.o.MaxAge > 0 {
+		defer time.AfterFunc(s.o.MaxAge-s.o.MaxAge/10+rand.N(s.o.MaxAge/5+1), c.drain).Stop()
 	}
 	c.serve()
 	s.metrics.loops.Dec()

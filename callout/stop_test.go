@@ -256,3 +256,19 @@ func TestAcceptIsTriedAgain(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A connection that has reached its age is told to end, and no call is lost over it.
+func TestAgeLosesNothing(t *testing.T) {
+	r := start(t, Options{MaxAge: 5 * time.Millisecond})
+	w := dialWire(t, r.addr)
+	w.ask(1, echo, "hello")
+	w.until(func() bool { return w.gone != nil })
+	if w.gone.ErrCode != http2.ErrCodeNo {
+		t.Errorf("told to go with %s", w.gone.ErrCode)
+	}
+	w.wantMessage(1, "hello")
+	c := dialTo(t, r.addr, nil)
+	for range 500 { // over several ages
+		mustCall(t, c, echo, "x", "x")
+	}
+}

@@ -11,7 +11,6 @@ import (
 	"github.com/legation/legation/feature"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
-	"github.com/legation/legation/xds"
 )
 
 // Compiled is a policy in every form that it is served in.
@@ -61,27 +60,6 @@ func changedListeners(before, after *Compiled) []envoy.Resource {
 		}
 	}
 	return changed
-}
-
-// snapshots makes the snapshot of every node group.
-func (c *Compiled) snapshots() (map[string]*xds.Snapshot, error) {
-	groups := make(map[string]*xds.Snapshot, len(c.Resources))
-	for group, list := range c.Resources {
-		resources := make([]xds.Resource, 0, len(list))
-		for _, r := range list {
-			one, err := xds.NewResource(r.Name, r.Message, r.Pos.String(), r.Salt)
-			if err != nil {
-				return nil, fmt.Errorf("gateway %s: %s: %w", group, r.Pos, err)
-			}
-			resources = append(resources, one)
-		}
-		snapshot, err := xds.NewSnapshot(c.Model.Revision, resources)
-		if err != nil {
-			return nil, fmt.Errorf("gateway %s: %w", group, err)
-		}
-		groups[group] = snapshot
-	}
-	return groups, nil
 }
 
 // errNoPolicy tells a directory without a policy from one with a bad policy: an empty directory is never served.

@@ -86,7 +86,7 @@ func TestCompile(t *testing.T) {
 	if len(compiled.Auth.Rules) != 1 || len(compiled.Limits.Limits) != 1 || len(compiled.Resources["edge"]) == 0 {
 		t.Errorf("got %d rules, %d limits, %d resources", len(compiled.Auth.Rules), len(compiled.Limits.Limits), len(compiled.Resources["edge"]))
 	}
-	groups, err := compiled.snapshots()
+	groups, err := new(encoder).snapshots(compiled)
 	must(t, err)
 	if len(groups) != 1 || groups["edge"] == nil {
 		t.Errorf("got %d groups, want edge", len(groups))

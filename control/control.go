@@ -92,6 +92,7 @@ type Controller struct {
 	shrink   *Shrink // of the last load
 	approved string  // the revision that may take away as much as it does
 	fleet    fleet
+	encoder  encoder
 }
 
 // New returns a controller; nothing happens before Run.
@@ -242,7 +243,7 @@ func (c *Controller) emptied(m *policy.Model) bool {
 // serve hands the companions their tables, then publishes. The companions keep what the policies before asked for
 // until every Envoy has left them, so that no limit and no auth stands open for a moment.
 func (c *Controller) serve(compiled *Compiled) error {
-	groups, err := compiled.snapshots()
+	groups, err := c.encoder.snapshots(compiled)
 	if err != nil {
 		return err
 	}

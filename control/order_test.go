@@ -50,7 +50,7 @@ func newPlane(t *testing.T, o Options, withXDS bool) *plane {
 		p.dir = tree(t, map[string]string{"keys.json": string(publicKeys(t))})
 	}
 	o.Dir, o.Auth, o.Limits = p.dir, auth.New(auth.Options{Counter: counter{}}), ratelimit.New(ratelimit.Options{})
-	server := grpc.NewServer()
+	server := grpc.NewServer(xds.ServerOptions()...)
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	if withXDS {

@@ -17,8 +17,8 @@ import (
 	"github.com/legation/legation/store"
 )
 
-// one is a policy of one file.
-func one(text string) policy.Files { return policy.Files{"policy.yaml": []byte(text)} }
+// oneFile is a policy of one file.
+func oneFile(text string) policy.Files { return policy.Files{"policy.yaml": []byte(text)} }
 
 // teams is a policy of these teams, each with a service at this port.
 func teams(port int, names ...string) policy.Files {
@@ -86,17 +86,17 @@ func TestPush(t *testing.T) {
 	if o := c.Outcome(); o.Revision != "" || !strings.Contains(o.Error, "legation push") || o.Source != FromRevisions {
 		t.Errorf("before the first push: got %+v", o)
 	}
-	first := push(t, c, one(whole(1)), NoParent)
+	first := push(t, c, oneFile(whole(1)), NoParent)
 	if first.Number != 1 || !first.Served || first.By != "me" || first.Message != "why" || first.Source != revision.Pushed || first.Time.IsZero() {
 		t.Errorf("got %+v", first)
 	}
 	if o := c.Outcome(); o.Revision != first.Hash || o.Error != "" || *o.Accepted != first.Revision || len(*reports) != 2 {
 		t.Errorf("got %+v, %d reports", o, len(*reports))
 	}
-	if again := push(t, c, one(whole(1)), "1"); !again.Unchanged || again.Number != 1 {
+	if again := push(t, c, oneFile(whole(1)), "1"); !again.Unchanged || again.Number != 1 {
 		t.Errorf("the same again: got %+v", again)
 	}
-	second := push(t, c, one(whole(2)), first.Hash[:8])
+	second := push(t, c, oneFile(whole(2)), first.Hash[:8])
 	if second.Number != 2 || second.Parent != 1 || ports(c.Outcome().Model) != "app=2" {
 		t.Errorf("got %+v, %s", second, ports(c.Outcome().Model))
 	}
@@ -129,7 +129,7 @@ func TestPushRefuses(t *testing.T) {
 		{"a problem", teams(3, "a", "b", "c\n?"), "2", new(Refused), "problems"},
 		{"nothing", policy.Files{}, "2", new(Refused), "no policy file"},
 		{"two of three gone", teams(2, "a"), "2", new(Shrink), "takes away 2 of 3 clusters (edge/b, edge/c), more than half: what was served before stays; if it is meant, say --force"},
-		{"no gateway", one("services: {app: {endpoints: [\"127.0.0.1:1\"]}}\n"), "2", new(Shrink), "no gateway left"},
+		{"no gateway", oneFile("services: {app: {endpoints: [\"127.0.0.1:1\"]}}\n"), "2", new(Shrink), "no gateway left"},
 	} {
 		_, err := c.Push(t.Context(), row.files, Change{Parent: row.parent})
 		refused, isRefused := errors.AsType[*Refused](err)
@@ -170,7 +170,7 @@ func TestRollback(t *testing.T) {
 	t.Parallel()
 	c, _ := byHand(t, Options{})
 	for i := range 3 {
-		push(t, c, one(whole(i+1)), []string{NoParent, "head", "head"}[i])
+		push(t, c, oneFile(whole(i+1)), []string{NoParent, "head", "head"}[i])
 	}
 	back := func(to, parent string) (Accepted, error) {
 		return c.Rollback(t.Context(), to, Change{Parent: parent, By: "me"})
@@ -200,7 +200,7 @@ func TestDirectoryRules(t *testing.T) {
 	c, _ := byHand(t, Options{Dir: dir})
 	c.Load()
 	for _, force := range []bool{false, true} {
-		if _, err := c.Push(t.Context(), one(whole(2)), Change{Parent: "head", Force: force}); !errors.Is(err, ErrDirectory) {
+		if _, err := c.Push(t.Context(), oneFile(whole(2)), Change{Parent: "head", Force: force}); !errors.Is(err, ErrDirectory) {
 			t.Errorf("a push: got %v", err)
 		}
 	}
@@ -310,7 +310,7 @@ func TestShrinks(t *testing.T) {
 		return text + "}}}\nroutes: {r: {hostnames: [a.test], directResponse: {status: 200}}}\n"
 	}
 	compiled := func(text string) *Compiled {
-		c, problems, err := New(Options{}).Try(one(text))
+		c, problems, err := New(Options{}).Try(oneFile(text))
 		must(t, errors.Join(err, problems.Err()))
 		return c
 	}
@@ -358,7 +358,7 @@ func TestReplicas(t *testing.T) {
 		c, _ := byHand(t, Options{History: h, DataDir: t.TempDir()})
 		all = append(all, c)
 	}
-	push(t, all[0], one(whole(1)), NoParent)
+	push(t, all[0], oneFile(whole(1)), NoParent)
 	all[1].Load()
 	if a, b := all[0].Outcome(), all[1].Outcome(); a.Revision != b.Revision || *a.Accepted != *b.Accepted {
 		t.Errorf("got %+v and %+v", a, b)
@@ -368,7 +368,7 @@ func TestReplicas(t *testing.T) {
 		var done sync.WaitGroup
 		for i, c := range all {
 			done.Go(func() {
-				_, err := c.Push(t.Context(), one(whole(100*round+i+2)), Change{Parent: fmt.Sprint(round + 1)})
+				_, err := c.Push(t.Context(), oneFile(whole(100*round+i+2)), Change{Parent: fmt.Sprint(round + 1)})
 				if err == nil {
 					won.Add(1)
 				} else if !errors.Is(err, revision.ErrMoved) {
@@ -396,14 +396,14 @@ func TestStoreAway(t *testing.T) {
 	u := &unreachable{NearArchive: near}
 	o := Options{History: revision.New(u, nil), DataDir: t.TempDir()}
 	c, _ := byHand(t, o)
-	want := push(t, c, one(whole(1)), NoParent)
+	want := push(t, c, oneFile(whole(1)), NoParent)
 	u.down.Store(true)
 	for _, when := range []string{"while it runs", "after a restart"} {
 		c.Load()
 		if out := c.Outcome(); out.Revision != want.Hash || out.Error == "" || out.Accepted == nil || out.Accepted.Number != 1 {
 			t.Errorf("%s: got %+v", when, out)
 		}
-		if _, err := c.Push(t.Context(), one(whole(2)), Change{Parent: "1"}); !errors.Is(err, store.ErrUnavailable) {
+		if _, err := c.Push(t.Context(), oneFile(whole(2)), Change{Parent: "1"}); !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("%s: a push: got %v", when, err)
 		}
 		must(t, c.Close())
@@ -421,8 +421,8 @@ func TestLostRevisionsAreWrittenBack(t *testing.T) {
 	t.Parallel()
 	o := Options{History: shared(t), DataDir: t.TempDir()}
 	c, _ := byHand(t, o)
-	push(t, c, one(whole(1)), NoParent)
-	want := push(t, c, one(whole(2)), "1")
+	push(t, c, oneFile(whole(1)), NoParent)
+	want := push(t, c, oneFile(whole(2)), "1")
 	must(t, c.Close())
 
 	o.History = shared(t) // an empty one
@@ -438,7 +438,7 @@ func TestLostRevisionsAreWrittenBack(t *testing.T) {
 	must(t, c.Close())
 
 	other, _ := byHand(t, Options{History: shared(t)})
-	newer := push(t, other, one(whole(9)), NoParent)
+	newer := push(t, other, oneFile(whole(9)), NoParent)
 	o.History = other.o.History
 	c, _ = byHand(t, o)
 	c.Load()
@@ -453,8 +453,8 @@ func TestRevisionThatCantBeServedHere(t *testing.T) {
 	h := shared(t)
 	o := Options{History: h, DataDir: t.TempDir()}
 	c, _ := byHand(t, o)
-	want := push(t, c, one(whole(1)), NoParent)
-	_, err := h.Append(t.Context(), revision.Revision{Parent: 1, Hash: "abc"}, one("routes: [\n"))
+	want := push(t, c, oneFile(whole(1)), NoParent)
+	_, err := h.Append(t.Context(), revision.Revision{Parent: 1, Hash: "abc"}, oneFile("routes: [\n"))
 	must(t, err)
 	for _, when := range []string{"while it runs", "after a restart"} {
 		c.Load()

@@ -192,7 +192,7 @@ func (c *Controller) before(group string, now issue) *issue {
 		if err != nil || compiled == nil {
 			continue
 		}
-		groups, err := compiled.snapshots()
+		groups, err := new(encoder).snapshots(compiled)
 		if err != nil || groups[group] == nil {
 			continue
 		}

@@ -275,7 +275,7 @@ func TestHostileBoard(t *testing.T) {
 		}
 		p := judging(t, Options{Parked: board, Replica: "a"})
 		compiled := p.push(protected(1, 10))
-		groups, err := compiled.snapshots()
+		groups, err := new(encoder).snapshots(compiled)
 		must(t, err)
 		name := parkedName("edge", digest(groups["edge"]))
 		for _, value := range []string{"[", `{"group": "other"}`, `{"group": "edge"}`} {

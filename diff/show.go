@@ -40,7 +40,7 @@ func Route(m *policy.Model, name string) (*Shown, bool) {
 	route := m.Routes[i]
 	s := &Shown{Kind: "route", Name: name, At: route.Pos, Settings: effective("", r.route(route).leaves)}
 	for _, g := range m.Gateways {
-		for _, bound := range g.Routes {
+		for _, bound := range m.Bound[g] {
 			if bound.Name == name {
 				s.Settings = append(s.Settings, r.bound(bound)...)
 			}

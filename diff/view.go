@@ -62,7 +62,7 @@ func (r *reader) views(m *policy.Model) map[key]*view {
 		for _, l := range g.Listeners {
 			all[key{kind: listener, name: g.Name + "/" + l.Name}] = r.listener(l)
 		}
-		for _, b := range g.Routes {
+		for _, b := range m.Bound[g] {
 			v := &view{at: b.Pos, leaves: make(map[string]leaf), settings: b.Settings, gateways: b.Gateways}
 			r.settings(v, b.Name)
 			all[key{setting, b.Name, g.Name}] = v

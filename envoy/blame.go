@@ -3,6 +3,7 @@ package envoy
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -35,7 +36,7 @@ func (j Judge) Gateway(ctx context.Context, m *policy.Model, gw *policy.Gateway)
 		}
 		return j.Ask(ctx, b)
 	}}
-	whole := part{listeners: gw.Listeners, routes: gw.Routes}
+	whole := part{listeners: gw.Listeners, routes: m.Bound[gw]}
 	var found policy.Problems
 	for s.asked < MaxAsked {
 		refusal := s.refused(whole)
@@ -97,15 +98,18 @@ func (s *search) refused(p part) *Refused {
 // resources are those that a part comes to.
 func (s *search) resources(p part) []Resource {
 	m, gw := *s.model, *s.gateway
-	gw.Listeners, gw.Routes = p.listeners, p.routes
+	gw.Listeners = p.listeners
+	routes := p.routes
 	if p.without != nil {
-		p.leaveOut(&m, &gw)
+		routes = p.leaveOut(&m, &gw)
 	}
+	m.Bound = maps.Clone(m.Bound)
+	m.Bound[&gw] = routes
 	m.Gateways = slices.Clone(m.Gateways)
 	if i := slices.Index(m.Gateways, s.gateway); i >= 0 {
 		m.Gateways[i] = &gw
 	}
-	list := newTranslation(&m, s.kinds).gateway(&gw)
+	list := newTranslation(&m, s.kinds, nil).gateway(&gw)
 	if p.clusters == nil {
 		return list
 	}
@@ -114,8 +118,8 @@ func (s *search) resources(p part) []Resource {
 	})
 }
 
-// leaveOut drops the setting from the copies of all that it may stand in.
-func (p part) leaveOut(m *policy.Model, gw *policy.Gateway) {
+// leaveOut drops the setting from the copies of all that it may stand in, of which it returns those of the routes.
+func (p part) leaveOut(m *policy.Model, gw *policy.Gateway) []*policy.BoundRoute {
 	drop := func(settings *policy.Settings) {
 		*settings = slices.DeleteFunc(slices.Clone(*settings), func(s policy.Set) bool {
 			return s.Kind == p.without.Kind && s.Pos() == p.without.Pos()
@@ -123,8 +127,8 @@ func (p part) leaveOut(m *policy.Model, gw *policy.Gateway) {
 	}
 	drop(&gw.Settings)
 	gw.Listeners = copies(gw.Listeners, func(l *policy.Listener) { drop(&l.Settings) })
-	gw.Routes = copies(gw.Routes, func(r *policy.BoundRoute) { drop(&r.Settings) })
 	m.Services = copies(m.Services, func(s *policy.Service) { drop(&s.Settings) })
+	return copies(p.routes, func(r *policy.BoundRoute) { drop(&r.Settings) })
 }
 
 // copies is a list of copies, changed.

@@ -50,13 +50,13 @@ func TestBlameFindsTheLine(t *testing.T) {
 		lines []int
 	}{
 		{"nothing", func(*policy.Model, *policy.Gateway) {}, nil},
-		{"a route in the middle", func(_ *policy.Model, gw *policy.Gateway) {
-			gw.Routes[137].Settings = policy.Settings{at(41, &toy{}), at(42, &toy{route: refusedRoute})}
+		{"a route in the middle", func(m *policy.Model, gw *policy.Gateway) {
+			m.Bound[gw][137].Settings = policy.Settings{at(41, &toy{}), at(42, &toy{route: refusedRoute})}
 		}, []int{42}},
-		{"the first route and the last", func(_ *policy.Model, gw *policy.Gateway) {
-			gw.Routes[0].Settings = policy.Settings{at(42, &toy{route: refusedRoute})}
-			gw.Routes[3].Settings = policy.Settings{at(43, &toy{route: refusedRoute})}
-			gw.Routes = gw.Routes[:4]
+		{"the first route and the last", func(m *policy.Model, gw *policy.Gateway) {
+			m.Bound[gw][0].Settings = policy.Settings{at(42, &toy{route: refusedRoute})}
+			m.Bound[gw][3].Settings = policy.Settings{at(43, &toy{route: refusedRoute})}
+			m.Bound[gw] = m.Bound[gw][:4]
 		}, []int{42, 43}},
 		{"a listener", func(_ *policy.Model, gw *policy.Gateway) {
 			gw.Listeners[1].Settings = policy.Settings{at(42, &toy{http: wrongServer})}

@@ -14,6 +14,8 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	codecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -37,10 +39,18 @@ type BootstrapOptions struct {
 	XDS       string // host:port of the control plane, several separated by commas; default 127.0.0.1:18000
 	Companion string // the same for the companion; default 127.0.0.1:18001
 	Admin     string // where Envoy's admin interface listens; default 127.0.0.1:19000
-	// Files on Envoy's host, PEM, for mutual TLS to both; all or none.
+	// Files on Envoy's host, PEM, for mutual TLS to both: all or none, or with a TokenFile the CA alone.
 	TLSCert, TLSKey, TLSCA string
+	// SDS is a directory on Envoy's host with the files of BootstrapSecrets: by them Envoy reads the three files again when
+	// they change. Empty: it reads them when it starts.
+	SDS string
+	// TokenFile is a file on Envoy's host with a token that it shows to the control plane, by TLS. Envoy reads it again when
+	// another is moved in its place.
+	TokenFile string
 	// Secrets is a directory on Envoy's host: the static form names the files in it instead of holding their contents.
 	Secrets string
+	// Quiet is an Envoy that does not report how many requests it sends to which service.
+	Quiet bool
 	// MaxHeap is what Envoy may take of memory, in bytes; default 1 GiB. Some of what it needs comes on top, such as its
 	// code and stacks: leave a fifth of a container's memory to that.
 	MaxHeap uint64
@@ -54,6 +64,12 @@ func Bootstrap(o BootstrapOptions) *bootstrapv3.Bootstrap {
 		// Bounded: without a control plane Envoy is up in half a minute, serving nothing, rather than stuck in its start.
 		CdsConfig: ads(durationpb.New(15 * time.Second)),
 		LdsConfig: ads(durationpb.New(15 * time.Second)),
+	}
+	if !o.Quiet {
+		if b.ClusterManager == nil {
+			b.ClusterManager = &bootstrapv3.ClusterManager{}
+		}
+		b.ClusterManager.LoadStatsConfig = loadStats()
 	}
 	b.StaticResources = &bootstrapv3.Bootstrap_StaticResources{
 		Clusters: append([]*clusterv3.Cluster{xdsClusterOf(o), companionCluster(o)}, selfClusters(o)...),
@@ -100,23 +116,51 @@ func adsConfig() *corev3.ApiConfigSource {
 		ApiType:                   corev3.ApiConfigSource_DELTA_GRPC,
 		TransportApiVersion:       corev3.ApiVersion_V3,
 		SetNodeOnFirstMessageOnly: true,
-		GrpcServices: []*corev3.GrpcService{{
-			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
-				ClusterName: xdsCluster,
-				RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
-					BaseInterval: durationpb.New(500 * time.Millisecond),
-					MaxInterval:  durationpb.New(5 * time.Second),
-				}},
-			}},
-		}},
+		GrpcServices:              controlPlane(),
 	}
 }
 
-func xdsClusterOf(o BootstrapOptions) *clusterv3.Cluster {
-	return grpcCluster(xdsCluster, cmp.Or(o.XDS, "127.0.0.1:18000"), o)
+// loadStats has Envoy report its load over the connection that xDS has already, as often as the control plane says. One
+// that takes no reports is asked again every few seconds, at no other cost.
+func loadStats() *corev3.ApiConfigSource {
+	return &corev3.ApiConfigSource{
+		ApiType:             corev3.ApiConfigSource_GRPC,
+		TransportApiVersion: corev3.ApiVersion_V3,
+		GrpcServices:        controlPlane(),
+	}
 }
 
+func controlPlane() []*corev3.GrpcService {
+	return []*corev3.GrpcService{{
+		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+			ClusterName: xdsCluster,
+			RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
+				BaseInterval: durationpb.New(500 * time.Millisecond),
+				MaxInterval:  durationpb.New(5 * time.Second),
+			}},
+		}},
+	}}
+}
+
+func xdsClusterOf(o BootstrapOptions) *clusterv3.Cluster {
+	c := grpcCluster(xdsCluster, cmp.Or(o.XDS, "127.0.0.1:18000"), o)
+	if o.TokenFile != "" {
+		options := http2Upstream()
+		options.HttpFilters = []*hcmv3.HttpFilter{
+			filter("envoy.filters.http.credential_injector", tokenInjector(o)),
+			filter("envoy.filters.http.upstream_codec", &codecv3.UpstreamCodec{}),
+		}
+		c.TypedExtensionProtocolOptions[httpOptions] = Pack(options)
+	}
+	return c
+}
+
+// companionCluster leads to the companion, which knows Envoys by their certificates: one without has a companion in plain
+// text, on its own machine.
 func companionCluster(o BootstrapOptions) *clusterv3.Cluster {
+	if o.TLSCert == "" {
+		o.TLSCA = ""
+	}
 	c := grpcCluster(Companion, cmp.Or(o.Companion, "127.0.0.1:18001"), o)
 	// Every request of every route may be a call, and a call that is not made is a request refused or not counted.
 	c.CircuitBreakers = &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{

@@ -31,7 +31,7 @@ func Changes(before, after []Resource) []ResourceChange {
 		case len(after) == 0:
 			order = -1
 		default:
-			order = cmp.Or(cmp.Compare(before[0].Type, after[0].Type), cmp.Compare(before[0].Name, after[0].Name))
+			order = ByTypeAndName(before[0], after[0])
 		}
 		if order <= 0 {
 			c.Before, before = &before[0], before[1:]
@@ -39,7 +39,7 @@ func Changes(before, after []Resource) []ResourceChange {
 		if order >= 0 {
 			c.After, after = &after[0], after[1:]
 		}
-		if order != 0 || !proto.Equal(c.Before.Message, c.After.Message) {
+		if order != 0 || c.Before.Message != c.After.Message && !proto.Equal(c.Before.Message, c.After.Message) {
 			all = append(all, c)
 		}
 	}

@@ -25,40 +25,47 @@ import (
 // httpOptions is the key of a cluster's HTTP settings.
 const httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
-// clusterPair is a service's cluster, and its endpoints unless the cluster has them itself.
-type clusterPair struct {
-	service   *policy.Service
-	cluster   *clusterv3.Cluster
-	endpoints *endpointv3.ClusterLoadAssignment
-	salt      string
+// clusterKey is what a cluster is made of: a service, for all gateways, or for this one where the service has a sidecar,
+// which each gateway shows its own certificate to.
+type clusterKey struct {
+	service *policy.Service
+	gateway *policy.Gateway
 }
 
-func (p clusterPair) resources() []Resource {
-	list := []Resource{{
-		Type: resource.ClusterType, Name: p.service.Name, Message: p.cluster, Pos: p.service.Pos,
-	}}
-	if p.endpoints != nil {
-		// An Envoy whose cluster changed does not ask for the endpoints again, and warms until it has them.
-		list = append(list, Resource{
-			Type: resource.EndpointType, Name: p.service.Name, Message: p.endpoints, Pos: p.service.Pos, Salt: p.salt,
-		})
-	}
-	return list
+// clusterPair is a service's cluster, and its endpoints unless the cluster has them itself.
+type clusterPair struct {
+	cluster   *clusterv3.Cluster
+	endpoints *endpointv3.ClusterLoadAssignment
+
+	resources []Resource // the cluster first
+	secrets   []string   // that the cluster asks for
 }
 
 // assignment is the list of endpoints, wherever it stands.
-func (p clusterPair) assignment() *endpointv3.ClusterLoadAssignment {
+func (p *clusterPair) assignment() *endpointv3.ClusterLoadAssignment {
 	return cmp.Or(p.endpoints, p.cluster.LoadAssignment)
 }
 
-// cluster makes the cluster of a service once for all gateways, or for this one where the service has a sidecar, which
-// each gateway shows its own certificate to.
-func (t *translation) cluster(gw *policy.Gateway, s *policy.Service) clusterPair {
-	if p, ok := t.clusters[s.Name]; ok {
-		return p
+// cluster makes the cluster of a service once, if it was not made before.
+func (t *translation) cluster(gw *policy.Gateway, s *policy.Service) *clusterPair {
+	key := clusterKey{service: s}
+	if s.Sidecar != nil {
+		key.gateway = gw
 	}
+	p := t.clusters[key]
+	if p == nil && t.before != nil {
+		p = t.before.clusters[key]
+	}
+	if p == nil {
+		p = t.newCluster(gw, s)
+	}
+	t.clusters[key] = p
+	return p
+}
+
+func (t *translation) newCluster(gw *policy.Gateway, s *policy.Service) *clusterPair {
 	c := ServiceContext{Model: t.model, Service: s}
-	p := clusterPair{service: s, cluster: baseCluster(s)}
+	p := &clusterPair{cluster: baseCluster(s)}
 	if s.DNS == nil {
 		p.endpoints = loadAssignment(s.Name, s.Endpoints)
 	}
@@ -87,13 +94,21 @@ func (t *translation) cluster(gw *policy.Gateway, s *policy.Service) clusterPair
 			overlay(p.assignment(), m)
 		}
 	}
-	if p.endpoints != nil {
-		p.salt = fmt.Sprintf("%016x", xxhash.Sum64(stableBytes(p.cluster)))
-	}
-	if s.Sidecar == nil {
-		t.clusters[s.Name] = p
-	}
+	p.finish(t, s)
 	return p
+}
+
+// finish makes the resources.
+func (p *clusterPair) finish(t *translation, s *policy.Service) {
+	a := asksOf(t.valid(Resource{Type: resource.ClusterType, Name: s.Name, Message: p.cluster, Pos: s.Pos}))
+	p.resources, p.secrets = []Resource{a.Resource}, a.secrets
+	if p.endpoints != nil {
+		// An Envoy whose cluster changed does not ask for the endpoints again, and warms until it has them.
+		p.resources = append(p.resources, t.valid(Resource{
+			Type: resource.EndpointType, Name: s.Name, Message: p.endpoints, Pos: s.Pos,
+			Salt: fmt.Sprintf("%016x", xxhash.Sum64(stableBytes(p.cluster))),
+		}))
+	}
 }
 
 // baseCluster is what no setting changes.

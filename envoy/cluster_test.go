@@ -115,7 +115,8 @@ func TestClusterPerGateway(t *testing.T) {
 	s.Sidecar = &policy.Gateway{Entry: entry("web"), Sidecar: true, Listeners: []*policy.Listener{inbound}}
 	shared := service("shared", policy.Endpoint{Host: "10.0.0.2", Port: 80})
 	m := modelOf([]*policy.Listener{httpListener("http")}, route("r", "app.test", "/", to(s), to(shared)))
-	inner := &policy.Gateway{Entry: entry("inner"), Listeners: m.Gateways[0].Listeners, Routes: m.Gateways[0].Routes}
+	inner := &policy.Gateway{Entry: entry("inner"), Listeners: m.Gateways[0].Listeners}
+	m.Bound[inner] = m.Bound[m.Gateways[0]]
 	m.Gateways = append(m.Gateways, inner)
 	addSecret(m, &policy.Secret{Kind: policy.AuthoritySecret, Name: "mesh/ca"})
 	for _, g := range m.Gateways {

@@ -36,20 +36,23 @@ type Filter struct {
 	Enabled bool // acts on all routes that do not switch it off; else only on those that configure it
 }
 
-// ListenerContext is what a listener's contributors see.
+// ListenerContext is what a listener's contributors see. What they say has to come of the gateway and the model's other
+// gateways, auth entries and plans.
 type ListenerContext struct {
 	Model    *policy.Model
 	Gateway  *policy.Gateway
 	Listener *policy.Listener
 }
 
-// RouteContext is what a route's contributors see.
+// RouteContext is what a route's contributors see. What they say has to come of the route, of what it leads to, and of the
+// model's gateways, auth entries and plans: it is kept for as long as these are the same.
 type RouteContext struct {
 	Model *policy.Model
 	Route *policy.BoundRoute
 }
 
-// ServiceContext is what a service's contributors see. What they say holds for all gateways that send to it.
+// ServiceContext is what a service's contributors see. What they say holds for all gateways that send to it, and for as
+// long as the service, the gateways, the auth entries and the plans are the same.
 type ServiceContext struct {
 	Model   *policy.Model
 	Service *policy.Service

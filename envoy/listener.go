@@ -21,7 +21,7 @@ const bufferLimit = 32 << 10
 // listener makes the listener of one port. A changed listener drains its connections, so next to nothing in it comes
 // from HTTP routes: only the names of headers that settings reserve, and wildcards where there is a table per host. Of
 // TCP and TLS its routes are the filter chains; Envoy drains those that change, and no others.
-func (t *translation) listener(c ListenerContext, filters []Filter, used services) *listenerv3.Listener {
+func (t *translation) listener(c ListenerContext, keys scopeKeys, filters []Filter, used services) *listenerv3.Listener {
 	l := c.Listener
 	out := &listenerv3.Listener{
 		Name:                          l.Name,
@@ -39,9 +39,9 @@ func (t *translation) listener(c ListenerContext, filters []Filter, used service
 	case policy.TCP, policy.TLS:
 		out.FilterChains = t.connectionChains(c, network, used)
 	case policy.HTTPS:
-		out.FilterChains = t.httpsChains(c, append(network, t.httpFilter(c, filters)))
+		out.FilterChains = t.httpsChains(c, append(network, t.httpFilter(c, keys, filters)))
 	default:
-		out.FilterChains = []*listenerv3.FilterChain{{Filters: append(network, t.httpFilter(c, filters))}}
+		out.FilterChains = []*listenerv3.FilterChain{{Filters: append(network, t.httpFilter(c, keys, filters))}}
 	}
 	bound(out.FilterChains, c)
 	if l.Protocol == policy.TLS || l.Protocol == policy.HTTPS {
@@ -108,8 +108,8 @@ func tlsInspector() *listenerv3.ListenerFilter {
 }
 
 // httpFilter is the network filter that speaks HTTP.
-func (t *translation) httpFilter(c ListenerContext, filters []Filter) *listenerv3.Filter {
-	manager := t.connectionManager(c, filters)
+func (t *translation) httpFilter(c ListenerContext, keys scopeKeys, filters []Filter) *listenerv3.Filter {
+	manager := t.connectionManager(c, keys, filters)
 	if err := manager.ValidateAll(); err != nil {
 		t.problem(c.Listener.Pos, "", "Envoy would refuse this: "+err.Error(), "")
 	}
@@ -117,7 +117,7 @@ func (t *translation) httpFilter(c ListenerContext, filters []Filter) *listenerv
 }
 
 // connectionManager is ours with what the gateway's and the listener's own settings say on top, the nearer one last.
-func (t *translation) connectionManager(c ListenerContext, filters []Filter) *hcmv3.HttpConnectionManager {
+func (t *translation) connectionManager(c ListenerContext, keys scopeKeys, filters []Filter) *hcmv3.HttpConnectionManager {
 	manager := connectionManager(c.Listener)
 	for s := range contributions[HTTPContributor](c) {
 		if m := s.HTTP(c); m != nil {
@@ -129,7 +129,6 @@ func (t *translation) connectionManager(c ListenerContext, filters []Filter) *hc
 		early = trustedMutations()
 	}
 	if scoped(c.Listener) {
-		keys := scopeKeysOf(c.Gateway, c.Listener)
 		manager.RouteSpecifier = keys.scopedRoutes()
 		early.Mutations = append(early.Mutations, keys.mutations()...)
 	}

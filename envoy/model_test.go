@@ -110,8 +110,8 @@ var testKinds = []*policy.Kind{doorKind, guardKind, toyKind}
 
 // modelOf makes a model of one gateway, edge, in order of precedence as given.
 func modelOf(listeners []*policy.Listener, routes ...*policy.BoundRoute) *policy.Model {
-	gw := &policy.Gateway{Entry: entry("edge"), Listeners: listeners, Routes: routes}
-	m := &policy.Model{Revision: "test", Gateways: []*policy.Gateway{gw}}
+	gw := &policy.Gateway{Entry: entry("edge"), Listeners: listeners}
+	m := &policy.Model{Revision: "test", Common: policy.Common{Gateways: []*policy.Gateway{gw}}, Bound: map[*policy.Gateway][]*policy.BoundRoute{gw: routes}}
 	for _, r := range routes {
 		r.Gateway = gw
 		m.Routes = append(m.Routes, r.Route)

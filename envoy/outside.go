@@ -29,18 +29,19 @@ func (o Outside) Cluster() string {
 }
 
 // outside makes the clusters of the hosts that auth entries have Envoy ask, for gateways that serve HTTP.
-func (t *translation) outside(gw *policy.Gateway) []Resource {
+func (t *translation) outside(gw *policy.Gateway) []asks {
 	if !slices.ContainsFunc(gw.Listeners, (*policy.Listener).HTTP) {
 		return nil
 	}
-	var list []Resource
+	var list []asks
 	made := make(map[string]bool)
 	for _, a := range t.model.Auth {
 		for _, u := range policy.Each[OutsideUser](a.Settings) {
 			for _, o := range u.Outside() {
 				if name := o.Cluster(); !made[name] {
 					made[name] = true
-					list = append(list, Resource{Type: resource.ClusterType, Name: name, Message: o.cluster(), Pos: a.Pos})
+					r := t.valid(Resource{Type: resource.ClusterType, Name: name, Message: o.cluster(), Pos: a.Pos})
+					list = append(list, asksOf(r))
 				}
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	"github.com/legation/legation/policy"
 )
 
 // redirects is the routes that send everybody to the listener of https:// at a port. No filter has any say but those that
@@ -34,10 +33,9 @@ func redirects(port uint32, filters []Filter) []*routev3.Route {
 }
 
 // withAnyHost adds a virtual host for the hosts that have none, with nothing in it but the frame.
-func withAnyHost(hosts []host, f frame, l *policy.Listener) []host {
-	if slices.ContainsFunc(hosts, func(h host) bool { return h.Name == "*" }) {
+func withAnyHost(hosts []*routev3.VirtualHost, f frame) []*routev3.VirtualHost {
+	if slices.ContainsFunc(hosts, func(h *routev3.VirtualHost) bool { return h.Name == "*" }) {
 		return hosts
 	}
-	any := host{&routev3.VirtualHost{Name: "*", Domains: []string{"*"}, Routes: f.around(nil)}, l.Pos}
-	return slices.Insert(hosts, 0, any)
+	return slices.Insert(hosts, 0, &routev3.VirtualHost{Name: "*", Domains: []string{"*"}, Routes: f.around(nil)})
 }

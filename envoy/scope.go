@@ -3,7 +3,6 @@ package envoy
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -23,21 +22,20 @@ const scopeHeader = "x-legation-scope"
 const tablePrefix = "host/"
 
 // wildcardsOf is the wildcard hostnames on a listener of a gateway, the most specific first.
-func wildcardsOf(gw *policy.Gateway, l *policy.Listener) []string {
-	names := make(map[string]bool)
-	for _, r := range gw.Routes {
-		if r.Layer4 || !r.On(l) {
-			continue
+func wildcardsOf(sites []*site, l *policy.Listener) []string {
+	var names []string
+	for _, s := range sites { // sorted: no other name begins with what comes before a star
+		if !strings.HasPrefix(s.name, "*") {
+			break
 		}
-		for _, host := range r.Hostnames {
-			if strings.HasPrefix(host, "*.") {
-				names[host] = true
-			}
+		if s.name != "*" && len(s.on(l)) > 0 {
+			names = append(names, s.name)
 		}
 	}
-	return slices.SortedFunc(maps.Keys(names), func(a, b string) int {
+	slices.SortFunc(names, func(a, b string) int {
 		return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b))
 	})
+	return names
 }
 
 // scoped tells whether a listener looks its route tables up by host. One that sends clients on to https:// has something
@@ -52,19 +50,18 @@ type scopeKeys struct {
 }
 
 // scopeKeysOf is those of a listener. All such listeners have the same, and share the tables, as long as there is only
-// one or no route names the listeners that it is for.
-func scopeKeysOf(gw *policy.Gateway, l *policy.Listener) scopeKeys {
-	keys := scopeKeys{wildcards: wildcardsOf(gw, l)}
-	alike := func(r *policy.BoundRoute) bool { return r.Layer4 || len(r.Listeners) == 0 }
+// one or no route names the listeners that it is for; named is how many do.
+func scopeKeysOf(sites []*site, named int, gw *policy.Gateway, l *policy.Listener) scopeKeys {
+	keys := scopeKeys{wildcards: wildcardsOf(sites, l)}
 	others := slices.ContainsFunc(gw.Listeners, func(o *policy.Listener) bool { return o != l && scoped(o) })
-	if others && !allOf(gw.Routes, alike) {
+	if others && named > 0 {
 		keys.prefix = l.Name + "/"
 	}
 	return keys
 }
 
-func allOf[T any](list []T, holds func(T) bool) bool {
-	return !slices.ContainsFunc(list, func(one T) bool { return !holds(one) })
+func (k scopeKeys) equal(o scopeKeys) bool {
+	return k.prefix == o.prefix && slices.Equal(k.wildcards, o.wildcards)
 }
 
 // computed tells whether the host alone is not the key.
@@ -128,27 +125,53 @@ func (k scopeKeys) scopedRoutes() *hcmv3.HttpConnectionManager_ScopedRoutes {
 	}}
 }
 
-// scopes makes a route table for every scope key, and the scope that leads to it: one for each exact hostname, one
-// for a wildcard and all that is below it.
-func (k scopeKeys) scopes(hosts []host) []Resource {
-	byKey := make(map[string][]host)
-	for _, h := range hosts {
-		key := k.of(h.Name)
-		byKey[key] = append(byKey[key], h)
-	}
-	var list []Resource
-	for _, key := range slices.Sorted(maps.Keys(byKey)) {
-		name := tablePrefix + key
-		routes := routeConfiguration(name, byKey[key])
-		if k.computed() {
-			routes.RequestHeadersToRemove = []string{scopeHeader}
+// group is the hosts of one scope key, with their route table and the scope that leads to it.
+type group struct {
+	key          string
+	hosts        []host
+	table, scope Resource
+}
+
+// groups makes a route table for every scope key, and its scope, but for those that were made of the same hosts before:
+// one for each exact hostname, one for a wildcard and all that is below it.
+func (t *translation) groups(k scopeKeys, hosts []host, before []group) []group {
+	hosts = slices.Clone(hosts)
+	slices.SortStableFunc(hosts, func(a, b host) int { return cmp.Compare(k.of(a.site.name), k.of(b.site.name)) })
+	groups := make([]group, 0, len(hosts))
+	for len(hosts) > 0 {
+		g := group{key: k.of(hosts[0].site.name)}
+		n := slices.IndexFunc(hosts, func(h host) bool { return k.of(h.site.name) != g.key })
+		if n < 0 {
+			n = len(hosts)
 		}
-		pos := byKey[key][0].pos
-		list = append(list,
-			Resource{Type: resource.RouteType, Name: name, Message: routes, Pos: pos},
-			Resource{Type: resource.ScopedRouteType, Name: name, Message: scope(name, key), Pos: pos})
+		g.hosts, hosts = hosts[:n:n], hosts[n:]
+		for len(before) > 0 && before[0].key < g.key {
+			before = before[1:]
+		}
+		if len(before) > 0 && before[0].key == g.key && slices.Equal(before[0].hosts, g.hosts) {
+			groups = append(groups, before[0])
+			continue
+		}
+		t.fill(&g, k)
+		groups = append(groups, g)
 	}
-	return list
+	return groups
+}
+
+// fill makes the table and the scope of a group.
+func (t *translation) fill(g *group, k scopeKeys) {
+	name := tablePrefix + g.key
+	hosts := make([]*routev3.VirtualHost, 0, len(g.hosts))
+	for _, h := range g.hosts {
+		hosts = append(hosts, h.VirtualHost)
+	}
+	routes := routeConfiguration(name, hosts)
+	if k.computed() {
+		routes.RequestHeadersToRemove = []string{scopeHeader}
+	}
+	pos := g.hosts[0].pos()
+	g.table = Resource{Type: resource.RouteType, Name: name, Message: routes, Pos: pos}
+	g.scope = t.valid(Resource{Type: resource.ScopedRouteType, Name: name, Message: scope(name, g.key), Pos: pos})
 }
 
 func scope(name, key string) *routev3.ScopedRouteConfiguration {
@@ -165,18 +188,25 @@ func scope(name, key string) *routev3.ScopedRouteConfiguration {
 
 // checkPerHost refuses the hostname that no table per host can stand for: "*" is every host that has none, and to
 // Envoy a scope is always one key.
-func (t *translation) checkPerHost(gw *policy.Gateway, l *policy.Listener) {
-	for _, r := range gw.Routes {
-		if slices.Contains(r.Hostnames, "*") && !r.Layer4 && r.On(l) {
-			t.problem(r.Pos, "routes."+r.Name+".hostnames",
-				fmt.Sprintf(`"*" can't be served by the listener %s, which has a route table per host`, l.Name),
-				"write out the hostnames, or remove routeTables: perHost from the listener", l.Pos)
-		}
+func (t *translation) checkPerHost(s *served, l *policy.Listener) {
+	i, found := slices.BinarySearchFunc(s.sites, "*", func(s *site, name string) int { return strings.Compare(s.name, name) })
+	if !found {
+		return
+	}
+	for _, r := range s.sites[i].on(l) {
+		t.problem(r.Pos, "routes."+r.Name+".hostnames",
+			fmt.Sprintf(`"*" can't be served by the listener %s, which has a route table per host`, l.Name),
+			"write out the hostnames, or remove routeTables: perHost from the listener", l.Pos)
 	}
 }
 
 // ScopedTable is the name of the route table by which a listener with a table per host answers a request for a host, which
 // is in its normal form. There may be none of that name.
-func ScopedTable(gw *policy.Gateway, l *policy.Listener, host string) string {
-	return tablePrefix + scopeKeysOf(gw, l).of(host)
+func ScopedTable(m *policy.Model, gw *policy.Gateway, l *policy.Listener, host string) string {
+	s, routes := new(served), make([]*made, 0, len(m.Bound[gw]))
+	for _, r := range m.Bound[gw] {
+		routes = append(routes, &made{BoundRoute: r})
+	}
+	s.put(routes, nil, routes)
+	return tablePrefix + scopeKeysOf(s.sites, s.named, gw, l).of(host)
 }

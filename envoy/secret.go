@@ -50,21 +50,27 @@ func sds(id string) *tlsv3.SdsSecretConfig {
 	return &tlsv3.SdsSecretConfig{Name: id, SdsConfig: ads(forever)}
 }
 
-// secrets is the secrets that a gateway's listeners and clusters ask for. What is in them joins no other resource, so
-// that one that is renewed is sent alone, and changes no listener and no cluster.
-func (t *translation) secrets(gw *policy.Gateway, list []Resource) []Resource {
-	asked := make(map[string]bool)
-	for _, r := range list {
-		if r.Type != resource.ListenerType && r.Type != resource.ClusterType {
-			continue
+// asksOf finds the secrets that a listener or a cluster asks for.
+func asksOf(r Resource) asks {
+	a := asks{Resource: r}
+	walk(r.Message, func(m proto.Message) bool {
+		if s, ok := m.(*tlsv3.SdsSecretConfig); ok && s.GetSdsConfig().GetAds() != nil {
+			a.secrets = append(a.secrets, s.Name)
 		}
-		walk(r.Message, func(m proto.Message) bool {
-			if s, ok := m.(*tlsv3.SdsSecretConfig); ok && s.GetSdsConfig().GetAds() != nil {
-				asked[s.Name] = true
-				t.ownIdentity(gw, r, s.Name)
-			}
-			return false
-		})
+		return false
+	})
+	return a
+}
+
+// secretsOf is the secrets that a gateway's listeners and clusters ask for. What is in them joins no other resource, so
+// that one that is renewed is sent alone, and changes no listener and no cluster.
+func (t *translation) secretsOf(gw *policy.Gateway, asking []asks) []Resource {
+	asked := make(map[string]bool)
+	for _, a := range asking {
+		for _, id := range a.secrets {
+			asked[id] = true
+			t.ownIdentity(gw, a.Resource, id)
+		}
 	}
 	var found []Resource
 	for _, id := range slices.Sorted(maps.Keys(asked)) {
@@ -73,9 +79,22 @@ func (t *translation) secrets(gw *policy.Gateway, list []Resource) []Resource {
 			t.problem(gw.Pos, "gateways."+gw.Name, "Envoy would wait for the secret "+id+", which no setting refers to", "")
 			continue
 		}
-		found = append(found, Resource{Type: resource.SecretType, Name: id, Message: secretOf(s), Pos: s.Pos})
+		found = append(found, t.secret(s))
 	}
 	return found
+}
+
+// secret makes a secret once, if it was not made before.
+func (t *translation) secret(s *policy.Secret) Resource {
+	r, known := t.secrets[s]
+	if !known && t.before != nil {
+		r, known = t.before.secrets[s]
+	}
+	if !known {
+		r = t.valid(Resource{Type: resource.SecretType, Name: s.ID(), Message: secretOf(s), Pos: s.Pos})
+	}
+	t.secrets[s] = r
+	return r
 }
 
 // secretOf is a secret as Envoy is served it. Where the policy was loaded without its contents, it names their files.

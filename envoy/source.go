@@ -38,7 +38,7 @@ type network struct {
 // sourcesOf is the networks that the routes of a host ask for, each once, in the order in which they are to be looked at.
 // A smaller one within a larger is a source of the larger one's routes too. None are left, and it is reported, where they
 // would come to too many routes.
-func (t *translation) sourcesOf(all []made) []network {
+func (t *translation) sourcesOf(all []*made) []network {
 	asked := make(map[netip.Prefix][]int) // the routes that ask for this very network
 	for number, m := range all {
 		for _, p := range m.Match.Source {
@@ -104,7 +104,7 @@ func (n network) turn() int {
 }
 
 // bySource chooses the list of routes by the client's address, those without a source being in every list.
-func bySource(sources []network, all []made, f frame) *matcherv3.Matcher {
+func bySource(sources []network, all []*made, f frame) *matcherv3.Matcher {
 	choice := new(matcherv3.Matcher_MatcherList)
 	for len(sources) > 0 {
 		alike := slices.IndexFunc(sources, func(n network) bool { return !slices.Equal(n.routes, sources[0].routes) })
@@ -144,8 +144,8 @@ func clientIn(networks []network) *matcherv3.Matcher_MatcherList_Predicate {
 }
 
 // list is the routes in their order: those with one of the numbers, which ascend, and those that are for all clients.
-func (f frame) list(all []made, numbers []int) *matcherv3.Matcher_OnMatch {
-	var some []made
+func (f frame) list(all []*made, numbers []int) *matcherv3.Matcher_OnMatch {
+	var some []*made
 	for number, m := range all {
 		if _, asks := slices.BinarySearch(numbers, number); asks || len(m.Match.Source) == 0 {
 			some = append(some, m)

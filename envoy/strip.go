@@ -66,9 +66,9 @@ var backendHeaders = []string{
 }
 
 // stripped is the request headers that only we may set, by the settings anywhere in the model.
-func stripped(m *policy.Model) []string {
+func stripped(m *policy.Model, kinds []*policy.Kind) []string {
 	names := make(map[string]bool)
-	for _, settings := range everySettings(m) {
+	for _, settings := range settingsAt(m, placesOf[Stripper](kinds)) {
 		for _, s := range policy.Each[Stripper](settings) {
 			for _, name := range s.StripHeaders() {
 				names[strings.ToLower(name)] = true
@@ -78,34 +78,36 @@ func stripped(m *policy.Model) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// everySettings is all settings of a model, as written and merged.
-func everySettings(m *policy.Model) []policy.Settings {
+// settingsAt is all settings of a model, as written and merged, but for those of entries that no kind of these places may
+// stand in: routes and consumers are many.
+func settingsAt(m *policy.Model, places policy.Place) []policy.Settings {
 	var all []policy.Settings
 	for _, g := range m.Gateways {
-		all = append(append(all, settingsOf(g)...), g.Defaults)
+		all = append(all, g.Settings, g.Defaults)
+		for _, l := range g.Listeners {
+			all = append(all, l.Settings)
+		}
+	}
+	for _, a := range m.Auth {
+		all = append(all, a.Settings)
+	}
+	if places&policy.InConsumer != 0 {
+		for _, c := range m.Consumers {
+			all = append(all, c.Settings)
+		}
+	}
+	if places&policy.Layers == 0 {
+		return all
+	}
+	for _, g := range m.Gateways {
+		for _, r := range m.Bound[g] {
+			all = append(all, r.Settings)
+		}
 	}
 	for _, s := range m.Services {
 		all = append(all, s.Settings)
 	}
 	for _, r := range m.Routes {
-		all = append(all, r.Settings)
-	}
-	for _, a := range m.Auth {
-		all = append(all, a.Settings)
-	}
-	for _, c := range m.Consumers {
-		all = append(all, c.Settings)
-	}
-	return all
-}
-
-// settingsOf is the settings of a gateway, its listeners and its routes.
-func settingsOf(g *policy.Gateway) []policy.Settings {
-	all := []policy.Settings{g.Settings}
-	for _, l := range g.Listeners {
-		all = append(all, l.Settings)
-	}
-	for _, r := range g.Routes {
 		all = append(all, r.Settings)
 	}
 	return all

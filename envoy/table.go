@@ -1,7 +1,6 @@
 package envoy
 
 import (
-	"maps"
 	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -12,44 +11,20 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// table is the routes of one gateway by hostname.
-type table map[string][]made
-
-// made is a route with what was made of it: itself, after those that its features put just before it.
-type made struct {
-	*policy.BoundRoute
-	routes []*routev3.Route
-}
-
-// table makes every route of HTTP of a gateway once, whatever the number of its hostnames and listeners.
-func (t *translation) table(gw *policy.Gateway, used services) table {
-	tab := make(table)
-	for _, r := range gw.Routes {
-		if r.Layer4 {
-			continue
-		}
-		one := made{r, t.route(r)}
-		for _, route := range one.routes {
-			used.ofRequests(route)
-		}
-		for _, host := range r.Hostnames {
-			tab[host] = append(tab[host], one)
-		}
-	}
-	return tab
-}
-
-// host is a virtual host, and where the first of its routes stands.
+// host is a virtual host, and what it was made of.
 type host struct {
 	*routev3.VirtualHost
-	pos policy.Pos
+	site *site
 }
+
+// pos is where the first of its routes stands.
+func (h host) pos() policy.Pos { return h.site.all[0].Pos }
 
 // frame is the routes that stand before and after those of the policy in every virtual host of a listener.
 type frame struct{ before, after []*routev3.Route }
 
 // around is the routes one after the other, in the frame.
-func (f frame) around(all []made) []*routev3.Route {
+func (f frame) around(all []*made) []*routev3.Route {
 	routes := slices.Clone(f.before)
 	for _, m := range all {
 		routes = append(routes, m.routes...)
@@ -57,41 +32,51 @@ func (f frame) around(all []made) []*routev3.Route {
 	return append(routes, f.after...)
 }
 
-// hosts makes the virtual hosts of a listener, sorted by name. There is none for hosts that no route names: they get 404.
-func (t *translation) hosts(tab table, l *policy.Listener, f frame) []host {
-	hosts := make([]host, 0, len(tab))
-	for _, name := range slices.Sorted(maps.Keys(tab)) {
-		all := tab[name]
-		if slices.ContainsFunc(all, func(m made) bool { return !m.On(l) }) {
-			all = slices.DeleteFunc(slices.Clone(all), func(m made) bool { return !m.On(l) })
+// hosts makes the virtual hosts of a listener, sorted by name, but for those that were made of the same routes before.
+// There is none for hosts that no route names: they get 404.
+func (t *translation) hosts(s *served, l *policy.Listener, f frame, before []host) []host {
+	if s.named == 0 && !new(policy.Route).On(l) {
+		return nil
+	}
+	hosts := make([]host, 0, len(s.sites))
+	for _, one := range s.sites {
+		for len(before) > 0 && before[0].site.name < one.name {
+			before = before[1:]
 		}
-		if len(all) == 0 {
-			continue
+		if len(before) > 0 && before[0].site == one {
+			hosts = append(hosts, before[0])
+		} else if h := t.host(one, l, f); h != nil {
+			hosts = append(hosts, host{h, one})
 		}
-		h := host{&routev3.VirtualHost{Name: name, Domains: []string{name}}, all[0].Pos}
-		if sources := t.sourcesOf(all); len(sources) > 0 {
-			h.Matcher = bySource(sources, all, f)
-		} else {
-			h.Routes = f.around(all)
-		}
-		hosts = append(hosts, h)
 	}
 	return hosts
 }
 
+// host is the virtual host of a name on a listener; nil without any route there.
+func (t *translation) host(s *site, l *policy.Listener, f frame) *routev3.VirtualHost {
+	all := s.on(l)
+	if len(all) == 0 {
+		return nil
+	}
+	h := &routev3.VirtualHost{Name: s.name, Domains: []string{s.name}}
+	if sources := t.sourcesOf(all); len(sources) > 0 {
+		h.Matcher = bySource(sources, all, f)
+	} else {
+		h.Routes = f.around(all)
+	}
+	return h
+}
+
 // routeConfiguration is the route table of a listener; Envoy looks the virtual host up in it, the most specific first.
-func routeConfiguration(name string, hosts []host) *routev3.RouteConfiguration {
-	table := &routev3.RouteConfiguration{
+func routeConfiguration(name string, hosts []*routev3.VirtualHost) *routev3.RouteConfiguration {
+	return &routev3.RouteConfiguration{
 		Name:                    name,
+		VirtualHosts:            hosts,
 		ResponseHeadersToRemove: backendHeaders,
 		// A route may set what is removed here; Envoy's own order has the outermost say the last word.
 		MostSpecificHeaderMutationsWins: true,
 		MaxDirectResponseBodySizeBytes:  wrapperspb.UInt32(64 << 10), // Envoy's 4 KiB is little for a page
 	}
-	for _, h := range hosts {
-		table.VirtualHosts = append(table.VirtualHosts, h.VirtualHost)
-	}
-	return table
 }
 
 // traceRoute refuses TRACE, which echoes back what the request carries. Envoy forwards it. No filter has any say: it
@@ -155,13 +140,17 @@ func (used services) ofConnections(p *tcpproxyv3.TcpProxy) {
 	}
 }
 
-// ofSettings notes the services that the settings of a gateway, its listeners and its routes send to by themselves.
-func (used services) ofSettings(gw *policy.Gateway) {
-	for _, settings := range settingsOf(gw) {
-		for _, s := range policy.Each[ServiceUser](settings) {
-			for _, name := range s.UsesServices() {
-				used[name] = true
-			}
+// ofSettings notes the services that settings send to by themselves.
+func (used services) ofSettings(settings policy.Settings) {
+	for _, s := range policy.Each[ServiceUser](settings) {
+		for _, name := range s.UsesServices() {
+			used[name] = true
 		}
+	}
+}
+
+func (used services) add(more services) {
+	for name := range more {
+		used[name] = true
 	}
 }

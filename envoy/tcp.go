@@ -100,7 +100,7 @@ func (t *translation) terminatedChains(
 // connectionRoutes is the routes of a listener of TCP or TLS, in order of precedence.
 func connectionRoutes(c ListenerContext) []*policy.BoundRoute {
 	var routes []*policy.BoundRoute
-	for _, r := range c.Gateway.Routes {
+	for _, r := range c.Model.Bound[c.Gateway] {
 		if r.Layer4 && r.On(c.Listener) {
 			routes = append(routes, r)
 		}

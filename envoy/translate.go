@@ -5,10 +5,10 @@ package envoy
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"slices"
+	"strings"
 
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
 )
@@ -28,41 +28,82 @@ type Resource struct {
 // Translate makes the resources of every gateway, by its name; each list is sorted by type and name. What can't be
 // said to Envoy is a [policy.Problem]; the error joins all of them.
 func Translate(m *policy.Model, kinds []*policy.Kind) (map[string][]Resource, error) {
-	t := newTranslation(m, kinds)
-	out := make(map[string][]Resource, len(m.Gateways))
-	for _, gw := range m.Gateways {
-		list := t.gateway(gw)
-		slices.SortFunc(list, func(a, b Resource) int {
-			return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name))
-		})
-		out[gw.Name] = list
+	return NewTranslator(kinds).Translate(m)
+}
+
+// Translator translates the models of one policy as it changes, each as [Translate] does. What comes of entries that are
+// the very same as in the model before, by their pointers, is the very same message: nobody may change one. It is for one
+// goroutine.
+type Translator struct {
+	kinds []*policy.Kind
+	last  *translation // of the last model that could be translated; nil for none
+}
+
+// NewTranslator returns one that has not translated anything yet.
+func NewTranslator(kinds []*policy.Kind) *Translator { return &Translator{kinds: kinds} }
+
+// Translate translates the next model. After an error the one before counts as the last.
+func (t *Translator) Translate(m *policy.Model) (map[string][]Resource, error) {
+	next := newTranslation(m, t.kinds, t.last)
+	out := next.all()
+	if len(next.problems) > 0 && next.before != nil {
+		next = newTranslation(m, t.kinds, nil) // for all of them, in their order
+		out = next.all()
 	}
-	if len(t.problems) > 0 {
-		return nil, errors.Join(t.problems...)
+	if len(next.problems) > 0 {
+		return nil, errors.Join(next.problems...)
 	}
+	next.before = nil
+	t.last = next
 	return out, nil
 }
 
-// translation is one run of Translate.
+// translation is the translation of one model.
 type translation struct {
 	model      *policy.Model
+	before     *translation // that of the model before, where routes and services may be taken over from it; else nil
 	filters    []zero[FilterContributor]
 	absents    []zero[Absent]
 	strip      []string
-	identities map[string][]string    // who is known in the mesh by a certificate
-	clusters   map[string]clusterPair // by service; the gateways share those of services without a sidecar
+	identities map[string][]string // who is known in the mesh by a certificate
 	problems   []error
+
+	// What was made, for the next one.
+	served   map[*policy.Gateway]*served
+	clusters map[clusterKey]*clusterPair
+	secrets  map[*policy.Secret]Resource
 }
 
-func newTranslation(m *policy.Model, kinds []*policy.Kind) *translation {
+func newTranslation(m *policy.Model, kinds []*policy.Kind, before *translation) *translation {
+	if before != nil && !sameSurroundings(before.model, m) {
+		before = nil
+	}
 	return &translation{
 		model:      m,
+		before:     before,
 		filters:    zeros[FilterContributor](kinds),
 		absents:    zeros[Absent](kinds),
-		strip:      stripped(m),
+		strip:      stripped(m, kinds),
 		identities: identities(m),
-		clusters:   make(map[string]clusterPair),
+		served:     make(map[*policy.Gateway]*served, len(m.Gateways)),
+		clusters:   make(map[clusterKey]*clusterPair),
+		secrets:    make(map[*policy.Secret]Resource),
 	}
+}
+
+// sameSurroundings tells whether all is the same in two models that a route or a service may be translated by, beside
+// itself: see [RouteContext].
+func sameSurroundings(a, b *policy.Model) bool {
+	return slices.Equal(a.Gateways, b.Gateways) && slices.Equal(a.Auth, b.Auth) && slices.Equal(a.Plans, b.Plans)
+}
+
+// all is the resources of every gateway.
+func (t *translation) all() map[string][]Resource {
+	out := make(map[string][]Resource, len(t.model.Gateways))
+	for _, gw := range t.model.Gateways {
+		out[gw.Name] = t.gateway(gw)
+	}
+	return out
 }
 
 // problem reports what Envoy can't be told, at its place in the policy and the others that it comes from.
@@ -73,76 +114,58 @@ func (t *translation) problem(pos policy.Pos, path, message, hint string, also .
 // gateway makes the resources of one node group: its listeners, their route tables, and the clusters and secrets that
 // these use.
 func (t *translation) gateway(gw *policy.Gateway) []Resource {
-	used := make(services)
-	used.ofSettings(gw)
-	table := t.table(gw, used)
-	list := t.listeners(gw, table, used)
-	for _, s := range t.model.Services {
-		if used[s.Name] {
-			list = append(list, t.cluster(gw, s).resources()...)
-		}
-	}
-	list = append(list, t.outside(gw)...)
-	list = append(list, t.secrets(gw, list)...)
-	t.validate(list)
-	return list
-}
-
-// listeners makes the listeners of a gateway and their route tables.
-func (t *translation) listeners(gw *policy.Gateway, table table, used services) []Resource {
+	s := t.serve(gw)
+	used := s.used(gw)
+	asking := t.listeners(gw, s)
 	var list []Resource
-	var all []Filter // of all chains: route tables may be shared
-	filters := make(map[*policy.Listener][]Filter)
 	for _, l := range gw.Listeners {
-		if l.HTTP() {
-			filters[l] = t.chain(ListenerContext{Model: t.model, Gateway: gw, Listener: l})
-			all = append(all, filters[l]...)
+		p := s.ports[l]
+		list = append(append(list, p.listener.Resource), p.tables...)
+		used.add(p.uses)
+	}
+	for _, service := range t.model.Services {
+		if used[service.Name] {
+			pair := t.cluster(gw, service)
+			asking = append(asking, asks{pair.resources[0], pair.secrets})
+			list = append(list, pair.resources...)
 		}
 	}
-	trace := traceRoute(all)
-	shared := false // the per-host tables, which such listeners of the gateway may have in common
-	for _, l := range gw.Listeners {
-		c := ListenerContext{Model: t.model, Gateway: gw, Listener: l}
-		list = append(list, Resource{
-			Type: resource.ListenerType, Name: l.Name, Message: t.listener(c, filters[l], used), Pos: l.Pos,
-		})
-		f := frame{before: []*routev3.Route{trace}}
-		switch keys := scopeKeysOf(gw, l); {
-		case !l.HTTP():
-		case !scoped(l):
-			list = append(list, t.tableOf(table, l, f, filters[l]))
-		case !shared || keys.prefix != "":
-			t.checkPerHost(gw, l)
-			list, shared = append(list, keys.scopes(t.hosts(table, l, f))...), true
-		}
+	for _, a := range s.outside {
+		asking = append(asking, a)
+		list = append(list, a.Resource)
 	}
-	return list
+	return sorted(append(list, t.secretsOf(gw, asking)...))
 }
 
-// tableOf is the one route table of a listener.
-func (t *translation) tableOf(table table, l *policy.Listener, f frame, filters []Filter) Resource {
-	if l.RedirectPort != 0 {
-		f.after = redirects(l.RedirectPort, filters)
-	}
-	hosts := t.hosts(table, l, f)
-	if l.RedirectPort != 0 {
-		hosts = withAnyHost(hosts, f, l)
-	}
-	return Resource{Type: resource.RouteType, Name: l.Name, Message: routeConfiguration(l.Name, hosts), Pos: l.Pos}
+// ByTypeAndName compares two resources by the order that [Translate] gives them in.
+func ByTypeAndName(a, b Resource) int {
+	return cmp.Or(strings.Compare(a.Type, b.Type), strings.Compare(a.Name, b.Name))
 }
 
-// validate asks each message's own rules, so that what Envoy is sure to refuse never reaches it. Route tables are
-// left out: their routes were asked one by one, for the sake of the position.
-func (t *translation) validate(list []Resource) {
+// sorted puts resources, of which most stand in order but for their types, in order.
+func sorted(list []Resource) []Resource {
+	byType := make(map[string][]Resource)
 	for _, r := range list {
-		v, ok := r.Message.(interface{ ValidateAll() error })
-		if !ok || r.Type == resource.RouteType {
-			continue
-		}
+		byType[r.Type] = append(byType[r.Type], r)
+	}
+	all := list[:0]
+	for _, kind := range slices.Sorted(maps.Keys(byType)) {
+		of := byType[kind]
+		slices.SortFunc(of, func(a, b Resource) int { return cmp.Compare(a.Name, b.Name) })
+		all = append(all, of...)
+	}
+	return all
+}
+
+// valid asks a message's own rules, so that what Envoy is sure to refuse never reaches it. Route tables are not asked:
+// their routes were, one by one, for the sake of the position.
+func (t *translation) valid(r Resource) Resource {
+	if v, ok := r.Message.(interface{ ValidateAll() error }); ok {
 		if err := v.ValidateAll(); err != nil {
 			t.problem(r.Pos, "", "Envoy would refuse this: "+err.Error(), "")
 		}
 	}
+	return r
 }
 
 // zero is the zero setting of a kind, asked for what it has to say whether or not the policy uses it.
@@ -159,4 +182,15 @@ func zeros[T any](kinds []*policy.Kind) []zero[T] {
 		}
 	}
 	return all
+}
+
+// placesOf is where settings of the kinds that are a T may stand.
+func placesOf[T any](kinds []*policy.Kind) policy.Place {
+	var places policy.Place
+	for _, k := range kinds {
+		if _, ok := k.New().(T); ok {
+			places |= k.Places
+		}
+	}
+	return places
 }

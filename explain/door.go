@@ -118,9 +118,12 @@ func list(doors []*door) string {
 	return strings.Join(names, ", ")
 }
 
+// routes is those of the gateway, in order of precedence.
+func (d *door) routes() []*policy.BoundRoute { return d.policy.Model.Bound[d.gateway] }
+
 // hasHost tells whether a route of the listener is for a host.
 func (d *door) hasHost(host string) bool {
-	return slices.ContainsFunc(d.gateway.Routes, func(r *policy.BoundRoute) bool {
+	return slices.ContainsFunc(d.routes(), func(r *policy.BoundRoute) bool {
 		return !r.Layer4 && r.On(d.listener) && slices.ContainsFunc(r.Hostnames, func(name string) bool { return covers(name, host) })
 	})
 }
@@ -136,8 +139,8 @@ func covers(domain, host string) bool {
 // prepare looks the listener's resources up.
 func (d *door) prepare() {
 	d.matcher, d.tables = newMatcher(), map[string]map[string]*routev3.VirtualHost{}
-	d.byName = make(map[string]*policy.BoundRoute, len(d.gateway.Routes))
-	for _, r := range d.gateway.Routes {
+	d.byName = make(map[string]*policy.BoundRoute, len(d.routes()))
+	for _, r := range d.routes() {
 		d.byName[r.Name] = r
 	}
 	d.served, _ = d.resource(resource.ListenerType, d.listener.Name).(*listenerv3.Listener)

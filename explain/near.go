@@ -87,7 +87,7 @@ func (d *door) beside(f found, a *asked) []near {
 // forOthers is the routes of the same host that are for other clients.
 func (d *door) forOthers(f found, a *asked, winner *policy.BoundRoute) []near {
 	var all []near
-	for _, bound := range d.gateway.Routes {
+	for _, bound := range d.routes() {
 		if len(bound.Match.Source) == 0 || bound.Layer4 || !bound.On(d.listener) || bound == winner {
 			continue
 		}
@@ -113,7 +113,7 @@ func client(a *asked) string {
 func (d *door) elsewhere(f found, a *asked) []near {
 	var all []near
 	compared := 0
-	for _, bound := range d.gateway.Routes {
+	for _, bound := range d.routes() {
 		if bound.Layer4 || !bound.On(d.listener) || slices.Contains(bound.Hostnames, f.host.Domains[0]) {
 			continue
 		}
@@ -251,7 +251,7 @@ func prefixes(r *policy.BoundRoute) string {
 // hostnames is those of the listener, the nearest to a host first.
 func (d *door) hostnames(host string) []string {
 	seen := map[string]int{}
-	for _, r := range d.gateway.Routes {
+	for _, r := range d.routes() {
 		if r.Layer4 || !r.On(d.listener) {
 			continue
 		}

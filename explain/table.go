@@ -61,7 +61,7 @@ func (f found) main() bool {
 func (d *door) host(manager *hcmv3.HttpConnectionManager, host string) *routev3.VirtualHost {
 	name := manager.GetRds().GetRouteConfigName()
 	if manager.GetScopedRoutes() != nil {
-		name = envoy.ScopedTable(d.gateway, d.listener, host)
+		name = envoy.ScopedTable(d.policy.Model, d.gateway, d.listener, host)
 	}
 	domains := d.table(name)
 	host = lowerASCII(host)

@@ -8,7 +8,7 @@ import (
 	"cel.dev/cel-go/common/operators"
 )
 
-// Uses is what an expression is made of; sorted, each once.
+// Uses is what an expression is made of; sorted, each once. It is shared, and not changed.
 type Uses struct {
 	Variables []string // "request.headers"
 	Members   []string // of variables that are maps, where they are named: "metadata.account"
@@ -18,10 +18,12 @@ type Uses struct {
 }
 
 // ValueUses tells what a [Value] is made of; the zero value for one that can't be compiled.
-func ValueUses(expression string) Uses { return values.uses(expression) }
+func ValueUses(expression string) Uses { return valueUses.of(expression, values.uses) }
 
 // ConditionUses is ValueUses for a [Condition].
-func ConditionUses(expression string) Uses { return conditions.uses(expression) }
+func ConditionUses(expression string) Uses { return conditionUses.of(expression, conditions.uses) }
+
+var valueUses, conditionUses memo[Uses]
 
 func (e environment) uses(expression string) Uses {
 	tree, err := e.compile(expression)

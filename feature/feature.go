@@ -120,5 +120,20 @@ func Language() *policy.Language { return policy.New(All()...) }
 
 // Companions is what the policy asks of the companion services. Envoy's half is made of the same settings.
 func Companions(m *policy.Model) (companionauth.Table, companionlimit.Table) {
-	return auth.Table(m), companionlimit.Table{Limits: ratelimit.Limits(m), Plans: plan.Plans(m), Domains: ratelimit.Domains(m)}
+	return new(Tables).Companions(m)
+}
+
+// Tables makes the companions' tables of models that come one after the other: what comes of entries that are the very
+// same as in the model before, by their pointers, is not made again. A list of a table in which nothing has changed is
+// the very same, too: nobody may change one.
+type Tables struct {
+	auth   auth.Tables
+	limits ratelimit.Tables
+	plans  policy.Following[*policy.Plan, companionlimit.Plan]
+}
+
+// Companions is [Companions] of the next model.
+func (t *Tables) Companions(m *policy.Model) (companionauth.Table, companionlimit.Table) {
+	plans, _, _ := t.plans.Next(m.Plans, plan.Companion)
+	return t.auth.Table(m), companionlimit.Table{Limits: t.limits.Limits(m), Plans: plans, Domains: t.limits.Domains(m)}
 }

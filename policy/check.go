@@ -95,6 +95,29 @@ func onceOf[T any](l *loader, key onceKey, build func() T) T {
 	return v
 }
 
+// maxWork is how much the expressions of one file may cost to look at: of plain ones, characters. That is some 0.1 s.
+const maxWork = 48 << 10
+
+// Affords counts what it costs to look at an expression against what one file may ask for, each text once. It reports at
+// path the one that is too much, and tells whether it may be looked at.
+func (c *Check) Affords(path, expression string, cost int) bool {
+	at, _ := c.set.Node.find(path)
+	text := work{at.Pos.File, expression}
+	if c.load.worked[text] {
+		return true
+	}
+	if c.load.spent[at.Pos.File]+cost > maxWork {
+		c.Errorf(path, "the expressions of this file are too long together, or nest too deep, to be looked at").Hintf("split the file")
+		return false
+	}
+	c.load.worked[text] = true
+	c.load.spent[at.Pos.File] += cost
+	return true
+}
+
+// work is an expression that stands in a file.
+type work struct{ file, expression string }
+
 // Regex reports an expression that RE2 or Envoy will not run, and tells whether it is fine.
 func (c *Check) Regex(path, expr string) bool {
 	if err := CheckRegex(expr); err != nil {

@@ -314,7 +314,7 @@ func (d *Decode) structure(n *Node, v reflect.Value, extra func(key, value *Node
 // Unknown reports a key that is none of names; types that read their keys themselves call it, too.
 func (d *Decode) Unknown(key *Node, names []string) {
 	p := d.load.reportKey(key, "unknown key %s", quote(key.Text))
-	if p.Hint == "" {
+	if p.Hint == "" && !d.load.full(key.Pos.File) {
 		p.Hint = cmp.Or(translated(key.Text, names), d.load.guess(key.Text, names))
 	}
 }

@@ -28,6 +28,21 @@ func IsPolicy(name string) bool {
 	return ext == ".yaml" || ext == ".yml"
 }
 
+const (
+	// maxAllValues is about how many values all policy files may hold: enough for some 80,000 routes, and read in seconds.
+	maxAllValues = 2_000_000
+	sureTotal    = maxAllValues // bytes: fewer can't hold so many
+)
+
+// values is about how many values files hold.
+func (f Files) values(names []string) int {
+	n := 0
+	for _, name := range names {
+		n += separators(f[name])
+	}
+	return n
+}
+
 // revision is the content hash of the policy files and of those that they refer to.
 func revision(files Files, referred map[string]bool) string {
 	h := sha256.New()

@@ -89,7 +89,7 @@ func dump(m *policy.Model) []byte {
 		for _, l := range g.Listeners {
 			fmt.Fprintf(&out, "gateway %s listener %s %s:%d %s perHost=%t%s\n", g.Name, l.Name, l.Address, l.Port, l.Protocol, l.PerHost, listenerText(l))
 		}
-		for _, r := range g.Routes {
+		for _, r := range m.Bound[g] {
 			fmt.Fprintf(&out, "gateway %s route %s %v %s\n", g.Name, r.Name, r.Hostnames, routeText(r))
 			for _, b := range r.Backends {
 				fmt.Fprintf(&out, "  backend %s %d\n", b.Service.Name, b.Weight)

@@ -28,7 +28,7 @@ func TestInlineAndPlaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, set := range m.Gateways[0].Routes[0].Settings {
+	for _, set := range m.Bound[m.Gateways[0]][0].Settings {
 		got = append(got, fmt.Sprint(set.Kind.Key, " ", set.Node.Inline(), " ", set.Node.Places()))
 	}
 	want := []string{
@@ -50,7 +50,7 @@ func TestInlineOfMuch(t *testing.T) {
 	if m == nil {
 		t.Fatal("the policy is refused")
 	}
-	got := m.Gateways[0].Routes[0].Settings[0].Node.Inline()
+	got := m.Bound[m.Gateways[0]][0].Settings[0].Node.Inline()
 	if !strings.HasSuffix(got, "…") || len(got) > 170 {
 		t.Errorf("got %q, want the beginning", got)
 	}

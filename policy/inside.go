@@ -39,7 +39,10 @@ func offset(text string, line, column int) int {
 // more ways than one; all else stands in the file in the order of the text, but for escapes. So that is what is compared.
 func inside(file []byte, n *Node, before int) Pos {
 	s := source{rest: file, at: Pos{File: n.Pos.File, Line: 1, Col: 1}}
-	for s.at.Line < n.Pos.Line || s.at.Col < n.Pos.Col {
+	if n.Pos.Col > maxInside || !s.toLine(n.Pos.Line) {
+		return n.Pos
+	}
+	for s.at.Col < n.Pos.Col {
 		if s.next() == utf8.RuneError {
 			return n.Pos
 		}
@@ -72,6 +75,22 @@ type source struct {
 	rest  []byte
 	at    Pos
 	quote byte // that the scalar stands in; 0 for none
+}
+
+// maxInside is how far into a line a place is looked for: nobody reads beyond.
+const maxInside = 10_000
+
+// toLine goes on to the beginning of a line; false when there is none.
+func (s *source) toLine(line int) bool {
+	for s.at.Line < line {
+		end := bytes.IndexByte(s.rest, '\n')
+		if end < 0 {
+			return false
+		}
+		s.rest = s.rest[end+1:]
+		s.at.Line++
+	}
+	return true
 }
 
 // next reads one character; it is [utf8.RuneError] at the end.

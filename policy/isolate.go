@@ -12,8 +12,12 @@ import (
 // not be used any more stays as it was among those being served; where it is none of them, the files that refer to it
 // are to blame.
 func (l *Language) Isolate(candidate, last Files, serving ...*Secret) (Files, *Model, Problems) {
-	known := make(trees)
-	model, problems := l.load(candidate, known, nil)
+	return l.NewLoader().Isolate(candidate, last, serving...)
+}
+
+// isolate is [Language.Isolate] by whatever loads.
+func isolate(load func(Files, map[string]*Secret) (*Model, Problems), known trees, candidate, last Files, serving []*Secret) (Files, *Model, Problems) {
+	model, problems := load(candidate, nil)
 	if model != nil || len(last) == 0 {
 		return candidate, model, problems
 	}
@@ -28,11 +32,11 @@ func (l *Language) Isolate(candidate, last Files, serving ...*Secret) (Files, *M
 		if !s.step(found) {
 			break
 		}
-		if model, found = l.load(s.files, known, s.kept); model != nil {
+		if model, found = load(s.files, s.kept); model != nil {
 			return s.files, model, problems
 		}
 	}
-	model, _ = l.load(last, known, s.serving)
+	model, _ = load(last, s.serving)
 	return last, model, problems
 }
 

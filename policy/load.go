@@ -60,13 +60,15 @@ func (l *Language) Load(files Files) (*Model, Problems) {
 // load is Load with the files that are parsed already, and the secrets to take instead of what their source has.
 func (l *Language) load(files Files, known trees, kept map[string]*Secret) (*Model, Problems) {
 	ld := &loader{
-		reporter: reporter{seen: make(map[told]*Problem), perFile: make(map[tally]int)},
-		lang:     l, files: files, model: &Model{},
+		reporter: reporter{seen: make(map[told]*Problem), perFile: make(map[tally]int), shown: make(map[bool]int)},
+		lang:     l, files: files, model: &Model{Bound: make(map[*Gateway][]*BoundRoute)},
 		raw:      make(map[string]map[string]*rawEntry),
 		sorted:   make(map[string][]string),
 		referred: make(map[string]bool),
 		merged:   make(map[mergeKey]*mergedSet),
 		once:     make(map[onceKey]any),
+		worked:   make(map[work]bool),
+		spent:    make(map[string]int),
 		vault:    make(vault),
 		kept:     kept,
 	}
@@ -109,10 +111,13 @@ type loader struct {
 	routes   []*routeLayer
 
 	endpointsTold int // of all services so far
+	calls         int // of all sidecars so far
 
 	merged map[mergeKey]*mergedSet
 	checks []*Check
 	once   map[onceKey]any // what checks and files share
+	worked map[work]bool   // expressions that were looked at, and by file what that cost
+	spent  map[string]int
 
 	vault vault
 	kept  map[string]*Secret
@@ -156,6 +161,9 @@ func (l *loader) policyFiles() []string {
 		return nil
 	case total > MaxTotal:
 		l.add(&Problem{Pos: Pos{File: "."}, Message: fmt.Sprintf("the files are larger than %d MiB together", MaxTotal>>20)})
+		return nil
+	case total > sureTotal && l.files.values(names) > maxAllValues:
+		l.add(&Problem{Pos: Pos{File: "."}, Message: fmt.Sprintf("more than about %d values in all files", maxAllValues)})
 		return nil
 	}
 	return names

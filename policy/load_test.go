@@ -82,7 +82,7 @@ func TestLayers(t *testing.T) {
 				t.Fatal(problems.Err())
 			}
 			var got []string
-			for _, s := range m.Gateways[0].Routes[0].Settings {
+			for _, s := range m.Bound[m.Gateways[0]][0].Settings {
 				got = append(got, fmt.Sprintf("%s %v %s", s.Kind.Key, reflect.ValueOf(s.Setting).Elem(), s.Layer))
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
@@ -98,7 +98,7 @@ func TestMergedLeavesKeepTheirPlaces(t *testing.T) {
 	if m == nil {
 		t.Fatal(problems.Err())
 	}
-	for set := range m.Gateways[0].Routes[0].Settings.All("timeouts") {
+	for set := range m.Bound[m.Gateways[0]][0].Settings.All("timeouts") {
 		for key, want := range map[string]string{
 			"request":        "edge.yaml:6:27 gateways.edge.defaults.timeouts.request",
 			"backendRequest": "teams/orders.yaml:17:32 routes.orders.timeouts.backendRequest",
@@ -207,8 +207,8 @@ func TestOneKeyInTwoPlaces(t *testing.T) {
 	if m == nil {
 		t.Fatal(problems.Err())
 	}
-	if p, ok := policy.Find[*plan](m.Gateways[0].Routes[0].Settings); !ok || *p != "none" {
-		t.Errorf("got %v, want the plan of the defaults", m.Gateways[0].Routes[0].Settings)
+	if p, ok := policy.Find[*plan](m.Bound[m.Gateways[0]][0].Settings); !ok || *p != "none" {
+		t.Errorf("got %v, want the plan of the defaults", m.Bound[m.Gateways[0]][0].Settings)
 	}
 	defer func() {
 		if recover() == nil {

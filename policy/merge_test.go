@@ -69,7 +69,7 @@ routes: {r: {hostnames: ["*"], backends: {s: 1}, hash: ` + test.route + `}}
 		if m == nil {
 			t.Fatalf("%s over %s: %v", test.route, test.service, problems.Err())
 		}
-		got, _ := policy.Find[*hash](m.Gateways[0].Routes[0].Settings)
+		got, _ := policy.Find[*hash](m.Bound[m.Gateways[0]][0].Settings)
 		if diff := cmp.Diff(&test.want, got); diff != "" {
 			t.Errorf("%s over %s (-want +got):\n%s", test.route, test.service, diff)
 		}

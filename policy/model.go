@@ -12,16 +12,22 @@ import (
 // below a gateway, which stand in order of precedence. What the section sidecars expands to stands among the gateways,
 // services and routes, under names that nobody can write: they have a slash.
 type Model struct {
-	Revision  string // content hash of the files
+	Revision string // content hash of the files
+	Common
+	Services []*Service
+	Routes   []*Route
+	Bound    map[*Gateway][]*BoundRoute // the routes of each gateway, in order of precedence within a hostname
+	Secrets  []*Secret                  // those that the settings refer to, by kind and name
+	Files    []string                   // names of those beside the policy files that it refers to
+}
+
+// Common is what all routes and services of a policy have around them.
+type Common struct {
 	Gateways  []*Gateway
-	Services  []*Service
-	Routes    []*Route
 	Auth      []*Auth
 	Consumers []*Consumer
 	Plans     []*Plan
 	Domains   []*Domain // of the section rateLimits
-	Secrets   []*Secret // those that the settings refer to, by kind and name
-	Files     []string  // names of those beside the policy files that it refers to
 }
 
 // Entry is what all named things have in common.
@@ -38,8 +44,7 @@ type Gateway struct {
 	Sidecar   bool  // an entry of the section sidecars
 	Mesh      *Mesh // nil for a gateway that can't call services with a sidecar
 	Listeners []*Listener
-	Defaults  Settings      // as written; merged into Routes
-	Routes    []*BoundRoute // in order of precedence within a hostname
+	Defaults  Settings // as written; merged into those of the routes
 }
 
 // Mesh is how a gateway or a sidecar proves to sidecars who it is, and whom it believes.

@@ -31,13 +31,18 @@ type parsed struct {
 type parser struct {
 	file  string
 	out   *parsed
+	begin string // the hint for a file that has no sections
 	nodes int
 	free  []Node // nodes are allocated many at a time
 }
 
 // parse reads one policy file.
 func parse(file string, content []byte) *parsed {
-	p := &parser{file: file, out: &parsed{}}
+	p := &parser{file: file, out: &parsed{}, begin: "begin with one of gateways:, sidecars:, services:, routes:, auth:, consumers:, plans:, rateLimits:"}
+	return p.parse(content)
+}
+
+func (p *parser) parse(content []byte) *parsed {
 	content = bytes.TrimPrefix(content, []byte("\ufeff"))
 	if p.sane(content) {
 		p.documents(content)
@@ -101,8 +106,7 @@ func (p *parser) document(doc *yaml.Node) bool {
 		return true
 	}
 	if root.Kind != Map {
-		p.lose(root.Pos.Line, root.Pos.Col, "want sections, got %s", root.shape()).
-			Hint = "begin with one of gateways:, sidecars:, services:, routes:, auth:, consumers:, plans:, rateLimits:"
+		p.lose(root.Pos.Line, root.Pos.Col, "want sections, got %s", root.shape()).Hint = p.begin
 		return true
 	}
 	p.out.roots = append(p.out.roots, root)

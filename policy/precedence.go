@@ -101,8 +101,8 @@ func count01(b bool) int {
 // conflicts reports routes of one gateway that ask for exactly the same requests, or connections, of a listener; vague
 // ones are left out.
 func (l *loader) conflicts(g *gatewayLayers, vague map[string]bool) {
-	first := make(map[request]*BoundRoute, len(g.gateway.Routes))
-	for _, r := range g.gateway.Routes {
+	first := make(map[request]*BoundRoute, len(l.model.Bound[g.gateway]))
+	for _, r := range l.model.Bound[g.gateway] {
 		if vague[r.Name] {
 			continue
 		}

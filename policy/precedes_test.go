@@ -27,7 +27,7 @@ func TestPrecedesTellsTheRule(t *testing.T) {
 		t.Fatal(err)
 	}
 	byName := map[string]*policy.BoundRoute{}
-	all := m.Gateways[0].Routes
+	all := m.Bound[m.Gateways[0]]
 	for i, r := range all {
 		byName[r.Name] = r
 		for _, o := range all[i+1:] {

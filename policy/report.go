@@ -23,6 +23,7 @@ const (
 // Bounds of what is reported, so that a hostile file cannot make the answer large.
 const (
 	maxFileProblems = 200
+	maxProblems     = 2_000 // of all files, and as many warnings; after that only the first of each further file is told
 	maxCulprits     = 64
 	maxGuesses      = 100_000 // names compared for hints
 )
@@ -33,8 +34,11 @@ type reporter struct {
 	problems Problems
 	seen     map[told]*Problem
 	perFile  map[tally]int
-	errs     int // told so far, repeated ones too
+	shown    map[bool]int // of all files, warnings apart
+	errs     int          // told so far, repeated ones too
 	guesses  int
+	// curtailed is set once there are so many problems that not all of a file are told.
+	curtailed bool
 }
 
 // tally is what is counted of a file: its errors, and apart from them its warnings, which hold nothing up however many.
@@ -88,11 +92,16 @@ func (r *reporter) add(p *Problem) *Problem {
 	switch n := r.perFile[of]; {
 	case n > maxFileProblems+1:
 		return p
+	case n > 1 && r.shown[of.warning] >= maxProblems:
+		r.curtail()
+		r.perFile[of] = maxFileProblems + 1
+		return p
 	case n == maxFileProblems+1:
 		r.problems = append(r.problems, of.rest(r.stage))
 		return p
 	}
 	r.seen[key] = p
+	r.shown[of.warning]++
 	r.problems = append(r.problems, p)
 	return p
 }
@@ -106,6 +115,17 @@ func (t tally) rest(s stage) *Problem {
 	return &Problem{
 		Pos: Pos{File: t.file}, stage: s, Warning: t.warning,
 		Message: fmt.Sprintf("more than %d %s: the rest is not shown", maxFileProblems, what),
+	}
+}
+
+// curtail tells, once, that not all is told of every file.
+func (r *reporter) curtail() {
+	if !r.curtailed {
+		r.curtailed = true
+		r.problems = append(r.problems, &Problem{
+			Pos: Pos{File: "."}, stage: r.stage, Warning: true,
+			Message: fmt.Sprintf("more than %d problems: of some files only the first is shown", maxProblems),
+		})
 	}
 }
 
@@ -222,12 +242,16 @@ func (l *loader) fileAt(n *Node, rel, full string) ([]byte, *Problem) {
 
 // others names the files that are not policy.
 func (l *loader) others() []string {
-	var names []string
-	for name := range l.files {
-		if !IsPolicy(name) {
-			names = append(names, name)
+	if l.sorted[besides] == nil {
+		for name := range l.files {
+			if !IsPolicy(name) {
+				l.sorted[besides] = append(l.sorted[besides], name)
+			}
 		}
+		slices.Sort(l.sorted[besides])
 	}
-	slices.Sort(names)
-	return names
+	return l.sorted[besides]
 }
+
+// besides stands among the sections for the files that are not policy.
+const besides = ""

@@ -22,8 +22,11 @@ func (l *loader) resolve() {
 			}
 		}
 	}
+	if !l.spread() {
+		return
+	}
 	for _, g := range l.model.Gateways {
-		slices.SortStableFunc(g.Routes, byPrecedence)
+		slices.SortStableFunc(l.model.Bound[g], byPrecedence)
 		l.conflicts(l.gateways[g.Name], vague)
 		l.idle(l.gateways[g.Name], vague)
 		l.crowd(l.gateways[g.Name])
@@ -61,7 +64,7 @@ func (l *loader) idle(g *gatewayLayers, vague map[string]bool) {
 		return
 	}
 	busy := make(map[string]bool)
-	for _, r := range g.gateway.Routes {
+	for _, r := range l.model.Bound[g.gateway] {
 		if vague[r.Name] {
 			return
 		}
@@ -88,7 +91,7 @@ func (l *loader) crowd(g *gatewayLayers) {
 	for _, at := range g.gateway.Listeners {
 		unnamed += count01((&Route{}).On(at))
 	}
-	for _, r := range g.gateway.Routes {
+	for _, r := range l.model.Bound[g.gateway] {
 		on := len(r.Listeners)
 		if on == 0 {
 			on = unnamed
@@ -146,7 +149,7 @@ func (l *loader) resolveRoute(g *gatewayLayers, r *routeLayer) {
 			l.mergeKind(b, kind)
 		}
 	}
-	g.gateway.Routes = append(g.gateway.Routes, b.bound)
+	l.model.Bound[g.gateway] = append(l.model.Bound[g.gateway], b.bound)
 	l.needsBackend(b)
 	l.inMesh(b)
 	for _, set := range b.bound.Settings {

@@ -18,6 +18,9 @@ const (
 	outboundName = "outbound"
 
 	usualPort = 15006 // of inbound, in hints
+
+	// maxCalls is how many services all sidecars may call together: each is a cluster of its own for each sidecar.
+	maxCalls = 20_000
 )
 
 type sidecarDoc struct {
@@ -216,6 +219,10 @@ func (l *loader) outbound(s *sidecarLayers, doc *outboundDoc, n *Node) {
 	}
 	if services := n.Get("services"); services != nil && services.Kind == List && len(services.Items) == 0 {
 		l.report(services, "", false, "name at least one service").Hintf("leave outbound out for an app that calls none")
+	}
+	if l.calls += len(doc.Services); l.calls > maxCalls {
+		l.report(n, "services", false, "the sidecars call more than %d services together, each counted for each sidecar", maxCalls)
+		return
 	}
 	seen := make(map[string]bool, len(doc.Services))
 	for _, item := range doc.Services {

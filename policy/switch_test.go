@@ -43,7 +43,7 @@ routes: {r: {` + join(`hostnames: ["*"], backends: {s: 1}`, test.route) + `}}
 			if m == nil {
 				t.Fatal(problems.Err())
 			}
-			got, _ := policy.Find[*lamp](m.Gateways[0].Routes[0].Settings)
+			got, _ := policy.Find[*lamp](m.Bound[m.Gateways[0]][0].Settings)
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}

@@ -29,15 +29,20 @@ func (p *parser) sane(content []byte) bool {
 		p.lose(0, 0, "more than about %d comments in one file", maxComments).Hint = "split the file"
 		return false
 	}
-	separators := 0
-	for _, sep := range []string{",", "[", "{", ":", "- ", "-\n", "? "} {
-		separators += bytes.Count(content, []byte(sep))
-	}
-	if separators > maxSeparators {
+	if separators(content) > maxSeparators {
 		p.lose(0, 0, "more than about %d values in one file", maxSeparators).Hint = "split the file"
 		return false
 	}
 	return true
+}
+
+// separators counts what may begin a value.
+func separators(content []byte) int {
+	n := 0
+	for _, sep := range []string{",", "[", "{", ":", "- ", "-\n", "? "} {
+		n += bytes.Count(content, []byte(sep))
+	}
+	return n
 }
 
 // oddByte finds the first byte that is not the text of a policy file, and says what it is.

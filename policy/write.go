@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // width is how many columns of a source line are shown.
@@ -20,11 +21,12 @@ func (ps Problems) Write(w io.Writer, files Files, colour bool) error {
 	paint := painter(colour)
 	lines := make(map[string][][]byte)
 	secret := ps.secrets(files)
+	var v view
 	for i, p := range ps {
 		if i > 0 {
 			out.WriteByte('\n')
 		}
-		p.write(&out, paint, secret[p.Pos.start()], func(name string) [][]byte {
+		p.write(&out, &v, paint, secret[p.Pos.start()], func(name string) [][]byte {
 			if lines[name] == nil {
 				lines[name] = bytes.Split(bytes.TrimPrefix(files[name], []byte("\ufeff")), []byte{'\n'})
 			}
@@ -35,7 +37,7 @@ func (ps Problems) Write(w io.Writer, files Files, colour bool) error {
 	return err
 }
 
-func (p *Problem) write(out *bytes.Buffer, paint func(style, s string) string, hide bool, lines func(string) [][]byte) {
+func (p *Problem) write(out *bytes.Buffer, v *view, paint func(style, s string) string, hide bool, lines func(string) [][]byte) {
 	label := ""
 	style := red
 	if p.Warning {
@@ -51,7 +53,7 @@ func (p *Problem) write(out *bytes.Buffer, paint func(style, s string) string, h
 		fmt.Fprintf(out, "%s\n", paint(dim, fmt.Sprintf("  %d | (not shown: it may hold a secret)", p.Pos.Line)))
 	case p.Pos.Line > 0:
 		if all := lines(p.Pos.File); p.Pos.Line <= len(all) {
-			source, caret := snippet(all[p.Pos.Line-1], p.Pos.Col)
+			source, caret := v.snippet(all[p.Pos.Line-1], p.Pos)
 			gutter := strconv.Itoa(p.Pos.Line)
 			fmt.Fprintf(out, "%s %s\n", paint(dim, "  "+gutter+" |"), source)
 			fmt.Fprintf(out, "%s %s\n", paint(dim, "  "+strings.Repeat(" ", len(gutter))+" |"), paint(style, caret))
@@ -65,15 +67,36 @@ func (p *Problem) write(out *bytes.Buffer, paint func(style, s string) string, h
 	}
 }
 
+// view is where the last snippet began: hundreds of problems may stand in one line of a megabyte.
+type view struct {
+	of   Pos // the line
+	col  int // characters before
+	from int // the same in bytes
+}
+
+// skip is the line without its first col characters.
+func (v *view) skip(line []byte, at Pos, col int) []byte {
+	if v.of != at.start() || v.col > col {
+		*v = view{of: at.start()}
+	}
+	for v.col < col && v.from < len(line) {
+		_, size := utf8.DecodeRune(line[v.from:])
+		v.from += size
+		v.col++
+	}
+	return line[v.from:]
+}
+
 // snippet gives a source line as it can be shown, and the line with the caret below it.
-func snippet(line []byte, col int) (source, caret string) {
+func (v *view) snippet(line []byte, pos Pos) (source, caret string) {
 	var cells []string
 	var at, used int // cell and columns of the caret
-	runes := []rune(strings.TrimSuffix(string(line), "\r"))
-	if from := col - 1 - width/2; from > 0 && len(runes) > width {
-		runes, col = runes[min(from, len(runes)):], col-from
+	line, col := bytes.TrimSuffix(line, []byte("\r")), pos.Col
+	if from := col - 1 - width/2; from > 0 && len(firstRunes(line, width+1)) > width {
+		line, col = v.skip(line, pos, from), col-from
 		cells = append(cells, "…")
 	}
+	runes := firstRunes(line, width+1)
 	more := len(runes) > width
 	for i, r := range runes[:min(len(runes), width)] {
 		if i == col-1 {
@@ -91,6 +114,12 @@ func snippet(line []byte, col int) (source, caret string) {
 		cells = append(cells, "…")
 	}
 	return strings.TrimRight(strings.Join(cells, ""), " "), strings.Repeat(" ", used) + "^"
+}
+
+// firstRunes is as many of the first characters of a line as there are, n at most.
+func firstRunes(line []byte, n int) []rune {
+	runes := []rune(string(line[:min(len(line), n*utf8.UTFMax)]))
+	return runes[:min(len(runes), n)]
 }
 
 // cell is one character as a terminal may be told it.

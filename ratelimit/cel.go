@@ -7,10 +7,10 @@ type ExpressionError = expr.Error
 
 // CheckCEL tells what is wrong with an expression that a limit is to count by: an [*ExpressionError], or nil. The value
 // is a string, a number or a bool; where it can't be had, because a header is missing for example, it is empty.
-func CheckCEL(expression string) error {
-	_, err := expr.CompileValue(expression)
-	return err
-}
+func CheckCEL(expression string) error { return expr.CheckValue(expression) }
+
+// CELCost is about what it takes to check an expression, in characters of a plain one.
+func CELCost(expression string) int { return expr.Cost(expression) }
 
 // Uses is what an expression is made of, for those who have it evaluated elsewhere than here.
 type Uses = expr.Uses

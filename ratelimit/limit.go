@@ -60,6 +60,8 @@ type Limit struct {
 	Headers   Headers    `json:",omitzero"` // what answers tell of it
 	Overrides []Override `json:",omitzero"` // By has one part: other rates for some of its values
 	Exempt    []string   `json:",omitzero"` // By has one part: values that aren't counted; of IP also prefixes
+
+	Known string `json:"-"` // the ID, where it was worked out before: who changes the rest has to empty it
 }
 
 // Override is the rate for one value, of IP also for each address of a prefix.
@@ -111,6 +113,9 @@ type Table struct {
 // ID is what callouts carry: the name and a hash over the whole limit, so that a companion that has another version of
 // the limit loaded doesn't count by it.
 func (l Limit) ID() string {
+	if l.Known != "" {
+		return l.Known
+	}
 	j, err := json.Marshal(l)
 	if err != nil {
 		panic(err) // strings and numbers only

@@ -34,6 +34,10 @@ tidy() {
 	return 1
 }
 
+clients() (
+	cd xds/proxyless && go vet ./... && go run "$staticcheck" ./... && tidy
+)
+
 shell() {
 	if ! command -v shellcheck >/dev/null; then
 		echo "no shellcheck here: left out"
@@ -45,6 +49,7 @@ shell() {
 check "gofumpt" format
 check "go vet" go vet ./...
 check "staticcheck" go run "$staticcheck" ./...
+check "the module of gRPC's clients" clients
 check "import table and sizes" go test -count=1 .
 check "go.mod is tidy" tidy
 check "shell scripts" shell

@@ -40,6 +40,10 @@ packages=$(go list ./... | grep -v '/e2e\(/\|$\)')
 # shellcheck disable=SC2086 # many words, and import paths hold no spaces
 go test $detector -timeout 8m "$@" $packages || failed="$failed rooms"
 
+# A module of its own: what gRPC's client needs is no dependency of the program.
+stage "clients of gRPC for Go and for Node"
+(cd xds/proxyless && go test $detector -timeout 5m "$@" ./...) || failed="$failed proxyless"
+
 # One package at a time, always anew: they start processes that go test's cache knows nothing of. The program that they
 # build is the one of make build, without cgo.
 if [ -d e2e ]; then

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -56,7 +57,7 @@ func start(t testing.TB, o Options) *plane {
 		o.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	p := &plane{Server: New(o), listener: bufconn.Listen(1 << 16)}
-	g := grpc.NewServer()
+	g := grpc.NewServer(ServerOptions()...)
 	p.Register(g)
 	ctx, cancel := context.WithCancel(context.Background())
 	p.end = cancel
@@ -95,7 +96,8 @@ type envoy struct {
 	log    []string                     // "cluster +a@1 -b"
 	has    map[string]map[string]string // type -> name -> version (delta) or body (state of the world)
 	names  map[string][]string          // state of the world: what is asked for
-	last   map[string]string            // state of the world: type -> version
+	last   map[string]string            // state of the world: type -> nonce
+	nonces []string                     // delta: of all responses
 	reject func(url string, names []string) string
 	mute   bool // neither ACK nor NACK
 	err    error
@@ -202,6 +204,7 @@ func (e *envoy) readDelta() error {
 		delete(e.has[r.GetTypeUrl()], name)
 	}
 	e.log = append(e.log, line)
+	e.nonces = append(e.nonces, r.GetNonce())
 	if e.mute {
 		return nil
 	}
@@ -226,6 +229,11 @@ func (e *envoy) readSotW() error {
 	for _, name := range names {
 		line += " " + name
 		e.keep(url, name, r.GetVersionInfo())
+	}
+	for _, x := range r.GetResources() {
+		if name := nameOf(e.t, x); proto.Equal(x, must(NewResource(name, &endpointv3.ClusterLoadAssignment{ClusterName: name}, "", "")).Body) {
+			line = strings.Replace(line, " "+name, " -"+name, 1) // an assignment without endpoints
+		}
 	}
 	e.log = append(e.log, line)
 	e.last[url] = r.GetNonce()
@@ -273,10 +281,12 @@ func (e *envoy) set(f func()) {
 	f()
 }
 
-// ackNonce sends the ACK of a delta response.
-func (e *envoy) ackNonce(url, nonce string) {
+// ack sends the ACK of the nth delta response.
+func (e *envoy) ack(url string, n int) {
 	e.t.Helper()
-	if err := e.delta.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: url, ResponseNonce: nonce}); err != nil {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.delta.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: url, ResponseNonce: e.nonces[n-1]}); err != nil {
 		e.t.Fatal(err)
 	}
 }

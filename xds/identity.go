@@ -2,10 +2,13 @@ package xds
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/grpc/codes"
@@ -14,35 +17,58 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// credentialsOf tells the groups that the bearer of the client certificate may join: each DNS name of the certificate,
-// and what each URI names ([groupOf]). Without TLS any group is open: such a listener is on loopback only, which app sees
-// to.
-func credentialsOf(ctx context.Context) (groups []string, open bool, address string) {
+// Identity is who an Envoy has proved to be.
+type Identity struct {
+	Groups []string  // that it may join
+	Any    bool      // it may join any: the port is in plain text, on loopback only, which app sees to
+	Until  time.Time // when what it has shown ends, and its streams with it; zero: never
+}
+
+// May tells whether the Envoy may join the group.
+func (i Identity) May(group string) bool { return i.Any || slices.Contains(i.Groups, group) }
+
+// ByCertificate knows an Envoy by its client certificate alone ([GroupsOf]), and without TLS not at all.
+func ByCertificate(ctx context.Context) (Identity, error) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return nil, false, ""
-	}
-	if p.Addr != nil {
-		address = p.Addr.String()
+		return Identity{}, errNobody
 	}
 	if p.AuthInfo == nil {
-		return nil, true, address
+		return Identity{Any: true}, nil
 	}
 	tls, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok {
-		return nil, p.AuthInfo.AuthType() == "insecure", address
+		return Identity{Any: p.AuthInfo.AuthType() == "insecure"}, nil
 	}
 	if len(tls.State.VerifiedChains) == 0 { // no certificate, or one that nobody has checked
-		return nil, false, address
+		return Identity{}, errNobody
 	}
 	leaf := tls.State.VerifiedChains[0][0]
-	groups = slices.Clone(leaf.DNSNames)
+	return Identity{Groups: GroupsOf(leaf), Until: leaf.NotAfter}, nil
+}
+
+var (
+	errNobody = status.Error(codes.PermissionDenied, "no client certificate was shown, or none that was checked")
+	errLapsed = status.Error(codes.PermissionDenied, "the certificate or token of this stream no longer lets its Envoy have the group")
+)
+
+// GroupsOf is the groups that a client certificate names where no rule says otherwise: each of its DNS names, and what
+// its URIs name ([groupOf]).
+func GroupsOf(leaf *x509.Certificate) []string {
+	groups := slices.Clone(leaf.DNSNames)
 	for _, u := range leaf.URIs {
 		if group := groupOf(u); group != "" {
 			groups = append(groups, group)
 		}
 	}
-	return groups, false, address
+	return groups
+}
+
+func addressOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
+		return p.Addr.String()
+	}
+	return ""
 }
 
 // groupOf is the group edge for spiffe://example.com/gateway/edge, "" for anything else: a mesh gives certificates to
@@ -66,18 +92,66 @@ func (st *stream) admit(n *corev3.Node) error {
 		return status.Error(codes.InvalidArgument, "node.id has to be set")
 	case st.group == nil && n.GetCluster() == "":
 		return status.Error(codes.InvalidArgument, "node.cluster has to name the node group")
-	case st.group == nil && !st.open && !slices.Contains(st.may, n.GetCluster()):
-		st.server.o.Log.Warn("envoy refused", "node", n.GetId(), "group", n.GetCluster(), "address", st.address, "may", st.may)
-		return status.Errorf(codes.PermissionDenied, "the client certificate does not name the group %q", n.GetCluster())
 	case st.group == nil:
-		st.enter(n)
-		return nil
+		return st.welcome(n)
 	case n == nil:
 		return nil
 	case n.GetId() != st.node.GetId() || n.GetCluster() != st.node.GetCluster():
 		return status.Error(codes.PermissionDenied, "the node of a stream cannot change")
 	default:
 		return nil
+	}
+}
+
+// welcome puts the stream into the group that it asks for, if it may join that.
+func (st *stream) welcome(n *corev3.Node) error {
+	rechecks := st.server.rechecks.Load()
+	who, err := st.server.o.Identify(st.grpc.Context())
+	if err != nil {
+		return err
+	}
+	if !who.May(n.GetCluster()) {
+		st.server.o.Log.Warn("envoy refused", "node", n.GetId(), "group", n.GetCluster(), "address", st.address, "may", who.Groups)
+		return status.Errorf(codes.PermissionDenied, "neither certificate nor token name the group %q", n.GetCluster())
+	}
+	st.enter(n)
+	if !who.Until.IsZero() {
+		st.lapseAt(who.Until)
+	}
+	if st.server.rechecks.Load() != rechecks { // it began before we were in the group, and may have missed us
+		st.recheck()
+	}
+	return nil
+}
+
+// lapseAt ends the stream with what its Envoy has shown.
+func (st *stream) lapseAt(until time.Time) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.closed {
+		st.lapse = time.AfterFunc(lifetime(time.Until(until)), func() { st.end(errLapsed) })
+	}
+}
+
+// lifetime is how long a stream lives whose credentials end in d: up to a tenth less, and no more than half a minute,
+// so that Envoys which started together don't come back together.
+func lifetime(d time.Duration) time.Duration {
+	return max(d, 0) - rand.N(min(max(d, 0)/10, 30*time.Second)+1)
+}
+
+// Recheck asks [Options.Identify] again about every stream and ends those whose Envoy may no longer join its group. It is
+// to be called when the rules have changed by which Envoys are known.
+func (s *Server) Recheck() {
+	s.rechecks.Add(1)
+	for _, st := range s.connected() {
+		st.recheck()
+	}
+}
+
+func (st *stream) recheck() {
+	if who, err := st.server.o.Identify(st.grpc.Context()); err != nil || !who.May(st.node.GetCluster()) {
+		st.server.o.Log.Warn("envoy sent away: it may no longer have the group", "node", st.node.GetId(), "group", st.node.GetCluster(), "address", st.address)
+		st.end(errLapsed)
 	}
 }
 

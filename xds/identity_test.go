@@ -81,11 +81,11 @@ func (a *authority) leaf(dns []string, uris ...string) tls.Certificate {
 func startTLS(t *testing.T, a *authority, check tls.ClientAuthType) (*Server, string) {
 	t.Helper()
 	s := New(Options{})
-	g := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{
+	g := grpc.NewServer(append(ServerOptions(), grpc.Creds(credentials.NewTLS(&tls.Config{
 		Certificates: []tls.Certificate{a.leaf([]string{"plane.test"})},
 		ClientCAs:    a.pool,
 		ClientAuth:   check,
-	})))
+	})))...)
 	s.Register(g)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,55 +1,39 @@
 package xds
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"time"
 
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 )
 
-// OnStreamResponse notes the nonce of what is being sent.
-func (st *stream) OnStreamResponse(_ context.Context, _ int64, _ *discoveryv3.DiscoveryRequest, r *discoveryv3.DiscoveryResponse) {
-	st.dispatch(r.GetTypeUrl(), r.GetNonce())
-}
-
-// OnStreamDeltaResponse notes the nonce of what is being sent.
-func (st *stream) OnStreamDeltaResponse(_ int64, _ *discoveryv3.DeltaDiscoveryRequest, r *discoveryv3.DeltaDiscoveryResponse) {
-	st.dispatch(r.GetTypeUrl(), r.GetNonce())
-}
-
-func (st *stream) dispatch(url, nonce string) {
-	st.server.metrics.responses.WithLabelValues(st.group.name, kindOf(url).short).Inc()
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if t := st.find(url); t != nil && t.inflight != nil {
-		t.inflight.nonce = nonce
-	}
+// rejection is what there is to tell of a NACK.
+type rejection struct {
+	words  string
+	blamed []Blame
 }
 
 // answer notes what the Envoy says to the response with that nonce. A nonce that is not the last one's is no answer.
-func (st *stream) answer(url, nonce string, problem *statuspb.Status) {
-	st.mu.Lock()
-	t := st.find(url)
-	if nonce == "" || t == nil || t.inflight == nil || t.inflight.nonce != nonce {
-		st.mu.Unlock()
-		return
+func (st *stream) answer(t *subscription, nonce string, problem *statuspb.Status) *rejection {
+	if t.inflight == nil || t.nonce != nonce {
+		return nil
 	}
-	s := t.inflight
-	t.inflight, t.at = nil, time.Now()
+	s, now := t.inflight, time.Now()
+	st.server.metrics.answered.Observe(now.Sub(t.at).Seconds())
+	t.inflight, t.at = nil, now
 	st.progress, st.late = t.at, false
+	if !slices.ContainsFunc(st.types, func(t *subscription) bool { return t.inflight != nil }) {
+		st.unacked = 0
+	}
 	if problem == nil {
 		t.acknowledge(s)
-	} else {
-		t.reject(s, strings.TrimSpace(problem.GetMessage()))
+		return nil
 	}
-	words, blamed := t.words, t.blamed
-	st.mu.Unlock()
-	if problem != nil {
-		st.complain(t.kind.short, words, blamed)
-	}
+	t.reject(s, strings.TrimSpace(problem.GetMessage()))
+	told := &rejection{t.words, t.blamed}
+	t.absolve(st.target.set(t.url)) // which may have changed meanwhile
+	return told
 }
 
 // acknowledge: what was sent now is no longer rejected; what was not sent now still is.
@@ -69,32 +53,44 @@ func (t *subscription) acknowledge(s *shipment) {
 	}
 }
 
+// refusal is a resource that the Envoy has rejected.
+type refusal struct {
+	version string // of which it wants nothing
+	had     *entry // which it has still; nil if it had none
+}
+
 func (t *subscription) reject(s *shipment, words string) {
-	blamed := blame(words, s)
-	if s.whole { // what it repeats unchanged was accepted before
-		t.rejected = nil
-	}
-	if t.rejected == nil {
-		t.rejected = map[string]string{}
+	blamed, before := blame(words, s), t.rejected
+	if s.whole || t.rejected == nil { // what is repeated unchanged was accepted before
+		t.rejected = map[string]refusal{}
 	}
 	for _, e := range blamed {
-		t.rejected[e.Name] = e.Version
+		had := s.from.get(e.Name)
+		if r, again := before[e.Name]; again {
+			had = r.had
+		}
+		t.rejected[e.Name] = refusal{e.Version, had}
 	}
 	if len(blamed) == 0 { // Envoy rejects a removal, or an empty set
-		t.rejected[""] = s.version
+		t.rejected[""] = refusal{version: s.version}
 	}
 	t.words, t.blamed = words, blames(blamed)
 }
 
 // absolve forgets the rejection of what the new target does not have: the Envoy never took it.
 func (t *subscription) absolve(to *set) {
-	for name := range t.rejected {
-		if to.byName[name] != nil {
+	for name, r := range t.rejected {
+		if to.get(name) != nil {
 			continue // it is sent again if it has changed
 		}
 		delete(t.rejected, name)
-		if t.protocol == SotW && name != "" {
-			t.except(name, forgotten) // else it would be repeated until it is cleaned up
+		switch {
+		case t.protocol == Delta || name == "":
+		case t.has(name) == nil || t.has(name).Version != r.version: // something else was sent since
+		case r.had != nil:
+			t.except(name, r.had) // which it keeps until it is cleaned up
+		default:
+			t.except(name, forgotten)
 		}
 	}
 	if len(t.rejected) == 0 {
@@ -103,14 +99,14 @@ func (t *subscription) absolve(to *set) {
 }
 
 // complain tells the operator of a rejection.
-func (st *stream) complain(short, words string, blamed []Blame) {
+func (st *stream) complain(short string, r *rejection) {
 	st.server.metrics.nacks.WithLabelValues(st.group.name, short).Inc()
 	var resources, origins []string
-	for _, b := range blamed[:min(len(blamed), 5)] {
+	for _, b := range r.blamed[:min(len(r.blamed), 5)] {
 		resources, origins = append(resources, b.Resource), append(origins, b.Origin)
 	}
 	st.server.o.Log.Warn("envoy rejected its configuration", "node", st.node.GetId(), "group", st.group.name,
-		"type", short, "error", words, "resources", resources, "origins", slices.Compact(origins))
+		"type", short, "error", r.words, "resources", resources, "origins", slices.Compact(origins))
 	if st.server.o.OnNACK != nil {
 		st.server.o.OnNACK(st.status())
 	}
@@ -123,14 +119,16 @@ func (st *stream) retry(now time.Time) {
 		return
 	}
 	for _, t := range st.types {
-		if len(t.rejected) == 0 || t.inflight != nil || t.queued || now.Sub(t.at) < every {
+		if len(t.rejected) == 0 || t.inflight != nil || now.Sub(t.at) < every {
 			continue
 		}
 		t.at = now
-		for name, version := range t.rejected {
-			if e := st.target.set(t.url).byName[name]; e != nil && e.Version == version {
-				t.except(name, nil)
+		var again []string
+		for name, r := range t.rejected {
+			if e := st.target.set(t.url).get(name); e != nil && e.Version == r.version && t.wants(name) {
+				again = append(again, name)
 			}
 		}
+		t.asked = st.server.pool.union(t.asked, st.server.pool.of(again))
 	}
 }

@@ -177,7 +177,7 @@ func TestStatusTellsWhatEachEnvoyHas(t *testing.T) {
 				},
 			}},
 		}
-		ignore := cmpopts.IgnoreFields(NodeStatus{}, "Connected")
+		ignore := cmpopts.IgnoreFields(NodeStatus{}, "Connected", "Seen")
 		noTime := cmpopts.IgnoreFields(TypeStatus{}, "Time")
 		if diff := cmp.Diff(wanted, p.Status(), ignore, noTime); diff != "" {
 			t.Error(diff)

@@ -6,7 +6,10 @@ import (
 
 type metrics struct {
 	responses *prometheus.CounterVec
+	bytes     *prometheus.CounterVec
 	nacks     *prometheus.CounterVec
+	floods    prometheus.Counter
+	answered  prometheus.Histogram
 	publish   prometheus.Histogram
 }
 
@@ -17,10 +20,23 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 			Name: "legation_xds_responses_total",
 			Help: "Responses sent to Envoys.",
 		}, []string{"group", "type"}),
+		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "legation_xds_sent_bytes_total",
+			Help: "Bytes of the responses sent to Envoys.",
+		}, []string{"group", "type"}),
 		nacks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "legation_xds_nacks_total",
 			Help: "Responses that an Envoy rejected.",
 		}, []string{"group", "type"}),
+		floods: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "legation_xds_floods_total",
+			Help: "Streams that were ended because they asked too often.",
+		}),
+		answered: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "legation_xds_answer_seconds",
+			Help:    "Time from a response until the Envoy has acknowledged or rejected it.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+		}),
 		publish: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "legation_xds_publish_seconds",
 			Help:    "Time from a publish until all Envoys have acknowledged it.",
@@ -28,37 +44,58 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 		}),
 	}
 	if r != nil {
-		r.MustRegister(m.responses, m.nacks, m.publish, streamGauge{s, prometheus.NewDesc(
-			"legation_xds_streams", "Connected Envoys.", []string{"group"}, nil)})
+		r.MustRegister(m.responses, m.bytes, m.nacks, m.floods, m.answered, m.publish, newFleet(s))
 	}
 	return m
 }
 
-// streamGauge counts the streams when it is asked. A group has a label of its own only while it is served, so that
-// names made up by a client never become labels.
-type streamGauge struct {
-	s    *Server
-	desc *prometheus.Desc
+// sent counts a response.
+func (m *metrics) sent(t *subscription, g *group, size int) {
+	if t.responses == nil {
+		t.responses, t.bytes = m.responses.WithLabelValues(g.name, t.kind.short), m.bytes.WithLabelValues(g.name, t.kind.short)
+	}
+	t.responses.Inc()
+	t.bytes.Add(float64(size))
 }
 
-func (g streamGauge) Describe(c chan<- *prometheus.Desc) { c <- g.desc }
+// fleet counts the streams, and what is parked on them, when it is asked. A group has a label of its own only while it is
+// served, so that names made up by a client never become labels.
+type fleet struct {
+	s               *Server
+	streams, parked *prometheus.Desc
+}
 
-func (g streamGauge) Collect(c chan<- prometheus.Metric) {
-	for name, n := range g.s.sizes() {
-		c <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, float64(n), name)
+func newFleet(s *Server) fleet {
+	return fleet{
+		s,
+		prometheus.NewDesc("legation_xds_streams", "Connected Envoys.", []string{"group"}, nil),
+		prometheus.NewDesc("legation_xds_parked", "Resources that an Envoy has rejected and is not sent again until they change.", []string{"group"}, nil),
 	}
 }
 
-// sizes is the number of streams by group; those of groups that are not served are under "".
-func (s *Server) sizes() map[string]int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sizes := map[string]int{}
-	for name, g := range s.groups {
-		if g.served.Load() == nil {
+func (f fleet) Describe(c chan<- *prometheus.Desc) { c <- f.streams; c <- f.parked }
+
+func (f fleet) Collect(c chan<- prometheus.Metric) {
+	streams, parked := map[string]int{}, map[string]int{}
+	for _, st := range f.s.connected() {
+		name := st.group.name
+		if st.group.served.Load() == nil {
 			name = ""
 		}
-		sizes[name] += g.size
+		streams[name]++
+		parked[name] += st.parked()
 	}
-	return sizes
+	for name, n := range streams {
+		c <- prometheus.MustNewConstMetric(f.streams, prometheus.GaugeValue, float64(n), name)
+		c <- prometheus.MustNewConstMetric(f.parked, prometheus.GaugeValue, float64(parked[name]), name)
+	}
+}
+
+func (st *stream) parked() (n int) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for _, t := range st.types {
+		n += len(t.rejected)
+	}
+	return n
 }

@@ -22,16 +22,27 @@ func TestMetrics(t *testing.T) {
 		stray.got()
 		p.Publish(usual(t, "1"))
 		d.got()
+		if got := samples(t, r); !slices.Contains(got, "legation_xds_parked edge: 1") {
+			t.Errorf("%q: want one resource parked", got)
+		}
 		d.set(func() { d.reject = nil })
 		p.Publish(snapshot(t, "2"))
 		d.got()
 		want := []string{
+			"legation_xds_answer_seconds: 5",
+			"legation_xds_floods_total: 0",
 			"legation_xds_nacks_total edge listener: 1",
+			"legation_xds_parked : 0",
+			"legation_xds_parked edge: 0",
 			"legation_xds_publish_seconds: 1", // the first was rejected
 			"legation_xds_responses_total edge cluster: 1",
 			"legation_xds_responses_total edge endpoint: 1",
 			"legation_xds_responses_total edge listener: 2",
 			"legation_xds_responses_total edge route: 1",
+			"legation_xds_sent_bytes_total edge cluster: some",
+			"legation_xds_sent_bytes_total edge endpoint: some",
+			"legation_xds_sent_bytes_total edge listener: some",
+			"legation_xds_sent_bytes_total edge route: some",
 			"legation_xds_streams : 1", // a group that is not served gets no label
 			"legation_xds_streams edge: 1",
 		}
@@ -59,6 +70,10 @@ func samples(t *testing.T, r prometheus.Gatherer) []string {
 				line += " " + l.GetValue()
 			}
 			value := m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			if value > 0 && strings.HasSuffix(f.GetName(), "_bytes_total") {
+				lines[line+": some"] = true
+				continue
+			}
 			lines[fmt.Sprintf("%s: %v", line, value)] = true
 		}
 	}

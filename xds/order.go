@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"slices"
 	"time"
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -11,47 +12,55 @@ import (
 // their own.
 //
 // Envoy holds back the acknowledgement of clusters until the new ones are warm, for which it needs their endpoints and
-// secrets. So endpoints follow the clusters without waiting, and an explicit question never waits for an ACK.
+// secrets. So endpoints follow the clusters without waiting, and an explicit question never waits for an ACK. One for routes
+// does: an Envoy that reconnects asks for clusters and routes in one breath, and works with what it has until then.
 
 // update is called after a publish.
 func (st *stream) update() {
 	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.step()
+	busy := st.step()
+	st.mu.Unlock()
+	if busy {
+		st.send(true)
+	}
 }
 
 // tick is called by the timer.
 func (st *stream) tick() {
 	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.step()
+	st.due = time.Time{}
+	st.mu.Unlock()
+	st.update()
 }
 
-// step queues what may be sent now, and tells the publication how the stream stands.
-func (st *stream) step() {
+// step finds what may be sent now, and tells the publication how the stream stands. It reports whether there is something
+// to send, and nobody who does.
+func (st *stream) step() bool {
 	if st.closed || st.group == nil {
-		return
+		return false
 	}
-	now := time.Now()
 	snapshot := st.group.served.Load()
 	if snapshot == nil {
-		return // held
+		return false // held
 	}
+	now := time.Now()
 	if snapshot != st.target {
 		st.aim(snapshot, now)
 	}
 	st.retry(now)
-	st.queue()
-	stand := st.stand(now)
+	for _, t := range st.types {
+		t.settle(st.target)
+	}
+	next := st.next()
+	stand := st.stand(next != nil)
 	if stand == Working && now.Sub(st.progress) >= st.server.o.StageTimeout {
 		st.late = true
 		st.remark(now)
-		st.queue()
-		stand = Late
+		next, stand = st.next(), Late
 	}
-	if stand == Acknowledged && !st.cleaning && st.quiet(now) {
+	if stand == Acknowledged && !st.cleaning && st.leftover() && st.quiet(now) {
 		st.cleaning = true
-		st.queue()
+		next = st.next()
 	}
 	if stand == Acknowledged && st.complete(now) {
 		st.revision = st.target.revision
@@ -60,6 +69,7 @@ func (st *stream) step() {
 		st.server.current.Load().arrive(st, st.target, stand)
 	}
 	st.arm(now, stand)
+	return next != nil && !st.sending
 }
 
 // remark tells of what the Envoy has not answered in time. The change goes on without it.
@@ -81,74 +91,70 @@ func (st *stream) aim(s *Snapshot, now time.Time) {
 	}
 }
 
-// queue puts a token in the channel of each type that is due. The response is made when go-control-plane takes the
-// token: a slow Envoy gets the latest then, and a token that is dropped with its channel loses nothing.
-func (st *stream) queue() {
-	first := true // nothing of a lower rank is in a channel
+// next is the type that is to be sent first, if any: one response of a type is on its way at a time.
+func (st *stream) next() *subscription {
 	for _, t := range st.types {
-		if t.send != nil && !t.queued {
-			c := t.settle(st.target.set(t.url))
-			if (first || t.kind.free) && (t.inflight == nil || st.late) && st.due(t, c) {
-				t.queued = true
-				t.send()
-			}
+		if (t.inflight == nil || st.late) && st.ready(t) {
+			return t
 		}
-		first = first && (!t.queued || t.kind.free)
 	}
+	return nil
 }
 
-// settle tells what is pending, and moves the base along when that is nothing.
-func (t *subscription) settle(to *set) change {
-	c := t.pending(to)
-	t.settled = len(c.upserts)+len(c.asked)+len(c.absent) == 0 && (len(c.gone) == 0 || t.kind.late)
-	if t.settled && t.base != to {
-		t.commit(to, c, true, c.gone)
-	}
-	if t.settled && t.answered && t.inflight == nil && len(t.rejected) == 0 {
-		t.acked = to.version
-	}
-	return c
-}
-
-// due is whether there is something to send of t now.
-func (st *stream) due(t *subscription, c change) bool {
-	if !t.answered && !st.blocked(t) {
-		return true // even if empty: Envoy waits for a first answer
-	}
-	c, _, _ = st.allowed(t, c)
-	if !t.answered {
-		return len(c.asked)+len(c.absent) > 0
-	}
-	return !c.empty()
-}
-
-// allowed cuts the change down to what may be sent now. It tells whether that is everything but what is left over,
-// which it lists.
-func (st *stream) allowed(t *subscription, c change) (now change, all bool, left []*entry) {
+// ready is whether there is something to send of t now.
+func (st *stream) ready(t *subscription) bool {
 	switch {
-	case t.answered && st.blocked(t): // a first answer is whole or not at all
-		return change{asked: c.asked, absent: c.absent}, false, nil
-	case t.kind.late && !st.mayClean(t):
-		left, c.gone = c.gone, nil
+	case t.next == nil:
+		return false
+	case !t.answered && !st.blocked(t):
+		return true // even if empty: Envoy waits for a first answer
+	case t.kind.calm && st.behindOthers(t):
+		return false
+	case len(t.next.found)+len(t.next.left)+len(t.next.absent) > 0:
+		return true
+	case !t.answered:
+		return false // a first answer is whole or not at all
+	case len(t.next.upserts) == 0 && (len(t.next.gone) == 0 || t.kind.late && !st.mayClean(t)):
+		return false
 	}
-	return c, true, left
+	return !st.blocked(t)
+}
+
+// allowed is the part of what leads to the target that may be sent now.
+func (st *stream) allowed(t *subscription) part {
+	p := t.next
+	switch {
+	case len(p.upserts)+len(p.gone) > 0 && t.answered && st.blocked(t):
+		return answers
+	case t.kind.late && !st.mayClean(t):
+		return keeping
+	}
+	return everything
 }
 
 // blocked is whether changes of t have to wait for the types below it.
 func (st *stream) blocked(t *subscription) bool {
 	if t.kind.free || t.kind.rank <= rankEndpoint {
-		return false // endpoints go right behind their clusters: see queue
+		return false // endpoints go right behind their clusters: see next
 	}
+	for _, o := range st.types {
+		if o.kind.rank < t.kind.rank && len(o.rejected) > 0 && t.answered { // a new Envoy has no last good: it gets what there is
+			return true
+		}
+	}
+	return st.behindOthers(t)
+}
+
+// behindOthers is whether something of the types below t is on its way, or is yet to be sent.
+func (st *stream) behindOthers(t *subscription) bool {
 	for _, o := range st.types {
 		switch {
 		case o.kind.rank >= t.kind.rank:
 			return false // they are sorted
-		case len(o.rejected) > 0 && t.answered: // a new Envoy has no last good: it gets what there is
-			return true
-		case o.inflight != nil && (!st.late || o.behind(st.target)):
+		case o.inflight != nil && (!st.late || o.behind()):
 			return true
 		case o.inflight != nil: // it has had its time
-		case o.queued || o.send == nil || !o.answered || !o.nothingFor(st.target):
+		case !o.answered || o.open():
 			return true
 		}
 	}
@@ -156,16 +162,7 @@ func (st *stream) blocked(t *subscription) bool {
 }
 
 // behind is whether the target has changes that wait behind the response in flight.
-func (t *subscription) behind(s *Snapshot) bool {
-	to := s.set(t.url)
-	return t.wildcard && t.base != to && len(to.since(t.base).upserts) > 0
-}
-
-// nothingFor is whether no upsert is left to send.
-func (t *subscription) nothingFor(s *Snapshot) bool {
-	c := t.pending(s.set(t.url))
-	return len(c.upserts)+len(c.asked)+len(c.absent) == 0
-}
+func (t *subscription) behind() bool { return t.wildcard && t.next != nil && len(t.next.upserts) > 0 }
 
 // mayClean is whether what is left over of t may go: routes before clusters before endpoints.
 func (st *stream) mayClean(t *subscription) bool {
@@ -181,21 +178,16 @@ func (st *stream) mayClean(t *subscription) bool {
 	return true
 }
 
-// leftover is whether t has something that has to be taken away.
-func (t *subscription) leftover() bool {
-	for name, e := range t.over {
-		if t.kind.late && e != nil && e != forgotten && t.wants(name) {
-			return true
-		}
-	}
-	return false
+// leftover is whether the Envoy has something that has to be taken away.
+func (st *stream) leftover() bool {
+	return slices.ContainsFunc(st.types, (*subscription).leftover)
 }
 
 // stand is how far the Envoy is with the target.
-func (st *stream) stand(now time.Time) State {
-	busy, open, rejected := false, false, false
+func (st *stream) stand(busy bool) State {
+	open, rejected := false, false
 	for _, t := range st.types {
-		busy = busy || t.queued || t.inflight != nil || t.send == nil
+		busy = busy || t.inflight != nil
 		open = open || !t.answered || !t.settled
 		rejected = rejected || len(t.rejected) > 0
 	}
@@ -213,7 +205,7 @@ func (st *stream) stand(now time.Time) State {
 
 // complete is whether the Envoy has asked for all that it will ask for, as far as can be known.
 func (st *stream) complete(now time.Time) bool {
-	if now.Sub(st.opened) >= st.server.o.StageTimeout {
+	if st.only != "" || now.Sub(st.opened) >= st.server.o.StageTimeout {
 		return true
 	}
 	for _, url := range []string{resource.ClusterType, resource.ListenerType} {
@@ -243,7 +235,7 @@ func (st *stream) arm(now time.Time, stand State) {
 	case Working:
 		sooner(st.progress.Add(st.server.o.StageTimeout))
 	case Acknowledged:
-		if !st.cleaning {
+		if !st.cleaning && st.leftover() {
 			sooner(st.progress.Add(st.server.o.RemovalGrace))
 		}
 		if !st.complete(now) {
@@ -258,12 +250,12 @@ func (st *stream) arm(now time.Time, stand State) {
 		}
 	}
 	switch {
-	case at.IsZero() && st.timer != nil:
-		st.timer.Stop()
-	case at.IsZero():
+	case at.IsZero() || !st.due.IsZero() && !at.Before(st.due):
+		return // a timer that fires too soon finds nothing to do
 	case st.timer == nil:
 		st.timer = time.AfterFunc(at.Sub(now), st.tick)
 	default:
 		st.timer.Reset(at.Sub(now))
 	}
+	st.due = at
 }

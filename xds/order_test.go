@@ -58,19 +58,19 @@ func TestEachStageWaitsForTheAcknowledgement(t *testing.T) {
 		want(t, d.got(), "cluster +b", "endpoint +a")
 		d.ask(eds, "b") // Envoy withholds the ACK of clusters until they are warm
 		want(t, d.got())
-		d.ackNonce(eds, "5") // 1 to 4 were the first answers, 5 and 6 are cluster and endpoint
-		d.ackNonce(eds, "6")
+		d.ack(eds, 5) // 1 to 4 were the first answers, 5 and 6 are cluster and endpoint
+		d.ack(eds, 6)
 		want(t, d.got(), "endpoint -b")
-		d.ackNonce(eds, "7")
+		d.ack(eds, 7)
 		want(t, d.got())
-		d.ackNonce(cds, "5")
+		d.ack(cds, 5)
 		want(t, d.got(), "route +r")
-		d.ackNonce(rds, "8")
+		d.ack(rds, 8)
 		want(t, d.got(), "listener +l")
 		if got := pub.Outcome().State; got != Working {
 			t.Errorf("state %s before the last ACK, want working", got)
 		}
-		d.ackNonce(lds, "9")
+		d.ack(lds, 9)
 		<-pub.Done()
 		if got := pub.Outcome().State; got != Acknowledged {
 			t.Errorf("state %s, want acknowledged", got)
@@ -201,14 +201,14 @@ func TestSecretsWaitForNothing(t *testing.T) {
 		want(t, d.got(), "cluster +a", "secret +x")
 		d.ask(sds, "y")
 		want(t, d.got())
-		d.ackNonce(sds, "6") // 1 to 3 were the first answers, 4 the renewed secret, 5 and 6 cluster and secret
+		d.ack(sds, 6) // 1 to 3 were the first answers, 4 the renewed secret, 5 and 6 cluster and secret
 		want(t, d.got(), "secret +y")
-		d.ackNonce(sds, "7")
+		d.ack(sds, 7)
 		want(t, d.got())
-		d.ackNonce(cds, "5")
+		d.ack(cds, 5)
 		want(t, d.got(), "listener +l")
 		d.set(func() { d.mute = false })
-		d.ackNonce(lds, "8")
+		d.ack(lds, 8)
 		<-third.Done()
 		time.Sleep(2 * time.Second)
 		want(t, d.got())
@@ -237,7 +237,7 @@ func TestSupersedingPublish(t *testing.T) {
 		}
 		want(t, d.got())
 		d.set(func() { d.mute = false })
-		d.ackNonce(cds, "5")
+		d.ack(cds, 5)
 		<-third.Done()
 		want(t, d.got(), "cluster +c", "route +r")
 		time.Sleep(2 * time.Second)

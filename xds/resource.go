@@ -11,7 +11,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// Resource is one xDS resource of a snapshot.
+// Resource is one xDS resource of a snapshot. Copies of what [NewResource] made share its bytes, and snapshots tell by the
+// Body's pointer that nothing has changed: keep the value for as long as the resource stays the same.
 type Resource struct {
 	Type    string     // type URL
 	Name    string     // unique within its type
@@ -20,6 +21,7 @@ type Resource struct {
 	Origin  string     // where it comes from in the policy ("edge.yaml:12:3"); only shown, in status and logs
 
 	endpoints string // of a cluster: the name of its endpoint assignment, "" when it has none over EDS
+	made      *entry // as the streams send it
 }
 
 // NewResource marshals m deterministically and hashes it. The salt joins the hash: an endpoint assignment is salted
@@ -28,22 +30,47 @@ func NewResource(name string, m proto.Message, origin, salt string) (Resource, e
 	if m == nil {
 		return Resource{}, fmt.Errorf("resource %q: no message", name)
 	}
-	url := resource.APITypePrefix + string(m.ProtoReflect().Descriptor().FullName())
+	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		return Resource{}, fmt.Errorf("marshal %s %q: %w", kindOf(urlOf(m)).short, name, err)
+	}
+	return NewEncodedResource(name, m, value, origin, salt)
+}
+
+// NewEncodedResource is [NewResource] of a message that was marshalled before, deterministically.
+func NewEncodedResource(name string, m proto.Message, value []byte, origin, salt string) (Resource, error) {
+	url := urlOf(m)
 	if name == "" {
 		return Resource{}, fmt.Errorf("resource of %s: no name", kindOf(url).short)
 	}
-	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-	if err != nil {
-		return Resource{}, fmt.Errorf("marshal %s %q: %w", kindOf(url).short, name, err)
-	}
-	return Resource{
+	r := Resource{
 		Type:      url,
 		Name:      name,
-		Body:      &anypb.Any{TypeUrl: url, Value: value},
 		Version:   hash(string(value), salt),
 		Origin:    origin,
 		endpoints: assignmentOf(m),
-	}, nil
+		Body:      &anypb.Any{TypeUrl: url, Value: value},
+	}
+	r.made = newEntry(r)
+	r.Body.Value = r.made.value(len(value))
+	return r, nil
+}
+
+// entry is the resource as the streams send it: what NewResource made, unless something was changed since.
+func (r *Resource) entry() (*entry, error) {
+	if e := r.made; e != nil && e.Body == r.Body && e.Origin == r.Origin && e.Version == r.Version && e.Name == r.Name && e.Type == r.Type {
+		return e, nil
+	}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	made := *r
+	made.made = nil
+	return newEntry(made), nil
+}
+
+func urlOf(m proto.Message) string {
+	return resource.APITypePrefix + string(m.ProtoReflect().Descriptor().FullName())
 }
 
 func (r *Resource) check() error {
@@ -72,7 +99,8 @@ func assignmentOf(m proto.Message) string {
 func hash(parts ...string) string {
 	h := sha256.New()
 	for _, p := range parts {
-		fmt.Fprintf(h, "%d:%s", len(p), p)
+		fmt.Fprintf(h, "%d:", len(p))
+		h.Write([]byte(p)) // a route table may have megabytes: Fprintf would copy it several times
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
@@ -91,6 +119,7 @@ type kind struct {
 	short string // in metrics, logs and status
 	rank  int
 
+	calm  bool // what is asked for by name waits as well for what comes before it
 	free  bool // needs nothing that comes before it: never waits
 	late  bool // removed last, when nothing can use it any more; otherwise together with what replaces it
 	whole bool // state of the world: Envoy takes what is missing in an answer for removed
@@ -105,10 +134,10 @@ type kind struct {
 var kinds = map[string]kind{
 	resource.ClusterType:         {short: "cluster", rank: rankCluster, late: true, whole: true, wild: true},
 	resource.EndpointType:        {short: "endpoint", rank: rankEndpoint, late: true, part: true},
-	resource.RouteType:           {short: "route", rank: rankRoute, late: true, part: true},
+	resource.RouteType:           {short: "route", rank: rankRoute, calm: true, late: true, part: true},
 	resource.ScopedRouteType:     {short: "scoped_route", rank: rankRoute, whole: true, wild: true},
 	resource.VirtualHostType:     {short: "virtual_host", rank: rankRoute, part: true},
-	resource.ExtensionConfigType: {short: "extension_config", rank: rankRoute, late: true},
+	resource.ExtensionConfigType: {short: "extension_config", rank: rankRoute, calm: true, late: true},
 	resource.SecretType:          {short: "secret", rank: rankRoute, free: true, late: true, secret: true},
 	resource.ListenerType:        {short: "listener", rank: rankListener, whole: true, wild: true},
 	resource.RuntimeType:         {short: "runtime", rank: rankNone, free: true},

@@ -3,16 +3,16 @@ package xds
 import (
 	"cmp"
 	"context"
+	"errors"
+	"io"
 	"log/slog"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
-	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -43,6 +43,10 @@ type Options struct {
 	// MaxRequests bounds the requests of one stream within one second. A stream with more is ended; 2,000 when 0.
 	MaxRequests int
 
+	// Identify tells who is behind a stream, from the context of its call; [ByCertificate] when nil. It is asked when the
+	// stream begins, at its first request, and by [Server.Recheck]. An error ends the stream.
+	Identify func(context.Context) (Identity, error)
+
 	// OnNACK is called, when set, for each rejection, on the goroutine of the stream: it must not block.
 	OnNACK func(NodeStatus)
 }
@@ -56,6 +60,9 @@ func (o Options) filled() Options {
 	if o.RetryNACK > 0 {
 		o.RetryNACK = max(o.RetryNACK, 10*time.Second)
 	}
+	if o.Identify == nil {
+		o.Identify = ByCertificate
+	}
 	o.MaxStreams = cmp.Or(o.MaxStreams, 10_000)
 	o.MaxRequests = cmp.Or(o.MaxRequests, 2_000)
 	return o
@@ -67,11 +74,15 @@ type Server struct {
 	metrics *metrics
 	current atomic.Pointer[Publication]
 	wake    chan struct{} // capacity 1: something was published
+	pool    *pool
+	roster  *roster
+
+	rechecks atomic.Int64 // calls of Recheck that have begun
 
 	mu      sync.Mutex // guards what follows
 	groups  map[string]*group
-	streams map[*stream]struct{}           // those that have told their node
-	cancels map[*stream]context.CancelFunc // all
+	streams map[*stream]struct{} // those that have told their node
+	all     map[*stream]struct{}
 	stopped bool
 }
 
@@ -89,15 +100,12 @@ func New(o Options) *Server {
 		wake:    make(chan struct{}, 1),
 		groups:  map[string]*group{},
 		streams: map[*stream]struct{}{},
-		cancels: map[*stream]context.CancelFunc{},
+		all:     map[*stream]struct{}{},
+		pool:    newPool(),
+		roster:  newRoster(),
 	}
 	s.metrics = newMetrics(o.Metrics, s)
 	return s
-}
-
-// Register adds the aggregated discovery service, and no other, to r.
-func (s *Server) Register(r grpc.ServiceRegistrar) {
-	discoveryv3.RegisterAggregatedDiscoveryServiceServer(r, aggregated{s})
 }
 
 // Publish replaces what the groups are served and returns at once. A group that is absent from the map is no longer
@@ -173,14 +181,31 @@ func (s *Server) Run(ctx context.Context) error {
 			s.stop()
 			return nil
 		case <-s.wake:
-			for _, st := range s.connected() {
-				st.update()
-			}
+			s.update()
 		case <-done:
 			s.tell(p)
 			told = p
 		}
 	}
+}
+
+// update has a few workers walk the streams. None of them blocks on one.
+func (s *Server) update() {
+	streams := s.connected()
+	var workers sync.WaitGroup
+	var at atomic.Int64
+	for range min(runtime.GOMAXPROCS(0), len(streams)) {
+		workers.Go(func() {
+			for {
+				i := int(at.Add(1)) - 1
+				if i >= len(streams) {
+					return
+				}
+				streams[i].update()
+			}
+		})
+	}
+	workers.Wait()
 }
 
 // tell notes how a publication ended.
@@ -197,10 +222,12 @@ func (s *Server) stop() {
 	defer s.mu.Unlock()
 	s.stopped = true
 	s.current.Load().stop(Stopped)
-	for _, cancel := range s.cancels {
-		cancel()
+	for st := range s.all {
+		st.end(errStopping)
 	}
 }
+
+var errStopping = status.Error(codes.Unavailable, "the control plane is shutting down")
 
 // connected lists the streams that have told their node.
 func (s *Server) connected() []*stream {
@@ -222,52 +249,34 @@ func (s *Server) Status() []NodeStatus {
 	return nodes
 }
 
-// aggregated is the gRPC service. Each stream gets a go-control-plane server of its own, so that what that server asks
-// for needs no look-up by stream.
-type aggregated struct{ s *Server }
-
-func (a aggregated) StreamAggregatedResources(str discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
-	return a.s.hold(str.Context(), SotW, func(srv serverv3.Server) error { return srv.StreamHandler(str, resource.AnyType) })
-}
-
-func (a aggregated) DeltaAggregatedResources(str discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	return a.s.hold(str.Context(), Delta, func(srv serverv3.Server) error { return srv.DeltaStreamHandler(str, resource.AnyType) })
-}
-
 // hold serves one stream until it ends.
-func (s *Server) hold(ctx context.Context, p Protocol, serve func(serverv3.Server) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	st := newStream(ctx, s, p)
-	if err := s.open(st, cancel); err != nil {
+func (s *Server) hold(str grpc.ServerStream, p Protocol, only string) error {
+	if _, err := s.o.Identify(str.Context()); err != nil {
+		return err
+	}
+	st := newStream(str, s, p, only)
+	if err := s.open(st); err != nil {
 		return err
 	}
 	defer s.close(st)
-	if err := serve(serverv3.NewServer(ctx, st, st, options()...)); err != nil {
+	defer st.shut()
+	go st.read()
+	if err := <-st.ended; !errors.Is(err, io.EOF) {
 		return err
-	}
-	if s.ended() {
-		return status.Error(codes.Unavailable, "the control plane is shutting down")
 	}
 	return nil
 }
 
-func (s *Server) ended() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stopped
-}
-
-func (s *Server) open(st *stream, cancel context.CancelFunc) error {
+func (s *Server) open(st *stream) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
-		return status.Error(codes.Unavailable, "the control plane is shutting down")
+		return errStopping
 	}
-	if len(s.cancels) >= s.o.MaxStreams {
+	if len(s.all) >= s.o.MaxStreams {
 		return status.Errorf(codes.ResourceExhausted, "there are %d streams already", s.o.MaxStreams)
 	}
-	s.cancels[st] = cancel
+	s.all[st] = struct{}{}
 	return nil
 }
 
@@ -278,15 +287,18 @@ func (s *Server) join(st *stream) {
 	st.group = s.group(st.node.GetCluster())
 	st.group.size++
 	s.streams[st] = struct{}{}
+	s.roster.came(st)
 }
 
 func (s *Server) close(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.cancels, st)
+	delete(s.all, st)
 	if _, ok := s.streams[st]; !ok {
 		return
 	}
+	s.roster.leave(st)
+	s.o.Log.Debug("envoy left", "node", st.node.GetId(), "group", st.group.name, "address", st.address)
 	delete(s.streams, st)
 	st.group.size--
 	s.drop(st.group)

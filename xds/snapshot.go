@@ -1,52 +1,64 @@
 package xds
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
-
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 )
 
-// Snapshot is everything one node group is served; immutable.
+// Snapshot is everything one node group is served. It never changes; what it keeps beside it is the answers that its
+// streams share.
 type Snapshot struct {
 	revision string
 	sets     map[string]*set // by type URL
+	passages passages
 }
 
 // NewSnapshot puts the resources together. Two of the same type and name are an error, as is one without a body.
+//
+// Resources that are sorted by name within their type save the sorting. For 50,000 of them it takes some 3 ms; with a
+// snapshot at hand from which most is the same, [Snapshot.Next] takes a third of that.
 func NewSnapshot(revision string, resources []Resource) (*Snapshot, error) {
+	return (*Snapshot)(nil).Next(revision, resources)
+}
+
+// Next puts the resources together as NewSnapshot does. Types in which nothing has changed since s are shared with it, and
+// within the others only what differs is hashed: a resource is known by the pointer of its Body and its Origin, so hand
+// over the same value again where nothing changed. What is the same costs a few nanoseconds.
+func (s *Snapshot) Next(revision string, resources []Resource) (*Snapshot, error) {
 	if revision == "" {
 		return nil, errors.New("snapshot: no revision")
 	}
 	var errs []error
-	s := &Snapshot{revision: revision, sets: map[string]*set{}}
-	for _, r := range resources {
-		if err := r.check(); err != nil {
+	lists := map[string]*listing{}
+	var last *listing
+	for i := range resources {
+		e, err := resources[i].entry()
+		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		of := s.sets[r.Type]
-		if of == nil {
-			of = &set{byName: map[string]*entry{}}
-			s.sets[r.Type] = of
+		if last == nil || last.url != e.Type {
+			if last = lists[e.Type]; last == nil {
+				last = s.listing(e.Type)
+				lists[e.Type] = last
+			}
 		}
-		if first, ok := of.byName[r.Name]; ok {
-			errs = append(errs, fmt.Errorf("%s %q is there twice (%s and %s)", kindOf(r.Type).short, r.Name, first.Origin, r.Origin))
-			continue
+		last.add(e)
+	}
+	next := &Snapshot{revision: revision, sets: make(map[string]*set, len(lists))}
+	for url, l := range lists {
+		of, err := l.set()
+		if err != nil {
+			errs = append(errs, err)
 		}
-		of.byName[r.Name] = newEntry(r)
+		next.sets[url] = of
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	for _, of := range s.sets {
-		of.seal()
-	}
-	return s, nil
+	return next, nil
 }
 
 // Len is the number of resources of a type URL.
@@ -62,102 +74,143 @@ func (s *Snapshot) size() (n int) {
 	return n
 }
 
+// set may be called on a nil snapshot.
 func (s *Snapshot) set(url string) *set {
-	if of, ok := s.sets[url]; ok {
-		return of
+	if s != nil {
+		if of, ok := s.sets[url]; ok {
+			return of
+		}
 	}
 	return nothing
 }
 
-// entry is a resource as the streams send it.
-type entry struct {
-	Resource
-	delta *discoveryv3.Resource // no TTL, ever: Envoy 1.40 crashes on an expired route or endpoint
+// listing is the resources of one type while a snapshot is made, beside the set that they had before.
+type listing struct {
+	url      string
+	before   *set
+	entries  []*entry
+	unsorted bool
 }
 
-func newEntry(r Resource) *entry {
-	return &entry{Resource: r, delta: &discoveryv3.Resource{Name: r.Name, Version: r.Version, Resource: r.Body}}
+func (s *Snapshot) listing(url string) *listing {
+	before := s.set(url)
+	return &listing{url: url, before: before, entries: make([]*entry, 0, len(before.sorted)+1)}
 }
 
-// set is the resources of one type, immutable once sealed.
-type set struct {
-	byName  map[string]*entry
-	sorted  []*entry
-	version string
-
-	mu    sync.Mutex
-	diffs map[*set]diff // computed once per predecessor, for all streams that stand there
-}
-
-// nothing is the set of a type that a snapshot does not have.
-var nothing = &set{version: versionOf(nil)}
-
-func (s *set) seal() {
-	s.sorted = slices.SortedFunc(maps.Values(s.byName), byName)
-	s.version = versionOf(s.sorted)
-}
-
-// get may be called on a nil set, which has nothing.
-func (s *set) get(name string) *entry {
-	if s == nil {
-		return nil
+// add compares names only where the neighbours are not those of before.
+func (l *listing) add(e *entry) {
+	n := len(l.entries)
+	if old := l.before.sorted; n > 0 && !(n < len(old) && old[n] == e && old[n-1] == l.entries[n-1]) {
+		l.unsorted = l.unsorted || byName(l.entries[n-1], e) >= 0
 	}
-	return s.byName[name]
+	l.entries = append(l.entries, e)
 }
 
-// diff leads from one set to another. Its slices are shared: nobody changes them.
-type diff struct {
-	upserts []*entry // new or changed, as they are now
-	gone    []*entry // no longer there, as they were
-}
-
-// since is what has changed from the set before, which may be nil.
-func (s *set) since(before *set) diff {
-	switch {
-	case before == s:
-		return diff{}
-	case before == nil:
-		return diff{upserts: s.sorted}
-	case before.version == s.version:
-		return diff{}
-	case len(s.sorted) == 0:
-		return diff{gone: before.sorted}
+// set seals the listing.
+func (l *listing) set() (*set, error) {
+	var errs []error
+	if l.unsorted {
+		slices.SortStableFunc(l.entries, byName)
+		for i, e := range l.entries[1:] {
+			if first := l.entries[i]; first.Name == e.Name {
+				errs = append(errs, fmt.Errorf("%s %q is there twice (%s and %s)", kindOf(e.Type).short, e.Name, first.Origin, e.Origin))
+			}
+		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	d, ok := s.diffs[before]
+	same, total := true, l.before.sum
+	merge(l.before.sorted, l.entries, func(old, now *entry) {
+		same = false
+		if old != nil {
+			total = total.minus(old.mark)
+		}
+		if now != nil {
+			total = total.plus(now.mark)
+		}
+		if old != nil && now != nil && old.Version == now.Version { // made anew, or moved in its file
+			now.since.Store(old.since.Load())
+		}
+	})
+	if same {
+		return l.before, nil
+	}
+	return newSet(l.entries, total), errors.Join(errs...)
+}
+
+// passages is what the streams of a snapshot share: what leads from each place that one of them stands at to the snapshot,
+// and the answers made of it. It goes with the snapshot.
+type passages struct {
+	mu    sync.Mutex // guards what follows
+	ways  map[way]*passage
+	diffs map[[2]*set]diff
+	kept  map[[2]*set]*set // what a set has, and what was left over of another
+	size  int              // of the answers in one piece
+}
+
+// maxWays bounds the passages that are kept. Envoys of one group ask for the same, so there are a few, unless many of
+// them ask for hosts or secrets on demand.
+const maxWays = 512
+
+// maxRoom bounds the bytes of answers in one piece. Past that an answer is made of its resources' own bytes.
+const maxRoom = 64 << 20
+
+// passage finds or makes the one for the way.
+func (s *Snapshot) passage(w way) *passage {
+	l := &s.passages
+	l.mu.Lock()
+	p := l.ways[w]
+	if p == nil {
+		if l.ways == nil || len(l.ways) >= maxWays {
+			l.ways = map[way]*passage{}
+		}
+		p = &passage{way: w, of: s}
+		l.ways[w] = p
+	}
+	l.mu.Unlock()
+	p.charted.Do(p.chart)
+	return p
+}
+
+// since is what has changed from the set before to one of the snapshot's.
+func (s *Snapshot) since(to, before *set) diff {
+	if before == nil || before == to {
+		return to.since(before)
+	}
+	l, key := &s.passages, [2]*set{to, before}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d, ok := l.diffs[key]
 	if !ok {
-		d = compare(before, s)
-		if s.diffs == nil {
-			s.diffs = map[*set]diff{}
+		if l.diffs == nil || len(l.diffs) >= maxWays {
+			l.diffs = map[[2]*set]diff{}
 		}
-		s.diffs[before] = d
+		d = to.since(before)
+		l.diffs[key] = d
 	}
 	return d
 }
 
-func compare(before, after *set) diff {
-	var d diff
-	for _, e := range after.sorted {
-		if old := before.byName[e.Name]; old == nil || old.Version != e.Version {
-			d.upserts = append(d.upserts, e)
+// keeping is one of the snapshot's sets with what is left over of the set before.
+func (s *Snapshot) keeping(to, before *set) *set {
+	left := s.since(to, before).gone
+	l, key := &s.passages, [2]*set{to, before}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.kept[key]
+	if k == nil {
+		if l.kept == nil || len(l.kept) >= maxWays {
+			l.kept = map[[2]*set]*set{}
 		}
+		k = to.keeping(left)
+		l.kept[key] = k
 	}
-	for _, e := range before.sorted {
-		if after.byName[e.Name] == nil {
-			d.gone = append(d.gone, e)
-		}
-	}
-	return d
+	return k
 }
 
-// versionOf is the content hash of sorted entries.
-func versionOf(sorted []*entry) string {
-	parts := make([]string, 0, 2*len(sorted))
-	for _, e := range sorted {
-		parts = append(parts, e.Name, e.Version)
-	}
-	return hash(parts...)
+// takeRoom tells whether an answer of that size may be made in one piece.
+func (s *Snapshot) takeRoom(size int) bool {
+	l := &s.passages
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.size += size
+	return l.size <= maxRoom
 }
-
-func byName(a, b *entry) int { return cmp.Compare(a.Name, b.Name) }

@@ -18,6 +18,13 @@ type NodeStatus struct {
 	// stays.
 	Held bool `json:"held,omitempty"`
 
+	// Seen is when it last said something.
+	Seen time.Time `json:"seen,omitzero"`
+	// Left is when it went; nil while it is connected. The rest is how it stood then.
+	Left *time.Time `json:"left,omitempty"`
+	// Lacks is what of the policy this Envoy can't do, as far as it tells.
+	Lacks []Lack `json:"lacks,omitempty"`
+
 	// Revision is the last one of which all types were acknowledged; "" until then.
 	Revision string       `json:"revision"`
 	Types    []TypeStatus `json:"types"` // by the order in which they are sent
@@ -33,6 +40,8 @@ type TypeStatus struct {
 	Time         *time.Time `json:"time,omitempty"` // of the last change of state
 	Error        string     `json:"error,omitempty"`
 	Blamed       []Blame    `json:"blamed,omitempty"`
+
+	Resources []ResourceStatus `json:"resources,omitempty"` // by name, where they are asked for
 }
 
 // Blame is a resource that an Envoy's rejection is about.
@@ -71,6 +80,7 @@ func (st *stream) status() NodeStatus {
 		Address:   st.address,
 		Protocol:  st.protocol,
 		Connected: st.opened,
+		Seen:      time.Unix(0, st.seen.Load()),
 		Held:      st.group.served.Load() == nil,
 		Revision:  st.revision,
 		Types:     make([]TypeStatus, 0, len(st.types)),

@@ -1,46 +1,52 @@
 package xds
 
 import (
-	"context"
-	"errors"
+	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/server/config"
-	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
-// stream is one Envoy. It is the cache and the callbacks of the go-control-plane server that speaks with it, which
-// calls all of them from one goroutine. Publish and the timer come from others: mu is for them. It is never held while
-// bytes go to the Envoy. The channels that are written to under it have room for every token there can be.
+// stream is one Envoy. A goroutine of its own reads what it asks for, and answers it; the workers of a publish send what
+// has changed, and the timer what has become due: mu is for them all. None of them waits for an Envoy that is slow to
+// read: that is left to a goroutine that is there only for as long. mu is never held while bytes go to the Envoy.
 type stream struct {
 	server   *Server
-	ctx      context.Context // the gRPC stream's: go-control-plane asks each response for it
+	grpc     grpc.ServerStream
 	protocol Protocol
+	only     string // the type URL of a service for one type
 	opened   time.Time
 	address  string
-	may      []string // the groups that its certificate names
-	open     bool     // any group: plaintext
+	patience *time.Timer // ends a stream that asks for nothing
+	ended    chan error  // capacity 1: why
 
 	// Set by the first request, before the stream is in its group.
 	group   *group
 	node    *corev3.Node // id and cluster only, of up to 61 kB
 	version string
+	talents talents
 
-	second   time.Time // of the stream's own goroutine: requests are counted within it
+	seen     atomic.Int64 // when it said something, in Unix nanoseconds
+	second   time.Time    // of the reading goroutine: requests are counted within it
 	requests int
 
 	mu       sync.Mutex // guards what follows
 	target   *Snapshot  // the last one seen
 	types    []*subscription
+	unheard  []string    // assignments of clusters that were sent before the Envoy asked for any
+	sending  bool        // somebody is
+	unacked  int         // bytes sent since everything was acknowledged
+	lapse    *time.Timer // ends the stream with what its Envoy has shown; nil: that never ends
 	timer    *time.Timer
+	due      time.Time // when the timer fires; zero: it does not
 	changed  time.Time // when the target did, or the stream began
 	progress time.Time // of the last response, acknowledgement or new type
 	late     bool      // no progress for a whole StageTimeout
@@ -49,31 +55,25 @@ type stream struct {
 	closed   bool
 }
 
-var (
-	_ cache.Cache        = (*stream)(nil)
-	_ serverv3.Callbacks = (*stream)(nil)
-)
+// patience is how long a stream may take to tell its node.
+const patience = 10 * time.Second
 
-func newStream(ctx context.Context, s *Server, p Protocol) *stream {
-	st := &stream{server: s, ctx: ctx, protocol: p, opened: time.Now()}
-	st.changed, st.progress = st.opened, st.opened
-	st.may, st.open, st.address = credentialsOf(ctx)
-	return st
-}
-
-// options: no answer is taken for "everything" unless Envoy means it so. An on-demand type starts with no name.
-func options() []config.XDSOption {
-	var tame []string
-	for url, k := range kinds {
-		if !k.wild {
-			tame = append(tame, url)
-		}
+func newStream(str grpc.ServerStream, s *Server, p Protocol, only string) *stream {
+	st := &stream{
+		server: s, grpc: str, protocol: p, only: only, opened: time.Now(),
+		ended: make(chan error, 1),
 	}
-	return []config.XDSOption{config.DeactivateLegacyWildcardForTypes(tame)}
+	st.patience = time.AfterFunc(patience, func() {
+		st.end(status.Errorf(codes.DeadlineExceeded, "no request within %v", patience))
+	})
+	st.changed, st.progress = st.opened, st.opened
+	st.address = addressOf(str.Context())
+	return st
 }
 
 // enter puts the stream into its group.
 func (st *stream) enter(n *corev3.Node) {
+	st.patience.Stop()
 	st.node = &corev3.Node{Id: n.GetId(), Cluster: n.GetCluster()}
 	st.version = envoyVersion(n)
 	st.server.join(st)
@@ -84,163 +84,198 @@ func (st *stream) enter(n *corev3.Node) {
 	}
 }
 
-// OnStreamOpen does nothing: a stream is nobody's before its first request.
-func (st *stream) OnStreamOpen(context.Context, int64, string) error { return nil }
+// end has the stream end. The first reason counts.
+func (st *stream) end(err error) {
+	select {
+	case st.ended <- err:
+	default:
+	}
+}
 
-// OnDeltaStreamOpen does nothing.
-func (st *stream) OnDeltaStreamOpen(context.Context, int64, string) error { return nil }
-
-// OnStreamClosed stops the timer. The watches are cancelled by now.
-func (st *stream) OnStreamClosed(int64, *corev3.Node) { st.shut() }
-
-// OnDeltaStreamClosed stops the timer.
-func (st *stream) OnDeltaStreamClosed(int64, *corev3.Node) { st.shut() }
-
+// shut stops what could still come: the handler has returned, or is about to.
 func (st *stream) shut() {
+	st.patience.Stop()
 	st.mu.Lock()
 	st.closed = true
 	if st.timer != nil {
 		st.timer.Stop()
 	}
+	if st.lapse != nil {
+		st.lapse.Stop()
+	}
 	st.mu.Unlock()
-	if st.group != nil {
-		st.server.o.Log.Debug("envoy left", "node", st.node.GetId(), "group", st.group.name, "address", st.address)
+}
+
+// read takes the requests, until there are no more.
+func (st *stream) read() {
+	r := request{protocol: st.protocol}
+	for {
+		err := st.grpc.RecvMsg(&r)
+		if err == nil {
+			err = st.receive(&r)
+		}
+		r.free()
+		if err != nil {
+			st.end(err)
+			return
+		}
 	}
 }
 
-// OnStreamRequest admits the request and notes the ACK or NACK in it.
-func (st *stream) OnStreamRequest(_ int64, r *discoveryv3.DiscoveryRequest) error {
-	if err := st.receive(r.GetNode(), r.GetTypeUrl()); err != nil {
+// receive acts on a request.
+func (st *stream) receive(r *request) error {
+	if err := st.ration(1 + (r.names.count+r.dropped.count+r.known.count)/namesPerRequest); err != nil {
 		return err
 	}
-	slim(r.GetNode())
-	st.share(r.GetTypeUrl(), r.GetResourceNames())
-	st.answer(r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
-	return nil
-}
-
-// OnStreamDeltaRequest admits the request and notes the ACK or NACK in it.
-func (st *stream) OnStreamDeltaRequest(_ int64, r *discoveryv3.DeltaDiscoveryRequest) error {
-	if err := st.receive(r.GetNode(), r.GetTypeUrl()); err != nil {
+	url, err := st.typeOf(r)
+	if err != nil {
 		return err
 	}
-	slim(r.GetNode())
-	st.share(r.GetTypeUrl(), r.GetResourceNamesSubscribe())
-	st.answer(r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
-	return nil
+	if st.group == nil {
+		st.talents = st.server.roster.talentsOf(r.node)
+	}
+	if r.hasNode || st.group == nil {
+		n, err := r.readNode(st.group == nil)
+		if err != nil {
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
+		if err := st.admit(n); err != nil {
+			return err
+		}
+	}
+	problem, err := r.status()
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	to := st.group.served.Load().set(url)
+
+	st.mu.Lock()
+	t, err := st.subscription(url)
+	if err != nil {
+		st.mu.Unlock()
+		return err
+	}
+	if rejected := st.answer(t, string(r.nonce), problem); rejected != nil {
+		st.mu.Unlock()
+		st.complain(t.kind.short, rejected)
+		st.mu.Lock()
+	}
+	err = t.subscribe(r, st.server.pool, to)
+	if url == resource.EndpointType && st.unheard != nil {
+		t.renew(st.unheard, st.server.pool) // it reconnects, and its first question crossed the answer to the one for clusters
+		st.unheard = nil
+	}
+	busy := st.step()
+	st.mu.Unlock()
+	if err == nil && busy {
+		st.send(true)
+	}
+	return err
 }
 
-func (st *stream) receive(n *corev3.Node, url string) error {
+// namesPerRequest is how many names count as much as a request.
+const namesPerRequest = 1000
+
+// ration counts the requests of a second.
+func (st *stream) ration(n int) error {
 	now := time.Now()
+	st.seen.Store(now.UnixNano())
 	if now.Sub(st.second) >= time.Second {
 		st.second, st.requests = now, 0
 	}
-	if st.requests++; st.requests > st.server.o.MaxRequests {
+	if st.requests += n; st.requests > st.server.o.MaxRequests {
+		st.server.metrics.floods.Inc()
 		return status.Errorf(codes.ResourceExhausted, "more than %d requests within a second", st.server.o.MaxRequests)
 	}
-	if url == resource.AnyType {
-		return status.Error(codes.InvalidArgument, "the request has no type URL")
-	}
-	return st.admit(n)
+	return nil
 }
 
-// slim empties the node in place, because go-control-plane keeps it for as long as the stream lives.
-func slim(n *corev3.Node) {
-	if n == nil {
-		return
+// typeOf is the type URL of a request.
+func (st *stream) typeOf(r *request) (string, error) {
+	switch {
+	case st.only != "" && (len(r.url) == 0 || string(r.url) == st.only):
+		return st.only, nil
+	case st.only != "":
+		return "", status.Errorf(codes.InvalidArgument, "this service is for %s", st.only)
+	case len(r.url) == 0:
+		return "", status.Error(codes.InvalidArgument, "the request has no type URL")
 	}
-	id, cluster := n.GetId(), n.GetCluster()
-	n.Reset()
-	n.Id, n.Cluster = id, cluster
-}
-
-// share replaces the names by the strings of the snapshot: thousands of streams keep thousands of equal names.
-func (st *stream) share(url string, names []string) {
-	snapshot := st.group.served.Load()
-	if snapshot == nil {
-		return
-	}
-	of := snapshot.set(url)
-	for i, name := range names {
-		if e := of.byName[name]; e != nil {
-			names[i] = e.Name
+	for _, t := range st.types { // only this goroutine adds to them
+		if string(r.url) == t.url {
+			return t.url, nil
 		}
 	}
+	return string(r.url), nil
 }
 
-// CreateWatch is called for each state-of-the-world request.
-func (st *stream) CreateWatch(r *cache.Request, sub cache.Subscription, c chan cache.Response) (func(), error) {
+// safe is how many bytes may be on their way to an Envoy while another response cannot block: grpc-go takes on at least as
+// much again.
+const safe = 32 << 10
+
+// send sends what is due, unless somebody does so already. One that must not block leaves what could to another
+// goroutine. It is called without the lock.
+func (st *stream) send(mustNotBlock bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	t, err := st.subscription(r.GetTypeUrl())
-	if err != nil {
-		return nil, err
-	}
-	if err := t.subscribe(sub, sub.SubscribedResources(), nil); err != nil {
-		return nil, err
-	}
-	return st.watch(t, func() {
-		select {
-		case c <- response{st, t}:
-		default: // cannot be: the channel is new and has room for one
+	for st.step() {
+		if mustNotBlock && st.unacked > safe {
+			go st.send(false)
+			return
 		}
-	}), nil
-}
-
-// CreateDeltaWatch is called for each delta request.
-func (st *stream) CreateDeltaWatch(r *cache.DeltaRequest, sub cache.Subscription, c chan cache.DeltaResponse) (func(), error) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	t, err := st.subscription(r.GetTypeUrl())
-	if err != nil {
-		return nil, err
-	}
-	if !t.started {
-		t.knowInitially(r.GetInitialResourceVersions())
-	}
-	asked := make(map[string]struct{}, len(r.GetResourceNamesSubscribe()))
-	for _, name := range r.GetResourceNamesSubscribe() {
-		asked[name] = struct{}{}
-	}
-	if err := t.subscribe(sub, asked, r.GetResourceNamesUnsubscribe()); err != nil {
-		return nil, err
-	}
-	return st.watch(t, func() {
-		select {
-		case c <- deltaResponse{st, t}:
-		default: // cannot be: there is one token a type, and room for more than there are types
-		}
-	}), nil
-}
-
-// Fetch is for REST, which is not registered.
-func (st *stream) Fetch(context.Context, *cache.Request) (cache.Response, error) {
-	return nil, errors.New("fetch is not served")
-}
-
-// OnFetchRequest is for REST, which is not registered.
-func (st *stream) OnFetchRequest(context.Context, *discoveryv3.DiscoveryRequest) error {
-	return errors.New("fetch is not served")
-}
-
-// OnFetchResponse is for REST, which is not registered.
-func (st *stream) OnFetchResponse(*discoveryv3.DiscoveryRequest, *discoveryv3.DiscoveryResponse) {}
-
-// watch opens the subscription for one response. The returned function closes it again.
-func (st *stream) watch(t *subscription, send func()) func() {
-	t.send = send
-	st.step()
-	return func() {
+		t, s, nonce := st.ship()
+		st.sending = true
+		st.mu.Unlock()
+		err := st.grpc.SendMsg(withNonce(s.pieces, nonce))
+		st.server.metrics.sent(t, st.group, s.size)
 		st.mu.Lock()
-		defer st.mu.Unlock()
-		t.send = nil
-		if st.protocol == SotW {
-			t.queued = false // its channel is abandoned
+		st.sending = false
+		if err != nil {
+			st.closed = true
+			st.end(err)
 		}
 	}
 }
 
-// maxTypes is below what the channel of a delta stream has room for.
+// ship takes what is due. A nonce cannot be guessed: an Envoy that tells it has read the response.
+func (st *stream) ship() (*subscription, *shipment, string) {
+	t := st.next()
+	s := t.ship(st.allowed(t))
+	st.renewEndpoints(s)
+	t.inflight, t.nonce, t.sent, t.at = s, fmt.Sprintf("%016x", rand.Uint64()), s.version, time.Now()
+	t.answered = true
+	st.unacked += s.size
+	st.progress, st.late = t.at, false
+	return t, s, t.nonce
+}
+
+// renewEndpoints makes the assignments of changed clusters due again, because Envoy waits for them after a change of the
+// cluster, but does not ask for what it has.
+func (st *stream) renewEndpoints(s *shipment) {
+	if len(s.endpoints) == 0 {
+		return
+	}
+	e := st.find(resource.EndpointType)
+	if e == nil {
+		st.unheard = slices.Concat(st.unheard, s.endpoints)
+		return
+	}
+	e.renew(s.endpoints, st.server.pool)
+}
+
+func (t *subscription) renew(names []string, p *pool) {
+	if t.base == nil {
+		return
+	}
+	var again []string
+	for _, name := range names {
+		if t.wants(name) && t.has(name) != nil {
+			again = append(again, name)
+		}
+	}
+	t.asked = p.union(t.asked, p.of(again))
+}
+
+// maxTypes bounds the types of a stream.
 const maxTypes = 16
 
 // subscription finds or makes the subscription of that type.

@@ -1,16 +1,16 @@
 package xds
 
 import (
+	"hash/maphash"
 	"slices"
 	"time"
 
-	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // subscription is one resource type on one stream: what the Envoy wants, what it has, and what is on its way. What it
-// has is a shared set and a few exceptions, so that a thousand streams in sync cost a thousand pointers.
+// wants and has are shared values, so that a thousand streams in sync cost a thousand pointers; where one goes ways of its
+// own (it rejects something, it narrows what it wants) there are exceptions, until it is in line again.
 type subscription struct {
 	url      string
 	kind     kind
@@ -18,100 +18,136 @@ type subscription struct {
 
 	started  bool
 	wildcard bool
-	names    map[string]struct{} // go-control-plane's: changes only while send is nil
-	send     func()              // puts a token in the channel of the watch; nil while no watch is open
-	queued   bool                // a token is in the channel
-	answered bool                // the Envoy has had a first answer, or said what it has
+	narrow   bool // state of the world: has asked for names, so that none means nothing
+	names    *names
+	asked    *names // of them, those to be answered even if the Envoy has them
+	heard    uint64 // state of the world: hash of the names as they lay in the last request
+	answered bool   // the Envoy has had a first answer, or said what it has
 
-	base    *set              // what it has, if it wants it
-	over    map[string]*entry // instead of what base says; nil: it does not have it and asked for it
-	settled bool              // nothing is to be sent of the present target but what is left over
+	base *set              // what it has, if it wants it
+	over map[string]*entry // instead of what base says; forgotten: it does not have it
 
-	inflight *shipment
-	rejected map[string]string // name -> version; not sent again unless it changes
+	next    *passage // to the present target; nil: there is nothing to send
+	settled bool     // nothing is to be sent of the present target but what is left over
+
+	inflight *shipment          // awaits its ACK
+	nonce    string             // of the last response
+	rejected map[string]refusal // by name; not sent again unless it changes
 	sent     string
 	acked    string
 	at       time.Time // of the last change of state
 	words    string    // Envoy's
 	blamed   []Blame
+
+	responses, bytes prometheus.Counter // of whoever sends
 }
 
-// forgotten stands for what the Envoy does not have and has not asked for, whatever base says.
+// forgotten stands for what the Envoy does not have, whatever base says.
 var forgotten = &entry{}
 
-// shipment is a response that awaits its ACK.
-type shipment struct {
-	nonce   string // "" until go-control-plane has given it one
-	version string
-	entries []*entry
-	changed []*entry // those of the entries that are not repeated
-	gone    []string
-	whole   bool
-}
+// hearing hashes the names of requests, to find out that they are those of the one before.
+var hearing = maphash.MakeSeed()
 
-// change is what a subscription is to be sent.
-type change struct {
-	upserts []*entry // new or changed
-	asked   []*entry // asked for by name
-	absent  []string // asked for by name, but not there
-	gone    []*entry // had, but no longer there
-}
-
-func (c change) empty() bool {
-	return len(c.upserts)+len(c.asked)+len(c.absent)+len(c.gone) == 0
-}
-
-// maxNames bounds what one stream can make the server remember of one type.
-const maxNames = 100_000
-
-// knowInitially takes what a reconnecting Envoy says it has.
-func (t *subscription) knowInitially(versions map[string]string) {
-	for name, version := range versions {
-		t.except(name, &entry{Resource: Resource{Type: t.url, Name: name, Version: version}})
-		t.answered = true
+// subscribe takes what a request says the Envoy wants.
+func (t *subscription) subscribe(r *request, p *pool, to *set) error {
+	if t.protocol == SotW {
+		return t.replace(r, p)
 	}
-}
-
-// subscribe takes what Envoy wants. In delta, asked is what the request adds; in the state of the world it is all
-// names, of which the new ones count.
-func (t *subscription) subscribe(sub cache.Subscription, asked map[string]struct{}, dropped []string) error {
-	names := sub.SubscribedResources()
-	if len(names) > maxNames || len(t.over)+len(asked) > maxNames {
-		return status.Errorf(codes.ResourceExhausted, "more than %d names of one type", maxNames)
-	}
-	if sub.IsWildcard() && !t.wildcard && t.started {
-		t.widen()
-	}
-	for name := range asked {
-		if t.isNew(name) && name != "*" {
-			t.except(name, nil)
+	if !t.started {
+		state, err := p.state(t.url, r.known, to)
+		if err != nil {
+			return err
 		}
+		t.base, t.answered = state, state != nil
 	}
-	for _, name := range dropped {
-		if name == "*" {
-			continue
-		}
-		if delete(t.over, name); sub.IsWildcard() { // xDS: an answer is due, as it stays subscribed
-			t.except(name, nil)
-		}
+	fresh, star, err := p.read(r.names)
+	if err != nil {
+		return err
 	}
-	t.wildcard, t.names, t.started = sub.IsWildcard(), names, true
+	dropped, unstar, err := p.read(r.dropped)
+	if err != nil {
+		return err
+	}
+	if t.started && fresh == nil && dropped == nil && !star && !unstar {
+		return nil
+	}
+	all := p.union(t.names, fresh)
+	if len(all.list()) > maxNames {
+		return tooMany()
+	}
+	asked := fresh
+	if !t.started && t.base != nil { // it may repeat what it has
+		asked = p.lacking(fresh, t.base)
+	}
+	legacy := !t.started && r.names.count == 0 && t.kind.wild
+	t.widen(star || legacy)
+	t.names, t.asked = all, p.union(t.asked, asked)
+	t.drop(dropped, unstar, p)
+	t.started = true
 	return nil
 }
 
-// isNew is whether a name in a request asks for an answer.
-func (t *subscription) isNew(name string) bool {
-	if t.protocol == SotW {
-		_, had := t.names[name]
-		return !had
+// lacking is the names that the set does not have.
+func (p *pool) lacking(n *names, s *set) *names {
+	if n == nil {
+		return nil
 	}
-	return t.started || t.over[name] == nil // the first request may repeat what the Envoy has
+	there, absent := s.pick(n.sorted)
+	if len(there) == 0 {
+		return n
+	}
+	return p.of(absent)
+}
+
+// drop takes away what the Envoy no longer wants. What it still gets as part of everything is sent again, as xDS has it.
+func (t *subscription) drop(dropped *names, star bool, p *pool) {
+	if star {
+		t.wildcard = false
+	}
+	if dropped == nil {
+		return
+	}
+	t.names = p.without(t.names, dropped)
+	if t.wildcard {
+		t.asked = p.union(t.asked, dropped)
+		return
+	}
+	t.asked = p.without(t.asked, dropped)
+	for _, name := range dropped.sorted {
+		delete(t.over, name)
+	}
+}
+
+// replace takes the names of a request in the state of the world, which are all that the Envoy wants.
+func (t *subscription) replace(r *request, p *pool) error {
+	heard := maphash.Bytes(hearing, r.names.raw)
+	if t.started && heard == t.heard {
+		return nil
+	}
+	n, star, err := p.read(r.names)
+	if err != nil {
+		return err
+	}
+	t.narrow = t.narrow || r.names.count > 0
+	t.widen(star || !t.narrow && t.kind.wild)
+	if !star && t.narrow {
+		t.wildcard = false
+	}
+	t.asked = p.union(p.without(t.asked, p.without(t.asked, n)), p.without(n, t.names))
+	t.names, t.heard, t.started = n, heard, true
+	return nil
 }
 
 // widen turns what is known of the names into what is known of everything.
-func (t *subscription) widen() {
+func (t *subscription) widen(wildcard bool) {
+	if !wildcard || t.wildcard {
+		return
+	}
+	if t.wildcard = true; !t.started {
+		return
+	}
 	over := map[string]*entry{}
-	for name := range t.names {
+	for _, name := range t.names.list() {
 		if e := t.has(name); e != nil {
 			over[name] = e
 		}
@@ -126,110 +162,162 @@ func (t *subscription) except(name string, e *entry) {
 	t.over[name] = e
 }
 
-func (t *subscription) wants(name string) bool {
-	if t.wildcard {
-		return true
-	}
-	_, ok := t.names[name]
-	return ok
-}
+func (t *subscription) wants(name string) bool { return t.wildcard || t.names.has(name) }
 
 // has is what the Envoy has under that name, if it wants it.
 func (t *subscription) has(name string) *entry {
-	if e, ok := t.over[name]; ok {
-		return e
+	e, ok := t.over[name]
+	if !ok {
+		return t.base.get(name)
 	}
-	return t.base.get(name)
+	if e == forgotten {
+		return nil
+	}
+	return e
 }
 
-// pending is what leads from what the Envoy has to the set.
-func (t *subscription) pending(to *set) change {
-	var c change
-	var d diff
-	if t.base != nil || t.wildcard {
-		d = to.since(t.base)
-	}
-	if len(t.over) == 0 && t.wildcard && (t.protocol == Delta || t.kind.whole) {
-		return change{upserts: d.upserts, gone: d.gone}
-	}
-	for _, e := range d.upserts {
-		if _, except := t.over[e.Name]; !except && t.wants(e.Name) {
-			c.upserts = append(c.upserts, e)
-		}
-	}
-	for _, e := range d.gone {
-		if _, except := t.over[e.Name]; !except && t.wants(e.Name) {
-			c.gone = append(c.gone, e)
-		}
-	}
-	t.exceptions(to, &c)
-	if t.protocol == SotW && !t.kind.whole {
-		c.gone = nil // which an answer could not say
-	}
-	return c
-}
-
-// exceptions adds what follows from them.
-func (t *subscription) exceptions(to *set, c *change) {
-	for name, had := range t.over {
-		now := to.byName[name]
-		switch {
-		case !t.wants(name), now == nil && had == forgotten:
-		case had == nil && now == nil:
-			c.absent = append(c.absent, name)
-		case had == nil:
-			c.asked = append(c.asked, now)
-		case now == nil:
-			c.gone = append(c.gone, had)
-		case now.Version != had.Version:
-			c.upserts = append(c.upserts, now)
-		}
-	}
-	slices.SortFunc(c.upserts, byName)
-	slices.SortFunc(c.asked, byName)
-	slices.SortFunc(c.gone, byName)
-	slices.Sort(c.absent)
-}
-
-// commit notes that the change is on its way: all of pending if it is everything, else what was asked for.
-func (t *subscription) commit(to *set, c change, all bool, left []*entry) {
-	if !all {
-		for _, e := range c.asked {
-			if t.over[e.Name] = e; t.base.get(e.Name) == e {
-				delete(t.over, e.Name)
-			}
-		}
-		for _, name := range c.absent {
-			delete(t.over, name)
-		}
+// look finds what leads from what the Envoy has to the snapshot.
+func (t *subscription) look(s *Snapshot) {
+	to := s.set(t.url)
+	if t.answered && t.base == to && t.asked == nil && len(t.over) == 0 {
+		t.next = nil
 		return
 	}
-	t.base, t.over = to, nil
-	for _, e := range left {
-		t.except(e.Name, e)
+	w := way{t.url, t.protocol, t.base, to, t.names, t.asked, t.wildcard}
+	if p := t.next; p != nil && !p.own && p.of == s && p.way == w && len(t.over) == 0 {
+		return
+	}
+	t.next = s.passage(w)
+	if len(t.over) > 0 {
+		t.next = t.detour(t.next)
 	}
 }
 
-// all lists what the Envoy has, by name, for an answer that has to be whole.
-func (t *subscription) all() []*entry {
-	if t.wildcard && len(t.over) == 0 && t.base != nil {
-		return t.base.sorted
-	}
-	var list []*entry
-	add := func(e *entry) {
-		if e != nil && e.Body != nil && t.wants(e.Name) {
-			list = append(list, e)
+// detour is the passage of a stream with exceptions.
+func (t *subscription) detour(p *passage) *passage {
+	own := &passage{way: p.way, of: p.of, own: true}
+	own.found, own.left, own.absent = p.found, p.left, p.absent
+	for _, e := range p.upserts {
+		if _, except := t.over[e.Name]; !except {
+			own.upserts = append(own.upserts, e)
 		}
 	}
+	for _, e := range p.gone {
+		if _, except := t.over[e.Name]; !except {
+			own.gone = append(own.gone, e)
+		}
+	}
+	says := t.protocol == Delta || t.kind.whole // that something is gone
+	for name, had := range t.over {
+		now := p.to.get(name)
+		switch {
+		case !t.wants(name) || t.asked.has(name) || now == nil && had == forgotten:
+		case now == nil && says:
+			own.gone = append(own.gone, had)
+		case now != nil && now.Version != had.Version:
+			own.upserts = append(own.upserts, now)
+		}
+	}
+	slices.SortFunc(own.upserts, byName)
+	slices.SortFunc(own.gone, byName)
+	return own
+}
+
+// settle moves the base along when nothing leads to the target but that something is left over.
+func (t *subscription) settle(s *Snapshot) {
+	t.look(s)
+	to := s.set(t.url)
+	gone := t.next != nil && len(t.next.gone) > 0
+	t.settled = !t.open() && (!gone || t.kind.late)
+	if !t.settled {
+		return
+	}
+	if t.answered && !gone {
+		t.base, t.asked, t.over, t.next = to, nil, nil, nil
+	}
+	if t.answered && t.inflight == nil && len(t.rejected) == 0 {
+		t.acked = to.version
+	}
+}
+
+// open is whether there is more to send than what is left over.
+func (t *subscription) open() bool { return t.next != nil && t.next.change.open() }
+
+// leftover is whether the Envoy has something that has to be taken away.
+func (t *subscription) leftover() bool { return t.kind.late && t.next != nil && len(t.next.gone) > 0 }
+
+// part is how much of a change is sent.
+type part int
+
+const (
+	everything part = iota
+	keeping         // all but what is left over
+	answers         // what was asked for by name
+)
+
+// ship makes of the next passage what may be sent now, and notes it as sent.
+func (t *subscription) ship(part part) *shipment {
+	p := t.next
+	if part != answers && !p.own {
+		s, place := p.answer(part == everything)
+		t.base, t.asked, t.over = place, nil, nil
+		return s
+	}
+	c := p.change
+	switch part {
+	case answers:
+		c = change{found: p.found, left: p.left, absent: p.absent}
+		t.hand(c)
+	case keeping:
+		c.gone = nil
+		t.base, t.asked, t.over = p.to, nil, nil
+		for _, e := range p.gone {
+			t.except(e.Name, e)
+		}
+	default:
+		c.left = nil
+		t.base, t.asked, t.over = p.to, nil, nil
+	}
+	var whole []*entry
+	place := p.to
+	if t.protocol == SotW && !t.kind.part {
+		whole = t.all()
+		place = newSet(whole, sumOf(whole))
+	}
+	s := pack(&p.way, c, whole, place)
+	s.encode(&p.way, p.of)
+	return s
+}
+
+// hand notes that the Envoy has been answered what it asked for, and nothing else.
+func (t *subscription) hand(c change) {
+	t.asked = nil
+	for _, e := range slices.Concat(c.found, c.left) {
+		if delete(t.over, e.Name); t.base.get(e.Name) != e {
+			t.except(e.Name, e)
+		}
+	}
+	for _, name := range c.absent {
+		if delete(t.over, name); t.base.get(name) != nil {
+			t.except(name, forgotten)
+		}
+	}
+}
+
+// all lists what the Envoy has and wants, by name, for an answer that has to be whole.
+func (t *subscription) all() []*entry {
+	var list []*entry
 	if t.base != nil {
 		for _, e := range t.base.sorted {
-			if _, except := t.over[e.Name]; !except {
-				add(e)
+			if _, except := t.over[e.Name]; !except && t.wants(e.Name) && e.Body != nil {
+				list = append(list, e)
 			}
 		}
 	}
-	for _, e := range t.over {
-		add(e)
+	for name, e := range t.over {
+		if t.wants(name) && e.Body != nil {
+			list = append(list, e)
+		}
 	}
 	slices.SortFunc(list, byName)
 	return list

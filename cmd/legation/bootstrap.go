@@ -2,9 +2,14 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
+	"path"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,9 +25,17 @@ func bootstrapCommand() *cobra.Command {
 		Short: "Print the configuration that an Envoy on another host starts with",
 		Long: `Print, as JSON, the configuration that connects an Envoy to legation serve: it says which gateway or sidecar the
 Envoy belongs to and where xDS and the companion are; everything else comes over xDS. With mutual TLS, the certificate
-has to name it: as a DNS name, or as spiffe://TRUST-DOMAIN/gateway/NAME.`,
+has to name it: as a DNS name, as spiffe://TRUST-DOMAIN/gateway/NAME, or as legation's nodes file says.
+
+With --out it is written into a directory, beside two files by which Envoy watches its certificate and the CA: when
+others are moved in their place, it uses them without a restart.`,
 		Example: `  legation bootstrap --group edge --xds 10.0.0.5:18000 --companion 10.0.0.5:18001 > envoy.json
-  envoy -c envoy.json`,
+  envoy -c envoy.json
+
+  legation bootstrap --group edge --xds a.example.com:18000 --xds b.example.com:18000 --companion a.example.com:18001 \
+    --companion b.example.com:18001 --tls-cert /etc/envoy/edge.crt --tls-key /etc/envoy/edge.key --tls-ca /etc/envoy/ca.crt \
+    --out /etc/envoy
+  envoy -c /etc/envoy/envoy.json`,
 		Args: nothing,
 		RunE: func(c *cobra.Command, _ []string) error {
 			o, err := bootstrapOptions(c)
@@ -32,6 +45,14 @@ has to name it: as a DNS name, or as spiffe://TRUST-DOMAIN/gateway/NAME.`,
 			if o.Group, _ = c.Flags().GetString("group"); o.Group == "" {
 				return usage{fmt.Errorf("name the gateway that this Envoy belongs to with --group")}
 			}
+			reports, _ := c.Flags().GetBool("load-reports")
+			o.Quiet = !reports
+			if out, _ := c.Flags().GetString("out"); out != "" {
+				return writeBootstrap(c, o, out)
+			}
+			if o.TokenFile != "" {
+				return usage{fmt.Errorf("--token-file takes --out: Envoy has the token through a file of its own, to read it again when it changes")}
+			}
 			text, err := envoy.JSON(envoy.Bootstrap(o))
 			if err != nil {
 				return err
@@ -40,16 +61,63 @@ has to name it: as a DNS name, or as spiffe://TRUST-DOMAIN/gateway/NAME.`,
 			return err
 		},
 	}
-	c.Flags().String("group", "", "the gateway or sidecar that this Envoy belongs to (its node.cluster)")
-	bootstrapFlags(c.Flags())
+	f := c.Flags()
+	f.String("group", "", "the gateway or sidecar that this Envoy belongs to (its node.cluster)")
+	f.Bool("load-reports", true, "have this Envoy report the requests that it sends to each service, every few seconds")
+	f.String("out", "", "directory to write envoy.json into, and what has Envoy watch its certificates")
+	f.String("out-as", "", "what that directory is called on Envoy's host; default the same")
+	f.String("token-file", "", "file with the bearer token that Envoy shows, in the place of a certificate (path on Envoy's host)")
+	bootstrapFlags(f)
+	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "server" { // of other verbs, which speak with the admin port of the same hosts
+			name = "xds"
+		}
+		return pflag.NormalizedName(name)
+	})
 	return c
+}
+
+// writeBootstrap writes the configuration and the files that it refers to, each at once.
+func writeBootstrap(c *cobra.Command, o envoy.BootstrapOptions, dir string) error {
+	var err error
+	if o.SDS, _ = c.Flags().GetString("out-as"); o.SDS == "" {
+		if o.SDS, err = filepath.Abs(dir); err != nil {
+			return err
+		}
+	}
+	if !path.IsAbs(o.SDS) {
+		return usage{fmt.Errorf("--out-as %s: want the whole path, from /", o.SDS)}
+	}
+	files, err := envoy.BootstrapSecrets(o)
+	if err != nil {
+		return err
+	}
+	text, err := envoy.JSON(envoy.Bootstrap(o))
+	if err != nil {
+		return err
+	}
+	files["envoy.json"] = append(text, '\n')
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		to := filepath.Join(dir, name)
+		if err := os.WriteFile(to+".tmp", files[name], 0o644); err != nil {
+			return err
+		}
+		if err := os.Rename(to+".tmp", to); err != nil {
+			return err
+		}
+		fmt.Fprintln(c.ErrOrStderr(), "written:", to)
+	}
+	return nil
 }
 
 // bootstrapFlags adds what an Envoy has to know before it connects. The paths are those of Envoy's host.
 func bootstrapFlags(f *pflag.FlagSet) {
 	f.String("node", "", "this Envoy's node id; default the gateway and the host's name")
-	f.String("xds", app.DefaultXDS, "where legation serves xDS")
-	f.String("companion", app.DefaultCompanion, "where legation's auth and rate limit services answer")
+	f.StringSlice("xds", []string{app.DefaultXDS}, "where legation serves xDS; again for further ones, which take over from one that fails")
+	f.StringSlice("companion", []string{app.DefaultCompanion}, "where legation's auth and rate limit services answer; again for further ones")
 	f.String("envoy-admin-address", app.DefaultEnvoyAdmin, "where Envoy's own admin answers")
 	f.String("zone", "", "the zone that this Envoy stands in, for services that prefer their own (loadBalancer.zoneAware)")
 	f.String("max-heap", "1GiB", "memory that Envoy may take (512MiB, 2GiB): four fifths of its container's")
@@ -67,24 +135,47 @@ func bootstrapOptions(c *cobra.Command) (envoy.BootstrapOptions, error) {
 	if err != nil {
 		host = "envoy"
 	}
-	o := envoy.BootstrapOptions{
-		Node: cmp.Or(get("node"), get("group")+"-"+host), XDS: get("xds"), Companion: get("companion"),
-		Admin: get("envoy-admin-address"), Zone: get("zone"), TLSCert: get("tls-cert"), TLSKey: get("tls-key"), TLSCA: get("tls-ca"),
+	list := func(name string) string {
+		values, _ := c.Flags().GetStringSlice(name)
+		return strings.Join(values, ",")
 	}
-	if some := o.TLSCert + o.TLSKey + o.TLSCA; some != "" && (o.TLSCert == "" || o.TLSKey == "" || o.TLSCA == "") {
-		return o, usage{fmt.Errorf("mutual TLS takes all of --tls-cert, --tls-key and --tls-ca")}
+	o := envoy.BootstrapOptions{
+		Node: cmp.Or(get("node"), get("group")+"-"+host), XDS: list("xds"), Companion: list("companion"),
+		Admin: get("envoy-admin-address"), Zone: get("zone"), TLSCert: get("tls-cert"), TLSKey: get("tls-key"), TLSCA: get("tls-ca"),
+		TokenFile: get("token-file"),
+	}
+	if err := checkBootstrapTLS(o); err != nil {
+		return o, usage{err}
 	}
 	if o.MaxHeap, err = parseHeap(get("max-heap")); err != nil {
 		return o, usage{fmt.Errorf("--max-heap %q: %w", get("max-heap"), err)}
 	}
-	for _, name := range []string{"xds", "companion", "envoy-admin-address"} {
-		for _, address := range strings.Split(get(name), ",") {
-			if err := checkAddress(address); err != nil {
-				return o, usage{fmt.Errorf("--%s %q: %w", name, get(name), err)}
+	for name, addresses := range map[string]string{"xds": o.XDS, "companion": o.Companion, "envoy-admin-address": o.Admin} {
+		for _, address := range strings.Split(addresses, ",") {
+			if err := checkAddress(strings.TrimSpace(address)); err != nil {
+				return o, usage{fmt.Errorf("--%s %q: %w", name, addresses, err)}
 			}
 		}
 	}
 	return o, nil
+}
+
+// checkBootstrapTLS tells what an Envoy lacks to be known.
+func checkBootstrapTLS(o envoy.BootstrapOptions) error {
+	cert := o.TLSCert != "" && o.TLSKey != ""
+	switch {
+	case (o.TLSCert != "") != (o.TLSKey != ""), cert && o.TLSCA == "", o.TokenFile == "" && o.TLSCA != "" && !cert:
+		return errors.New("mutual TLS takes all of --tls-cert, --tls-key and --tls-ca")
+	case o.TokenFile == "":
+		return nil
+	case o.TLSCA == "":
+		return errors.New("--token-file takes --tls-ca: a token goes to nobody but the control plane, by TLS")
+	case !path.IsAbs(o.TokenFile):
+		return fmt.Errorf("--token-file %s: want the whole path, from /", o.TokenFile)
+	case !cert && !app.Local(strings.Split(o.Companion, ",")...):
+		return errors.New("the companion takes certificates only: give --tls-cert and --tls-key, or run one beside Envoy, on loopback")
+	}
+	return nil
 }
 
 // leastHeap is what an Envoy with few routes needs, in bytes.

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -105,6 +106,72 @@ func TestCheckAddress(t *testing.T) {
 	} {
 		if err := checkAddress(address); (err == nil) != ok {
 			t.Errorf("%q: got %v, want it good: %t", address, err, ok)
+		}
+	}
+}
+
+// With --out Envoy reads its certificate, the CA and a token through files, by which it watches them.
+func TestBootstrapOut(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "out")
+	mutual := []string{"--tls-cert", "/e/envoy.crt", "--tls-key", "/e/envoy.key", "--tls-ca", "/e/ca.crt"}
+	for _, row := range []struct {
+		name  string
+		args  []string
+		files string
+		parts []string // of envoy.json
+	}{
+		{"plain", nil, "envoy.json", nil},
+		{"mutual TLS", mutual, "authorities.json certificate.json envoy.json", []string{dir + "/certificate.json", dir + "/authorities.json"}},
+		{
+			"elsewhere", append([]string{"--out-as", "/etc/envoy"}, mutual...), "authorities.json certificate.json envoy.json",
+			[]string{"/etc/envoy/certificate.json", "/etc/envoy/authorities.json"},
+		},
+		{"token", []string{"--tls-ca", "/e/ca.crt", "--token-file", "/e/token"}, "authorities.json envoy.json token.json", []string{dir + "/token.json"}},
+		{
+			"two control planes", append([]string{"--xds", "a.test:1", "--server", "b.test:2"}, mutual...), "authorities.json certificate.json envoy.json",
+			[]string{"a.test", "b.test", "outlier_detection"},
+		},
+	} {
+		must(t, os.RemoveAll(dir))
+		status, out, errs := legation(append([]string{"bootstrap", "--group", "edge", "--out", dir}, row.args...)...)
+		if status != 0 || out != "" {
+			t.Fatalf("%s: %d %s%s", row.name, status, out, errs)
+		}
+		entries, err := os.ReadDir(dir)
+		must(t, err)
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		if got := strings.Join(names, " "); got != row.files {
+			t.Errorf("%s: got the files %s, want %s", row.name, got, row.files)
+		}
+		text, err := os.ReadFile(filepath.Join(dir, "envoy.json"))
+		must(t, err)
+		for _, part := range row.parts {
+			if !strings.Contains(string(text), part) {
+				t.Errorf("%s: %s is not in it", row.name, part)
+			}
+		}
+	}
+}
+
+func TestBootstrapRefuses(t *testing.T) {
+	t.Parallel()
+	for want, args := range map[string][]string{
+		"mutual TLS takes all":   {"--tls-cert", "/c", "--tls-key", "/k"},
+		"--tls-key and --tls-ca": {"--tls-cert", "/c", "--tls-ca", "/a"},
+		"takes all of":           {"--tls-ca", "/a"},
+		"takes --tls-ca":         {"--token-file", "/t", "--out", "x"},
+		"takes --out":            {"--token-file", "/t", "--tls-ca", "/a"},
+		"the whole path":         {"--token-file", "t", "--tls-ca", "/a", "--out", "x"},
+		"certificates only":      {"--token-file", "/t", "--tls-ca", "/a", "--out", "x", "--companion", "10.0.0.5:1"},
+		"--out-as":               {"--out", "x", "--out-as", "y"},
+		"want host:port":         {"--xds", "10.0.0.5:1,a"},
+	} {
+		if status, _, errs := legation(append([]string{"bootstrap", "--group", "edge"}, args...)...); status != 2 || !strings.Contains(errs, want) {
+			t.Errorf("%v: got %d %s, want 2 and %q", args, status, errs, want)
 		}
 	}
 }

@@ -22,7 +22,8 @@ var choices = map[string][]string{
 var plain = []string{
 	"xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout", "server",
 	"group", "node", "zone", "max-heap", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
-	"message", "parent", "by", "add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason", "decision-log-rate", "entry", "expires", "id", "overlap",
+	"add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason", "decision-log-rate", "max-connection-age", "entry", "expires", "id", "overlap",
+	"message", "parent", "by", "out-as", "trust-domain", "sidecar", "within",
 }
 
 // directories completes so many arguments, after some that are none.
@@ -44,6 +45,8 @@ func complete(c *cobra.Command) {
 	switch {
 	case strings.HasSuffix(c.Use, " TOKEN [DIR]"), strings.HasSuffix(c.Use, " NAME DIR"):
 		c.ValidArgsFunction = directories(1, 1)
+	case strings.HasPrefix(c.Use, "renew DIR "), strings.HasPrefix(c.Use, "revoke DIR "):
+		c.ValidArgsFunction = directories(0, 1)
 	case c.Name() == "diff":
 		c.ValidArgsFunction = directories(0, 2)
 	case strings.HasSuffix(c.Use, " [REV]"):
@@ -84,7 +87,7 @@ func complete(c *cobra.Command) {
 	register(c, "consumer", completeConsumer)
 	register(c, "limit", suggest("/limits", func(l app.Limits) []string { return l.Limits }))
 	register(c, "plan", suggest("/usage", func(all app.Consumers) []string { return all.Plans }))
-	for _, name := range []string{"data-dir", "secrets-dir", "write"} {
+	for _, name := range []string{"data-dir", "secrets-dir", "out", "write"} {
 		register(c, name, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs))
 	}
 }

@@ -64,7 +64,7 @@ func nearest(key string) string {
 // known is the settings of all verbs, which one legation.yaml may hold together.
 var known = []string{
 	"roles", "xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout",
-	"fast-path", "data-dir", "secrets-dir", "envoy", "log-level", "log-format", "decision-log", "decision-log-rate", "tls-cert", "tls-key", "tls-ca", "admin-token-file", "insecure",
+	"fast-path", "data-dir", "secrets-dir", "envoy", "log-level", "log-format", "decision-log", "decision-log-rate", "tls-cert", "tls-key", "tls-ca", "nodes", "max-connection-age", "admin-token-file", "insecure",
 	"server", "token-file", "allow-shrink",
 }
 
@@ -102,7 +102,10 @@ are kept; empty keeps none`)
 	secretsFlag(f)
 	f.String("tls-cert", "", "certificate for the xDS and companion ports (PEM)")
 	f.String("tls-key", "", "its key (PEM)")
-	f.String("tls-ca", "", "the CA of the Envoys' certificates (PEM)")
+	f.String("tls-ca", "", "the CA of the Envoys' certificates, with revocation lists if there are any (PEM)")
+	f.String("nodes", "", "file that says which groups Envoys may join, by their certificates and tokens; default: as certificates say")
+	f.String("max-connection-age", "", `after which time Envoys are asked to connect anew, or off; default 30m where other machines
+connect, and off on loopback`)
 	f.String("admin-token-file", "", "file with the bearer token that the admin port asks for")
 	f.Bool("insecure", false, "serve other machines without TLS and admin token")
 	f.String("log-level", level, "debug, info, warn or error")
@@ -122,6 +125,10 @@ func (s settings) options(c *cobra.Command, dir string) (app.Options, error) {
 		return app.Options{}, usage{fmt.Errorf("--redis-timeout: want a time with its unit, as in 10ms, not %q", s.v.GetString("redis-timeout"))}
 	}
 	fast, err := s.onOff("fast-path")
+	if err != nil {
+		return app.Options{}, err
+	}
+	age, err := s.age("max-connection-age")
 	if err != nil {
 		return app.Options{}, err
 	}
@@ -145,6 +152,8 @@ func (s settings) options(c *cobra.Command, dir string) (app.Options, error) {
 		TLSCert:           s.v.GetString("tls-cert"),
 		TLSKey:            s.v.GetString("tls-key"),
 		TLSCA:             s.v.GetString("tls-ca"),
+		Nodes:             s.v.GetString("nodes"),
+		MaxConnectionAge:  age,
 		AdminTokenFile:    s.v.GetString("admin-token-file"),
 		Insecure:          s.v.GetBool("insecure"),
 		DecisionRate:      rate,
@@ -173,6 +182,22 @@ func (s settings) list(name string) (all []string) {
 		}
 	}
 	return all
+}
+
+// age reads a time span, or off, which is negative.
+func (s settings) age(name string) (time.Duration, error) {
+	text := s.v.GetString(name)
+	if text == "" {
+		return 0, nil
+	}
+	if text == "off" || text == "false" { // as some writers of YAML have off
+		return -1, nil
+	}
+	age, err := time.ParseDuration(text)
+	if err != nil || age <= 0 {
+		return 0, usage{fmt.Errorf("--%s: want a time with its unit, as in 30m, or off, not %q", name, text)}
+	}
+	return age, nil
 }
 
 // onOff reads a switch; legation.yaml may hold it as true or false, which some writers of YAML make of on and off.

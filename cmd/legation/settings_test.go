@@ -68,7 +68,7 @@ func TestSettingsPrecedence(t *testing.T) {
 func TestEverySettingEachWay(t *testing.T) {
 	values := map[string]string{
 		"insecure": "true", "roles": "auth", "log-level": "debug", "log-format": "json", "redis-timeout": "30ms", "fast-path": "off",
-		"decision-log": "all", "decision-log-rate": "7", "allow-shrink": "true",
+		"decision-log": "all", "decision-log-rate": "7", "max-connection-age": "off", "allow-shrink": "true",
 	}
 	read := map[string]func(app.Options) any{
 		"xds-address": func(o app.Options) any { return o.XDSAddress }, "companion-address": func(o app.Options) any { return o.CompanionAddress },
@@ -77,8 +77,10 @@ func TestEverySettingEachWay(t *testing.T) {
 		"secrets-dir": func(o app.Options) any { return o.SecretsDir },
 		"tls-cert":    func(o app.Options) any { return o.TLSCert }, "tls-key": func(o app.Options) any { return o.TLSKey },
 		"tls-ca": func(o app.Options) any { return o.TLSCA }, "admin-token-file": func(o app.Options) any { return o.AdminTokenFile },
-		"allow-shrink": func(o app.Options) any { return o.AllowShrink },
-		"insecure":     func(o app.Options) any { return o.Insecure }, "roles": func(o app.Options) any { return len(o.Roles) == 1 && o.Roles[0] == app.Auth },
+		"allow-shrink":       func(o app.Options) any { return o.AllowShrink },
+		"nodes":              func(o app.Options) any { return o.Nodes },
+		"max-connection-age": func(o app.Options) any { return o.MaxConnectionAge < 0 },
+		"insecure":           func(o app.Options) any { return o.Insecure }, "roles": func(o app.Options) any { return len(o.Roles) == 1 && o.Roles[0] == app.Auth },
 		"redis-timeout": func(o app.Options) any { return o.RedisTimeout == 30*time.Millisecond },
 		"fast-path":     func(o app.Options) any { return o.NoFastPath },
 		"decision-log":  func(o app.Options) any { return o.Decisions == auth.LogAll }, "decision-log-rate": func(o app.Options) any { return o.DecisionRate == 7 },

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"net/url"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,8 +22,10 @@ func statusCommand() *cobra.Command {
 		Short: "Show what is served, and what each connected Envoy made of it",
 		Long: `Ask a legation process for the revision that it serves, the problems of the policy files, and each connected Envoy:
 its gateway or sidecar (the group), its version, and whether it took (ACK) or refused (NACK) what it was sent, with the
-policy line of a refusal. Exit status 1 when there is a problem or a NACK.`,
+policy line of a refusal; what it can't do of the policy; and which Envoys have left within the hour. With --node it also
+shows each resource of that Envoy, and with -o json those of all. Exit status 1 when there is a problem or a NACK.`,
 		Example: `  legation status
+  legation status --node edge-1
   legation status --server https://10.0.0.5:18002 --token-file token -o json`,
 		Args: nothing,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -33,7 +38,8 @@ policy line of a refusal. Exit status 1 when there is a problem or a NACK.`,
 				return err
 			}
 			var status app.Status
-			if err := s.ask(c.Context(), "/status", &status); err != nil {
+			node, _ := c.Flags().GetString("node")
+			if err := s.ask(c.Context(), statusPath(node, asJSON), &status); err != nil {
 				return err
 			}
 			if asJSON {
@@ -47,9 +53,25 @@ policy line of a refusal. Exit status 1 when there is a problem or a NACK.`,
 			return err
 		},
 	}
+	c.Flags().String("node", "", "only the Envoy of this name (its node.id), with each resource")
 	outputFlag(c.Flags())
 	clientFlags(c.Flags())
 	return c
+}
+
+// statusPath asks for resources where they are shown.
+func statusPath(node string, asJSON bool) string {
+	q := url.Values{}
+	if node != "" {
+		q.Set("node", node)
+	}
+	if node != "" || asJSON {
+		q.Set("resources", "all")
+	}
+	if len(q) == 0 {
+		return "/status"
+	}
+	return "/status?" + q.Encode()
 }
 
 // troubled tells whether somebody has to look.
@@ -113,6 +135,15 @@ func showStatus(w io.Writer, s app.Status) error {
 		fmt.Fprintf(w, "keys: %s: %s\n", k.URL, state)
 	}
 	if err := showNodes(w, s.Nodes); err != nil {
+		return err
+	}
+	if err := showResources(w, s.Nodes); err != nil {
+		return err
+	}
+	for _, n := range s.Left {
+		fmt.Fprintf(w, "\nleft: %s (%s) went %s ago and is not back\n", n.ID, n.Group, since(*n.Left))
+	}
+	if err := showLoads(w, s.Loads); err != nil {
 		return err
 	}
 	for _, n := range s.Nodes {
@@ -202,8 +233,58 @@ func showNodes(w io.Writer, nodes []xds.NodeStatus) error {
 				showSlow(w, n, one)
 			}
 		}
+		for _, l := range n.Lacks {
+			fmt.Fprintf(w, "\ncan't: %s (Envoy %s) has no %s\n  %s: needs it\n", n.ID, dash(n.Version), l.Type, l.Origin)
+		}
 	}
 	return nil
+}
+
+// showResources tells what each Envoy has, where that was asked for.
+func showResources(w io.Writer, nodes []xds.NodeStatus) error {
+	for _, n := range nodes {
+		if !slices.ContainsFunc(n.Types, func(t xds.TypeStatus) bool { return len(t.Resources) > 0 }) {
+			continue
+		}
+		fmt.Fprintf(w, "\n%s was last heard %s ago, and has:\n", n.ID, since(n.Seen))
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(t, "TYPE\tRESOURCE\tSTATE\tVERSION\tFOR\tFROM")
+		for _, of := range n.Types {
+			for _, r := range of.Resources {
+				held := ""
+				if r.Since != nil {
+					held = since(*r.Since)
+				}
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", of.Type, r.Name, r.State, dash(r.Acknowledged), dash(held), dash(r.Origin))
+			}
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shownLoads is how many services are shown, of those with the most requests.
+const shownLoads = 20
+
+// showLoads tells which services are in use, by what Envoys report.
+func showLoads(w io.Writer, loads []xds.ServiceLoad) error {
+	busy := slices.DeleteFunc(slices.Clone(loads), func(l xds.ServiceLoad) bool { return l.Minute.Traffic == xds.Traffic{} && l.InProgress == 0 })
+	if len(busy) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(busy, func(a, b xds.ServiceLoad) int { return cmp.Compare(b.Minute.Issued, a.Minute.Issued) })
+	fmt.Fprintln(w)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "SERVICE\tGROUP\tREQ/S 10S\tREQ/S 1M\tERRORS 1M\tIN PROGRESS")
+	for _, l := range busy[:min(len(busy), shownLoads)] {
+		fmt.Fprintf(t, "%s\t%s\t%.1f\t%.1f\t%.1f%%\t%d\n", l.Service, l.Group, l.Recent.PerSecond, l.Minute.PerSecond, 100*l.Minute.ErrorShare, l.InProgress)
+	}
+	if n := len(busy) - shownLoads; n > 0 {
+		fmt.Fprintf(t, "and %d more: -o json shows all\n", n)
+	}
+	return t.Flush()
 }
 
 // slow is how long an answer of Envoy may take before it is remarked on.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -98,6 +99,35 @@ func TestStatus(t *testing.T) {
 			"secret: certificate/tls/a: a.test, EXPIRES on ", ", in 13 days\n", ", in 1 day\n",
 			"secret: certificate/tls/c: c.test, EXPIRED on 2020-01-02\n", "secret: secret/word\n",
 		}},
+		{"resources of an Envoy", change(func(s *app.Status) {
+			s.Nodes[0].Seen = time.Now().Add(-2 * time.Second)
+			s.Nodes[0].Types[0].Resources = []xds.ResourceStatus{
+				{Name: "app", State: xds.ACK, Sent: "v7", Acknowledged: "v7", Since: new(time.Now().Add(-time.Hour)), Origin: "a.yaml:9:3"},
+				{Name: "other", State: xds.Absent},
+			}
+		}), 0, []string{
+			"edge-1 was last heard 2s ago, and has:", "cluster  app       ACK     v7       1h0m0s  a.yaml:9:3\n", "cluster  other     absent  -        -       -\n",
+		}},
+		{"an Envoy that left", change(func(s *app.Status) {
+			s.Left = []xds.NodeStatus{{ID: "edge-2", Group: "edge", Left: new(time.Now().Add(-time.Minute)), Types: []xds.TypeStatus{{Type: "cluster", State: xds.NACK}}}}
+		}), 0, []string{"left: edge-2 (edge) went 1m0s ago and is not back"}},
+		{"an old Envoy", change(func(s *app.Status) {
+			s.Nodes[0].Lacks = []xds.Lack{{Type: "envoy.extensions.x.v3.X", Origin: "a.yaml:7:1"}}
+		}), 0, []string{"can't: edge-1 (Envoy 1.40.0) has no envoy.extensions.x.v3.X\n  a.yaml:7:1: needs it"}},
+		{"services in use", change(func(s *app.Status) {
+			busy := func(service string, issued, failed uint64) xds.ServiceLoad {
+				return xds.ServiceLoad{Group: "edge", Service: service, Load: xds.Load{
+					InProgress: 3,
+					Recent:     xds.Window{Traffic: xds.Traffic{Issued: issued / 6}, PerSecond: float64(issued) / 60},
+					Minute:     xds.Window{Traffic: xds.Traffic{Issued: issued, Failed: failed}, PerSecond: float64(issued) / 60, ErrorShare: 0.25},
+					Total:      xds.Traffic{Issued: 2 * issued},
+				}}
+			}
+			for i := range 21 {
+				s.Loads = append(s.Loads, busy(fmt.Sprint("few-", i), 1, 0))
+			}
+			s.Loads = append(s.Loads, busy("many", 600, 150), xds.ServiceLoad{Group: "edge", Service: "quiet"})
+		}), 0, []string{"ERRORS 1M  IN PROGRESS\nmany     edge   10.0       10.0      25.0%      3\nfew-0    edge   0.0 ", "and 2 more: -o json shows all"}},
 		{"xds alone", change(func(s *app.Status) { s.Store, s.Keys, s.Roles = nil, nil, []app.Role{app.XDS} }), 0, []string{"roles xds\n"}},
 	} {
 		url := server(t, row.s, "")

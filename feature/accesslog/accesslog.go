@@ -68,10 +68,17 @@ const (
 
 var absolute = regexp.MustCompile(`^/[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f/]$`)
 
+// maxLogs is how many logs a listener may have: each of its requests is written to all.
+const maxLogs = 16
+
 // Check looks at each log.
 func (s *Setting) Check(c *policy.Check) {
 	if s.listed && len(s.Logs) == 0 {
 		c.Errorf("", "name at least one log").Hintf("write accessLog: off for none")
+	}
+	if len(s.Logs) > maxLogs {
+		c.Errorf("", "%d logs, more than %d", len(s.Logs), maxLogs).Hintf("each request would be written to all of them")
+		return
 	}
 	for i := range s.Logs {
 		s.Logs[i].check(c, func(key string) string { return s.at(i, key) })

@@ -46,6 +46,9 @@ func (f *Filter) check(c *policy.Check, path string) {
 	if f.Statuses != nil && len(f.Statuses) == 0 {
 		c.Errorf(path+".statuses", "name at least one status").Hintf("leave statuses out for any")
 	}
+	if len(f.Statuses) > maxStatuses {
+		c.Errorf(path+".statuses", "%d statuses, more than %d", len(f.Statuses), maxStatuses).Hintf("write classes, such as 5xx")
+	}
 	if f.MinDuration != nil && (time.Duration(*f.MinDuration) < time.Millisecond || time.Duration(*f.MinDuration)%time.Millisecond != 0) {
 		c.Errorf(path+".minDuration", "want whole milliseconds, such as 500ms")
 	}
@@ -56,6 +59,9 @@ func (f *Filter) check(c *policy.Check, path string) {
 		c.Errorf(path+".sampling", "nothing would be logged: want at least 0.0001%%").Hintf("write accessLog: off for no log")
 	}
 }
+
+// maxStatuses is how many statuses and classes a filter may have: it is asked about each request.
+const maxStatuses = 100
 
 // maxDuration is a day: nothing that Envoy does for one request takes longer.
 const maxDuration = 24 * time.Hour

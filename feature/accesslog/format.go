@@ -48,10 +48,20 @@ func (*Format) PolicySchema(*policy.Schemas) map[string]any {
 	}}
 }
 
+// Bounds of one's own format: it is gone through for each request.
+const (
+	maxFields = 100
+	maxText   = 4 << 10 // bytes of a line or a field
+)
+
 // check holds one's own format against what Envoy knows and what may be logged.
 func (f *Format) check(c *policy.Check, path string, query bool) {
 	if f.Fields != nil && len(f.Fields) == 0 {
 		c.Errorf(path, "name at least one field").Hintf("write format: json for ours")
+	}
+	if len(f.Fields) > maxFields {
+		c.Errorf(path, "%d fields, more than %d", len(f.Fields), maxFields)
+		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Fields)) {
 		checkSubstitutions(c, path+"."+name, f.Fields[name], query)

@@ -86,23 +86,28 @@ REQUESTED_SERVER_NAME HOSTNAME CONNECTION_ID STREAM_ID UNIQUE_ID TRACE_ID SPAN_I
 
 // checkSubstitutions reports what Envoy would not understand of a text, and what must not be logged.
 func checkSubstitutions(c *policy.Check, path, text string, query bool) {
+	if len(text) > maxText {
+		c.Errorf(path, "%d bytes, more than %d", len(text), maxText)
+		return
+	}
 	for {
-		_, rest, found := strings.Cut(text, "%")
-		if !found {
+		at := strings.IndexByte(text, '%')
+		if at < 0 {
 			return
 		}
-		if after, literal := strings.CutPrefix(rest, "%"); literal {
+		text = text[at:]
+		if after, literal := strings.CutPrefix(text, "%%"); literal {
 			text = after
 			continue
 		}
-		m := command.FindStringSubmatch("%" + rest)
+		m := command.FindStringSubmatch(text)
 		if m == nil {
-			c.Errorf(path, "a percent sign begins a command such as %%PROTOCOL%%, but none stands here: %q", "%"+start(rest)).
+			c.Errorf(path, "a percent sign begins a command such as %%PROTOCOL%%, but none stands here: %q", "%"+start(text[1:])).
 				Hintf("write %%%% for a percent sign")
 			return
 		}
 		checkCommand(c, path, m, query)
-		text = rest[len(m[0])-1:]
+		text = text[len(m[0]):]
 	}
 }
 

@@ -27,7 +27,7 @@ func newLandings(m *policy.Model) landings {
 		}
 	}
 	for _, g := range m.Gateways {
-		for _, r := range g.Routes {
+		for _, r := range m.Bound[g] {
 			s, ok := policy.Find[*Setting](r.Settings)
 			if !ok || len(paths) == 0 {
 				continue

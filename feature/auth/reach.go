@@ -107,7 +107,7 @@ func newIndex(m *policy.Model) *index {
 	}
 	protected := map[spot]bool{}
 	for _, g := range m.Gateways {
-		for i, r := range g.Routes {
+		for i, r := range m.Bound[g] {
 			if r.Layer4 {
 				continue
 			}

@@ -29,37 +29,74 @@ type authorizer interface {
 type planned interface{ Plan() string }
 
 // Table is what the companion decides by: a rule for each route that asks for auth, and the consumers.
-func Table(m *policy.Model) auth.Table {
-	var t auth.Table
-	for _, g := range m.Gateways {
-		for _, r := range g.Routes {
-			if s, ok := policy.Find[*Setting](r.Settings); ok && !s.None {
-				t.Rules = append(t.Rules, s.rule(m, r))
+func Table(m *policy.Model) auth.Table { return new(Tables).Table(m) }
+
+// Tables makes the tables of models that come one after the other. What comes of entries that are the very same as in the
+// model before, by their pointers, is not made again, and a list in which nothing has changed is the very same.
+type Tables struct {
+	entries   []*policy.Auth // that the rules are made of, beside the routes
+	routes    policy.Following[*policy.BoundRoute, *auth.Rule]
+	consumers policy.Following[*policy.Consumer, auth.Consumer]
+	rules     []auth.Rule
+}
+
+// Table is [Table] of the next model.
+func (t *Tables) Table(m *policy.Model) auth.Table {
+	if !slices.Equal(t.entries, m.Auth) {
+		t.entries, t.routes, t.rules = m.Auth, policy.Following[*policy.BoundRoute, *auth.Rule]{}, nil
+	}
+	isRule := func(r *auth.Rule) bool { return r != nil }
+	all, gone, come := t.routes.Next(m.BoundRoutes(), func(r *policy.BoundRoute) *auth.Rule { return ruleOf(m, r) })
+	if slices.ContainsFunc(gone, isRule) || slices.ContainsFunc(come, isRule) {
+		rules := make([]auth.Rule, 0, len(t.rules)+len(come))
+		for _, r := range all {
+			if isRule(r) {
+				rules = append(rules, *r)
 			}
 		}
+		t.rules = rules
 	}
-	for _, c := range m.Consumers {
-		consumer := auth.Consumer{Name: c.Name}
-		for _, i := range policy.Each[auth.Identifier](c.Settings) {
-			consumer.Identities = append(consumer.Identities, i.Identities()...)
-		}
-		for _, k := range policy.Each[auth.KeyHolder](c.Settings) {
-			consumer.Keys = append(consumer.Keys, k.APIKeys()...)
-		}
-		if p, ok := policy.Find[planned](c.Settings); ok {
-			consumer.Plan = p.Plan()
-		}
-		t.Consumers = append(t.Consumers, consumer)
+	consumers, _, _ := t.consumers.Next(m.Consumers, consumerOf)
+	return auth.Table{Rules: t.rules, Consumers: consumers, Secrets: secretsOf(m)}
+}
+
+// ruleOf is the rule of a route; nil where anyone may call it.
+func ruleOf(m *policy.Model, r *policy.BoundRoute) *auth.Rule {
+	s, ok := policy.Find[*Setting](r.Settings)
+	if !ok || s.None {
+		return nil
 	}
+	rule := s.rule(m, r)
+	rule.Known = rule.ID()
+	return &rule
+}
+
+func consumerOf(c *policy.Consumer) auth.Consumer {
+	consumer := auth.Consumer{Name: c.Name}
+	for _, i := range policy.Each[auth.Identifier](c.Settings) {
+		consumer.Identities = append(consumer.Identities, i.Identities()...)
+	}
+	for _, k := range policy.Each[auth.KeyHolder](c.Settings) {
+		consumer.Keys = append(consumer.Keys, k.APIKeys()...)
+	}
+	if p, ok := policy.Find[planned](c.Settings); ok {
+		consumer.Plan = p.Plan()
+	}
+	return consumer
+}
+
+// secretsOf is what auth entries name by reference.
+func secretsOf(m *policy.Model) map[string][]byte {
+	var secrets map[string][]byte
 	for _, s := range m.Secrets {
 		if s.Kind == policy.CompanionSecret && len(s.Value) > 0 {
-			if t.Secrets == nil {
-				t.Secrets = map[string][]byte{}
+			if secrets == nil {
+				secrets = map[string][]byte{}
 			}
-			t.Secrets[s.Name] = s.Value
+			secrets[s.Name] = s.Value
 		}
 	}
-	return t
+	return secrets
 }
 
 // rule is what the route asks of its callers. Both halves are made of it, so that Envoy's callout and the companion's

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/legation/legation/policy"
@@ -16,7 +17,7 @@ func warnUncounted(c *policy.Check) {
 	}
 	policy.Once(c, func() plansLooked {
 		m := c.Model()
-		if slices.ContainsFunc(m.Gateways, countsPlans) {
+		if slices.ContainsFunc(slices.Collect(maps.Values(m.Bound)), countsPlans) {
 			return plansLooked{}
 		}
 		for _, consumer := range m.Consumers {
@@ -31,7 +32,7 @@ func warnUncounted(c *policy.Check) {
 	})
 }
 
-// countsPlans tells whether a route of a gateway says plan, or means to.
-func countsPlans(g *policy.Gateway) bool {
-	return slices.ContainsFunc(g.Routes, func(r *policy.BoundRoute) bool { return r.Settings.Has("plan") || r.Broken("plan") })
+// countsPlans tells whether one of the routes says plan, or means to.
+func countsPlans(routes []*policy.BoundRoute) bool {
+	return slices.ContainsFunc(routes, func(r *policy.BoundRoute) bool { return r.Settings.Has("plan") || r.Broken("plan") })
 }

@@ -66,7 +66,7 @@ func TestWhatTheCompanionJudgesBy(t *testing.T) {
 		"none": {edge, orders},
 	}
 	got := map[string][]companion.Authorization{}
-	for _, r := range m.Gateways[0].Routes {
+	for _, r := range m.Bound[m.Gateways[0]] {
 		for set, s := range policy.Each[*authorize.Setting](r.Settings) {
 			got[r.Name] = append(got[r.Name], s.Authorizations(set.Layer)...)
 		}

@@ -11,12 +11,18 @@ import (
 // Check holds what is asked against what the companion can judge, and on a route against who is known there.
 func (s *Setting) Check(c *policy.Check) {
 	if c.Route() != nil {
+		if len(s.Rules) > auth.MaxDemands || !s.affordable(c) {
+			return // told where it was written
+		}
 		s.checkCallers(c)
 		s.checkMetadata(c)
 		return
 	}
 	if len(s.Scopes)+len(s.Claims)+len(s.Rules) == 0 && len(s.Metadata) == 0 {
 		c.Errorf("", "asks for nothing").Hintf("write scopes, claims or rules; authorize: off drops what outer layers ask for")
+	}
+	if !s.affordable(c) {
+		return
 	}
 	for _, a := range s.Authorizations(c.Set().Layer) {
 		for _, f := range a.Flaws() {
@@ -27,6 +33,16 @@ func (s *Setting) Check(c *policy.Check) {
 	for i, r := range s.Rules {
 		s.checkTwice(c, policy.Item("rules", i)+".deny", r.Deny)
 	}
+}
+
+// affordable tells whether all expressions may be looked at; else that was told.
+func (s *Setting) affordable(c *policy.Check) bool {
+	for i, r := range s.Rules {
+		if len(s.Rules) <= auth.MaxDemands && !c.Affords(s.rule(i), r.CEL, auth.RuleCost(r.CEL)) {
+			return false
+		}
+	}
+	return true
 }
 
 // tell reports a flaw where it was written.

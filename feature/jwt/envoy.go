@@ -38,6 +38,8 @@ const (
 	// cachedTokens is how many verified tokens each of Envoy's workers remembers, of up to cachedSize bytes each.
 	cachedTokens = 1000
 	cachedSize   = 8 << 10
+	// maxFilters is how many entries Envoy may verify itself: each is a filter, and a cache, of every listener.
+	maxFilters = 32
 )
 
 // checkVerify refuses what Envoy can't do, and warns of what it doesn't.
@@ -49,8 +51,29 @@ func (j *JWT) checkVerify(c *policy.Check) {
 		c.Errorf("verify", "Envoy can't do all that stands here beside one issuer, audiences, jwks (not discover), consumer, plan and skew").
 			Hintf("leave the rest out, or verify: companion")
 	}
+	if !firstOf(c, maxFilters) {
+		c.Errorf("verify", "more than %d entries say verify: envoy: each is a filter of every listener", maxFilters).Hintf("write verify: companion")
+		return
+	}
 	c.Warnf("verify", "Envoy accepts good tokens without asking the companion: revoked ones until they expire, and a few forms that it would refuse").
 		Hintf("what is not checked stands in the documentation of jwt; verify: companion checks all")
+}
+
+// verifying is the entries that say verify: envoy, each with its number in the order of their names.
+type verifying map[string]int
+
+// firstOf tells whether an entry is among the first n that Envoy is to verify.
+func firstOf(c *policy.Check, n int) bool {
+	all := policy.Once(c, func() verifying {
+		all := make(verifying)
+		for _, a := range c.Model().Auth {
+			if j, ok := policy.Find[*JWT](a.Settings); ok && j.Verify == byEnvoy {
+				all[a.Name] = len(all)
+			}
+		}
+		return all
+	})
+	return all[c.Entry().Name] < n
 }
 
 // beyondEnvoy is what is left of the setting without what verify: envoy knows to do: nothing, where Envoy can have it.

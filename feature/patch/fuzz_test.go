@@ -70,7 +70,7 @@ func written(m *policy.Model) []envoy.Patch {
 		for _, l := range g.Listeners {
 			add(l.Settings)
 		}
-		for _, r := range g.Routes {
+		for _, r := range m.Bound[g] {
 			add(r.Settings)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/legation/legation/policy"
@@ -103,6 +104,7 @@ func (r *reader) message(n *policy.Node, into protoreflect.Message, path, at str
 		return
 	}
 	seen := make(map[protoreflect.FieldNumber]bool)
+	known := sync.OnceValue(func() []string { return r.of.below(path, d) })
 	for i, key := range n.Keys {
 		if key.Text == typeKey && path == "" && r.of.whole() {
 			continue // of a filter: it has told the message
@@ -111,7 +113,7 @@ func (r *reader) message(n *policy.Node, into protoreflect.Message, path, at str
 		switch {
 		case f == nil:
 			r.bad = true
-			r.Unknown(key, r.of.below(path, d))
+			r.Unknown(key, known())
 		case seen[f.Number()]:
 			r.fail(key, "%s stands here twice, by both of its names", f.JSONName())
 		case r.excluded(key, f, into):

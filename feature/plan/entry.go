@@ -155,12 +155,13 @@ func checkCounts(c *policy.Check) {
 func Plans(m *policy.Model) []ratelimit.Plan {
 	var all []ratelimit.Plan
 	for _, p := range m.Plans {
-		all = append(all, companion(p))
+		all = append(all, Companion(p))
 	}
 	return all
 }
 
-func companion(p *policy.Plan) ratelimit.Plan {
+// Companion is what the companion counts for the consumers of one plan.
+func Companion(p *policy.Plan) ratelimit.Plan {
 	return ratelimit.Plan{Name: p.Name, Limits: limits(p.Settings)}
 }
 

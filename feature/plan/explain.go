@@ -21,7 +21,7 @@ func (u *Use) Explain(c envoy.ExplainContext) []envoy.Fact {
 		if i == mostPlans {
 			return append(facts, envoy.Fact{Stage: envoy.HowOften, Topic: Kind.Key, Text: fmt.Sprintf("and %d more plans", len(c.Model.Plans)-i)})
 		}
-		for _, l := range companion(p).Limits {
+		for _, l := range Companion(p).Limits {
 			mode := "exact"
 			if l.Lease > 0 {
 				mode = fmt.Sprintf("leased in lots of up to %d", l.Lease)

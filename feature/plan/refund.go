@@ -51,12 +51,12 @@ func refunds(m *policy.Model) []*group {
 		if !ok {
 			continue
 		}
-		for _, l := range companion(p).Limits {
+		for _, l := range Companion(p).Limits {
 			i := slices.IndexFunc(all, func(g *group) bool { return g.name == l.Name && slices.Equal(g.statuses, policy.Statuses(*r)) })
 			if i < 0 {
 				i, all = len(all), append(all, &group{name: l.Name, statuses: policy.Statuses(*r)})
 			}
-			all[i].ids = append(all[i].ids, strconv.Quote(p.Name)+": "+strconv.Quote(companion(p).LimitID(l)))
+			all[i].ids = append(all[i].ids, strconv.Quote(p.Name)+": "+strconv.Quote(Companion(p).LimitID(l)))
 		}
 	}
 	return all

@@ -11,6 +11,9 @@ import (
 
 // checkCEL holds an expression against what the companion evaluates.
 func checkCEL(c *policy.Check, at, text string) {
+	if !c.Affords(at, text, ratelimit.CELCost(text)) {
+		return
+	}
 	err := ratelimit.CheckCEL(text)
 	if where, ok := errors.AsType[*ratelimit.ExpressionError](err); ok {
 		c.Errorf(at, "the expression, at %d:%d: %s", where.Line, where.Column, where.Text)
@@ -27,6 +30,9 @@ var beyondEnvoy = []string{
 // checkEnvoyCEL holds an expression against what Envoy evaluates, where the companion doesn't. It has other names for some
 // things, and the client's address with a port, by which each connection would have a bucket of its own.
 func checkEnvoyCEL(c *policy.Check, at, text string) *policy.Problem {
+	if !c.Affords(at, text, ratelimit.CELCost(text)) {
+		return nil // told where it was written
+	}
 	uses := ratelimit.CELUses(text)
 	const where = "with mode: perEnvoy, and on routes without auth, Envoy evaluates the expression, and it "
 	for _, name := range uses.Variables {

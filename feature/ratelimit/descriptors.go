@@ -14,6 +14,7 @@ import (
 const (
 	maxLevels      = 32
 	maxDescriptors = 10_000
+	maxSpans       = 1_000 // patterns and ranges of one key at a level: a request is held against each of them
 )
 
 // Check holds each descriptor against itself and those of its level.
@@ -77,9 +78,15 @@ func (t *treeCheck) level(path string, descriptors []Descriptor) {
 		t.errorf(path, "descriptors nest deeper than %d", maxLevels)
 		return
 	}
-	seen := map[string]int{}
+	seen, spans := map[string]int{}, map[string]int{}
 	for i := range descriptors {
 		d, at := &descriptors[i], fmt.Sprintf("%s[%d]", path, i)
+		if d.Range != nil || strings.Contains(d.Value, "*") {
+			if spans[d.Key]++; spans[d.Key] > maxSpans {
+				t.errorf(at, "more than %d ranges and values with * of one key in this list", maxSpans).Hintf("exact values may be as many as you like")
+				return
+			}
+		}
 		t.descriptor(at, d)
 		id := d.Key + "\x00" + d.Value + "\x00" + d.span()
 		if first, twice := seen[id]; twice {

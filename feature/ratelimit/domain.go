@@ -120,17 +120,6 @@ func (n *DomainName) validate() error {
 	return d.Validate()
 }
 
-// Domains is what Envoys that others configure may ask for.
-func Domains(m *policy.Model) []ratelimit.Domain {
-	var all []ratelimit.Domain
-	for _, entry := range m.Domains {
-		if d, ok := policy.Find[*Descriptors](entry.Settings); ok {
-			all = append(all, ratelimit.Domain{Name: nameOf(entry), Descriptors: tree(*d)})
-		}
-	}
-	return all
-}
-
 // nameOf is what Envoys call the domain.
 func nameOf(d *policy.Domain) string {
 	if name, ok := policy.Find[*DomainName](d.Settings); ok {

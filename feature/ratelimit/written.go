@@ -20,7 +20,7 @@ func All(m *policy.Model) []Written {
 	var all []Written
 	seen := map[policy.Pos]bool{}
 	for _, g := range m.Gateways {
-		for _, r := range g.Routes {
+		for _, r := range m.Bound[g] {
 			for set, s := range policy.Each[*Setting](r.Settings) {
 				for i := range s.Limits {
 					w := Written{s.limit(set.Layer, i), s.Limits[i].perEnvoy(), set.Pos()}

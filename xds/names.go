@@ -1,0 +1,285 @@
+package xds
+
+import (
+	"fmt"
+	"hash/maphash"
+	"runtime"
+	"slices"
+	"sync"
+	"unicode/utf8"
+	"weak"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// This file is what makes a thousand Envoys that ask for the same thousand names cost as much memory as one. What they
+// ask for and what they say they have is hashed where it lies in the request, in any order; only what nobody has asked
+// for yet is read.
+
+// names is what a subscription asks for by name: immutable, never empty, and one for all streams that ask for the same.
+// A nil *names is none.
+type names struct {
+	sorted []string
+	key    sum
+}
+
+func (n *names) has(name string) bool {
+	if n == nil {
+		return false
+	}
+	_, ok := slices.BinarySearch(n.sorted, name)
+	return ok
+}
+
+func (n *names) list() []string {
+	if n == nil {
+		return nil
+	}
+	return n.sorted
+}
+
+// pool finds the names and the states that some stream has already, by a hash with a secret seed. It holds nothing: what
+// no stream has any more is forgotten.
+type pool struct {
+	seeds [2]maphash.Seed
+
+	mu    sync.Mutex // guards what follows
+	names map[sum]weak.Pointer[names]
+	known map[sum]weak.Pointer[set]
+}
+
+func newPool() *pool {
+	return &pool{
+		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
+		names: map[sum]weak.Pointer[names]{},
+		known: map[sum]weak.Pointer[set]{},
+	}
+}
+
+func (p *pool) hash(b []byte) sum {
+	return sum{maphash.Bytes(p.seeds[0], b), maphash.Bytes(p.seeds[1], b)}
+}
+
+func (p *pool) hashText(s string) sum {
+	return sum{maphash.String(p.seeds[0], s), maphash.String(p.seeds[1], s)}
+}
+
+// read gives the names of a request, and whether "*" is among them.
+func (p *pool) read(f fields) (n *names, star bool, err error) {
+	if f.count == 0 {
+		return nil, false, nil
+	}
+	if f.count > maxNames {
+		return nil, false, tooMany()
+	}
+	var key sum
+	f.each(func(b []byte) {
+		if len(b) == 1 && b[0] == '*' {
+			star = true
+			return
+		}
+		key = key.plus(p.hash(b))
+	})
+	if n := p.find(key); n != nil {
+		return n, star, nil
+	}
+	list, err := f.texts()
+	if err != nil {
+		return nil, false, err
+	}
+	return p.of(list), star, nil
+}
+
+func (p *pool) find(key sum) *names {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.names[key].Value()
+}
+
+// of gives the names of the list, which it takes over. "*" is none.
+func (p *pool) of(list []string) *names {
+	list = slices.DeleteFunc(list, func(s string) bool { return s == "*" })
+	slices.Sort(list)
+	list = slices.Compact(list)
+	var key sum
+	for _, s := range list {
+		key = key.plus(p.hashText(s))
+	}
+	return p.keep(list, key)
+}
+
+// keep gives the names of the sorted list, which it takes over.
+func (p *pool) keep(list []string, key sum) *names {
+	if len(list) == 0 {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := p.names[key].Value(); n != nil {
+		return n
+	}
+	n := &names{sorted: list, key: key}
+	p.names[key] = weak.Make(n)
+	runtime.AddCleanup(n, func(key sum) { forget(p, p.names, key) }, key)
+	return n
+}
+
+// forget takes out what is there no more; another may have come in its place.
+func forget[T any](p *pool, from map[sum]weak.Pointer[T], key sum) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if from[key].Value() == nil {
+		delete(from, key)
+	}
+}
+
+// union is the names of both.
+func (p *pool) union(a, b *names) *names {
+	switch {
+	case a == nil || a == b:
+		return b
+	case b == nil:
+		return a
+	case len(a.sorted) < len(b.sorted):
+		a, b = b, a
+	}
+	key, fresh := a.key, []string(nil)
+	for _, s := range b.sorted {
+		if !a.has(s) {
+			key, fresh = key.plus(p.hashText(s)), append(fresh, s)
+		}
+	}
+	if len(fresh) == 0 {
+		return a
+	}
+	if n := p.find(key); n != nil {
+		return n
+	}
+	return p.keep(mergeTexts(a.sorted, fresh), key)
+}
+
+// mergeTexts puts two sorted lists together that have nothing in common.
+func mergeTexts(a, b []string) []string {
+	list := make([]string, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if a[0] < b[0] {
+			list, a = append(list, a[0]), a[1:]
+		} else {
+			list, b = append(list, b[0]), b[1:]
+		}
+	}
+	return append(append(list, a...), b...)
+}
+
+// without is the names of a that are not in b.
+func (p *pool) without(a, b *names) *names {
+	switch {
+	case a == nil || a == b:
+		return nil
+	case b == nil:
+		return a
+	}
+	key, some := a.key, false
+	for _, s := range b.sorted {
+		if a.has(s) {
+			key, some = key.minus(p.hashText(s)), true
+		}
+	}
+	if !some {
+		return a
+	}
+	if n := p.find(key); n != nil {
+		return n
+	}
+	return p.keep(slices.DeleteFunc(slices.Clone(a.sorted), b.has), key)
+}
+
+// state is the set that an Envoy says it has: name -> version of the type. Where it is what there is in to, it is to.
+func (p *pool) state(url string, f fields, to *set) (*set, error) {
+	if f.count == 0 {
+		return nil, nil
+	}
+	if f.count > maxNames {
+		return nil, tooMany()
+	}
+	key := p.hashText(url)
+	f.each(func(b []byte) { key = key.plus(p.hash(b)) })
+	p.mu.Lock()
+	s := p.known[key].Value()
+	p.mu.Unlock()
+	if s != nil {
+		return s, nil
+	}
+	s, err := readState(url, f, to)
+	if err != nil || len(s.sorted) != f.count {
+		return s, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known[key] = weak.Make(s)
+	runtime.AddCleanup(s, func(key sum) { forget(p, p.known, key) }, key)
+	return s, nil
+}
+
+func readState(url string, f fields, to *set) (*set, error) {
+	list := make([]*entry, 0, f.count)
+	var err error
+	f.each(func(b []byte) {
+		name, version, e := readPair(b)
+		if e != nil {
+			err = e
+			return
+		}
+		had := to.get(name)
+		if had == nil || had.Version != version {
+			had = &entry{Resource: Resource{Type: url, Name: name, Version: version}, mark: markOf(name, version)}
+		}
+		list = append(list, had)
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(list, byName)
+	list = slices.CompactFunc(list, func(a, b *entry) bool { return a.Name == b.Name })
+	if slices.Equal(list, to.sorted) {
+		return to, nil
+	}
+	return newSet(list, sumOf(list)), nil
+}
+
+// readPair reads an element of initial_resource_versions.
+func readPair(b []byte) (name, version string, err error) {
+	for len(b) > 0 {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 || kind != protowire.BytesType {
+			return "", "", fmt.Errorf("initial_resource_versions: %w", errMalformed)
+		}
+		value, m := protowire.ConsumeBytes(b[n:])
+		if m < 0 {
+			return "", "", fmt.Errorf("initial_resource_versions: %w", errMalformed)
+		}
+		b = b[n+m:]
+		switch {
+		case !utf8.Valid(value):
+			return "", "", notText()
+		case number == 1:
+			name = string(value)
+		case number == 2:
+			version = string(value)
+		}
+	}
+	return name, version, nil
+}
+
+// maxNames bounds what one stream can make the server remember of one type.
+const maxNames = 100_000
+
+func tooMany() error {
+	return status.Errorf(codes.ResourceExhausted, "more than %d names of one type", maxNames)
+}
+
+func notText() error {
+	return status.Error(codes.InvalidArgument, "a name or version is not UTF-8")
+}

@@ -1,0 +1,155 @@
+package xds
+
+import (
+	"hash/maphash"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// roster is what is known of Envoys beside what they are served: what they can do, and how those stood that have left.
+type roster struct {
+	seed maphash.Seed
+
+	mu    sync.Mutex         // guards what follows
+	left  []NodeStatus       // by the time at which they left
+	kinds map[uint64]talents // shared by the Envoys of one build
+	needs map[string]needs   // by group; made when somebody asks
+}
+
+// talents is the message types that an Envoy says its extensions take; nil when it says nothing of the kind.
+type talents map[string]struct{}
+
+// Bounds on what is remembered.
+const (
+	keepLeft    = time.Hour // of an Envoy that has left
+	maxLeft     = 1_000     // Envoys that have left
+	maxNodeID   = 256       // bytes of the node id of one
+	maxBuilds   = 64        // kinds of Envoys whose talents are remembered
+	maxTalents  = 10_000    // message types of one kind
+	maxTypeName = 256       // bytes
+)
+
+func newRoster() *roster {
+	return &roster{seed: maphash.MakeSeed(), kinds: map[uint64]talents{}, needs: map[string]needs{}}
+}
+
+// The fields of envoy.config.core.v3.Extension that are read.
+const (
+	fieldDisabled = 5
+	fieldTypeURLs = 6
+)
+
+// talentsOf reads the list of extensions of a node, some 600 of them in some 60 kB, which the Envoys of one build have in
+// common, if not in the same order: it is decoded for the first of them only.
+func (r *roster) talentsOf(node []byte) talents {
+	count, hash := 0, uint64(0)
+	eachTalent(node, func(url []byte) {
+		count++
+		hash += maphash.Bytes(r.seed, url)
+	})
+	if count == 0 || count > maxTalents {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t, ok := r.kinds[hash]; ok || len(r.kinds) == maxBuilds {
+		return t
+	}
+	t := make(talents, count)
+	eachTalent(node, func(url []byte) { t[string(url)] = struct{}{} })
+	r.kinds[hash] = t
+	return t
+}
+
+// eachTalent visits the types that the enabled extensions of a node take. What is malformed is passed over.
+func eachTalent(node []byte, visit func(url []byte)) {
+	eachText(node, func(number protowire.Number, extension []byte) {
+		if number != fieldNodeExtensions || disabled(extension) {
+			return
+		}
+		eachText(extension, func(number protowire.Number, url []byte) {
+			if number == fieldTypeURLs && len(url) <= maxTypeName {
+				visit(url)
+			}
+		})
+	})
+}
+
+// eachText visits the fields of a message that are texts or messages.
+func eachText(b []byte, visit func(protowire.Number, []byte)) {
+	for len(b) > 0 {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return
+		}
+		if b = b[n:]; kind == protowire.BytesType {
+			value, n := protowire.ConsumeBytes(b)
+			if n < 0 {
+				return
+			}
+			visit(number, value)
+			b = b[n:]
+			continue
+		}
+		if n = protowire.ConsumeFieldValue(number, kind, b); n < 0 {
+			return
+		}
+		b = b[n:]
+	}
+}
+
+func disabled(extension []byte) (off bool) {
+	for b := extension; len(b) > 0; {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return off
+		}
+		if b = b[n:]; number == fieldDisabled && kind == protowire.VarintType {
+			v, _ := protowire.ConsumeVarint(b)
+			off = v != 0
+		}
+		if n = protowire.ConsumeFieldValue(number, kind, b); n < 0 {
+			return off
+		}
+		b = b[n:]
+	}
+	return off
+}
+
+// came forgets that an Envoy has left.
+func (r *roster) came(st *stream) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.left = slices.DeleteFunc(r.left, func(s NodeStatus) bool { return s.ID == st.node.GetId() && s.Group == st.node.GetCluster() })
+}
+
+// leave notes how an Envoy stood when it left.
+func (r *roster) leave(st *stream) {
+	last := st.status()
+	last.Left = new(time.Now())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.age(*last.Left)
+	if len(last.ID) > maxNodeID {
+		return
+	}
+	if len(r.left) == maxLeft {
+		r.left = slices.Delete(r.left, 0, 1)
+	}
+	r.left = append(r.left, last)
+}
+
+func (r *roster) age(now time.Time) {
+	r.left = slices.DeleteFunc(r.left, func(s NodeStatus) bool { return now.Sub(*s.Left) > keepLeft })
+}
+
+// gone lists those that have left within the hour and have not come back.
+func (r *roster) gone() []NodeStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.age(time.Now())
+	return slices.Clone(r.left)
+}
