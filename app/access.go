@@ -23,7 +23,7 @@ func (p *process) serveXDS() error {
 	if !p.o.has(XDS) {
 		return nil
 	}
-	o := xds.Options{Log: p.o.Log, Metrics: p.metrics}
+	o := xds.Options{Log: p.o.Log, Metrics: p.metrics, OnNACK: func(xds.NodeStatus) { p.control.Refused() }}
 	optional := never
 	if p.o.Nodes != "" {
 		gate, err := nodes.New(nodes.Options{

@@ -39,7 +39,7 @@ const (
 
 // Options is the settings of a process. The zero value of each is its default.
 type Options struct {
-	Dir        string // the policy directory
+	Dir        string // the policy directory; empty: what is pushed is served
 	SecretsDir string // of the secrets that the policy names; empty looks at the environment alone
 	Roles      []Role // default all
 
@@ -60,6 +60,8 @@ type Options struct {
 	Nodes                  string // the nodes file: which groups Envoys may join; empty: those that their certificates name
 	AdminTokenFile         string // bearer token that the admin port asks for
 	Insecure               bool   // allow addresses beyond loopback without TLS and token
+
+	AllowShrink bool // serve a policy that takes away more than half of what is served
 
 	// MaxConnectionAge is after which time Envoys are asked to connect anew, give or take a tenth, so that they spread over
 	// replicas, and certificates that were renewed come into use. 0 is half an hour where other machines connect, and any
@@ -136,7 +138,7 @@ func (o Options) check() error {
 			errs = append(errs, usagef("--roles: no role %q; the roles are %s", r, names(Roles())))
 		}
 	}
-	if info, err := os.Stat(o.Dir); err == nil && !info.IsDir() {
+	if info, err := os.Stat(o.Dir); o.Dir != "" && err == nil && !info.IsDir() {
 		errs = append(errs, usagef("%s is a file: name the directory of the policy files", o.Dir))
 	}
 	if err := o.checkSecretsDir(); err != nil {
@@ -217,7 +219,7 @@ func (o Options) checkSecretsDir() error {
 	if info, err := os.Stat(o.SecretsDir); err == nil && !info.IsDir() {
 		return usagef("--secrets-dir %s is a file: name the directory of the secrets", o.SecretsDir)
 	}
-	if within(o.SecretsDir, o.Dir) {
+	if o.Dir != "" && within(o.SecretsDir, o.Dir) {
 		return usagef("--secrets-dir %s lies in the policy directory, of which copies are kept: keep the secrets elsewhere", o.SecretsDir)
 	}
 	return nil

@@ -16,13 +16,15 @@ type metrics struct {
 
 	validations *prometheus.CounterVec
 	validation  prometheus.Histogram
+	rollbacks   *prometheus.CounterVec
+	parked      *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) metrics {
 	m := metrics{
 		loads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "legation_control_loads_total",
-			Help: "Loads of the policy directory, by result: published, unchanged, or refused where a problem kept something back.",
+			Help: "Loads of the policy, by result: published, unchanged, or refused where a problem kept something back.",
 		}, []string{"result"}),
 		problems: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "legation_control_problems",
@@ -49,6 +51,14 @@ func newMetrics(r prometheus.Registerer) metrics {
 			Help:    "How long it took to ask the real Envoy about a policy, the search for the line of a refusal included.",
 			Buckets: []float64{0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60},
 		}),
+		rollbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "legation_control_rollbacks_total",
+			Help: "How often a node group went back to its last good snapshot, since its Envoys refused the policy.",
+		}, []string{"group"}),
+		parked: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "legation_control_parked",
+			Help: "1 for a node group that is served an older policy, since its Envoys refused what there is for it.",
+		}, []string{"group"}),
 	}
 	for _, result := range []string{"published", "unchanged", "refused"} {
 		m.loads.WithLabelValues(result) // there from the start, so that the first one is an increase
@@ -57,7 +67,7 @@ func newMetrics(r prometheus.Registerer) metrics {
 		m.validations.WithLabelValues(result)
 	}
 	if r != nil {
-		r.MustRegister(m.loads, m.problems, m.warnings, m.served, m.expiry, m.validations, m.validation)
+		r.MustRegister(m.loads, m.problems, m.warnings, m.served, m.expiry, m.validations, m.validation, m.rollbacks, m.parked)
 	}
 	return m
 }

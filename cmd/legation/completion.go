@@ -24,7 +24,7 @@ var plain = []string{
 	"xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout", "server",
 	"group", "node", "zone", "max-heap", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
 	"add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason", "decision-log-rate", "max-connection-age", "entry", "expires", "id", "overlap",
-	"out-as", "trust-domain", "sidecar", "within",
+	"message", "parent", "by", "out-as", "trust-domain", "sidecar", "within",
 }
 
 // directories completes so many arguments, after some that are none.
@@ -50,7 +50,9 @@ func complete(c *cobra.Command) {
 		c.ValidArgsFunction = directories(0, 1)
 	case c.Name() == "diff":
 		c.ValidArgsFunction = directories(0, 2)
-	case strings.HasSuffix(c.Use, " DIR"):
+	case strings.HasSuffix(c.Use, " [REV]"):
+		c.ValidArgsFunction = completeRevision(1)
+	case strings.HasSuffix(c.Use, " DIR"), strings.HasSuffix(c.Use, " [DIR]"):
 		c.ValidArgsFunction = directories(0, 1)
 	}
 	for name, values := range choices {
@@ -89,7 +91,7 @@ func complete(c *cobra.Command) {
 	register(c, "consumer", completeConsumer)
 	register(c, "limit", suggest("/limits", func(l app.Limits) []string { return l.Limits }))
 	register(c, "plan", suggest("/usage", func(all app.Consumers) []string { return all.Plans }))
-	for _, name := range []string{"data-dir", "secrets-dir", "out"} {
+	for _, name := range []string{"data-dir", "secrets-dir", "out", "write"} {
 		register(c, name, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs))
 	}
 }

@@ -1,26 +1,46 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/legation/legation/diff"
 	"github.com/legation/legation/policy"
+	"github.com/legation/legation/revision"
 	"github.com/spf13/cobra"
 )
 
 func showCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "show",
-		Short: "Show what a route, service or gateway comes to, and where it is written",
+		Use:   "show [REV]",
+		Short: "Show what a route, service or gateway comes to, and where; or a revision",
 		Long: `Show an entry of a policy with each value that holds for it, whichever layer and file it was written in, and the place in
-the file. Values that may be secrets are not shown. What holds where nothing is written, legation docs KEY tells.`,
-		Example: `  legation show route orders policy/
+the file. Values that may be secrets are not shown. What holds where nothing is written, legation docs KEY tells.
+
+With REV show a revision of the running process: who made it, when and why, and its files; --write DIR makes them a new
+directory.`,
+		Example: `  legation show 41
+  legation show 41 --write policy.41/
+  legation show route orders policy/
   legation show service orders policy/
   legation show gateway edge policy/ -o json`,
-		Args: arguments(cobra.NoArgs, "show knows routes, services and gateways"),
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 || revision.IsRef(args[0]) {
+				return revisions(0, 1)(c, args)
+			}
+			return usage{errors.New("show knows routes, services, gateways and revisions (see legation show --help)")}
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Help()
+			}
+			return showRevision(c, args[0])
+		},
 	}
+	outputFlag(c.Flags())
+	clientFlags(c.Flags())
+	c.Flags().String("write", "", "a directory that isn't there yet: write the files of the revision there")
 	c.AddCommand(
 		showEntry("route", "routes", diff.Route),
 		showEntry("service", "services", diff.Service),
