@@ -58,7 +58,7 @@ func (t *translation) secrets(gw *policy.Gateway, list []Resource) []Resource {
 		if r.Type != resource.ListenerType && r.Type != resource.ClusterType {
 			continue
 		}
-		walk(r.Message, func(m proto.Message) bool {
+		Walk(r.Message, func(m proto.Message) bool {
 			if s, ok := m.(*tlsv3.SdsSecretConfig); ok && s.GetSdsConfig().GetAds() != nil {
 				asked[s.Name] = true
 				t.ownIdentity(gw, r, s.Name)
