@@ -36,8 +36,9 @@ var rooms = []room{
 	{"bench", 7, ""},
 	{"e2e", 7, "below"}, // tests of the whole process only
 	// Beside app the command needs what its offline verbs (check, import, render, schema, token) are made of, and the status.
-	{"cmd/legation", 6, "app control diff explain feature envoy policy ratelimit auth xds examples"},
+	{"cmd/legation", 6, "app control diff explain feature envoy policy ratelimit auth trial xds examples"},
 	{"app", 5, "below"},
+	{"trial", 5, "below"},
 	{"control", 4, "feature envoy ratelimit auth policy xds store"},
 	{"explain", 4, "envoy policy"},
 	{"diff", 4, "envoy feature policy"},
