@@ -95,13 +95,6 @@ func (a *authority) issue(names ...string) (tls.Certificate, error) {
 	return made, nil
 }
 
-// pool trusts the authority.
-func (a *authority) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return pool
-}
-
 // inPEM is a certificate and its key as files have them.
 func inPEM(c tls.Certificate) (chain, key []byte, err error) {
 	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)

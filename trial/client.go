@@ -55,13 +55,22 @@ const (
 	maxAnswer  = 4 << 20          // bytes of a body
 )
 
-// ask sends a request as the step has it.
+// ask sends a request as the step has it. The error tells that it could not be sent, or that the run has ended.
 func (c *client) ask(ctx context.Context, r *Request, a *asked) (*heard, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	bounded, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
+	send := c.request
 	if r.Send != "" {
-		return c.bytes(ctx, r, a)
+		send = c.bytes
 	}
+	h, err := send(bounded, r, a)
+	if err == nil && h.err != nil && bounded.Err() != nil {
+		h.err = fmt.Errorf("nothing within %s", answerWait)
+	}
+	return h, errors.Join(err, ctx.Err())
+}
+
+func (c *client) request(ctx context.Context, r *Request, a *asked) (*heard, error) {
 	q, err := c.compose(r, a)
 	if err != nil {
 		return nil, err
@@ -163,7 +172,7 @@ func (c *client) send(ctx context.Context, r *Request, a *asked, q *composed) (*
 	}
 	if err != nil {
 		h.err = err
-		return h, ctx.Err()
+		return h, nil
 	}
 	defer answer.Body.Close()
 	h.status, h.header = answer.StatusCode, answer.Header
@@ -172,7 +181,7 @@ func (c *client) send(ctx context.Context, r *Request, a *asked, q *composed) (*
 	}
 	maps.Copy(h.header, answer.Trailer)
 	c.jar.SetCookies(q.jar, answer.Cookies())
-	return h, ctx.Err()
+	return h, nil
 }
 
 // connect connects as the client of a step does. Without a connection it tells why in what is heard.
@@ -196,7 +205,7 @@ func (c *client) connect(ctx context.Context, r *Request, a *asked, second bool)
 			return nil, h, conn.Close()
 		}
 	}
-	if a.listener.Protocol != policy.HTTPS && (a.listener.Protocol != policy.TLS || len(a.listener.Certificates) == 0 && r.ServerName == "") {
+	if a.listener.Protocol == policy.HTTP || a.listener.Protocol == policy.TCP {
 		return conn, h, nil
 	}
 	config, err := c.tls(r, a, second)
@@ -228,7 +237,7 @@ func (c *client) tls(r *Request, a *asked, second bool) (*tls.Config, error) {
 	case second:
 		config.NextProtos = []string{"h2"}
 	}
-	if len(r.Certificate.values) > 0 {
+	if r.Certificate != nil {
 		shown, err := c.authority.issue(r.Certificate.values...)
 		if err != nil {
 			return nil, err
@@ -330,7 +339,8 @@ func (c *client) bytes(ctx context.Context, r *Request, a *asked) (*heard, error
 	if err != nil {
 		h.err = errors.New("the connection ended")
 	}
-	return h, errors.Join(ctx.Err(), conn.Close())
+	_ = conn.Close()
+	return h, nil
 }
 
 // login has a browser log in at the provider of an entry, and keeps what it is given.

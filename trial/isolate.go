@@ -1,6 +1,7 @@
 package trial
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	tracingv3 "github.com/envoyproxy/go-control-plane/envoy/type/tracing/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/proto"
@@ -40,17 +42,22 @@ type isolated struct {
 	issuer    string // where Envoys fetch keys
 
 	endpoints map[string][]*sample // by service
+	each      int                  // samples for a service at most
 }
 
-// maxEndpoints is how many samples stand for the endpoints of a service.
-const maxEndpoints = 8
+// How many samples stand for the endpoints of a service at most, and of all services: each listens at a port of its own.
+const (
+	maxEndpoints = 8
+	maxSamples   = 512
+)
 
-// resources makes the resources of all gateways. Those given stay as they are.
-func (i *isolated) resources(of map[string][]envoy.Resource) (map[string][]envoy.Resource, error) {
+// resources makes the resources of some gateways. Those given stay as they are.
+func (i *isolated) resources(of map[string][]envoy.Resource, gateways []string) (map[string][]envoy.Resource, error) {
 	i.endpoints = map[string][]*sample{}
-	all := make(map[string][]envoy.Resource, len(of))
-	for _, g := range i.model.Gateways {
-		for _, r := range of[g.Name] {
+	all := make(map[string][]envoy.Resource, len(gateways))
+	i.each = max(1, min(maxEndpoints, maxSamples/max(1, len(i.model.Services))))
+	for _, gateway := range gateways {
+		for _, r := range of[gateway] {
 			r.Message = proto.Clone(r.Message)
 			var err error
 			switch m := r.Message.(type) {
@@ -63,13 +70,32 @@ func (i *isolated) resources(of map[string][]envoy.Resource) (map[string][]envoy
 			case *tlsv3.Secret:
 				i.trust(m.GetValidationContext())
 			}
-			if err != nil {
+			if err = errors.Join(err, alone(r.Message)); err != nil {
 				return nil, fmt.Errorf("%s: %w", r.Pos, err)
 			}
-			all[g.Name] = append(all[g.Name], r)
+			all[gateway] = append(all[gateway], r)
 		}
 	}
 	return all, nil
+}
+
+// alone tells of what leads away from this machine all the same: nothing of it may be served.
+func alone(m proto.Message) error {
+	var errs []error
+	envoy.Walk(m, func(m proto.Message) bool {
+		switch m := m.(type) {
+		case *corev3.SocketAddress:
+			if ip := net.ParseIP(m.Address); !ip.IsLoopback() {
+				errs = append(errs, fmt.Errorf("%s would be called, and cases call nobody: leave it out of what is tested", m.Address))
+			}
+		case *corev3.Pipe:
+			errs = append(errs, fmt.Errorf("the socket %s would be called, and cases call nobody", m.Path))
+		case *corev3.GrpcService_GoogleGrpc:
+			errs = append(errs, fmt.Errorf("%s would be called, and cases call nobody", m.TargetUri))
+		}
+		return false
+	})
+	return errors.Join(errs...)
 }
 
 // listener opens a listener on this machine alone.
@@ -90,7 +116,8 @@ func (i *isolated) listener(l *listenerv3.Listener) {
 		case *hcmv3.HttpConnectionManager:
 			m.AccessLog, m.AccessLogOptions = []*accesslogv3.AccessLog{logged("http", &alsv3.HttpGrpcAccessLogConfig{CommonConfig: toJournal("http")})}, nil
 		case *tcpproxyv3.TcpProxy:
-			m.AccessLog, m.AccessLogOptions = []*accesslogv3.AccessLog{logged("tcp", &alsv3.TcpGrpcAccessLogConfig{CommonConfig: toJournal("tcp")})}, nil
+			// Its entry names no route; the prefix does.
+			m.AccessLog, m.AccessLogOptions = []*accesslogv3.AccessLog{logged("tcp", &alsv3.TcpGrpcAccessLogConfig{CommonConfig: toJournal("tcp", m.StatPrefix)})}, nil
 		case *tlsv3.CertificateValidationContext:
 			return i.trust(m)
 		default:
@@ -107,14 +134,23 @@ func logged(kind string, config proto.Message) *accesslogv3.AccessLog {
 	}
 }
 
-// toJournal has each entry sent at once.
-func toJournal(name string) *alsv3.CommonGrpcAccessLogConfig {
-	return &alsv3.CommonGrpcAccessLogConfig{
+// routeTag names the route of a connection of bytes.
+const routeTag = "route"
+
+// toJournal has each entry sent at once, with the name of the route where there is only one.
+func toJournal(name string, route ...string) *alsv3.CommonGrpcAccessLogConfig {
+	c := &alsv3.CommonGrpcAccessLogConfig{
 		LogName: name, TransportApiVersion: corev3.ApiVersion_V3, BufferSizeBytes: wrapperspb.UInt32(0),
 		GrpcService: &corev3.GrpcService{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
 			EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: envoy.Companion},
 		}},
 	}
+	for _, one := range route {
+		c.CustomTags = append(c.CustomTags, &tracingv3.CustomTag{
+			Tag: routeTag, Type: &tracingv3.CustomTag_Literal_{Literal: &tracingv3.CustomTag_Literal{Value: one}},
+		})
+	}
+	return c
 }
 
 // trust has the run's authority stand for whoever is trusted, and tells that it has.
@@ -158,6 +194,7 @@ func (i *isolated) cluster(c *clusterv3.Cluster) error {
 	if i.service(c.Name) == nil {
 		return fmt.Errorf("the cluster %s is none of a service", c.Name)
 	}
+	c.UpstreamBindConfig = nil // an address of the policy's host
 	names, healthy := i.presented(c), checked(c)
 	if c.GetType() != clusterv3.Cluster_EDS {
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
@@ -214,7 +251,7 @@ func (i *isolated) samplesOf(service string) ([]*sample, error) {
 	if s.Sidecar != nil {
 		return nil, nil
 	}
-	count := max(1, min(len(s.Endpoints), maxEndpoints))
+	count := max(1, min(len(s.Endpoints), i.each))
 	for range count {
 		one, err := i.samples.start(sampleName(s))
 		if err != nil {

@@ -53,7 +53,7 @@ type (
 func (r *Report) WriteJUnit(w io.Writer, cause error) error {
 	all := &suites{Name: "legation test", Time: seconds(r.Took)}
 	for _, one := range r.Results {
-		c := testcase{Name: printable(one.Name), Class: one.File, File: one.File, Line: one.At.Line, Time: seconds(one.Took)}
+		c := testcase{Name: printable(one.Name), Class: one.File, File: one.Path, Line: one.At.Line, Time: seconds(one.Took)}
 		switch one.Verdict {
 		case Failed:
 			c.Failure = r.failed(one.Failure)

@@ -3,6 +3,7 @@ package trial
 import (
 	"encoding/json"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,7 +25,7 @@ type Request struct {
 	Token       *Token            `policy:"token" doc:"a token that is made for an auth entry: its name, or {entry: idp, claims: {sub: alice}}"`
 	Basic       *basic            `policy:"basic" doc:"a name and a password: {user: alice, password: secret}"`
 	Login       *Token            `policy:"login" doc:"logs a browser in before, at the provider of an auth entry of oidc: its name, or {entry: staff, claims: {sub: alice}}"`
-	Certificate names             `policy:"certificate" doc:"the names in the certificate that the client shows: a name or a URI, or a list"`
+	Certificate *names            `policy:"certificate" doc:"the names in the certificate that the client shows: a name or a URI, or a list"`
 	ServerName  string            `policy:"serverName" doc:"the name that a client of TLS asks for; default: the host of the URL"`
 	Send        string            `policy:"send" doc:"the bytes to send to a listener of TCP or TLS, in the place of a URL"`
 
@@ -57,16 +58,19 @@ func (r *Request) DecodePolicy(d *policy.Decode, n *policy.Node) {
 	if r.Method == "" {
 		r.Method = "GET"
 	}
-	url := n.Get("url")
+	if r.Certificate != nil && (len(r.Certificate.values) == 0 || slices.ContainsFunc(r.Certificate.values, func(name string) bool { return !isName(name) })) {
+		d.Errorf(n.Get("certificate"), "want names that a certificate can be for").Hintf("write orders.example.com, or spiffe://example/orders")
+	}
+	at := n.Get("url")
 	if n.Get("send") != nil {
 		r.checkBytes(d, n)
 		return
 	}
-	if url == nil {
+	if at == nil {
 		d.Errorf(n, "a url is missing").Hintf("write url: http://localhost:10000/, or listener and send for one of TCP or TLS")
 		return
 	}
-	r.check(d, url, n)
+	r.check(d, at, n)
 	if r.Body != "" && r.JSON != nil {
 		d.Errorf(n.Get("json"), "stands beside body").Hintf("keep one of the two")
 	}
@@ -93,18 +97,18 @@ var (
 func jsonNumber(text string) any { return json.Number(text) }
 
 // check holds what would break the request's own lines against their form.
-func (r *Request) check(d *policy.Decode, url, n *policy.Node) {
+func (r *Request) check(d *policy.Decode, at, n *policy.Node) {
 	switch {
 	case !methodForm.MatchString(r.Method):
-		at := n
+		method := n
 		if m := n.Get("method"); m != nil {
-			at = m
+			method = m
 		}
-		d.Errorf(at, "%q is no method", r.Method).Hintf("write GET, POST, …")
+		d.Errorf(method, "%q is no method", r.Method).Hintf("write GET, POST, …")
 	case r.URL == "" || strings.ContainsFunc(r.URL, func(c rune) bool { return unprintable(c) || c == ' ' }):
-		d.Errorf(url, "want a URL without spaces").Hintf("a client would write %%20")
+		d.Errorf(at, "want a URL without spaces").Hintf("a client would write %%20")
 	case !strings.HasPrefix(r.URL, "/") && !strings.HasPrefix(r.URL, "http://") && !strings.HasPrefix(r.URL, "https://"):
-		d.Errorf(url, "want a URL of http:// or https://, or a path below base, got %q", r.URL).Hintf("write http://localhost:10000/")
+		d.Errorf(at, "want a URL of http:// or https://, or a path below base, got %q", r.URL).Hintf("write http://localhost:10000/")
 	}
 	headers := n.Get("headers")
 	if headers == nil {
@@ -142,6 +146,15 @@ func (*values) PolicySchema(*policy.Schemas) map[string]any {
 
 // names is values that name things.
 type names struct{ values }
+
+// nameForm is what certificates can say: host names, addresses and URIs.
+var nameForm = regexp.MustCompile(`^[!-~]{1,250}$`)
+
+// isName tells whether a certificate can be for a name.
+func isName(name string) bool {
+	_, err := url.Parse(name)
+	return nameForm.MatchString(name) && (err == nil || !strings.Contains(name, "://"))
+}
 
 // address is that of a client.
 type address struct{ netip.Addr }

@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -85,11 +85,10 @@ func (r *rig) start(ctx context.Context, binary string, gateways []string, ca *a
 		return err
 	}
 	isolated := &isolated{model: r.compiled.Model, authority: ca, samples: r.samples, issuer: keys}
-	if r.served, err = isolated.resources(r.compiled.Resources); err != nil {
+	gateways = r.needed(gateways)
+	if r.served, err = isolated.resources(r.compiled.Resources, gateways); err != nil {
 		return err
 	}
-	gateways = r.needed(gateways)
-	maps.DeleteFunc(r.served, func(g string, _ []envoy.Resource) bool { return !slices.Contains(gateways, g) })
 	r.done.Go(func() { _ = r.xds.Run(r.perRun) })
 	if _, err := r.publish(false); err != nil {
 		return err
@@ -129,7 +128,7 @@ func (r *rig) serveKeys() (address string, err error) {
 func (r *rig) needed(gateways []string) []string {
 	all := slices.Clone(gateways)
 	for n := 0; n < len(all); n++ {
-		for _, one := range r.served[all[n]] {
+		for _, one := range r.compiled.Resources[all[n]] {
 			if _, ok := one.Message.(*endpointv3.ClusterLoadAssignment); !ok {
 				continue
 			}
@@ -200,15 +199,10 @@ func (e *running) await(ctx context.Context) error {
 	if err := e.Ready(ctx); err != nil {
 		return err
 	}
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+e.Admin()+"/listeners?format=json", nil)
+	listed, err := e.get(ctx, "/listeners?format=json")
 	if err != nil {
 		return err
 	}
-	answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(q)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
 	var said struct {
 		Listeners []struct {
 			Name    string `json:"name"`
@@ -220,7 +214,7 @@ func (e *running) await(ctx context.Context) error {
 			} `json:"local_address"`
 		} `json:"listener_statuses"`
 	}
-	if err := json.NewDecoder(answer.Body).Decode(&said); err != nil {
+	if err := json.Unmarshal(listed, &said); err != nil {
 		return fmt.Errorf("its listeners: %w", err)
 	}
 	e.ports = map[string]string{}
@@ -278,7 +272,57 @@ func (r *rig) renew(ctx context.Context, clusters bool) error {
 	if state := p.Outcome().State; state != xds.Acknowledged {
 		return errors.Join(fmt.Errorf("the Envoys did not take the policy anew: %s", state), r.refusals())
 	}
+	if !clusters {
+		return nil
+	}
+	for gateway, e := range r.envoys {
+		if err := e.warm(ctx); err != nil {
+			return fmt.Errorf("the Envoy of %s: %w", gateway, err)
+		}
+	}
 	return nil
+}
+
+// warm waits until Envoy uses the clusters that it was given: those that check the health of endpoints do so before.
+func (e *running) warm(ctx context.Context) error {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		said, err := e.get(ctx, "/stats?filter=^cluster_manager.warming_clusters$")
+		if err != nil || strings.HasSuffix(strings.TrimSpace(string(said)), ": 0") {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// get asks the admin interface.
+func (e *running) get(ctx context.Context, path string) ([]byte, error) {
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+e.Admin()+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(q)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	return io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+}
+
+// ended tells of Envoys that run no more, which nobody has told to end.
+func (r *rig) ended() error {
+	var errs []error
+	for gateway, e := range r.envoys {
+		if err := e.Err(); err != nil {
+			errs = append(errs, fmt.Errorf("the Envoy of %s: %w%s", gateway, err, e.said))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // stopGrace is how long Envoys may take to end.

@@ -1,6 +1,7 @@
 package trial
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http/cookiejar"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,7 +19,6 @@ import (
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/explain"
 	"github.com/legation/legation/feature"
-	"github.com/legation/legation/feature/outlierdetection"
 	"github.com/legation/legation/policy"
 )
 
@@ -61,7 +62,8 @@ const (
 
 // Result is what came of a case.
 type Result struct {
-	File     string
+	File     string // as in At
+	Path     string // of the file, from the working directory on
 	Name     string
 	At       policy.Pos
 	Verdict  Verdict
@@ -134,7 +136,6 @@ type run struct {
 	reached   map[string]int // routes
 	stale     bool           // Envoys have counted something, or have seen endpoints fail
 	local     bool           // Envoys count some limits by themselves
-	ejects    bool
 }
 
 // prepare reads the policy and the cases. What is wrong with either is in the report.
@@ -146,6 +147,10 @@ func (r *run) prepare() error {
 	tests, err := readTests(r.o.Dir, "")
 	if err != nil {
 		return err
+	}
+	beside := map[string]bool{} // the policy
+	for name := range tests {
+		beside[name] = true
 	}
 	for _, dir := range r.o.Cases {
 		more, err := readTests(dir, dir)
@@ -160,6 +165,11 @@ func (r *run) prepare() error {
 	r.report.Files = maps.Clone(files)
 	maps.Copy(r.report.Files, tests)
 	r.files, r.reached = parse(tests), map[string]int{}
+	for _, f := range r.files {
+		if f.path = f.name; beside[f.name] {
+			f.path = filepath.Join(r.o.Dir, filepath.FromSlash(f.name))
+		}
+	}
 	told := func(more ...policy.Problems) {
 		r.report.Problems = slices.Concat(unread, slices.Concat(more...), problems(r.files))
 	}
@@ -189,6 +199,7 @@ func (r *run) prepare() error {
 
 // compile makes what is served, with secrets and keys of the run in it.
 func (r *run) compile(files policy.Files, names *policy.Model, told func(...policy.Problems)) error {
+	fetched := r.fetched()
 	held, err := newSecrets(names, r.files, r.authority)
 	if err != nil {
 		return err
@@ -198,12 +209,6 @@ func (r *run) compile(files policy.Files, names *policy.Model, told func(...poli
 	if m == nil {
 		told(wrong)
 		return nil
-	}
-	fetched := map[string][]byte{}
-	for _, f := range r.files {
-		for url, v := range f.Fetched {
-			fetched[url] = must(json.Marshal(v.json))
-		}
 	}
 	r.issuer = newIssuer(m, fetched)
 	if err := r.issuer.adopt(); err != nil {
@@ -218,11 +223,23 @@ func (r *run) compile(files policy.Files, names *policy.Model, told func(...poli
 	for _, l := range feature.Limits(m) {
 		r.local = r.local || l.Mode == "perEnvoy"
 	}
-	for _, s := range m.Services {
-		_, ejects := policy.Find[*outlierdetection.Setting](s.Settings)
-		r.ejects = r.ejects || ejects
-	}
 	return err
+}
+
+// fetched is what URLs answer, as all files say together.
+func (r *run) fetched() map[string][]byte {
+	all := map[string][]byte{}
+	for _, f := range r.files {
+		for _, url := range slices.Sorted(maps.Keys(f.Fetched)) {
+			said := must(json.Marshal(f.Fetched[url].json))
+			if before, ok := all[url]; ok && !bytes.Equal(before, said) {
+				at := keyIn(f.node.Get("fetched"), url)
+				f.doc.KeyErrorf(at, "the URL answers something else in another file: all files are run together").Hintf("say it in one of the files only")
+			}
+			all[url] = said
+		}
+	}
+	return all
 }
 
 // blame tells where cases say what a secret holds that the policy can't use.
@@ -272,7 +289,7 @@ func (r *run) cases(ctx context.Context) error {
 				if cause := context.Cause(ctx); cause != nil {
 					return cause
 				}
-				return fmt.Errorf("%s: %s: %w", f.name, c.Name, err)
+				return fmt.Errorf("%s: %s: %w", f.name, c.Name, errors.Join(err, r.rig.ended()))
 			}
 			r.report.Results = append(r.report.Results, result)
 			if r.o.Tell != nil {
@@ -288,7 +305,7 @@ func (r *run) cases(ctx context.Context) error {
 
 // one runs a case.
 func (r *run) one(ctx context.Context, f *File, c *Case) (result Result, err error) {
-	result = Result{File: f.name, Name: c.Name, At: c.key.Pos, Verdict: Passed}
+	result = Result{File: f.name, Path: f.path, Name: c.Name, At: c.key.Pos, Verdict: Passed}
 	if c.Skip != "" {
 		result.Verdict, result.Why = Skipped, c.Skip
 		return result, nil
@@ -373,6 +390,7 @@ const (
 	journalWait = 5 * time.Second
 	refusedWait = 200 * time.Millisecond // of a connection that it has closed: then it may say nothing at all
 	copyWait    = time.Second            // until a copy arrives, which nobody waits for
+	noCopyWait  = 50 * time.Millisecond  // for one that must not arrive
 	refundWait  = 50 * time.Millisecond  // until something is given back, after an answer that it may be given back for
 )
 
@@ -419,7 +437,7 @@ func (r *run) outcome(ctx context.Context, s *Step, h *heard) *outcome {
 		return o
 	}
 	g := s.asked.gateway
-	name := cmp.Or(o.entry.RouteName, r.chain(s))
+	name := cmp.Or(o.entry.RouteName, o.entry.CustomTags[routeTag])
 	if i := slices.IndexFunc(g.Routes, func(b *policy.BoundRoute) bool { return b.Name == name }); i >= 0 {
 		o.route = g.Routes[i].Name
 		o.counted = g.Routes[i].Settings.Has("rateLimit") || g.Routes[i].Settings.Has("plan")
@@ -435,26 +453,16 @@ func (r *run) outcome(ctx context.Context, s *Step, h *heard) *outcome {
 	return o
 }
 
-// chain is the route of a connection of TCP or TLS.
-func (r *run) chain(s *Step) string {
-	if s.asked.listener.HTTP() {
-		return ""
-	}
-	for _, b := range s.asked.gateway.Routes {
-		if b.Layer4 && b.On(s.asked.listener) && (slices.Contains(b.Hostnames, "*") || slices.Contains(b.Hostnames, s.Request.ServerName)) {
-			return b.Name
-		}
-	}
-	return ""
-}
-
 // gather takes what the samples have got of the request. Copies come in their own time: where one is expected it is awaited.
 func (r *run) gather(ctx context.Context, s *Step, o *outcome) {
-	expected := 0
+	expected, wait := 0, copyWait
 	if m := s.Expect.Mirrored; m != nil {
 		expected = len(slices.DeleteFunc(slices.Clone(m.values), func(name string) bool { return name == none }))
+		if expected == 0 {
+			expected, wait = 1, noCopyWait // until one comes that must not
+		}
 	}
-	timer := time.NewTimer(copyWait)
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
 		all, more := r.rig.samples.since(o.entry.id)

@@ -103,7 +103,7 @@ func near(name string, names []string) string {
 func list(users map[string]string) []byte {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(users)) {
-		hash, err := bcrypt.GenerateFromPassword([]byte(users[name][:min(len(users[name]), 72)]), bcrypt.MinCost)
+		hash, err := bcrypt.GenerateFromPassword([]byte(users[name]), bcrypt.MinCost)
 		if err == nil {
 			fmt.Fprintf(&b, "%s:%s\n", name, hash)
 		}

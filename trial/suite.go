@@ -21,7 +21,8 @@ type File struct {
 	Fetched map[string]value   `policy:"fetched" doc:"what the URLs answer, as JSON, that authorize asks about callers; all others answer 404"`
 	Cases   cases              `policy:"cases,required" doc:"the cases, by what they show"`
 
-	name string
+	name string // as positions have it
+	path string // from the working directory on
 	doc  *policy.Document
 	node *policy.Node
 }
@@ -177,10 +178,18 @@ func (s *secret) DecodePolicy(d *policy.Decode, n *policy.Node) {
 	if s.users = doc.Users; len(s.users) == 0 || len(s.users) > maxUsers {
 		d.Errorf(n.Get("users"), "want 1 to %d users", maxUsers)
 	}
+	for name, password := range s.users {
+		if password == "" || len(password) > maxPassword {
+			d.Errorf(n.Get("users").Get(name), "want a password of 1 to %d bytes", maxPassword)
+		}
+	}
 }
 
-// maxUsers bounds the passwords of a secret: each is hashed.
-const maxUsers = 20
+// Bounds of the passwords of a secret: each is hashed, by what knows no longer ones.
+const (
+	maxUsers    = 20
+	maxPassword = 72 // bytes
+)
 
 // PolicySchema describes both forms.
 func (*secret) PolicySchema(*policy.Schemas) map[string]any {

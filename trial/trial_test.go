@@ -160,7 +160,8 @@ func policyWith(t *testing.T, text, cases string) string {
 
 // JUnit's XML is what CI systems read: it is parsed again here.
 func TestJUnit(t *testing.T) {
-	r, err := trial.Run(t.Context(), trial.Options{Dir: policyWith(t, small, smallCases), Envoy: golden.Binary(t)})
+	dir := policyWith(t, small, smallCases)
+	r, err := trial.Run(t.Context(), trial.Options{Dir: dir, Envoy: golden.Binary(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,6 +193,9 @@ func TestJUnit(t *testing.T) {
 			attr(s, "failures"), attr(s, "errors"), attr(s, "skipped")))
 		for _, c := range s.Below {
 			line := c.XMLName.Local + " " + attr(c, "classname") + " " + attr(c, "name")
+			if file := attr(c, "file"); s.Attrs[0].Value != "legation test" && file != filepath.Join(dir, "policy_test.yaml") {
+				t.Errorf("%s: got the file %q", line, file)
+			}
 			for _, m := range c.Below {
 				line += ": " + m.XMLName.Local + " " + attr(m, "message")
 			}

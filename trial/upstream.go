@@ -149,19 +149,26 @@ const firstBytes = time.Minute
 
 func (f *front) sort(c net.Conn) {
 	_ = c.SetReadDeadline(time.Now().Add(firstBytes))
-	begun := &begun{Conn: c, read: bufio.NewReader(c), closed: func() { f.of.forget(c) }}
-	start, err := begun.read.Peek(1)
-	if err != nil {
-		_ = begun.Close()
-		return
+	spoken, start := begin(c, func() { f.of.forget(c) })
+	// TLS of Envoy's own may hold that of a client, which Envoy passes on.
+	const handshake = 0x16
+	for layers := 0; start == handshake && layers < 2; layers++ {
+		ended := tls.Server(spoken, f.of.tls())
+		if err := ended.Handshake(); err != nil {
+			_ = ended.Close()
+			return
+		}
+		if spoken, start = ended, letters[0]; ended.ConnectionState().NegotiatedProtocol == "" {
+			spoken, start = begin(ended, func() {})
+		}
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	var spoken net.Conn = begun
-	const handshake = 0x16
-	if start[0] == handshake {
-		spoken = tls.Server(begun, f.of.tls())
-	} else if !slices.Contains(letters, start[0]) {
-		f.of.echo(begun)
+	switch {
+	case start == 0:
+		_ = spoken.Close()
+		return
+	case !slices.Contains(letters, start):
+		f.of.echo(spoken)
 		return
 	}
 	select {
@@ -169,6 +176,16 @@ func (f *front) sort(c net.Conn) {
 	case <-f.closed:
 		_ = spoken.Close()
 	}
+}
+
+// begin looks at the first byte of a connection; 0 where there is none.
+func begin(c net.Conn, closed func()) (net.Conn, byte) {
+	b := &begun{Conn: c, read: bufio.NewReader(c), closed: closed}
+	start, err := b.read.Peek(1)
+	if err != nil {
+		return b, 0
+	}
+	return b, start[0]
 }
 
 // letters begin the requests of HTTP, whose methods are in upper case, and PRI of HTTP/2.
