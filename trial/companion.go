@@ -16,18 +16,42 @@ import (
 	"github.com/legation/legation/ratelimit"
 	"github.com/legation/legation/store"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
-// companion answers Envoy's calls, by services that are new for each case: their store is empty, nobody is logged in, and
-// nothing is revoked.
+// companion answers Envoy's calls. Its counts are new for each case; who is logged in a case tells by its cookies.
 type companion struct {
-	compiled *control.Compiled
-	issuer   *issuer
-	current  atomic.Pointer[services]
+	shared   *store.Shared
+	limits   *ratelimit.Service
+	counter  rls.RateLimitServiceServer
+	auth     *auth.Service
+	counts   counts
 	passed   atomic.Int64  // ns since the case began, by the clock that limits count by
 	refunded chan struct{} // holds one: something was given back
+
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+// counts is the store of the case that runs.
+type counts struct{ current atomic.Pointer[store.Store] }
+
+// Decide asks it.
+func (c *counts) Decide(decisions []*store.Decision) { (*c.current.Load()).Decide(decisions) }
+
+// Count asks it.
+func (c *counts) Count(ctx context.Context, hits []store.Hit) ([]store.Outcome, error) {
+	return (*c.current.Load()).Count(ctx, hits)
+}
+
+// Health is fine: it is part of this process.
+func (c *counts) Health() store.Health { return (*c.current.Load()).Health() }
+
+// Close ends it.
+func (c *counts) Close() error {
+	if s := c.current.Swap(nil); s != nil {
+		return (*s).Close()
+	}
+	return nil
 }
 
 // awaitRefund waits for what may be given back after an answer: Envoy says so in a call of its own, which nobody waits for.
@@ -50,57 +74,45 @@ func (c *companion) now() time.Time { return noon.Add(time.Duration(c.passed.Loa
 // later has time pass.
 func (c *companion) later(d time.Duration) { c.passed.Add(int64(d)) }
 
-// services are those of one case.
-type services struct {
-	store   store.Store
-	shared  *store.Shared
-	limits  *ratelimit.Service
-	counter rls.RateLimitServiceServer
-	auth    *auth.Service
-	stop    context.CancelFunc
-	done    sync.WaitGroup
-}
-
-// fresh puts new services in the place of those before.
-func (c *companion) fresh(ctx context.Context) error {
-	c.passed.Store(0)
-	s, err := c.start(ctx)
+// fresh begins all counts anew, at noon.
+func (c *companion) fresh() error {
+	empty, err := store.Open(store.Options{Now: c.now})
 	if err != nil {
 		return err
 	}
-	return c.current.Swap(s).close()
+	c.passed.Store(0)
+	if old := c.counts.current.Swap(&empty); old != nil {
+		return (*old).Close()
+	}
+	return nil
 }
 
-func (c *companion) start(ctx context.Context) (_ *services, err error) {
-	s := new(services)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.close())
-		}
-	}()
-	if s.store, err = store.Open(store.Options{Now: c.now}); err != nil {
-		return nil, err
+// start starts the services, and waits until they know all keys. What was started before an error is for close.
+func (c *companion) start(ctx context.Context, compiled *control.Compiled, i *issuer) (err error) {
+	c.refunded = make(chan struct{}, 1)
+	if err := c.fresh(); err != nil {
+		return err
 	}
-	if s.shared, err = store.OpenShared(store.Options{}); err != nil {
-		return nil, err
+	if c.shared, err = store.OpenShared(store.Options{}); err != nil {
+		return err
 	}
-	s.limits = ratelimit.New(ratelimit.Options{Store: s.store})
-	s.limits.Load(c.compiled.Limits)
+	c.limits = ratelimit.New(ratelimit.Options{Store: &c.counts})
+	c.limits.Load(compiled.Limits)
 	var to captured
-	s.limits.Register(&to)
-	s.counter = to.server.(rls.RateLimitServiceServer)
-	s.auth = auth.New(auth.Options{
-		Counter: control.NewCounter(s.limits), Transport: c.issuer,
-		Keys: s.shared.Board("keys"), Revoked: s.shared.Board("revoked"), Sessions: s.shared.Records("session"),
+	c.limits.Register(&to)
+	c.counter = to.server.(rls.RateLimitServiceServer)
+	c.auth = auth.New(auth.Options{
+		Counter: control.NewCounter(c.limits), Transport: i,
+		Keys: c.shared.Board("keys"), Revoked: c.shared.Board("revoked"), Sessions: c.shared.Records("session"),
 	})
-	table, logins := withProbes(c.compiled.Auth)
-	if err = s.auth.Load(table); err != nil {
-		return nil, err
+	table, logins := withProbes(compiled.Auth)
+	if err = c.auth.Load(table); err != nil {
+		return err
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop = stop
-	s.done.Go(func() { _ = s.auth.Run(run) })
-	return s, s.awaitProviders(ctx, logins)
+	c.stop = stop
+	c.done.Go(func() { _ = c.auth.Run(run) })
+	return c.awaitProviders(ctx, logins)
 }
 
 // withProbes is the table with a rule for each login, by which it is asked whether it is ready: those of routes count.
@@ -120,12 +132,12 @@ func withProbes(t auth.Table) (with auth.Table, probes []auth.Rule) {
 
 // awaitProviders waits for the key sets and for what providers say of themselves, all of which comes from the issuer of the
 // run.
-func (s *services) awaitProviders(ctx context.Context, logins []auth.Rule) error {
+func (c *companion) awaitProviders(ctx context.Context, logins []auth.Rule) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, errors.New("the keys of the policy's identity providers were not loaded"))
 	defer cancel()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for !s.ready(ctx, logins) {
+	for !c.ready(ctx, logins) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -135,14 +147,14 @@ func (s *services) awaitProviders(ctx context.Context, logins []auth.Rule) error
 	return nil
 }
 
-func (s *services) ready(ctx context.Context, logins []auth.Rule) bool {
-	for _, k := range s.auth.Health() {
+func (c *companion) ready(ctx context.Context, logins []auth.Rule) bool {
+	for _, k := range c.auth.Health() {
 		if !k.Loaded {
 			return false
 		}
 	}
 	for _, r := range logins {
-		answer, err := s.auth.Check(ctx, &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+		answer, err := c.auth.Check(ctx, &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 			ContextExtensions: map[string]string{auth.RuleExtension: r.ID()},
 			Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
 				Method: "GET", Scheme: "https", Host: "ready.test", Path: "/", Headers: map[string]string{"accept": "text/html"},
@@ -155,35 +167,28 @@ func (s *services) ready(ctx context.Context, logins []auth.Rule) bool {
 	return true
 }
 
-func (s *services) close() error {
-	if s == nil {
-		return nil
-	}
-	if s.stop != nil {
-		s.stop()
-		s.done.Wait()
+// close ends the services, as far as they were started.
+func (c *companion) close() error {
+	if c.stop != nil {
+		c.stop()
+		c.done.Wait()
 	}
 	var errs []error
-	if s.limits != nil {
-		errs = append(errs, s.limits.Close())
+	if c.limits != nil {
+		errs = append(errs, c.limits.Close())
 	}
-	if s.shared != nil {
-		errs = append(errs, s.shared.Close())
+	if c.shared != nil {
+		errs = append(errs, c.shared.Close())
 	}
-	if s.store != nil {
-		errs = append(errs, s.store.Close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.counts.Close())...)
 }
-
-func (c *companion) close() error { return c.current.Swap(nil).close() }
 
 // captured takes the server that a service registers.
 type captured struct{ server any }
 
 func (c *captured) RegisterService(_ *grpc.ServiceDesc, server any) { c.server = server }
 
-// counting is the rate limit service, whichever is current.
+// counting is the rate limit service, and notes what is given back.
 type counting struct {
 	rls.UnimplementedRateLimitServiceServer
 	c *companion
@@ -191,11 +196,7 @@ type counting struct {
 
 // ShouldRateLimit counts one request.
 func (c counting) ShouldRateLimit(ctx context.Context, q *rls.RateLimitRequest) (*rls.RateLimitResponse, error) {
-	s := c.c.current.Load()
-	if s == nil {
-		return nil, errNoServices
-	}
-	answer, err := s.counter.ShouldRateLimit(ctx, q)
+	answer, err := c.c.counter.ShouldRateLimit(ctx, q)
 	for _, d := range q.Descriptors {
 		if d.GetIsNegativeHits() {
 			select {
@@ -207,25 +208,8 @@ func (c counting) ShouldRateLimit(ctx context.Context, q *rls.RateLimitRequest) 
 	return answer, err
 }
 
-// knowing is the auth service, whichever is current.
-type knowing struct {
-	authv3.UnimplementedAuthorizationServer
-	c *companion
-}
-
-// Check judges one request.
-func (k knowing) Check(ctx context.Context, q *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	s := k.c.current.Load()
-	if s == nil {
-		return nil, errNoServices
-	}
-	return s.auth.Check(ctx, q)
-}
-
-var errNoServices = status.Error(codes.Unavailable, "no case runs")
-
-// register has both answer on a server.
+// register has both services answer on a server.
 func (c *companion) register(s grpc.ServiceRegistrar) {
 	rls.RegisterRateLimitServiceServer(s, counting{c: c})
-	authv3.RegisterAuthorizationServer(s, knowing{c: c})
+	c.auth.Register(s)
 }

@@ -35,12 +35,13 @@ type issuer struct {
 	mu     sync.Mutex                // guards what follows
 	tokens map[string]map[string]any // claims of the opaque ones
 	codes  map[string]map[string]any // claims of the logins under way
+	users  map[string]map[string]any // claims by the access tokens of logins
 }
 
 func newIssuer(m *policy.Model, fetched map[string][]byte) *issuer {
 	i := &issuer{
 		jwts: map[string]*jwt.JWT{}, opaque: map[string]*jwt.Introspection{}, logins: map[string]*oidc.OIDC{},
-		answer: fetched, tokens: map[string]map[string]any{}, codes: map[string]map[string]any{},
+		answer: fetched, tokens: map[string]map[string]any{}, codes: map[string]map[string]any{}, users: map[string]map[string]any{},
 		secret: func(name string) []byte {
 			if s := m.Secret((&policy.Secret{Kind: policy.CompanionSecret, Name: name}).ID()); s != nil {
 				return s.Value
@@ -214,6 +215,9 @@ func (i *issuer) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	status, answer := i.serve(r.URL, r.Method, body)
+	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && r.Method == http.MethodGet && status == http.StatusNotFound {
+		status, answer = i.user(bearer)
+	}
 	return &http.Response{
 		StatusCode: status, Status: http.StatusText(status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
 		Header: http.Header{"Content-Type": {"application/json"}}, ContentLength: int64(len(answer)), Body: io.NopCloser(bytes.NewReader(answer)),
@@ -256,11 +260,20 @@ func (i *issuer) serve(u *url.URL, method string, body []byte) (status int, answ
 			return http.StatusOK, i.metadata(o.Issuer)
 		case at == i.endpoint(o.Issuer, "keys"):
 			return http.StatusOK, i.keys
-		case at == i.endpoint(o.Issuer, "userinfo"):
-			return http.StatusOK, []byte("{}")
 		}
 	}
 	return http.StatusNotFound, []byte(`{"error":"not_found"}`)
+}
+
+// user is what the provider of a login tells of somebody.
+func (i *issuer) user(access string) (status int, answer []byte) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	claims, ok := i.users[access]
+	if !ok {
+		return http.StatusUnauthorized, []byte(`{"error":"invalid_token"}`)
+	}
+	return http.StatusOK, must(json.Marshal(claims))
 }
 
 func isMetadata(at, issuer string) bool {
@@ -304,8 +317,10 @@ func (i *issuer) posted(at string, body []byte) (status int, answer []byte) {
 		if err != nil {
 			break
 		}
+		access := rand.Text()
+		i.users[access] = claims
 		return http.StatusOK, must(json.Marshal(map[string]any{
-			"access_token": rand.Text(), "token_type": "Bearer", "expires_in": 3600, "id_token": token,
+			"access_token": access, "token_type": "Bearer", "expires_in": 3600, "id_token": token,
 		}))
 	}
 	return http.StatusBadRequest, []byte(`{"error":"invalid_grant"}`)

@@ -92,16 +92,22 @@ func rounded(d time.Duration) string {
 	return d.Round(10 * time.Millisecond).String()
 }
 
+// maxMissed is how many routes are listed for people that no case reaches.
+const maxMissed = 50
+
 // Summary writes which routes no case reached, and how all went.
 func (w *Writer) Summary(r *Report, whole bool) {
 	if missed := r.Missed(); whole && len(missed) > 0 {
 		fmt.Fprintf(w.To, "\n%s\n", w.paint("33", "no case reaches"))
-		longest := 0
-		for _, m := range missed {
+		some, longest := missed[:min(len(missed), maxMissed)], 0
+		for _, m := range some {
 			longest = max(longest, len(m.Name))
 		}
-		for _, m := range missed {
+		for _, m := range some {
 			fmt.Fprintf(w.To, "  %-*s  %s\n", longest, m.Name, w.paint("2", m.At.String()))
+		}
+		if more := len(missed) - len(some); more > 0 {
+			fmt.Fprintf(w.To, "  … and %d more: -o json lists all\n", more)
 		}
 	}
 	counts := map[Verdict]int{}

@@ -67,8 +67,8 @@ func (r *rig) start(ctx context.Context, binary string, gateways []string, ca *a
 		return err
 	}
 	r.samples, r.journal, r.xds = newSamples(ca), newJournal(), xds.New(xds.Options{})
-	r.companion = &companion{compiled: r.compiled, issuer: r.issuer, refunded: make(chan struct{}, 1)}
-	if err := r.companion.fresh(ctx); err != nil {
+	r.companion = new(companion)
+	if err := r.companion.start(ctx, r.compiled, r.issuer); err != nil {
 		return err
 	}
 	control, err := r.serve(grpc.NewServer(), r.xds.Register)

@@ -373,7 +373,7 @@ func (r *run) fresh(ctx context.Context) error {
 		return err
 	}
 	r.rig.samples.forget()
-	if err := r.rig.companion.fresh(ctx); err != nil {
+	if err := r.rig.companion.fresh(); err != nil {
 		return err
 	}
 	if r.stale && (r.local || misbehaved) {
