@@ -289,14 +289,17 @@ func (r *run) cases(ctx context.Context) error {
 				if cause := context.Cause(ctx); cause != nil {
 					return cause
 				}
-				return fmt.Errorf("%s: %s: %w", f.name, c.Name, errors.Join(err, r.rig.ended()))
+				return fmt.Errorf("%s: %s: %w", f.name, c.Name, cmp.Or(r.rig.ended(), err))
 			}
 			r.report.Results = append(r.report.Results, result)
 			if r.o.Tell != nil {
 				r.o.Tell(result, r.report.Files)
 			}
-			if result.Verdict == Failed && r.o.FailFast {
-				return nil
+			if result.Verdict != Failed {
+				continue
+			}
+			if err := r.rig.ended(); err != nil || r.o.FailFast {
+				return err
 			}
 		}
 	}

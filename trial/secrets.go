@@ -47,7 +47,7 @@ func newSecrets(m *policy.Model, files []*File, ca *authority) (secrets, error) 
 			texts = append(texts, one.Name)
 			s[one.Name] = []byte(rand.Text() + rand.Text() + rand.Text() + rand.Text()) // as long as any has to be
 			if users[one.Name] {
-				s[one.Name] = list(map[string]string{"nobody": rand.Text()})
+				s[one.Name] = htpasswd(map[string]string{"nobody": rand.Text()})
 			}
 		}
 	}
@@ -66,7 +66,7 @@ func (s secrets) take(f *File, name string, texts []string, first map[string]*Fi
 	key := said.node.KeyOf()
 	content := []byte(said.text)
 	if said.users != nil {
-		content = list(said.users)
+		content = htpasswd(said.users)
 	}
 	switch other := first[name]; {
 	case len(content) == 0: // told already
@@ -99,8 +99,8 @@ func near(name string, names []string) string {
 	return text
 }
 
-// list is names and passwords as htpasswd writes them.
-func list(users map[string]string) []byte {
+// htpasswd is names and passwords as the program of that name writes them.
+func htpasswd(users map[string]string) []byte {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(users)) {
 		hash, err := bcrypt.GenerateFromPassword([]byte(users[name]), bcrypt.MinCost)
