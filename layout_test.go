@@ -36,8 +36,9 @@ var rooms = []room{
 	{"bench", 7, "xds"},  // bench/fleet serves with it in a process of its own
 	{"e2e", 7, "below"},  // tests of the whole process only
 	// Beside app the command needs what its offline verbs (check, import, render, schema, token) are made of, and the status.
-	{"cmd/legation", 6, "app control diff explain feature envoy policy ratelimit auth pki xds revision examples"},
+	{"cmd/legation", 6, "app control diff explain feature envoy policy ratelimit auth pki trial xds revision examples"},
 	{"app", 5, "below"},
+	{"trial", 5, "below"},
 	{"nodes", 3, "auth policy xds"},
 	{"control", 4, "feature envoy ratelimit auth policy xds store revision"},
 	{"explain", 4, "envoy policy"},

@@ -185,7 +185,7 @@ func (p *process) companion() error {
 	}
 	if p.o.has(Auth) {
 		p.auth = auth.New(auth.Options{
-			Counter: counter{p.limits}, Log: p.o.Log, Metrics: p.metrics,
+			Counter: control.NewCounter(p.limits), Log: p.o.Log, Metrics: p.metrics,
 			Decisions: p.o.Decisions, DecisionRate: p.o.DecisionRate,
 			Keys: p.shared.Board("keys"), Revoked: p.shared.Board("revoked"), Sessions: p.shared.Records("session"),
 		})

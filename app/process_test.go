@@ -397,7 +397,7 @@ func TestCounter(t *testing.T) {
 		}
 		return auth.Caller{Identified: consumer != "", Consumer: consumer, Header: only("x-tenant", tenant), Claim: only("team", team)}
 	}
-	c := counter{limits}
+	c := control.NewCounter(limits)
 	for i, row := range []struct {
 		caller auth.Caller
 		status int
@@ -423,7 +423,7 @@ func TestCounter(t *testing.T) {
 	}
 }
 
-func countOne(c counter, limit string, who auth.Caller) auth.Verdict {
+func countOne(c auth.Counter, limit string, who auth.Caller) auth.Verdict {
 	a := &auth.Ask{Limits: []string{limit}, Caller: who}
 	c.Count([]*auth.Ask{a})
 	return a.Verdict

@@ -54,7 +54,7 @@ func sds(id string) *tlsv3.SdsSecretConfig {
 // asksOf finds the secrets that a listener or a cluster asks for.
 func asksOf(r Resource) asks {
 	a := asks{Resource: r}
-	walk(r.Message, func(m proto.Message) bool {
+	Walk(r.Message, func(m proto.Message) bool {
 		if s, ok := m.(*tlsv3.SdsSecretConfig); ok && s.GetSdsConfig().GetAds() != nil {
 			a.secrets = append(a.secrets, s.Name)
 		}

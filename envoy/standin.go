@@ -26,7 +26,7 @@ func withStandIns(b *bootstrapv3.Bootstrap) (*bootstrapv3.Bootstrap, error) {
 	}
 	chain, key := contents(certificate, ""), contents(private, "")
 	complete := proto.Clone(b).(*bootstrapv3.Bootstrap)
-	walk(complete, func(m proto.Message) bool {
+	Walk(complete, func(m proto.Message) bool {
 		switch m := m.(type) {
 		case *tlsv3.TlsCertificate:
 			if !missing(m.CertificateChain) && !missing(m.PrivateKey) {

@@ -52,7 +52,7 @@ func Static(resources []Resource, o BootstrapOptions) (*bootstrapv3.Bootstrap, e
 		}
 	}
 	if len(b.StaticResources.Secrets) > 0 {
-		walk(b.StaticResources, fromBootstrap)
+		Walk(b.StaticResources, fromBootstrap)
 	}
 	return b, nil
 }

@@ -9,9 +9,9 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// walk calls visit for a message and then for those below it, those packed in an Any too where their type is known.
+// Walk calls visit for a message and then for those below it, those packed in an Any too where their type is known.
 // visit tells whether it has changed the message: then what it was packed in is packed again.
-func walk(m proto.Message, visit func(proto.Message) bool) {
+func Walk(m proto.Message, visit func(proto.Message) bool) {
 	w := walker{visit: visit, seen: make(map[*anypb.Any]bool)}
 	w.message(m.ProtoReflect())
 }
@@ -69,7 +69,7 @@ const redacted = "[redacted]"
 // it stands. The names of files and of variables that hold secrets stay.
 func Redact(m proto.Message) proto.Message {
 	shown := proto.Clone(m)
-	walk(shown, redactFields)
+	Walk(shown, redactFields)
 	return shown
 }
 

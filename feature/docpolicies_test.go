@@ -13,14 +13,15 @@ import (
 )
 
 // TestPoliciesInDocsAreTrue loads every block of YAML. What is fenced as "yaml envoy" is Envoy's own configuration, and
-// "yaml settings" that of the process (legation.yaml): these only have to be YAML. All else is policy: whole files, or keys, which are put into an entry that they may stand in (a route where they may).
+// "yaml settings" that of the process (legation.yaml), "yaml cases" is for legation test, whose own tests read it: these only
+// have to be YAML. All else is policy: whole files, or keys, which are put into an entry that they may stand in (a route where they may).
 // When a key stands in a block more than once, these are alternatives, each tried by itself. Services, auth entries
 // and a gateway that a block refers to without writing them are added.
 func TestPoliciesInDocsAreTrue(t *testing.T) {
 	for name, text := range documents(t) {
 		for _, b := range blocks(text) {
 			switch {
-			case b.info == "yaml envoy", b.info == "yaml settings":
+			case b.info == "yaml envoy", b.info == "yaml settings", b.info == "yaml cases":
 				var any any
 				if err := yaml.Unmarshal([]byte(b.text), &any); err != nil {
 					t.Errorf("%s:%d: %v", name, b.line, err)

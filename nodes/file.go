@@ -89,10 +89,14 @@ func read(path string) (*rules, error) {
 		return nil, err
 	}
 	var f file
-	if problems := policy.ReadDocument(path, content, &f); problems.HasErrors() {
+	document := policy.ReadDocument(path, content, &f)
+	if problems := document.Problems(); problems.HasErrors() {
 		var text strings.Builder
 		_ = problems.Write(&text, policy.Files{path: content}, false) // a Builder takes everything
 		return nil, errors.New(strings.TrimSuffix(text.String(), "\n"))
+	}
+	if document.Root == nil {
+		return nil, fmt.Errorf("%s: the file is empty", path)
 	}
 	r := &rules{}
 	for name, g := range f.Nodes {

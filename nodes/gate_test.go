@@ -200,9 +200,9 @@ func TestFilesThatAreRefused(t *testing.T) {
 		"keys not there":   {"tokens: {issuer: a, audiences: [a], jwks: {file: none.json}}\n", "none.json"},
 		"keys that aren't": {"tokens: {issuer: a, audiences: [a], jwks: {file: nodes.yaml}}\n", "key set"},
 		"twice":            {"nodes: {}\nnodes: {}\n", "nodes.yaml:2:1"},
-		"a list":           {"- nodes\n", "begin with one of nodes:, tokens:"},
+		"a list":           {"- nodes\n", "its keys: nodes, tokens"},
 		"empty":            {"", "the file is empty"},
-		"two documents":    {"nodes: {}\n---\nnodes: {}\n", "a second document can't follow"},
+		"two documents":    {"nodes: {}\n---\nnodes: {}\n", "a second document in the file"},
 		"a bomb":           {"a: &a [x,x]\nb: &b [*a,*a]\nnodes: *b\n", "nodes.yaml:"},
 	} {
 		_, err := New(Options{Path: write(t, map[string]string{"nodes.yaml": row.text, "keys.json": string(tokentest.JWKS())})})

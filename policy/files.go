@@ -5,11 +5,13 @@ import (
 	"path"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 )
 
-// Files is the content of the policy directory, by slash-separated path relative to it: *.yaml and *.yml are policy,
-// everything else is only read where the policy refers to it. A Files is not changed once it was handed over.
+// Files is the content of the policy directory, by slash-separated path relative to it: *.yaml and *.yml are policy, but for
+// *_test.yaml and *_test.yml ([IsTest]); everything else is only read where the policy refers to it. A Files is not changed once
+// it was handed over.
 type Files map[string][]byte
 
 // Bounds of a policy directory.
@@ -18,8 +20,16 @@ const (
 	MaxTotal = 64 << 20 // bytes of all files
 )
 
-// IsPolicy tells whether a file of that name is a policy file.
-func IsPolicy(name string) bool {
+// IsPolicy tells whether a file of that name is a policy file. Cases that a policy is tested with ([IsTest]) are none: they
+// may stand beside it, and nobody loads or watches them but legation test.
+func IsPolicy(name string) bool { return isYAML(name) && !IsTest(name) }
+
+// IsTest tells whether a file of that name holds cases for legation test: orders_test.yaml.
+func IsTest(name string) bool {
+	return isYAML(name) && strings.HasSuffix(strings.TrimSuffix(name, path.Ext(name)), "_test")
+}
+
+func isYAML(name string) bool {
 	ext := path.Ext(name)
 	return ext == ".yaml" || ext == ".yml"
 }

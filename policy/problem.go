@@ -135,7 +135,7 @@ func (ps Problems) secrets(files Files) map[Pos]bool {
 		secret[at] = secret[at] || p.Secret
 	}
 	for file := range ps.files() {
-		secretLines(files[file], func(line int) {
+		secretLines(files[file], IsTest(file), func(line int) {
 			at := Pos{File: file, Line: line}
 			if _, told := secret[at]; told {
 				secret[at] = true

@@ -9,9 +9,9 @@ import (
 // secretLines tells which lines of a file hold what should not be shown again: values of keys that are named as
 // secrets, whatever the language knows of them, private keys, and URLs with a user or a query. It goes by the text and
 // not by the tree: a file that is not YAML has secrets too. What is indented below such a key goes with it. Each line
-// is reported by its number, from 1.
-func secretLines(content []byte, report func(line int)) {
-	s := scan{deeper: -1}
+// is reported by its number, from 1. In a file of cases the tokens that a run makes are none, nor are queries.
+func secretLines(content []byte, cases bool, report func(line int)) {
+	s := scan{deeper: -1, cases: cases}
 	number := 0
 	for line := range bytes.Lines(content) {
 		number++
@@ -23,6 +23,7 @@ func secretLines(content []byte, report func(line int)) {
 
 // scan is the reading of one file.
 type scan struct {
+	cases  bool // of a file of cases
 	deeper int  // lines indented deeper than this belong to a secret; -1: none
 	list   bool // so do list items in that very column
 	places bool // but for the first of them, as long as they say where keys are looked for
@@ -41,16 +42,16 @@ func (s *scan) secret(line []byte) bool {
 		return !s.places
 	}
 	s.deeper, s.places = -1, false
-	if holdsKey(text) {
+	if holdsKey(text, s.cases) {
 		s.deeper, s.list = indent, text[0] != '-' && text[len(text)-1] == ':'
 		s.places = string(text) == "apiKey:"
 		return !s.places
 	}
-	return holdsURL(text)
+	return !s.cases && holdsURL(text)
 }
 
 // holdsKey tells whether one of the keys on a line is named as secrets are.
-func holdsKey(line []byte) bool {
+func holdsKey(line []byte, cases bool) bool {
 	for {
 		at := bytes.IndexByte(line, ':')
 		if at < 0 {
@@ -58,7 +59,7 @@ func holdsKey(line []byte) bool {
 		}
 		before := bytes.TrimRight(line[:at], " \t\"'")
 		start := bytes.LastIndexAny(before, " \t{[,\"'?") + 1
-		if isSecret(before[start:], line[at+1:]) {
+		if isSecret(before[start:], line[at+1:]) && !(cases && string(before[start:]) == "token") {
 			return true
 		}
 		line = line[at+1:]

@@ -162,6 +162,7 @@ type Options struct {
 	// Beside it are a .lock, a .new while it is written anew, and a .bad when one couldn't be read. All hold keys, as Redis
 	// does. 1,000,000 of them take 50 to 100 MB, and thrice that at most. One process at a time keeps its counts there.
 	Path    string
+	Now     func() time.Time // the clock that the embedded store counts by, which never goes back; nil: this process' own
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 
@@ -179,7 +180,11 @@ func Open(o Options) (Store, error) {
 		o.Timeout = 10 * time.Millisecond
 	}
 	if o.URL == "" {
-		e := newEmbedded(o, newClock())
+		c := newClock()
+		if o.Now != nil {
+			c = clock{func() int64 { return o.Now().UnixMicro() }}
+		}
+		e := newEmbedded(o, c)
 		if o.Path != "" {
 			e.journal = openJournal(e, o.Path, o.Log)
 		}

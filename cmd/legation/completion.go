@@ -25,6 +25,7 @@ var plain = []string{
 	"group", "node", "zone", "max-heap", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
 	"add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason", "decision-log-rate", "max-connection-age", "entry", "expires", "id", "overlap",
 	"message", "parent", "by", "out-as", "trust-domain", "sidecar", "within",
+	"run", "cover", "timeout",
 }
 
 // directories completes so many arguments, after some that are none.
@@ -59,6 +60,9 @@ func complete(c *cobra.Command) {
 		if c.Name() == "check" && name == "output" {
 			values = []string{"text", "json", "sarif", "github"}
 		}
+		if c.Name() == "test" && name == "output" {
+			values = []string{"text", "json", "junit"}
+		}
 		register(c, name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	}
 	for _, name := range plain {
@@ -91,7 +95,7 @@ func complete(c *cobra.Command) {
 	register(c, "consumer", completeConsumer)
 	register(c, "limit", suggest("/limits", func(l app.Limits) []string { return l.Limits }))
 	register(c, "plan", suggest("/usage", func(all app.Consumers) []string { return all.Plans }))
-	for _, name := range []string{"data-dir", "secrets-dir", "out", "write"} {
+	for _, name := range []string{"data-dir", "secrets-dir", "out", "write", "cases"} {
 		register(c, name, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs))
 	}
 }

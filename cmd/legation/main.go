@@ -94,7 +94,7 @@ Exit status: 0 fine, 1 the policy or the answer is bad, 2 usage.`,
 		return usage{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
 	root.AddCommand(runCommand(), serveCommand(), checkCommand(), explainCommand(), diffCommand(), pushCommand(), historyCommand(), rollbackCommand(), showCommand(), renderCommand(), bootstrapCommand(), pkiCommand(), statusCommand(),
-		usageCommand(), limitsCommand(), keyCommand(), tokenCommand(), revokeCommand(), importCommand(), docsCommand(), schemaCommand(), echoCommand(), versionCommand())
+		usageCommand(), limitsCommand(), keyCommand(), tokenCommand(), revokeCommand(), importCommand(), docsCommand(), schemaCommand(), echoCommand(), versionCommand(), testCommand())
 	for _, c := range verbsBelow(root) {
 		complete(c)
 	}

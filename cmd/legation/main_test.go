@@ -324,7 +324,7 @@ func TestCompletion(t *testing.T) {
 // No flag is left to the shell's guess: it has choices, is plain, or takes a file.
 func TestEveryFlagIsCompleted(t *testing.T) {
 	t.Parallel()
-	files := []string{"tls-cert", "tls-key", "tls-ca", "admin-token-file", "token-file", "key", "key-file", "secret-file", "envoy", "nodes"}
+	files := []string{"tls-cert", "tls-key", "tls-ca", "admin-token-file", "token-file", "key", "key-file", "secret-file", "envoy", "nodes", "junit"}
 	for _, c := range verbsBelow(rootCommand()) {
 		for _, name := range flagNames(c) {
 			_, registered := c.GetFlagCompletionFunc(name)

@@ -1,4 +1,4 @@
-package app
+package control
 
 import (
 	"sync"
@@ -7,8 +7,10 @@ import (
 	"github.com/legation/legation/ratelimit"
 )
 
-// counter lets the auth service count requests in the same call; the two companion rooms don't know each other.
-type counter struct{ limits *ratelimit.Service }
+// NewCounter lets the auth service count requests in the same call; the two companion rooms don't know each other.
+func NewCounter(limits *ratelimit.Service) auth.Counter { return counting{limits} }
+
+type counting struct{ limits *ratelimit.Service }
 
 // asked are the asks of a turn, used again.
 var asked = sync.Pool{New: func() any { return new([]ratelimit.Ask) }}
@@ -18,7 +20,7 @@ var planUses = map[auth.PlanUse]ratelimit.PlanUse{
 }
 
 // Count counts all asks of a turn with one trip to the store.
-func (c counter) Count(asks []*auth.Ask) {
+func (c counting) Count(asks []*auth.Ask) {
 	room := asked.Get().(*[]ratelimit.Ask)
 	defer asked.Put(room)
 	list := (*room)[:0]

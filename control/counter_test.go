@@ -1,4 +1,4 @@
-package app
+package control
 
 import (
 	"testing"
@@ -48,7 +48,7 @@ func TestCounterCountsATurn(t *testing.T) {
 		asks = append(asks, &auth.Ask{Limits: consumer, Caller: gold, Plans: auth.PlanRequired})
 	}
 	asks = append(asks, &auth.Ask{Limits: consumer, Caller: gold}) // where plans don't hold
-	counter{s}.Count(asks)
+	NewCounter(s).Count(asks)
 	var got []int
 	for _, a := range asks {
 		got = append(got, a.Verdict.Status)
