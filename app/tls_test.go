@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -40,7 +41,7 @@ func newFleet(t *testing.T, change func(f *fleet, o *Options)) *fleet {
 	f := &fleet{t: t, ca: certtest.NewAuthority(t, "ca"), dir: t.TempDir(), log: &output{}}
 	own := f.ca.Issue(t, "plane.test", "127.0.0.1")
 	o := Options{
-		Dir: policyDir(t, quickstart), Log: slog.New(slog.NewTextHandler(f.log, nil)),
+		Dir: policyDir(t, quickstart), Log: slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		TLSCert: f.write("tls.crt", string(own.Chain)), TLSKey: f.write("tls.key", string(own.Key)), TLSCA: f.write("ca.crt", string(f.ca.PEM())),
 	}
 	if change != nil {
@@ -325,8 +326,16 @@ func TestTokensInPlaceOfCertificates(t *testing.T) {
 				{"expired", "edge", []string{"authorization", groupToken("edge", "exp", time.Now().Add(-time.Hour).Unix())}, codes.Unauthenticated},
 				{"for another audience", "edge", []string{"authorization", groupToken("edge", "aud", "other")}, codes.Unauthenticated},
 			} {
-				if _, err := f.ask(f.config(), row.group, row.headers...); status.Code(err) != row.want {
+				_, err := f.ask(f.config(), row.group, row.headers...)
+				if status.Code(err) != row.want {
 					t.Errorf("%s: got %v, want %s", row.name, err, row.want)
+				}
+				if len(row.headers) > 0 {
+					for _, part := range strings.Split(strings.TrimPrefix(row.headers[1], "Bearer "), ".") {
+						if len(part) > 60 && strings.Contains(f.log.String()+fmt.Sprint(err), part) { // claims and signatures
+							t.Errorf("%s: the token shows", row.name)
+						}
+					}
 				}
 			}
 			for method, code := range map[string]codes.Code{
