@@ -199,6 +199,41 @@ func TestEnvoyThatNeedsNamesIsToldThem(t *testing.T) {
 	})
 }
 
+func TestManyEnvoysReportLessOften(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l, s, c := startLoads(t, LoadOptions{})
+		s.Publish(snapshot(t, "1", cluster("a", "1")))
+		r := report(t, c, capable("1"))
+		others := func(n int) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			for other := range l.reporters {
+				if other.str == nil {
+					delete(l.reporters, other)
+				}
+			}
+			for range n - 1 {
+				l.reporters[&reporter{}] = struct{}{}
+			}
+		}
+		last := 5 * time.Second
+		for _, step := range []struct {
+			envoys int
+			want   time.Duration
+		}{{1, 5 * time.Second}, {500, 5 * time.Second}, {900, 5 * time.Second}, {1500, 15 * time.Second}, {2900, 15 * time.Second}, {6000, time.Minute}, {10, 5 * time.Second}} {
+			others(step.envoys)
+			if r.send(); step.want != last || step.envoys == 1 {
+				if got := r.asked().GetLoadReportingInterval().AsDuration(); got != step.want {
+					t.Errorf("%d Envoys are asked each %s, want each %s", step.envoys, got, step.want)
+				}
+			}
+			last = step.want
+			synctest.Wait()
+		}
+		others(1)
+	})
+}
+
 func TestFiguresOfEndpoints(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		l, s, c := startLoads(t, LoadOptions{})
