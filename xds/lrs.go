@@ -178,7 +178,7 @@ func (s *Server) clusters(group string) *set {
 // speaksFor tells whether who opened the stream may report for the group: those who may be served it.
 func (s *Server) speaksFor(ctx context.Context, group string) bool {
 	who, err := s.o.Identify(ctx)
-	return err == nil && who.May(group)
+	return err == nil && who.May(group) && (who.Until.IsZero() || time.Now().Before(who.Until))
 }
 
 // loadService is the gRPC service.
@@ -303,9 +303,13 @@ func splitReport(b []byte) (node []byte, stats [][]byte, err error) {
 
 var errReport = status.Error(codes.InvalidArgument, "this is not a load report")
 
-// admit checks the node of a message: the first one says who the Envoy is; later ones may only say the same.
+// admit checks the node of a message: the first one says who the Envoy is; later ones may only say the same, as long as
+// it may still have the group.
 func (r *reporter) admit(node []byte) error {
 	if r.group != "" {
+		if !r.l.server.speaksFor(r.str.Context(), r.group) {
+			return errLapsed
+		}
 		if len(node) > 0 && (textField(node, 1) != r.id || textField(node, 2) != r.group) {
 			return status.Error(codes.PermissionDenied, "the node of a stream cannot change")
 		}
