@@ -199,6 +199,41 @@ func TestEnvoyThatNeedsNamesIsToldThem(t *testing.T) {
 	})
 }
 
+func TestManyEnvoysReportLessOften(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l, s, c := startLoads(t, LoadOptions{})
+		s.Publish(snapshot(t, "1", cluster("a", "1")))
+		r := report(t, c, capable("1"))
+		others := func(n int) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			for other := range l.reporters {
+				if other.str == nil {
+					delete(l.reporters, other)
+				}
+			}
+			for range n - 1 {
+				l.reporters[&reporter{}] = struct{}{}
+			}
+		}
+		last := 5 * time.Second
+		for _, step := range []struct {
+			envoys int
+			want   time.Duration
+		}{{1, 5 * time.Second}, {500, 5 * time.Second}, {900, 5 * time.Second}, {1500, 15 * time.Second}, {2900, 15 * time.Second}, {6000, time.Minute}, {10, 5 * time.Second}} {
+			others(step.envoys)
+			if r.send(); step.want != last || step.envoys == 1 {
+				if got := r.asked().GetLoadReportingInterval().AsDuration(); got != step.want {
+					t.Errorf("%d Envoys are asked each %s, want each %s", step.envoys, got, step.want)
+				}
+			}
+			last = step.want
+			synctest.Wait()
+		}
+		others(1)
+	})
+}
+
 func TestFiguresOfEndpoints(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		l, s, c := startLoads(t, LoadOptions{})
@@ -361,6 +396,39 @@ func TestCertificateNamesTheGroupOfReports(t *testing.T) {
 	}
 }
 
+// Who may no longer have the group, or has credentials that have ended, reports no more.
+func TestReportsEndWithTheCredentials(t *testing.T) {
+	for name, after := range map[string]Identity{
+		"ended":    {Groups: []string{"edge"}, Until: time.Unix(1, 0)},
+		"withheld": {Groups: []string{"inner"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				l, s, c := startLoads(t, LoadOptions{})
+				began := time.Now()
+				s.o.Identify = func(context.Context) (Identity, error) {
+					if time.Since(began) < time.Minute {
+						return Identity{Groups: []string{"edge"}, Until: began.Add(time.Hour)}, nil
+					}
+					return after, nil
+				}
+				s.Publish(snapshot(t, "1", cluster("a", "1")))
+				r := report(t, c, capable("1"))
+				r.asked()
+				r.send(stats("a", 0, zone("", 10)))
+				time.Sleep(time.Minute)
+				r.send(stats("a", 0, zone("", 10)))
+				if got := r.ended(); got != codes.PermissionDenied {
+					t.Errorf("the stream ended with %s, want PermissionDenied", got)
+				}
+				if got := l.Snapshot()[0].Total.Issued; got != 10 {
+					t.Errorf("%d requests are counted, want 10", got)
+				}
+			})
+		})
+	}
+}
+
 func TestStoppingEndsReports(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		l, _, c := startLoads(t, LoadOptions{})
@@ -376,6 +444,13 @@ func TestStoppingEndsReports(t *testing.T) {
 		}
 	})
 }
+
+// noStream is the stream of nobody.
+type noStream struct {
+	loadv3.LoadReportingService_StreamLoadStatsServer
+}
+
+func (noStream) Context() context.Context { return context.Background() }
 
 // BenchmarkReport is what a report of an Envoy costs that has traffic to a hundred services, with a node of 61 kB.
 func BenchmarkReport(b *testing.B) {
@@ -395,7 +470,8 @@ func BenchmarkReport(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	r := &reporter{l: l, id: "1", group: "edge"}
+	r := &reporter{l: l, id: "1", group: "edge", str: noStream{}}
+	s.o.Identify = func(context.Context) (Identity, error) { return Identity{Any: true}, nil }
 	b.SetBytes(int64(len(raw)))
 	b.ReportAllocs()
 	for b.Loop() {

@@ -38,6 +38,9 @@ func TestBootstrapFlags(t *testing.T) {
 	if strings.Contains(text, "tls_certificates") {
 		t.Error("TLS without being asked for")
 	}
+	if quiet, _, _ := bootstrapOf(t, "--group", "edge", "--load-reports=false"); !strings.Contains(text, "load_stats_config") || strings.Contains(quiet, "load_stats_config") {
+		t.Error("load reports are not on by default, or cannot be turned off")
+	}
 
 	text, node, _ = bootstrapOf(t, "--group", "edge", "--node", "mine", "--xds", "10.0.0.5:1,10.0.0.6:2", "--companion", "control.example.com:3",
 		"--envoy-admin-address", "127.0.0.1:4", "--tls-cert", "/e/envoy.crt", "--tls-key", "/e/envoy.key", "--tls-ca", "/e/ca.crt")
