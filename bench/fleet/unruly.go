@@ -72,7 +72,7 @@ func herd(ctx context.Context, s settings) (list []promise, err error) {
 const (
 	stuckClients = 200
 	floods       = 10
-	pushes       = 60
+	pushes       = 200
 	stuckMemory  = 1 << 20 // each
 )
 
@@ -102,6 +102,9 @@ func unruly(ctx context.Context, s settings) (list []promise, err error) {
 		}
 	}()
 	if err != nil {
+		return nil, err
+	}
+	if _, err := f.server.rest(); err != nil {
 		return nil, err
 	}
 	ended := make(chan error, floods)
