@@ -41,7 +41,8 @@ type Options struct {
 	// MaxStreams bounds the streams over all groups; 10,000 when 0.
 	MaxStreams int
 
-	// MaxRequests bounds the requests of one stream within one second. A stream with more is ended; 2,000 when 0.
+	// MaxRequests bounds the requests of one stream within one second, where a thousand names count as much as one. A
+	// stream with more is ended; 2,000 when 0.
 	MaxRequests int
 
 	// Identify tells who is behind a stream, from the context of its call; [ByCertificate] when nil. It is asked when the

@@ -260,6 +260,21 @@ func TestFloodsAreCutOff(t *testing.T) {
 	})
 }
 
+func TestStreamThatAsksForNothingIsEnded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := start(t, Options{})
+		p.Publish(usual(t, "1"))
+		idle, good := p.envoy(t, Delta, "idle"), p.envoy(t, Delta, "good")
+		good.ask(cds)
+		time.Sleep(patience)
+		want(t, good.got(), "cluster +a")
+		idle.got()
+		if status.Code(idle.err) != codes.DeadlineExceeded || good.err != nil {
+			t.Errorf("idle: %v, want DeadlineExceeded; good: %v", idle.err, good.err)
+		}
+	})
+}
+
 func TestTypesAreBounded(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := start(t, Options{})

@@ -254,12 +254,14 @@ func (st *stream) renewEndpoints(s *shipment) {
 	if len(s.endpoints) == 0 {
 		return
 	}
-	e := st.find(resource.EndpointType)
-	if e == nil {
+	switch e := st.find(resource.EndpointType); {
+	case e != nil:
+		e.renew(s.endpoints, st.server.pool)
+	case st.unheard == nil:
+		st.unheard = s.endpoints // which all share
+	default:
 		st.unheard = slices.Concat(st.unheard, s.endpoints)
-		return
 	}
-	e.renew(s.endpoints, st.server.pool)
 }
 
 func (t *subscription) renew(names []string, p *pool) {

@@ -28,7 +28,6 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.StaticConnWindowSize(2 * window),
 		grpc.ReadBufferSize(4 << 10),
 		grpc.WriteBufferSize(32 << 10),
-		grpc.SharedWriteBuffer(true),
 		grpc.MaxRecvMsgSize(most), // a reconnecting Envoy names all that it has
 		grpc.MaxConcurrentStreams(streams),
 	}

@@ -142,6 +142,7 @@ func hold(ctx context.Context, s settings, certificates string) error {
 		func() ([]promise, error) { return herd(ctx, s) },
 		func() ([]promise, error) { return herd(ctx, secure) },
 		func() ([]promise, error) { return unruly(ctx, s) },
+		func() ([]promise, error) { return leaks(ctx, s) },
 	} {
 		list, err := try()
 		if err != nil {

@@ -322,6 +322,17 @@ func (p *process) usage() (u usage, err error) {
 	return u, err
 }
 
+func (p *process) live() (heap uint64, goroutines int, err error) {
+	if err := p.say("live"); err != nil {
+		return 0, 0, err
+	}
+	if !p.lines.Scan() {
+		return 0, 0, errors.New("the server is gone")
+	}
+	_, err = fmt.Sscan(p.lines.Text(), &heap, &goroutines)
+	return heap, goroutines, err
+}
+
 // rest waits until the server does nothing any more, as after the last acknowledgement, and tells what it has used.
 func (p *process) rest() (usage, error) {
 	const pause, idle = 50 * time.Millisecond, 2 * time.Millisecond

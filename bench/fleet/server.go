@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -24,7 +25,7 @@ import (
 )
 
 // serveVerb starts this program as a server. It does what the lines on its standard input say: "change" changes a route,
-// "usage" tells the processor time and memory that it has used. It ends with its standard input.
+// "usage" tells the processor time and memory that it has used, "live" what is in use. It ends with its standard input.
 const serveVerb = "serve-a-fleet"
 
 // engine is a control plane: it publishes the nth change.
@@ -71,20 +72,32 @@ func serve(args []string) error {
 	fmt.Println(l.Addr())
 	change := 0
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		if lines.Text() == "change" {
+		switch lines.Text() {
+		case "change":
 			change++
 			if err := e.publish(change); err != nil {
 				return err
 			}
-			continue
+		case "usage":
+			u, err := ownUsage()
+			if err != nil {
+				return err
+			}
+			fmt.Println(int64(u.cpu), u.rss, u.most)
+		case "live":
+			fmt.Println(live())
 		}
-		u, err := ownUsage()
-		if err != nil {
-			return err
-		}
-		fmt.Println(int64(u.cpu), u.rss, u.most)
 	}
 	return nil
+}
+
+// live is what is in use when everything else is collected: bytes of the heap, and goroutines.
+func live() (heap uint64, goroutines int) {
+	runtime.GC()
+	runtime.GC() // what is pooled lives until the second one
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc, runtime.NumGoroutine()
 }
 
 // usage is what a process has used.

@@ -69,10 +69,48 @@ func herd(ctx context.Context, s settings) (list []promise, err error) {
 	}, err
 }
 
+// leaks has Envoys come, get changes, and go, again and again.
+func leaks(ctx context.Context, s settings) (list []promise, err error) {
+	const rounds, warm = 20, 3
+	s.clients = min(s.clients, 100)
+	f, err := newFleet(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	defer f.server.stop()
+	var heap, first uint64
+	var goroutines, before int
+	for round := range rounds {
+		if err := f.join(); err != nil {
+			return nil, err
+		}
+		for range s.changes {
+			if err := f.change(); err != nil {
+				return nil, err
+			}
+		}
+		f.leave()
+		if _, err := f.server.rest(); err != nil {
+			return nil, err
+		}
+		if heap, goroutines, err = f.server.live(); err != nil {
+			return nil, err
+		}
+		if round == warm {
+			first, before = heap, goroutines
+		}
+	}
+	return []promise{{
+		heap <= first+first/10 && goroutines <= before+before/10,
+		fmt.Sprintf("%d Envoys come and go %d times, with %d changes each time: heap %.2f × that of round %d, goroutines %d after %d, wanted ≤ 1.1 ×",
+			s.clients, rounds, s.changes, float64(heap)/float64(first), warm, goroutines, before),
+	}}, nil
+}
+
 const (
 	stuckClients = 200
 	floods       = 10
-	pushes       = 60
+	pushes       = 200
 	stuckMemory  = 1 << 20 // each
 )
 
@@ -102,6 +140,9 @@ func unruly(ctx context.Context, s settings) (list []promise, err error) {
 		}
 	}()
 	if err != nil {
+		return nil, err
+	}
+	if _, err := f.server.rest(); err != nil {
 		return nil, err
 	}
 	ended := make(chan error, floods)

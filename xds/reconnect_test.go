@@ -1,0 +1,99 @@
+package xds
+
+import (
+	"testing"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+)
+
+// What random sequences have found, one by one.
+
+// nack rejects the nth delta response.
+func (e *envoy) nack(url string, n int, words string) {
+	e.t.Helper()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	err := e.delta.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: url, ResponseNonce: e.nonces[n-1], ErrorDetail: &statuspb.Status{Message: words}})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+func TestRejectionOfWhatHasGoneMeanwhileBlocksNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := start(t, Options{})
+		p.Publish(usual(t, "1"))
+		d := p.envoy(t, Delta, "d")
+		d.askUsual()
+		d.got()
+		d.set(func() { d.mute = true })
+		p.Publish(snapshot(t, "2", cluster("a", "1"), cluster("bad", "1"), endpoint("a", "1"), route("r", "bad"), listener("l", "1")))
+		want(t, d.got(), "cluster +bad")
+		p.Publish(snapshot(t, "3", cluster("a", "1"), endpoint("a", "1"), route("r", "b"), listener("l", "1")))
+		d.nack(cds, 5, "cluster(s) bad: no good") // 1 to 4 were the first answers
+		want(t, d.got(), "route +r")
+	})
+}
+
+// The answer lists everything, and Envoy drops what is missing: of what it rejected it still has the version before.
+func TestLastGoodOutlastsARejectionInTheStateOfTheWorld(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := start(t, Options{})
+		p.Publish(usual(t, "1"))
+		s := p.envoy(t, SotW, "s")
+		s.askUsual()
+		s.got()
+		s.set(func() { s.reject = rejecting(cds, "a") })
+		p.Publish(snapshot(t, "2", cluster("a", "bad"), endpoint("a", "1"), route("r", "a"), listener("l", "1")))
+		want(t, s.got(), "cluster a", "endpoint a")
+		s.set(func() { s.reject = nil })
+		p.Publish(snapshot(t, "3", cluster("b", "1"), endpoint("b", "1"), route("r", "b"), listener("l", "1")))
+		want(t, s.got(), "cluster a b", "route r")
+		time.Sleep(2 * time.Second)
+		want(t, s.got(), "cluster b")
+	})
+}
+
+func TestRoutesAskedForOnReconnectionWaitForTheirClusters(t *testing.T) {
+	for _, protocol := range []Protocol{Delta, SotW} {
+		hold := func(t *testing.T) {
+			p := start(t, Options{StageTimeout: time.Hour})
+			p.Publish(usual(t, "1"))
+			e := p.envoy(t, protocol, "e")
+			e.set(func() { e.mute = true })
+			e.askUsual()
+			for _, line := range e.got() {
+				if line[:5] == "route" {
+					t.Errorf("%s: %q before the clusters were acknowledged", protocol, line)
+				}
+			}
+		}
+		t.Run(string(protocol), func(t *testing.T) { bubble(t, hold) })
+	}
+}
+
+func TestEndpointsOfAChangedClusterAreSentToOneThatHasThem(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := start(t, Options{})
+		known := endpoint("a", "1")
+		p.Publish(snapshot(t, "1", cluster("a", "2"), known))
+		d := p.envoy(t, Delta, "d")
+		d.askKnowing(cds, map[string]string{"a": cluster("a", "1").Version})
+		want(t, d.got(), "cluster +a")
+		d.askKnowing(eds, map[string]string{"a": known.Version}, "a")
+		want(t, d.got(), "endpoint +a")
+	})
+}
+
+// Envoy hears of no absence there: it would wait for the cluster to become warm.
+func TestAbsentEndpointsAreEmptyInTheStateOfTheWorld(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := start(t, Options{})
+		p.Publish(usual(t, "1"))
+		s := p.envoy(t, SotW, "s")
+		s.ask(eds, "a", "missing")
+		want(t, s.got(), "endpoint a missing")
+	})
+}
