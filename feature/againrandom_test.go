@@ -93,8 +93,10 @@ func (*world) platform() object {
 		"gateways": object{
 			"edge": object{
 				"listeners": object{
-					"http": object{"port": 8080}, "https": object{"port": 8443, "protocol": "HTTPS", "certificates": []any{object{"secret": "edge"}}},
-					"redis": object{"port": 6379, "protocol": "TCP"},
+					"http": object{"port": 8080}, "redis": object{"port": 6379, "protocol": "TCP"},
+					"https": object{"port": 8443, "protocol": "HTTPS", "certificates": []any{
+						object{"secret": "edge"}, object{"secret": "edge", "hostname": "warned-of.test"},
+					}},
 				},
 				"mesh":     object{"certificate": "edge", "ca": object{"secret": "ca"}},
 				"tracing":  object{"openTelemetry": object{"service": "collector"}},
