@@ -209,3 +209,34 @@ func FuzzLoader(f *testing.F) {
 		}
 	})
 }
+
+// TestLoaderSeesWhatRefersToAService: who names a service in other ways than to send to it is not forgotten.
+func TestLoaderSeesWhatRefersToAService(t *testing.T) {
+	const (
+		before  = "services: {a: {dns: 'a:80'}, b: {dns: 'b:80'}}\n"
+		sidecar = "sidecars: {b: {certificate: mesh/b, ca: {secret: mesh/ca}, outbound: {port: 15001, services: [a]}}}\n"
+	)
+	for _, tt := range []struct{ name, rest, after string }{
+		{"a backend without weight is gone", "routes: {r: {hostnames: [r], backends: {a: 1, b: 0}}}\n", "services: {a: {dns: 'a:80'}}\n"},
+		{"a sidecar's app calls it", sidecar, "services: {a: {dns: 'a:81'}, b: {dns: 'b:80'}}\n"},
+		{"a sidecar has its name", sidecar, "services: {a: {dns: 'a:80'}, b: {dns: 'b:81'}}\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			language := testLanguage()
+			l := language.NewLoader()
+			rest := "gateways: {edge: {listeners: {http: {port: 80}}}}\n" + tt.rest
+			if m, problems := l.Load(files("p.yaml", rest, "s.yaml", before)); m == nil {
+				t.Fatal(problems.Err())
+			}
+			f := files("p.yaml", rest, "s.yaml", tt.after)
+			got, problems := l.Load(f)
+			want, wantProblems := language.Load(f)
+			if diff := cmp.Diff(wantProblems, problems, cmp.AllowUnexported(policy.Problem{}), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("problems (-whole +again):\n%s", diff)
+			}
+			if diff := cmp.Diff(modeltest.Of(t, want).Whole, modeltest.Of(t, got).Whole); diff != "" {
+				t.Errorf("models (-whole +again):\n%s", diff)
+			}
+		})
+	}
+}
