@@ -49,9 +49,9 @@ func (a *again) load(files policy.Files, edit string) bool {
 	a.history = append(a.history, edit)
 	model, problems := a.loader.WithSecrets(a.secrets).Load(files)
 	want, wantProblems := a.language.WithSecrets(a.secrets).Load(files)
-	a.compare(files, model, want, problems, wantProblems)
+	texts := a.compare(files, model, want, problems, wantProblems)
 	if model != nil {
-		a.take(files, model)
+		a.take(files, model, texts)
 	}
 	return model != nil
 }
@@ -70,28 +70,29 @@ func (a *again) isolate(files policy.Files, edit string) bool {
 	if !maps.EqualFunc(served, wantServed, bytes.Equal) {
 		a.fail(files, "serves other files: %v, want %v", slices.Sorted(maps.Keys(served)), slices.Sorted(maps.Keys(wantServed)))
 	}
-	a.compare(files, model, want, problems, wantProblems)
+	texts := a.compare(files, model, want, problems, wantProblems)
 	if model != nil {
-		a.take(served, model)
+		a.take(served, model, texts)
 	}
 	return !problems.HasErrors()
 }
 
-func (a *again) compare(files policy.Files, got, want *policy.Model, problems, wantProblems policy.Problems) {
+func (a *again) compare(files policy.Files, got, want *policy.Model, problems, wantProblems policy.Problems) modeltest.Texts {
 	a.Helper()
 	if diff := cmp.Diff(wantProblems, problems, cmp.AllowUnexported(policy.Problem{}), cmpopts.EquateEmpty()); diff != "" {
 		a.fail(files, "problems (-whole +again):\n%s", diff)
 	}
-	gotText, wantText := modeltest.Of(a, got).Whole, modeltest.Of(a, want).Whole
-	if gotText != wantText {
-		a.fail(files, "models (-whole +again):\n%s", cmp.Diff(strings.Split(wantText, "\n"), strings.Split(gotText, "\n")))
+	texts, wantText := modeltest.Of(a, got), modeltest.Of(a, want).Whole
+	if texts.Whole != wantText {
+		a.fail(files, "models (-whole +again):\n%s", cmp.Diff(strings.Split(wantText, "\n"), strings.Split(texts.Whole, "\n")))
 	}
+	return texts
 }
 
 // take holds a good model against the one before: what is the same pointer has not changed.
-func (a *again) take(files policy.Files, m *policy.Model) {
+func (a *again) take(files policy.Files, m *policy.Model, texts modeltest.Texts) {
 	a.Helper()
-	texts, before := modeltest.Of(a, m), a.texts.ByEntry
+	before := a.texts.ByEntry
 	kept := false
 	for entry, text := range texts.ByEntry {
 		was, had := before[entry]

@@ -15,5 +15,7 @@
 //   - layer: where a setting was written: gateway defaults, a service or a route; the nearer one wins.
 //   - secret: what a policy names and never holds: a certificate with its key, authorities, or a text; a [SecretSource] has it.
 //   - authority: certificates that those of others must be signed with: a secret, a file beside the policy or the system's.
+//   - loader: loads sets of files that come one after the other, a whole load of all or a renewal of what differs; its
+//     parts are units, of which it notes what they have met beside themselves.
 //   - revision: the content hash of the set of files that is served; secrets are no part of it.
 package policy

@@ -28,7 +28,9 @@ const (
 // the interfaces of the rooms that use it (envoy.RouteContributor, auth.ProviderContributor, ...).
 type Setting interface {
 	// Check reports what is wrong with the setting on its own and in its place. For a key of the layers it is called
-	// for each layer as written, with c.Route() nil, and for the merged result of each route.
+	// for each layer as written, with c.Route() nil, and for the merged result of each route. It depends on nothing but
+	// the setting and what c gives, for a [Loader] calls it again only when something of that differs; by then others
+	// may be reading the setting.
 	Check(c *Check)
 }
 

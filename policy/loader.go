@@ -6,9 +6,9 @@ import "sync"
 // does again only what the next differs in. What it gives equals what [Language.Load] gives of the same files, always.
 //
 // Pointers are identity: a [Service], [Route], [BoundRoute] or an entry of [Common] that is the same pointer in two models
-// of one loader has not changed, nor has anything that can be seen through it. Where routes or services changed, all of
-// them that stand in files that did not change and have nothing to do with those that did are the same; where anything
-// else changed, all may be others.
+// of one loader has not changed, nor has anything that can be seen through it; where an entry stands counts, too. Where only
+// routes and services changed, files that services read, or files that nobody refers to, all others are the same. Where
+// anything else did, or something is wrong, the load is a whole one, and all may be others.
 type Loader struct {
 	lang *Language
 	*memory

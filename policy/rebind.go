@@ -145,11 +145,14 @@ func (r *renewal) rehost() {
 		if h == nil {
 			h = &host{}
 		}
-		r.hosts[key] = &host{routes: x.of(h.routes, byPrecedence), keys: slices.Clone(h.keys)}
+		is := &host{routes: x.of(h.routes, byPrecedence), keys: slices.Clone(h.keys)}
 		if h.alike(x) {
-			r.moved[h] = r.hosts[key]
+			r.moved[h] = is
 		} else {
 			r.rehosted = append(r.rehosted, h)
+		}
+		if r.hosts[key] = is; len(is.routes) == 0 {
+			r.hosts[key] = nil
 		}
 	}
 }
@@ -229,7 +232,10 @@ func (r *renewal) rebook() {
 func (r *renewal) takeOver() {
 	l, base := r.loader, r.base
 	for section, entries := range l.raw {
-		replace(base.raw, section, entries)
+		if base.raw[section] == nil {
+			base.raw[section] = make(map[string]*rawEntry)
+		}
+		replace(base.raw[section], entries)
 	}
 	for file, of := range l.blocks {
 		base.blocks[file] = of
@@ -237,43 +243,24 @@ func (r *renewal) takeOver() {
 			delete(base.blocks, file)
 		}
 	}
-	merge := func() {
-		for name, s := range l.services {
-			if base.services[name] = s; s == nil {
-				delete(base.services, name)
-			}
-		}
-		for name, s := range l.routes {
-			if base.routes[name] = s; s == nil {
-				delete(base.routes, name)
-			}
-		}
-	}
-	merge()
+	replace(base.services, l.services)
+	replace(base.routes, l.routes)
 	for _, g := range r.rebound {
 		g.commit()
 	}
-	switch {
-	case base.hosts == nil: // those of l, if anybody asked
-	default:
-		for key, h := range l.hosts {
-			if base.hosts[key] = h; len(h.routes) == 0 {
-				delete(base.hosts, key)
-			}
-		}
+	if base.hosts != nil { // else those of l are all, if anybody has asked for any
+		replace(base.hosts, l.hosts)
 		l.hosts = base.hosts
 	}
 	l.raw, l.blocks, l.services, l.routes, l.merged = base.raw, base.blocks, base.services, base.routes, base.merged
 	l.expanded, l.book = base.expanded, base.book
 }
 
-func replace(all map[string]map[string]*rawEntry, section string, entries map[string]*rawEntry) {
-	if all[section] == nil {
-		all[section] = make(map[string]*rawEntry)
-	}
-	for name, e := range entries {
-		if all[section][name] = e; e == nil {
-			delete(all[section], name)
+// replace puts items in the place of others; nil ones are gone.
+func replace[K comparable, T any](all, items map[K]*T) {
+	for key, item := range items {
+		if all[key] = item; item == nil {
+			delete(all, key)
 		}
 	}
 }

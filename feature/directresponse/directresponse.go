@@ -2,6 +2,7 @@
 package directresponse
 
 import (
+	"bytes"
 	"cmp"
 	_ "embed"
 	"maps"
@@ -95,7 +96,7 @@ func (s *Setting) read(c *policy.Check) {
 		c.Errorf("file", "%s is empty", s.File).Hintf("leave file out for an answer without a body")
 	case len(content) > maxBody:
 		c.Errorf("file", "%s has %d bytes, more than 64 KiB", s.File, len(content)).Hintf("what is larger belongs on a backend")
-	default:
+	case !bytes.Equal(content, s.content): // whoever has read it before may be reading what is there
 		s.content = content
 	}
 }
