@@ -35,7 +35,7 @@ type Status struct {
 	Unlisted int               `json:"unlisted,omitempty"`
 	Loads    []xds.ServiceLoad `json:"loads,omitempty"` // of each service that Envoys send requests to
 	Store    *store.Health     `json:"store,omitempty"`
-	Shared   *store.Health     `json:"shared,omitempty"` // of what auth shares: keys, revocations, sessions
+	Shared   *store.Health     `json:"shared,omitempty"` // of what processes share beside counts
 	Keys     []auth.JWKSHealth `json:"keys,omitempty"`   // of each JWKS URL
 }
 
@@ -53,8 +53,9 @@ type admin struct {
 	guarded bool              // a token is asked for
 	local   bool              // only loopback is served, so that any other Host is a rebound name
 
-	tools     *grpc.Server // what gRPC's tools ask for
-	comparing sync.Mutex   // one candidate at a time is held against what is served
+	tools     *grpc.Server  // what gRPC's tools ask for
+	comparing sync.Mutex    // one candidate at a time is held against what is served
+	changing  chan struct{} // has a token while a change is made
 }
 
 func newAdmin(p *process) (*admin, error) {
@@ -62,7 +63,7 @@ func newAdmin(p *process) (*admin, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &admin{p: p, local: local, tools: grpc.NewServer(grpc.MaxRecvMsgSize(maxQuestion))}
+	a := &admin{p: p, local: local, changing: make(chan struct{}, 1), tools: grpc.NewServer(grpc.MaxRecvMsgSize(maxQuestion))}
 	if p.xds != nil {
 		xds.ClientStatus{Server: p.xds, Show: envoy.Redact}.Register(a.tools)
 	}
@@ -97,9 +98,10 @@ func (a *admin) handler(metrics prometheus.Gatherer) http.Handler {
 	closed.HandleFunc("GET /status", a.status)
 	closed.Handle("POST /"+statusv3.ClientStatusDiscoveryService_ServiceDesc.ServiceName+"/{method}", http.HandlerFunc(a.tool))
 	closed.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "legation admin: /healthz /readyz /status /metrics /limits /limits/top /limits/report /usage /usage/CONSUMER /keys /keys/ID /revocations /policy/diff")
+		fmt.Fprintln(w, "legation admin: /healthz /readyz /status /metrics /limits /limits/top /limits/report /usage /usage/CONSUMER /keys /keys/ID /revocations /revisions /revisions/REV /policy/diff")
 	})
 	closed.HandleFunc("/policy/diff", a.diff)
+	a.revisionRoutes(closed)
 	a.limitRoutes(closed)
 	a.keyRoutes(closed)
 	always := func() string { return "" }

@@ -44,8 +44,8 @@ func (a *admin) diff(w http.ResponseWriter, r *http.Request) {
 	}
 	defer a.comparing.Unlock()
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(candidateTime))
-	files, err := readCandidate(r)
-	if err != nil {
+	var wanted Candidate
+	if err := readLarge(r, &wanted, `{"files": {NAME: BASE64}}`); err != nil {
 		refuse(w, codeOf(err), err.Error())
 		return
 	}
@@ -54,14 +54,14 @@ func (a *admin) diff(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusServiceUnavailable, "no whole policy has been loaded yet")
 		return
 	}
-	candidate, problems, err := a.p.control.Try(files)
+	candidate, problems, err := a.p.control.Try(wanted.Files)
 	if err != nil {
 		refuse(w, http.StatusUnprocessableEntity, err.Error())
 		return
 	}
 	c := Comparison{Problems: append(policy.Problems{}, problems...)}
 	if candidate != nil {
-		c.Diff = diff.Between(side(served, of), side(candidate, files))
+		c.Diff = diff.Between(side(served, of), side(candidate, wanted.Files))
 	}
 	answer(w, http.StatusOK, c)
 }
@@ -70,18 +70,17 @@ func side(c *control.Compiled, files policy.Files) diff.Policy {
 	return diff.Policy{Files: files, Model: c.Model, Resources: c.Resources}
 }
 
-// readCandidate reads a body. That it has to be JSON by its type keeps forms of other sites out.
-func readCandidate(r *http.Request) (policy.Files, error) {
+// readLarge reads a body that holds a policy. That it has to be JSON by its type keeps forms of other sites out.
+func readLarge(r *http.Request, into any, shape string) error {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return nil, problemf(http.StatusUnsupportedMediaType, "want content-type: application/json")
+		return problemf(http.StatusUnsupportedMediaType, "want content-type: application/json")
 	}
-	var c Candidate
 	body := http.MaxBytesReader(nil, r.Body, maxCandidate)
 	in := json.NewDecoder(body)
 	in.DisallowUnknownFields()
-	err := in.Decode(&c)
+	err := in.Decode(into)
 	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, problemf(http.StatusRequestEntityTooLarge, "want a body of at most %d MiB", large.Limit>>20)
+		return problemf(http.StatusRequestEntityTooLarge, "want a body of at most %d MiB", large.Limit>>20)
 	}
 	if err == nil {
 		if _, end := in.Token(); !errors.Is(end, io.EOF) {
@@ -89,7 +88,7 @@ func readCandidate(r *http.Request) (policy.Files, error) {
 		}
 	}
 	if err != nil {
-		return nil, problemf(http.StatusBadRequest, `want {"files": {NAME: BASE64}}: %w`, err)
+		return problemf(http.StatusBadRequest, `want %s: %w`, shape, err)
 	}
-	return c.Files, nil
+	return nil
 }

@@ -18,8 +18,10 @@ import (
 	"unicode/utf8"
 
 	"github.com/legation/legation/auth"
+	"github.com/legation/legation/control"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
+	"github.com/legation/legation/revision"
 	"github.com/legation/legation/store"
 )
 
@@ -150,10 +152,12 @@ func codeOf(err error) int {
 	case errors.As(err, &p):
 		return p.code
 	case errors.Is(err, ratelimit.ErrNoSuch), errors.Is(err, auth.ErrNotRevoked), errors.Is(err, auth.ErrNoBoard), errors.Is(err, auth.ErrNoKey),
-		errors.Is(err, auth.ErrNoKeys):
+		errors.Is(err, auth.ErrNoKeys), errors.Is(err, revision.ErrNone):
 		return http.StatusNotFound
+	case errors.Is(err, revision.ErrMoved), errors.Is(err, control.ErrDirectory):
+		return http.StatusConflict
 	case errors.Is(err, ratelimit.ErrExempt), errors.Is(err, auth.ErrOrder), errors.Is(err, auth.ErrRevocation), errors.Is(err, store.ErrInvalid),
-		errors.Is(err, store.ErrEntry):
+		errors.Is(err, store.ErrEntry), errors.Is(err, revision.ErrInvalid):
 		return http.StatusBadRequest
 	case errors.Is(err, store.ErrUnavailable):
 		return http.StatusServiceUnavailable

@@ -39,7 +39,7 @@ const (
 
 // Options is the settings of a process. The zero value of each is its default.
 type Options struct {
-	Dir        string // the policy directory
+	Dir        string // the policy directory; empty: what is pushed is served
 	SecretsDir string // of the secrets that the policy names; empty looks at the environment alone
 	Roles      []Role // default all
 
@@ -54,11 +54,14 @@ type Options struct {
 	NoFastPath   bool          // grpc-go answers the companion's calls too
 	DataDir      string        // last good policy, counts of the embedded store, state of run; empty keeps nothing
 	Envoy        string        // path; empty looks for it
+	Validate     Validator     // whom a policy is shown before anybody is handed it; default NoValidator
 
 	TLSCert, TLSKey, TLSCA string // PEM files: mutual TLS on the xDS and companion ports
 	Nodes                  string // the nodes file: which groups Envoys may join; empty: those that their certificates name
 	AdminTokenFile         string // bearer token that the admin port asks for
 	Insecure               bool   // allow addresses beyond loopback without TLS and token
+
+	AllowShrink bool // serve a policy that takes away more than half of what is served
 
 	// MaxConnectionAge is after which time Envoys are asked to connect anew, give or take a tenth, so that they spread over
 	// replicas, and certificates that were renewed come into use. 0 is half an hour where other machines connect, and any
@@ -73,6 +76,15 @@ type Options struct {
 	Out     io.Writer // for people: outcomes of loads, and what run has to say
 	Colour  bool
 }
+
+// Validator is who else has a say about a policy before it is served.
+type Validator string
+
+// The validators.
+const (
+	NoValidator    Validator = "none"
+	EnvoyValidator Validator = "envoy" // the real Envoy, in its mode validate
+)
 
 // maxRedisTimeout leaves a decision, which takes up to 1.4 times as long, time to reach Envoy, which goes on without it
 // after 200 ms.
@@ -100,6 +112,7 @@ func (o Options) withDefaults() Options {
 	o.AdminAddress = cmp.Or(o.AdminAddress, DefaultAdmin)
 	o.EnvoyAdminAddress = cmp.Or(o.EnvoyAdminAddress, DefaultEnvoyAdmin)
 	o.Version = cmp.Or(o.Version, "dev")
+	o.Validate = cmp.Or(o.Validate, NoValidator)
 	if len(o.Roles) == 0 {
 		o.Roles = Roles()
 	}
@@ -125,7 +138,7 @@ func (o Options) check() error {
 			errs = append(errs, usagef("--roles: no role %q; the roles are %s", r, names(Roles())))
 		}
 	}
-	if info, err := os.Stat(o.Dir); err == nil && !info.IsDir() {
+	if info, err := os.Stat(o.Dir); o.Dir != "" && err == nil && !info.IsDir() {
 		errs = append(errs, usagef("%s is a file: name the directory of the policy files", o.Dir))
 	}
 	if err := o.checkSecretsDir(); err != nil {
@@ -136,6 +149,9 @@ func (o Options) check() error {
 	}
 	if !slices.Contains([]auth.DecisionLog{auth.LogNone, auth.LogDenied, auth.LogAll}, o.Decisions) {
 		errs = append(errs, usagef("--decision-log: want off, denied or all, not %q", string(o.Decisions)))
+	}
+	if o.Validate != NoValidator && o.Validate != EnvoyValidator {
+		errs = append(errs, usagef("--validate: want none or envoy, not %q", string(o.Validate)))
 	}
 	if o.DecisionRate < 0 || o.DecisionRate > maxDecisionRate {
 		errs = append(errs, usagef("--decision-log-rate %d: want at least 1 and at most %d lines a second", o.DecisionRate, maxDecisionRate))
@@ -203,7 +219,7 @@ func (o Options) checkSecretsDir() error {
 	if info, err := os.Stat(o.SecretsDir); err == nil && !info.IsDir() {
 		return usagef("--secrets-dir %s is a file: name the directory of the secrets", o.SecretsDir)
 	}
-	if within(o.SecretsDir, o.Dir) {
+	if o.Dir != "" && within(o.SecretsDir, o.Dir) {
 		return usagef("--secrets-dir %s lies in the policy directory, of which copies are kept: keep the secrets elsewhere", o.SecretsDir)
 	}
 	return nil

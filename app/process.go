@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -21,6 +22,7 @@ import (
 	"github.com/legation/legation/nodes"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
+	"github.com/legation/legation/revision"
 	"github.com/legation/legation/store"
 	"github.com/legation/legation/xds"
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,7 +41,7 @@ type process struct {
 	exposed  bool // secrets that go out without TLS were warned of; as above
 	metrics  *prometheus.Registry
 	store    store.Store
-	shared   *store.Shared // what auth shares with other processes; nil without that role
+	shared   *store.Shared // what processes share beside counts
 	limits   *ratelimit.Service
 	auth     *auth.Service
 	xds      *xds.Server
@@ -93,8 +95,11 @@ func (p *process) build() (err error) {
 	if p.state, err = claim(o.DataDir); err != nil {
 		return err
 	}
+	if o.Dir == "" && o.Redis == "" && p.state.dir == "" {
+		return usagef("without a directory what is pushed has to be kept: give --data-dir of its own, or --redis")
+	}
 	if p.state.taken {
-		o.Log.Warn("data directory used by another process: the last good policy and counts are not kept", "dir", o.DataDir,
+		o.Log.Warn("data directory used by another process: the last good policy, its history and counts are not kept", "dir", o.DataDir,
 			"hint", "give each process its own --data-dir, and all of them one --redis to share limits")
 	}
 	if o.TLSCert != "" {
@@ -103,18 +108,47 @@ func (p *process) build() (err error) {
 		}
 		p.metrics.MustRegister(p.tls)
 	}
+	if p.shared, err = store.OpenShared(p.storeOptions()); err != nil {
+		return usagef("--redis: %w", err)
+	}
 	if err := p.companion(); err != nil {
 		return err
 	}
 	if err := p.serveXDS(); err != nil {
 		return err
 	}
+	validation, err := p.validation()
+	if err != nil {
+		return err
+	}
 	p.control = control.New(control.Options{
-		Dir: o.Dir, DataDir: p.state.dir, Secrets: p.secrets(), XDS: p.xds, Auth: p.auth, Limits: p.limits,
+		Dir: o.Dir, DataDir: p.state.dir, Secrets: p.secrets(), Validation: validation, XDS: p.xds, Auth: p.auth, Limits: p.limits,
 		Log: o.Log, Metrics: p.metrics, Report: p.report,
+		History: p.history(), Parked: p.shared.Board("parked"), Replica: p.replica(), AllowShrink: o.AllowShrink,
 	})
 	p.control.Recall()
 	return p.addAdmin()
+}
+
+// storeOptions is how the stores are opened.
+func (p *process) storeOptions() store.Options {
+	return store.Options{URL: p.o.Redis, Timeout: p.o.RedisTimeout, Path: p.state.file("counts"), Log: p.o.Log, Metrics: p.metrics}
+}
+
+// history is the revisions that several processes share; nil where a directory rules, or this process is alone.
+func (p *process) history() *revision.History {
+	if p.o.Dir != "" || p.o.Redis == "" {
+		return nil
+	}
+	return revision.New(p.shared.Archive("policy"), p.o.Log)
+}
+
+// replica names this process among those that share a Redis.
+func (p *process) replica() string {
+	if p.o.Redis == "" {
+		return ""
+	}
+	return rand.Text()
 }
 
 // secrets is where the policy's secrets are kept, and those that the roles need: a companion's host needs none of what
@@ -139,8 +173,7 @@ func (p *process) companion() error {
 		return nil
 	}
 	var err error
-	o := store.Options{URL: p.o.Redis, Timeout: p.o.RedisTimeout, Path: p.state.file("counts"), Log: p.o.Log, Metrics: p.metrics}
-	if p.store, err = store.Open(o); err != nil {
+	if p.store, err = store.Open(p.storeOptions()); err != nil {
 		return usagef("--redis: %w", err)
 	}
 	p.limits = ratelimit.New(ratelimit.Options{Store: p.store, Log: p.o.Log, Metrics: p.metrics})
@@ -151,9 +184,6 @@ func (p *process) companion() error {
 		methods[rls.RateLimitService_ShouldRateLimit_FullMethodName] = p.limits.Answer
 	}
 	if p.o.has(Auth) {
-		if p.shared, err = store.OpenShared(o); err != nil {
-			return usagef("--redis: %w", err)
-		}
 		p.auth = auth.New(auth.Options{
 			Counter: counter{p.limits}, Log: p.o.Log, Metrics: p.metrics,
 			Decisions: p.o.Decisions, DecisionRate: p.o.DecisionRate,
@@ -253,6 +283,9 @@ func (p *process) close() error {
 		if port.listener != nil {
 			_ = port.listener.Close() // closed already where it was served
 		}
+	}
+	if p.control != nil {
+		errs = append(errs, p.control.Close())
 	}
 	if p.limits != nil {
 		errs = append(errs, p.limits.Close())
@@ -445,6 +478,9 @@ func (p *process) readiness() readiness {
 	if n := keepBack(outcome.Problems); n > 0 {
 		r.Degraded = append(r.Degraded, fmt.Sprintf("policy: %d problems keep changes back", n))
 	}
+	for _, parked := range outcome.Parked {
+		r.Degraded = append(r.Degraded, "policy: gateway "+parked.Group+" was rolled back, as its Envoys refuse what there is for it")
+	}
 	if p.store != nil {
 		if h := p.store.Health(); !h.OK {
 			r.Degraded = append(r.Degraded, "store: "+h.Reason)
@@ -454,7 +490,7 @@ func (p *process) readiness() readiness {
 		if h := p.shared.Health(); !h.OK {
 			r.Degraded = append(r.Degraded, "shared store: "+h.Reason)
 		}
-		if !p.shared.Board("revoked").Known() {
+		if p.auth != nil && !p.shared.Board("revoked").Known() {
 			r.Degraded = append(r.Degraded, "revocations: not known yet, so that nobody is let in: Redis has not been read, and there is no copy here")
 		}
 	}

@@ -13,21 +13,34 @@ import (
 	"github.com/legation/legation/feature"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
+	"github.com/legation/legation/revision"
+	"github.com/legation/legation/store"
 	"github.com/legation/legation/xds"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 )
 
 // Options is what a controller works on. A nil service is a role that this process does not have.
 type Options struct {
-	Dir     string // the policy directory
-	DataDir string // where the last good files are kept; empty keeps none
+	Dir     string // the policy directory; empty: the head of the history rules
+	DataDir string // where the history of what was served is kept, and with it the last good files; empty keeps none
+	// History is, without Dir, the one that several processes share; nil: the one in DataDir.
+	History *revision.History
+	// AllowShrink lets through what takes away more than half of what is served.
+	AllowShrink bool
+	// Parked is where processes tell each other what Envoys refused; nil keeps it to this one.
+	Parked store.Board
+	// Replica names this process among those that share Parked; empty where it is alone.
+	Replica string
 	// Secrets is where the secrets are kept that the policy names; nil looks none up: only Envoys need them.
 	Secrets *Secrets
-	XDS     *xds.Server
-	Auth    *auth.Service
-	Limits  *ratelimit.Service
-	Log     *slog.Logger
-	Metrics prometheus.Registerer
+	// Validation has the real Envoy asked about each policy before anybody is handed it; nil asks nobody.
+	Validation *Validation
+	XDS        *xds.Server
+	Auth       *auth.Service
+	Limits     *ratelimit.Service
+	Log        *slog.Logger
+	Metrics    prometheus.Registerer
 	// Report is told the outcome of every load that changed anything: a new revision, or other problems than before.
 	Report func(Outcome)
 	// Retain is how long the companions keep what an older policy asked for where no xDS role tells when the Envoys
@@ -38,7 +51,7 @@ type Options struct {
 	Grace time.Duration
 }
 
-// Outcome is what one load of the directory came to.
+// Outcome is what one load of the policy came to.
 type Outcome struct {
 	Revision string          `json:"revision"` // being served; empty while nothing is
 	Changed  bool            `json:"changed"`  // it was not served before, or not with these secrets
@@ -47,6 +60,12 @@ type Outcome struct {
 	Since    time.Time       `json:"since"`             // when the revision was published
 	Read     time.Time       `json:"read"`              // when the directory was last read
 	Secrets  []Secret        `json:"secrets,omitempty"` // that are served, by ID
+
+	Source   string             `json:"source"`             // where the policy comes from: directory or revisions
+	Accepted *revision.Revision `json:"accepted,omitempty"` // what the history says of Revision
+	Pinned   bool               `json:"pinned,omitempty"`   // it is a rollback, which holds until the directory changes
+	Shrink   *Shrink            `json:"shrink,omitempty"`   // what is refused as it takes away too much
+	Parked   []Parked           `json:"parked,omitempty"`   // what Envoys refused, and what they are served instead
 
 	Rotated []string `json:"-"` // the IDs of the secrets that changed under the same revision
 
@@ -59,10 +78,12 @@ type Controller struct {
 	o       Options
 	lang    *policy.Language
 	loader  *policy.Loader
-	kept    kept
 	metrics metrics
-	outcome atomic.Pointer[Outcome]
-	loaded  chan struct{} // closed once a whole policy is served
+	// validator asks Envoy; nil where nobody is asked.
+	validator *validator
+	outcome   atomic.Pointer[Outcome]
+	loaded    chan struct{} // closed once a whole policy is served
+	refused   chan struct{} // capacity 1: an Envoy has refused something
 
 	mu       sync.Mutex // loads come one after the other
 	recalled bool
@@ -71,6 +92,10 @@ type Controller struct {
 	tables   []*Compiled // the one being served first, then those that an Envoy may still run
 	settled  *time.Timer
 	compiler *compiler
+	shelf    shelf
+	shrink   *Shrink // of the last load
+	approved string  // the revision that may take away as much as it does
+	fleet    fleet
 	encoder  encoder
 }
 
@@ -85,11 +110,15 @@ func New(o Options) *Controller {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	c := &Controller{
-		o: o, lang: feature.Language(), kept: newKept(o.DataDir, o.Dir), metrics: newMetrics(o.Metrics),
-		loaded: make(chan struct{}), compiler: newCompiler(),
+		o: o, lang: feature.Language(), metrics: newMetrics(o.Metrics),
+		loaded: make(chan struct{}), refused: make(chan struct{}, 1), compiler: newCompiler(),
 	}
 	c.loader = c.lang.NewLoader()
-	c.outcome.Store(&Outcome{Problems: policy.Problems{}})
+	if o.Validation != nil {
+		c.validator = newValidator(*o.Validation)
+	}
+	c.openShelf()
+	c.outcome.Store(&Outcome{Problems: policy.Problems{}, Source: c.source()})
 	return c
 }
 
@@ -99,14 +128,34 @@ func (c *Controller) Outcome() Outcome { return *c.outcome.Load() }
 // Loaded is closed once a whole policy is served.
 func (c *Controller) Loaded() <-chan struct{} { return c.loaded }
 
-// Run loads the directory as soon as it rests, and at every change until ctx ends.
+// Run loads the policy as soon as its directory rests, and at every change until ctx ends.
 func (c *Controller) Run(ctx context.Context) error {
-	w, err := newWatcher(c.o.Log, c.watched()...)
-	if err != nil {
-		return err
+	if c.validator != nil {
+		defer context.AfterFunc(ctx, c.validator.stop)()
 	}
 	c.Recall()
-	return w.run(ctx, c.Load)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return c.watchFleet(ctx) })
+	if c.shelf.rules != nil {
+		c.Load()
+		group.Go(func() error { c.follow(ctx); return nil })
+	}
+	if roots := c.watched(); len(roots) > 0 {
+		w, err := newWatcher(c.o.Log, roots...)
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { return w.run(ctx, c.Load) })
+	}
+	return group.Wait()
+}
+
+// Close gives back what [New] took, once nothing runs any more.
+func (c *Controller) Close() error {
+	if c.shelf.close == nil {
+		return nil
+	}
+	return c.shelf.close()
 }
 
 // Recall takes up what was served from this directory before the restart: the fallback of the first load, and what the
@@ -119,16 +168,9 @@ func (c *Controller) Recall() {
 		return
 	}
 	c.recalled = true
-	var err error
-	if c.last, err = c.kept.load(); err != nil {
-		c.o.Log.Warn("last good policy not usable", "error", err)
-	}
-	if len(c.last) == 0 {
-		return
-	}
-	model, _ := c.withCompanionSecrets().Load(c.last)
+	model := c.recall()
 	if model == nil {
-		return // written by another version; the first load tells what is wrong if it is needed
+		return
 	}
 	if compiled, err := c.compiler.compile(model); err == nil && c.loadTables([]*Compiled{compiled}) == nil {
 		c.tables = []*Compiled{compiled}
@@ -146,48 +188,51 @@ func (c *Controller) withCompanionSecrets() *policy.Loader {
 
 // watched is the directories that are watched.
 func (c *Controller) watched() []*watched {
-	roots := []*watched{{dir: c.o.Dir, wanted: policy.Wanted}}
+	var roots []*watched
+	if c.o.Dir != "" {
+		roots = append(roots, &watched{dir: c.o.Dir, wanted: policy.Wanted})
+	}
 	if c.o.Secrets != nil && c.o.Secrets.Dir != "" {
 		roots = append(roots, &watched{dir: c.o.Secrets.Dir, wanted: secretFile})
 	}
 	return roots
 }
 
-// Load reads the directory and serves what is good of it.
+// Load reads the policy's source and serves what is good of it.
 func (c *Controller) Load() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.shrink = nil
+	candidate, problems, err := c.read()
+	good := c.pick(candidate)
+	good.problems = append(append(policy.Problems{}, problems...), good.problems...)
+	if len(c.last) == 0 && good.problems.HasErrors() {
+		good.compiled = nil // without a last good version nothing is served until every file can be read
+	}
+	good.err = cmp.Or(good.err, err)
+	c.conclude(candidate, good)
+}
+
+// conclude serves what is good of the candidate, and tells what came of it. The caller holds mu.
+func (c *Controller) conclude(candidate policy.Files, good settled) {
 	before := c.outcome.Load()
 	next := *before
 	next.Read, next.Changed, next.Error, next.Rotated = time.Now(), false, "", nil
-
-	candidate, problems, err := c.read()
-	if err != nil {
-		next.Error = err.Error()
-	}
-	good := c.settle(candidate)
-	next.Files, next.Problems = candidate, append(append(policy.Problems{}, problems...), good.problems...)
-	if len(c.last) == 0 && next.Problems.HasErrors() {
-		good.compiled = nil // without a last good version nothing is served until every file can be read
-	}
-	switch m := good.compiled; {
-	case good.err != nil:
+	next.Files, next.Problems = candidate, good.problems
+	if good.err != nil {
 		next.Error = good.err.Error()
-	case m == nil:
-	case len(c.last) > 0 && c.emptied(m.Model):
-		next.Error = "the policy has no gateway left: what was served before stays"
-	default:
+	}
+	if m := good.compiled; m != nil {
 		if err := c.serve(m); err != nil {
 			next.Error = err.Error()
-			break
-		}
-		next.Revision, next.Changed, next.Since, next.Model = m.Model.Revision, true, time.Now(), m.Model
-		next.Secrets, next.Rotated = secretsOf(m.Model), rotated(before.Model, m.Model)
-		c.last = good.files
-		if err := c.kept.save(good.files); err != nil {
-			c.o.Log.Warn("last good policy not kept", "error", err)
+		} else {
+			next.Revision, next.Changed, next.Since, next.Model = m.Model.Revision, true, time.Now(), m.Model
+			next.Secrets, next.Rotated = secretsOf(m.Model), rotated(before.Model, m.Model)
+			c.last = good.files
+			c.keep(good.files, m.Model)
 		}
 	}
+	c.tell(&next)
 	next.Problems = append(next.Problems, Expiring(next.Model, next.Read)...)
 	c.outcome.Store(&next)
 	c.metrics.observe(next)
@@ -218,8 +263,13 @@ func (c *Controller) serve(compiled *Compiled) error {
 			c.o.Log.Warn("listener changed: its connections drain", "listener", l.Name, "at", l.Pos.String())
 		}
 	}
-	tables := append([]*Compiled{compiled}, older(c.tables, compiled)...)
-	if err := c.loadTables(tables); err != nil {
+	before := c.fleet
+	if c.o.XDS != nil {
+		c.fleet = c.next(compiled, groups)
+	}
+	tables := slices.Concat([]*Compiled{compiled}, before.tables(), older(c.tables, compiled))
+	if err := c.loadTables(slices.Concat(tables, c.fleet.tables())); err != nil {
+		c.fleet = before
 		return err
 	}
 	c.tables = tables
@@ -227,7 +277,7 @@ func (c *Controller) serve(compiled *Compiled) error {
 		c.forgetAfter(compiled, c.o.Retain)
 		return nil
 	}
-	publication := c.o.XDS.Publish(groups)
+	publication := c.o.XDS.Publish(c.fleet.snapshots())
 	go func() {
 		<-publication.Done()
 		// An Envoy that refused, or has not answered, goes on asking for what it had.
@@ -248,7 +298,7 @@ func (c *Controller) forget(current *Compiled) {
 		return
 	}
 	c.tables = c.tables[:1:1]
-	if err := c.loadTables(c.tables); err != nil {
+	if err := c.loadTables(slices.Concat(c.tables, c.fleet.tables())); err != nil {
 		c.o.Log.Error("companion tables not trimmed", "error", err)
 	}
 }

@@ -71,8 +71,8 @@ func link(t testing.TB, target, path string) {
 	must(t, os.Rename(path+".next.tmp", path))
 }
 
-// revision is that of the policy files in a directory.
-func revision(t testing.TB, dir string) string {
+// revisionIn is that of the policy files in a directory.
+func revisionIn(t testing.TB, dir string) string {
 	t.Helper()
 	files, problems, err := ReadDir(dir)
 	must(t, err)

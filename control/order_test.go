@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"path/filepath"
 	"sync"
@@ -38,6 +39,7 @@ type plane struct {
 	t        *testing.T
 	dir      string
 	listener *bufconn.Listener
+	envoys   int // so many were started
 }
 
 func newPlane(t *testing.T, o Options, withXDS bool) *plane {
@@ -51,7 +53,7 @@ func newPlane(t *testing.T, o Options, withXDS bool) *plane {
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	if withXDS {
-		o.XDS = xds.New(xds.Options{Log: o.Log, Metrics: o.Metrics})
+		o.XDS = xds.New(xds.Options{Log: o.Log, Metrics: o.Metrics, OnNACK: func(xds.NodeStatus) { p.Refused() }})
 		o.XDS.Register(server)
 		done.Go(func() { _ = o.XDS.Run(ctx) })
 		done.Go(func() { _ = server.Serve(p.listener) })
@@ -141,8 +143,10 @@ func (p *plane) envoy() *proxy {
 		done.Wait()
 		must(p.t, conn.Close())
 	})
+	p.envoys++
+	id := fmt.Sprintf("envoy-%d", p.envoys)
 	for _, url := range []string{resource.ClusterType, resource.ListenerType} {
-		must(p.t, e.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: url, Node: &corev3.Node{Id: "one", Cluster: "edge"}}))
+		must(p.t, e.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: url, Node: &corev3.Node{Id: id, Cluster: "edge"}}))
 	}
 	must(p.t, e.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.RouteType, ResourceNamesSubscribe: []string{"*"}}))
 	synctest.Wait()

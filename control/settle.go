@@ -20,20 +20,6 @@ type settled struct {
 // attempts bounds how often a file that Envoy can't be told falls back. The first try is among them.
 const attempts = 8
 
-// read reads the directory. What is there and can't be read, or is empty all of a sudden, stays as it was served: a file
-// that is being written is not one that was deleted.
-func (c *Controller) read() (policy.Files, policy.Problems, error) {
-	candidate, problems, err := ReadDir(c.o.Dir)
-	if err != nil {
-		return c.last, nil, err // what is served does not change because the directory went away
-	}
-	candidate, emptied := withEmptied(candidate, c.last)
-	if problems = append(problems, emptied...); len(problems) > 0 {
-		candidate = withUnread(candidate, c.last, problems)
-	}
-	return candidate, problems, nil
-}
-
 // settle finds what of the candidate can be served. A file whose content is good and can't be said to Envoy falls back
 // as one does that is wrong by itself.
 func (c *Controller) settle(candidate policy.Files) settled {
@@ -57,22 +43,25 @@ const rereads = 3
 func (c *Controller) settleWith(loader *policy.Loader, candidate policy.Files) settled {
 	var told policy.Problems
 	for range attempts {
-		files, model, problems := loader.Isolate(candidate, c.last, c.serving()...)
+		files, model, problems := loader.Isolate(candidate, c.fallback(candidate), c.serving()...)
 		s := settled{files: files, problems: append(told, problems...)}
 		if model == nil || model.Revision == c.outcome.Load().Revision && sameSecrets(model.Secrets, c.serving()) {
 			return s // a poll of a directory that rests costs no translation
 		}
 		var err error
 		if s.compiled, err = c.compiler.compile(model); err == nil {
+			err = c.validate(files, s.compiled)
+		}
+		if err == nil {
 			return s
 		}
 		refused := Problems(err)
 		if len(refused) == 0 {
-			s.err = err
+			s.compiled, s.err = nil, err
 			return s
 		}
 		told = append(told, refused...)
-		next := fallBack(files, c.last, refused)
+		next := fallBack(files, c.fallback(files), refused)
 		if maps.EqualFunc(next, files, bytes.Equal) {
 			break
 		}

@@ -100,14 +100,14 @@ func TestChangesAreServedWhole(t *testing.T) {
 			t.Parallel()
 			dir := tree(t, row.files)
 			l := start(t, Options{Dir: dir})
-			first := revision(t, dir)
+			first := revisionIn(t, dir)
 			l.serves(first)
 			began := time.Now()
 			row.change(t, dir)
 			if !row.paced {
 				keptPace(t, began)
 			}
-			second := revision(t, dir)
+			second := revisionIn(t, dir)
 			l.serves(second)
 			l.served(first, second)
 		})
@@ -133,7 +133,7 @@ func TestStartAmidACopy(t *testing.T) {
 	keptPace(t, began)
 	names := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 	pace(t, len(names), step, func(i int) { write(t, filepath.Join(dir, names[i]+".yaml"), team(names[i], 1)) })
-	want := revision(t, dir)
+	want := revisionIn(t, dir)
 	l.serves(want)
 	l.served(want)
 }
@@ -182,17 +182,17 @@ func TestConfigMapSwap(t *testing.T) {
 		link(t, "..data/"+name, filepath.Join(dir, name))
 	}
 	l := start(t, Options{Dir: dir})
-	first := revision(t, dir)
+	first := revisionIn(t, dir)
 	l.serves(first)
 	write(t, filepath.Join(dir, "..2/gateway.yaml"), gateway(2))
 	write(t, filepath.Join(dir, "..2/app.yaml"), team("app", 2))
 	link(t, "..2", filepath.Join(dir, "..data"))
 	must(t, os.RemoveAll(filepath.Join(dir, "..1")))
-	second := revision(t, dir)
+	second := revisionIn(t, dir)
 	l.serves(second)
 
 	write(t, filepath.Join(dir, "..2/app.yaml"), team("app", 3)) // what it leads to now is watched as well
-	third := revision(t, dir)
+	third := revisionIn(t, dir)
 	l.serves(third)
 	l.served(first, second, third)
 }
@@ -225,12 +225,12 @@ func TestDirectoryBehindLinks(t *testing.T) {
 				if release != "1" {
 					point(release)
 				}
-				want = append(want, revision(t, dir))
+				want = append(want, revisionIn(t, dir))
 				l.serves(want[len(want)-1])
 			}
 			write(t, filepath.Join(top, "releases/1/policy/policy.yaml"), whole(7)) // nothing leads here any more
 			write(t, filepath.Join(dir, "policy.yaml"), whole(8))
-			want = append(want, revision(t, dir))
+			want = append(want, revisionIn(t, dir))
 			l.serves(want[len(want)-1])
 			l.served(want...)
 		})
@@ -241,7 +241,7 @@ func TestDirectoryGoesAndComes(t *testing.T) {
 	t.Parallel()
 	dir := tree(t, map[string]string{"policy.yaml": whole(1)})
 	l := start(t, Options{Dir: dir})
-	first := revision(t, dir)
+	first := revisionIn(t, dir)
 	l.serves(first)
 
 	must(t, os.RemoveAll(dir))
@@ -253,7 +253,7 @@ func TestDirectoryGoesAndComes(t *testing.T) {
 		t.Errorf("with the directory again: got %+v, want the first revision and no error", o)
 	}
 	write(t, filepath.Join(dir, "policy.yaml"), whole(2))
-	second := revision(t, dir)
+	second := revisionIn(t, dir)
 	l.serves(second)
 	l.served(first, second)
 }
@@ -268,7 +268,7 @@ func TestDirectoryComesLater(t *testing.T) {
 		t.Errorf("without the directory: got %+v, want an error", o)
 	}
 	write(t, filepath.Join(dir, "policy.yaml"), whole(1))
-	want := revision(t, dir)
+	want := revisionIn(t, dir)
 	l.serves(want)
 	l.served(want)
 }
@@ -282,13 +282,13 @@ func TestNoise(t *testing.T) {
 			dir := tree(t, map[string]string{"policy.yaml": whole(1)})
 			write(t, filepath.Join(dir, name), "")
 			l := start(t, Options{Dir: dir})
-			first := revision(t, dir)
+			first := revisionIn(t, dir)
 			l.serves(first)
 			noise, err := os.OpenFile(filepath.Join(dir, name), os.O_APPEND|os.O_WRONLY, 0)
 			must(t, err)
 			defer noise.Close()
 			write(t, filepath.Join(dir, "policy.yaml"), whole(2))
-			second := revision(t, dir)
+			second := revisionIn(t, dir)
 			for end := time.Now().Add(patience); l.Outcome().Revision != second && time.Now().Before(end); {
 				pace(t, 1, step/4, func(int) { _, _ = noise.WriteString("GET / 200\n") })
 			}

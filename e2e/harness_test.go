@@ -196,12 +196,14 @@ type plane struct {
 	xds, companion, admin, envoyAdmin string
 }
 
-// args is the addresses as flags.
+// args is the addresses as flags; without a directory, of a process that serves what is pushed.
 func (p *plane) args(verb string, more ...string) []string {
-	args := []string{
-		verb, p.dir, "--xds-address", p.xds, "--companion-address", p.companion, "--admin-address", p.admin,
-		"--data-dir", p.data,
+	args := []string{verb}
+	if p.dir != "" {
+		args = append(args, p.dir)
 	}
+	args = append(args, "--xds-address", p.xds, "--companion-address", p.companion, "--admin-address", p.admin,
+		"--data-dir", p.data)
 	if verb == "run" {
 		args = append(args, "--envoy-admin-address", p.envoyAdmin)
 	}

@@ -55,6 +55,9 @@ func (h *History) List(ctx context.Context) ([]Revision, error) {
 		if err == nil && r.Number != e.Number {
 			err = fmt.Errorf("%w: it says that it is %d", ErrDamaged, r.Number)
 		}
+		if err == nil {
+			err = r.check() // it is shown to people
+		}
 		if err != nil {
 			h.log.Warn("revision not readable", "number", e.Number, "error", err)
 			continue
@@ -156,7 +159,7 @@ func (h *History) Append(ctx context.Context, r Revision, files policy.Files) (R
 		head = all[0]
 	}
 	if head.Number != r.Parent {
-		return r, fmt.Errorf("%w: %d is the head, not %d", ErrMoved, head.Number, r.Parent)
+		return r, fmt.Errorf("%w: revision %d is the last one, and this one builds on %d", ErrMoved, head.Number, r.Parent)
 	}
 	r.Number = max(r.Number, r.Parent+1)
 	add, listed, err := h.addition(ctx, &r, head, Kept(files))
@@ -175,7 +178,7 @@ func (h *History) Append(ctx context.Context, r Revision, files policy.Files) (R
 		return r, err
 	}
 	if err := h.archive.Append(ctx, add); errors.Is(err, store.ErrMoved) {
-		return r, fmt.Errorf("%w: %d is not the head any more", ErrMoved, r.Parent)
+		return r, fmt.Errorf("%w: another one was accepted on top of revision %d at the same moment", ErrMoved, r.Parent)
 	} else if err != nil {
 		return r, fmt.Errorf("revision %d: %w", r.Number, err)
 	}

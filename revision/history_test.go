@@ -135,8 +135,24 @@ func TestFind(t *testing.T) {
 		ref  string
 		want int64 // 0: none
 	}{
-		{"head", 124}, {"previous", 123}, {"121", 121}, {"124", 124}, {"aaaaaa2", 124}, {"aaaaaa1", 122}, {"123456", 123}, {"123456ff", 123},
-		{"aaaaaa", 0}, {"12", 0}, {"999", 0}, {"0121", 0}, {"aaaaa", 0}, {"bbbbbb", 0}, {"", 0}, {"HEAD", 0}, {"-1", 0}, {"../12", 0},
+		{"head", 124},
+		{"previous", 123},
+		{"121", 121},
+		{"124", 124},
+		{"aaaaaa2", 124},
+		{"aaaaaa1", 122},
+		{"123456", 123},
+		{"123456ff", 123},
+		{"aaaaaa", 0},
+		{"12", 0},
+		{"999", 0},
+		{"0121", 0},
+		{"aaaaa", 0},
+		{"bbbbbb", 0},
+		{"", 0},
+		{"HEAD", 0},
+		{"-1", 0},
+		{"../12", 0},
 		{strings.Repeat("9", 40), 0},
 	} {
 		got, err := find(all, row.ref)
@@ -262,6 +278,7 @@ func TestHistoryOutlivesHostileBytes(t *testing.T) {
 	want := filesOf("a.yaml", strings.Repeat("routes: {}\n", 100), "b.yaml", "b")
 	appendTo(t, New(a, nil), Revision{Hash: "abc"}, want)
 	random := rand.New(rand.NewPCG(1, 2))
+	bomb := pack(make([]byte, 8<<20))
 	whole := func(b []byte) []byte { return b }
 	for name, harm := range map[string]func([]byte) []byte{
 		"flipped": func(b []byte) []byte {
@@ -273,10 +290,14 @@ func TestHistoryOutlivesHostileBytes(t *testing.T) {
 		"cut":    func(b []byte) []byte { return b[:random.IntN(len(b))] },
 		"longer": func(b []byte) []byte { return append(b, 0) },
 		"empty":  func([]byte) []byte { return nil },
-		"bomb":   func([]byte) []byte { return pack(make([]byte, 64<<20)) },
+		"bomb":   func([]byte) []byte { return bomb },
 		"other":  func([]byte) []byte { return pack([]byte(`{"../../etc/passwd": {"blob": "", "size": -1}}`)) },
 	} {
-		for range 50 {
+		rounds := 50
+		if name == "bomb" {
+			rounds = 2
+		}
+		for range rounds {
 			all, err := New(broken{a, harm, whole}, nil).List(t.Context())
 			if err != nil || len(all) > 0 && all[0].Hash != "abc" {
 				t.Fatalf("%s: entries %+v, %v", name, all, err)

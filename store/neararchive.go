@@ -27,7 +27,6 @@ import (
 type NearArchive struct {
 	path    string // empty: in memory
 	log     *slog.Logger
-	lock    *os.File
 	changed chan struct{}
 
 	mu      sync.Mutex // guards what follows
@@ -52,8 +51,9 @@ const (
 	frameEntry = 'e'
 )
 
-// OpenArchive opens the archive that this process keeps at path, or in its memory where that is empty. What was wrong with
-// the file is told in the log; the archive then has what could be read.
+// OpenArchive opens the archive that this process keeps at path, or in its memory where that is empty. No other process
+// may have it open: who calls sees to that. What was wrong with the file is told in the log; the archive then has what
+// could be read.
 func OpenArchive(path string, log *slog.Logger) (*NearArchive, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -62,12 +62,8 @@ func OpenArchive(path string, log *slog.Logger) (*NearArchive, error) {
 	if path == "" {
 		return a, nil
 	}
-	var err error
-	if a.lock, err = lockFile(path + ".lock"); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
 	if err := a.open(); err != nil {
-		return nil, errors.Join(err, a.lock.Close())
+		return nil, err
 	}
 	return a, nil
 }
@@ -366,7 +362,7 @@ func (a *NearArchive) Close() error {
 	if a.path == "" {
 		return nil
 	}
-	return errors.Join(a.file.Close(), a.lock.Close())
+	return a.file.Close()
 }
 
 func appendBlob(b []byte, name string, blob []byte) []byte {

@@ -22,7 +22,8 @@
 //
 // [OpenShared] opens what processes share beside counters: [Records], such as sessions, which are read where they are, and
 // [Board]s, such as API keys and revocations, which each process holds whole (table.go) and which follow Redis (mirror.go,
-// board.lua, changes.lua). A file keeps them (ledger.go).
+// board.lua, changes.lua). A file keeps them (ledger.go). An [Archive] is a short history, such as that of policies, in Redis
+// (fararchive.go, archive.lua) or in a file of this process (neararchive.go).
 //
 // While a machine is suspended time goes on: within 10 ms of its return windows and periods have ended, and so have hits
 // that were taken ahead of need.

@@ -125,8 +125,11 @@ func askAll[T any](ctx context.Context, s settings, path string) ([]T, error) {
 
 // call has one request answered; what is sent as JSON unless it is nil.
 func (s settings) call(ctx context.Context, method, url string, what, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
+	if _, bounded := ctx.Deadline(); !bounded {
+		within, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		ctx = within
+	}
 	var body io.Reader
 	if what != nil {
 		text, err := json.Marshal(what)
@@ -157,6 +160,19 @@ func (s settings) call(ctx context.Context, method, url string, what, into any) 
 	return readAnswer(url, a, into)
 }
 
+// refusedError is an answer other than 200.
+type refusedError struct {
+	url, status string
+	code        int
+	body        []byte
+}
+
+func (r *refusedError) Error() string {
+	var told struct{ Error string }
+	_ = json.Unmarshal(r.body, &told)
+	return fmt.Sprintf("%s: %s: %s", r.url, r.status, cmp.Or(told.Error, strings.TrimSpace(string(r.body))))
+}
+
 // readAnswer reads a 200, and makes an error of everything else.
 func readAnswer(url string, a *http.Response, into any) error {
 	body, err := io.ReadAll(io.LimitReader(a.Body, 64<<20))
@@ -164,9 +180,7 @@ func readAnswer(url string, a *http.Response, into any) error {
 		return fmt.Errorf("read %s: %w", url, err)
 	}
 	if a.StatusCode != http.StatusOK {
-		var told struct{ Error string }
-		_ = json.Unmarshal(body, &told)
-		return fmt.Errorf("%s: %s: %s", url, a.Status, cmp.Or(told.Error, strings.TrimSpace(string(body))))
+		return &refusedError{url, a.Status, a.StatusCode, body}
 	}
 	if err := json.Unmarshal(body, into); err != nil {
 		return fmt.Errorf("%s: not what legation answers: %w", url, err)

@@ -16,6 +16,7 @@ var choices = map[string][]string{
 	"fast-path":  {"on", "off"},
 
 	"decision-log": {"off", "denied", "all"},
+	"validate":     {"none", "envoy"},
 }
 
 // plain is the flags whose values nothing completes: addresses, names and numbers. All others take files.
@@ -23,7 +24,7 @@ var plain = []string{
 	"xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout", "server",
 	"group", "node", "zone", "max-heap", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
 	"add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason", "decision-log-rate", "max-connection-age", "entry", "expires", "id", "overlap",
-	"out-as", "trust-domain", "sidecar", "within",
+	"message", "parent", "by", "out-as", "trust-domain", "sidecar", "within",
 }
 
 // directories completes so many arguments, after some that are none.
@@ -49,7 +50,9 @@ func complete(c *cobra.Command) {
 		c.ValidArgsFunction = directories(0, 1)
 	case c.Name() == "diff":
 		c.ValidArgsFunction = directories(0, 2)
-	case strings.HasSuffix(c.Use, " DIR"):
+	case strings.HasSuffix(c.Use, " [REV]"):
+		c.ValidArgsFunction = completeRevision(1)
+	case strings.HasSuffix(c.Use, " DIR"), strings.HasSuffix(c.Use, " [DIR]"):
 		c.ValidArgsFunction = directories(0, 1)
 	}
 	for name, values := range choices {
@@ -79,24 +82,31 @@ func complete(c *cobra.Command) {
 			return names
 		})
 	}
+	if names := entryNames[c.Name()]; names != nil && c.Parent().Name() == "show" {
+		c.ValidArgsFunction = completeEntry(names)
+	}
 	if c.Parent().Name() == "key" && strings.HasSuffix(c.Use, " ID") {
 		c.ValidArgsFunction = completeKey
 	}
 	register(c, "consumer", completeConsumer)
 	register(c, "limit", suggest("/limits", func(l app.Limits) []string { return l.Limits }))
 	register(c, "plan", suggest("/usage", func(all app.Consumers) []string { return all.Plans }))
-	for _, name := range []string{"data-dir", "secrets-dir", "out"} {
+	for _, name := range []string{"data-dir", "secrets-dir", "out", "write"} {
 		register(c, name, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs))
 	}
 }
 
-// completeRequest completes the method, and the directory after the URL.
+// completeRequest completes the method, the host of the URL, and the directory after it.
 func completeRequest(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	switch n := len(args); {
 	case n == 0:
 		return []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}, cobra.ShellCompDirectiveNoFileComp
 	case strings.Contains(args[n-1], "://"):
 		return nil, cobra.ShellCompDirectiveFilterDirs
+	case n == 1:
+		if all := urls(); len(all) > 0 {
+			return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+		}
 	}
 	return nil, cobra.ShellCompDirectiveNoFileComp
 }

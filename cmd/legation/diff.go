@@ -8,12 +8,13 @@ import (
 	"github.com/legation/legation/control"
 	"github.com/legation/legation/diff"
 	"github.com/legation/legation/policy"
+	"github.com/legation/legation/revision"
 	"github.com/spf13/cobra"
 )
 
 func diffCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "diff DIR [DIR]",
+		Use:   "diff DIR [DIR] | REV REV",
 		Short: "Tell what a change of policy does",
 		Long: `Compare two policy directories, or with --server what a running process serves with one directory. Told are the
 entries that come and go; the settings that become others, at the routes where they hold once the layers of gateway, service
@@ -22,13 +23,16 @@ clusters warm; and which limits' counts begin anew. Other files, another order a
 change. Values that may be secrets are not shown.
 
 With --server the directory is sent to the process, which compares it, with its own secrets, with what it serves; nothing
-is served or kept of it.
+is served or kept of it. With two revisions (legation history) the process compares these. A directory of such a name has to
+be written with a slash: 41/.
 
 Exit status: 0 no difference, 1 there is one, 2 a policy is bad, or can't be read or asked for, or usage.`,
 		Example: `  legation diff policy.old/ policy/
   legation diff policy/ --server 127.0.0.1:18002
+  legation diff 40 41
+  legation diff previous head
   legation diff main/policy policy/ -o json`,
-		Args: arguments(cobra.RangeArgs(1, 2), "name two directories, or one and --server"),
+		Args: arguments(cobra.RangeArgs(1, 2), "name two directories, or one and --server, or two revisions"),
 		RunE: func(c *cobra.Command, args []string) error {
 			asJSON, err := jsonOutput(c)
 			if err != nil {
@@ -59,6 +63,8 @@ Exit status: 0 no difference, 1 there is one, 2 a policy is bad, or can't be rea
 func compare(c *cobra.Command, args []string) (*diff.Diff, error) {
 	asked := c.Flags().Changed("server")
 	switch {
+	case len(args) == 2 && revision.IsRef(args[0]) && revision.IsRef(args[1]):
+		return compareRevisions(c, args[0], args[1])
 	case asked && len(args) == 2:
 		return nil, errors.New("name one directory with --server: the other side is what the process serves")
 	case asked:
@@ -75,6 +81,16 @@ func compare(c *cobra.Command, args []string) (*diff.Diff, error) {
 		sides = append(sides, diff.Policy{Files: p.files, Model: p.compiled.Model, Resources: p.compiled.Resources})
 	}
 	return diff.Between(sides[0], sides[1]), nil
+}
+
+// compareRevisions has a process compare two revisions.
+func compareRevisions(c *cobra.Command, before, after string) (*diff.Diff, error) {
+	s, err := newSettings(c.Flags())
+	if err != nil {
+		return nil, err
+	}
+	var d diff.Diff
+	return &d, s.ask(c.Context(), "/revisions/"+before+"/diff/"+after, &d)
 }
 
 // compareServed has a process compare what it serves with a directory.

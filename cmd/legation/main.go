@@ -70,7 +70,8 @@ LEGATION_XDS_ADDRESS), or as a key of legation.yaml in the working directory; th
 Exit status: 0 fine, 1 the policy or the answer is bad, 2 usage.`,
 		Example: `  legation run examples/quickstart     everything on this machine, Envoy included
   legation check policy/               is the policy good?
-  legation serve policy/ --redis redis://127.0.0.1:6379`,
+  legation serve policy/ --redis redis://127.0.0.1:6379
+  legation push policy/ -m "longer timeouts"           to a process that serves what is pushed`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version,
@@ -92,7 +93,7 @@ Exit status: 0 fine, 1 the policy or the answer is bad, 2 usage.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
-	root.AddCommand(runCommand(), serveCommand(), checkCommand(), explainCommand(), diffCommand(), showCommand(), renderCommand(), bootstrapCommand(), pkiCommand(), statusCommand(),
+	root.AddCommand(runCommand(), serveCommand(), checkCommand(), explainCommand(), diffCommand(), pushCommand(), historyCommand(), rollbackCommand(), showCommand(), renderCommand(), bootstrapCommand(), pkiCommand(), statusCommand(),
 		usageCommand(), limitsCommand(), keyCommand(), tokenCommand(), revokeCommand(), importCommand(), docsCommand(), schemaCommand(), echoCommand(), versionCommand())
 	for _, c := range verbsBelow(root) {
 		complete(c)

@@ -97,7 +97,7 @@ func TestExitStatus(t *testing.T) {
 		{[]string{"show", "route", "ap", dir}, 2, `no route "ap": did you mean app?`},
 		{[]string{"show", "service", "nonsense", dir}, 2, `no service "nonsense": there is app`},
 		{[]string{"show", "gateway", "edge"}, 2, "name the gateway and the directory"},
-		{[]string{"show", "plan", "free", dir}, 2, "show knows routes, services and gateways"},
+		{[]string{"show", "plan", "free", dir}, 2, "show knows routes, services, gateways and revisions"},
 		{[]string{"show", "route", "app", dir, "-o", "xml"}, 2, "want text or json"},
 		{[]string{"docs"}, 0, "tries requests again"},
 		{[]string{"docs", "retry"}, 0, "`attempts` "},

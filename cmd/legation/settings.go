@@ -64,8 +64,8 @@ func nearest(key string) string {
 // known is the settings of all verbs, which one legation.yaml may hold together.
 var known = []string{
 	"roles", "xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout",
-	"fast-path", "data-dir", "secrets-dir", "envoy", "log-level", "log-format", "decision-log", "decision-log-rate", "tls-cert", "tls-key", "tls-ca", "nodes", "max-connection-age", "admin-token-file", "insecure",
-	"server", "token-file",
+	"fast-path", "data-dir", "secrets-dir", "envoy", "log-level", "log-format", "validate", "decision-log", "decision-log-rate", "tls-cert", "tls-key", "tls-ca", "nodes", "max-connection-age", "admin-token-file", "insecure",
+	"server", "token-file", "allow-shrink",
 }
 
 // process reads the settings of serve and run, and runs the process until the command's context ends.
@@ -75,7 +75,11 @@ func process(run func(context.Context, app.Options) error) func(*cobra.Command, 
 		if err != nil {
 			return err
 		}
-		o, err := s.options(c, args[0])
+		dir := ""
+		if len(args) > 0 {
+			dir = args[0]
+		}
+		o, err := s.options(c, dir)
 		if err != nil {
 			return err
 		}
@@ -89,11 +93,12 @@ func processFlags(f *pflag.FlagSet, level string) {
 	f.String("companion-address", app.DefaultCompanion, "where the auth and rate limit services answer (gRPC)")
 	f.String("admin-address", app.DefaultAdmin, "where health, metrics and status are served (HTTP)")
 	f.String("redis", "", `where limits are counted, and API keys, revocations and sessions kept: redis://, rediss:// or unix:// URL; with
-?master_name= Sentinel, with ?addr= (more than one) or ?cluster=true Cluster; empty does so in this process alone`)
+?master_name= Sentinel, with ?addr= (more than one) or ?cluster=true Cluster; empty does so in this process alone. Without
+DIR pushed policies are kept there, too`)
 	f.Duration("redis-timeout", 10*time.Millisecond, "how long Redis may take for a decision, at most 100ms; then onError of the limit holds")
 	f.String("fast-path", "on", "on, or off: grpc-go answers auth and rate limit calls too, at several times the CPU")
-	f.String("data-dir", ".legation", `where the last good policy, API keys and revocations and, without --redis, counts and sessions are kept; empty
-keeps none`)
+	f.String("data-dir", ".legation", `where the last good policy and its history, API keys and revocations and, without --redis, counts and sessions
+are kept; empty keeps none`)
 	secretsFlag(f)
 	f.String("tls-cert", "", "certificate for the xDS and companion ports (PEM)")
 	f.String("tls-key", "", "its key (PEM)")
@@ -102,6 +107,9 @@ keeps none`)
 	f.String("max-connection-age", "", `after which time Envoys are asked to connect anew, or off; default 30m where other machines
 connect, and off on loopback`)
 	f.String("admin-token-file", "", "file with the bearer token that the admin port asks for")
+	f.String("envoy", "", "path of the Envoy binary; else LEGATION_ENVOY, PATH, then .tools/")
+	f.String("validate", "none", `none, or envoy: the real Envoy is asked about each policy before it is served, some tenths of a
+second for each gateway that changes; what it refuses is kept back, and told at its line`)
 	f.Bool("insecure", false, "serve other machines without TLS and admin token")
 	f.String("log-level", level, "debug, info, warn or error")
 	f.String("log-format", "text", "text or json")
@@ -150,8 +158,10 @@ func (s settings) options(c *cobra.Command, dir string) (app.Options, error) {
 		Nodes:             s.v.GetString("nodes"),
 		MaxConnectionAge:  age,
 		AdminTokenFile:    s.v.GetString("admin-token-file"),
+		Validate:          app.Validator(s.v.GetString("validate")),
 		Insecure:          s.v.GetBool("insecure"),
 		DecisionRate:      rate,
+		AllowShrink:       s.v.GetBool("allow-shrink"),
 		Version:           version,
 		Log:               log,
 		Out:               c.OutOrStdout(),

@@ -1,47 +1,74 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/legation/legation/diff"
 	"github.com/legation/legation/policy"
+	"github.com/legation/legation/revision"
 	"github.com/spf13/cobra"
 )
 
 func showCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "show",
-		Short: "Show what a route, service or gateway comes to, and where it is written",
+		Use:   "show [REV]",
+		Short: "Show what a route, service or gateway comes to, and where; or a revision",
 		Long: `Show an entry of a policy with each value that holds for it, whichever layer and file it was written in, and the place in
-the file. Values that may be secrets are not shown. What holds where nothing is written, legation docs KEY tells.`,
-		Example: `  legation show route orders policy/
+the file. Values that may be secrets are not shown. What holds where nothing is written, legation docs KEY tells.
+
+With REV show a revision of the running process: who made it, when and why, and its files; --write DIR makes them a new
+directory.`,
+		Example: `  legation show 41
+  legation show 41 --write policy.41/
+  legation show route orders policy/
   legation show service orders policy/
   legation show gateway edge policy/ -o json`,
-		Args: arguments(cobra.NoArgs, "show knows routes, services and gateways"),
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 || revision.IsRef(args[0]) {
+				return revisions(0, 1)(c, args)
+			}
+			return usage{errors.New("show knows routes, services, gateways and revisions (see legation show --help)")}
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Help()
+			}
+			return showRevision(c, args[0])
+		},
 	}
+	outputFlag(c.Flags())
+	clientFlags(c.Flags())
+	c.Flags().String("write", "", "a directory that isn't there yet: write the files of the revision there")
 	c.AddCommand(
-		showEntry("route", "routes", diff.Route, func(m *policy.Model) (names []string) {
-			for _, r := range m.Routes {
-				names = append(names, r.Name)
-			}
-			return names
-		}),
-		showEntry("service", "services", diff.Service, func(m *policy.Model) (names []string) {
-			for _, s := range m.Services {
-				names = append(names, s.Name)
-			}
-			return names
-		}),
-		showEntry("gateway", "gateways", diff.Gateway, func(m *policy.Model) (names []string) {
-			for _, g := range m.Gateways {
-				names = append(names, g.Name)
-			}
-			return names
-		}),
+		showEntry("route", "routes", diff.Route),
+		showEntry("service", "services", diff.Service),
+		showEntry("gateway", "gateways", diff.Gateway),
 	)
 	return c
+}
+
+// entryNames is the names of what can be shown.
+var entryNames = map[string]func(*policy.Model) []string{
+	"route": func(m *policy.Model) (names []string) {
+		for _, r := range m.Routes {
+			names = append(names, r.Name)
+		}
+		return names
+	},
+	"service": func(m *policy.Model) (names []string) {
+		for _, s := range m.Services {
+			names = append(names, s.Name)
+		}
+		return names
+	},
+	"gateway": func(m *policy.Model) (names []string) {
+		for _, g := range m.Gateways {
+			names = append(names, g.Name)
+		}
+		return names
+	},
 }
 
 // aboutEntries is the long help of the verbs below show.
@@ -53,7 +80,7 @@ otherwise: legation show route tells what holds.`,
 	"gateway": `Show the settings of a gateway or a sidecar, its listeners, and the defaults that it gives to its routes.`,
 }
 
-func showEntry(kind, section string, find func(*policy.Model, string) (*diff.Shown, bool), all func(*policy.Model) []string) *cobra.Command {
+func showEntry(kind, section string, find func(*policy.Model, string) (*diff.Shown, bool)) *cobra.Command {
 	c := &cobra.Command{
 		Use:   kind + " NAME DIR",
 		Short: "Show what a " + kind + " comes to, and where each of it is written",
@@ -76,7 +103,7 @@ Exit status: 0 fine, 1 the policy is bad, 2 there is no such entry, or usage.`,
 			}
 			s, found := find(p.compiled.Model, args[0])
 			if !found {
-				return usage{fmt.Errorf("the policy has no %s %q%s", kind, args[0], among(args[0], section, all(p.compiled.Model)))}
+				return usage{fmt.Errorf("the policy has no %s %q%s", kind, args[0], among(args[0], section, entryNames[kind](p.compiled.Model)))}
 			}
 			if asJSON {
 				return writeJSON(c.OutOrStdout(), s)

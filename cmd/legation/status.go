@@ -86,7 +86,7 @@ func troubled(s app.Status) bool {
 			}
 		}
 	}
-	return s.Policy.Revision == "" || s.Policy.Error != "" || s.Policy.Problems.HasErrors()
+	return s.Policy.Revision == "" || len(s.Policy.Parked) > 0 || s.Policy.Error != "" || s.Policy.Problems.HasErrors()
 }
 
 func showStatus(w io.Writer, s app.Status) error {
@@ -95,11 +95,7 @@ func showStatus(w io.Writer, s app.Status) error {
 		roles = append(roles, string(r))
 	}
 	fmt.Fprintf(w, "legation %s, up %s, roles %s\n", s.Version, since(s.Started), strings.Join(roles, ", "))
-	if s.Policy.Revision == "" {
-		fmt.Fprintln(w, "policy: none served yet; Envoys are held until a whole policy is loaded")
-	} else {
-		fmt.Fprintf(w, "policy: revision %s, served for %s\n", s.Policy.Revision, since(s.Policy.Since))
-	}
+	showPolicy(w, s.Policy)
 	if s.Policy.Error != "" {
 		fmt.Fprintln(w, "  error:", s.Policy.Error)
 	}
@@ -156,6 +152,30 @@ func showStatus(w io.Writer, s app.Status) error {
 		}
 	}
 	return nil
+}
+
+// showPolicy tells what is served, and what isn't and why.
+func showPolicy(w io.Writer, o control.Outcome) {
+	switch {
+	case o.Revision == "":
+		fmt.Fprintln(w, "policy: none served yet; Envoys are held until a whole policy is loaded")
+	case o.Accepted == nil:
+		fmt.Fprintf(w, "policy: revision %s, served for %s\n", o.Revision, since(o.Since))
+	default:
+		fmt.Fprintf(w, "policy: revision %s, served for %s\n", o.Revision, since(o.Since))
+		fmt.Fprintf(w, "  %s\n", oneLine(*o.Accepted))
+	}
+	if o.Pinned {
+		fmt.Fprintln(w, "  pinned: a rollback, which holds until the directory changes")
+	}
+	for _, p := range o.Parked {
+		fmt.Fprintf(w, "ROLLED BACK: gateway %s is served revision %s: %d of %d Envoys refused %s, at %s\n", p.Group, short(p.To), p.Refused, p.Of,
+			short(p.Revision), p.Time.Local().Format(time.DateTime))
+		for _, r := range p.Reasons {
+			fmt.Fprintf(w, "  %s: %s %s refused by %s: %s\n", dash(r.Origin), r.Type, r.Resource, r.Node, r.Error)
+		}
+		fmt.Fprintln(w, "  It is parked until it changes; legation push DIR --force tries it again.")
+	}
 }
 
 // shownNames is how many names of a certificate are shown.

@@ -1,0 +1,433 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/legation/legation/revision"
+	"github.com/legation/legation/store"
+	"github.com/legation/legation/xds"
+)
+
+// A policy that Legation accepts may be refused by Envoys all the same. One odd Envoy keeps what it had, alone. Once more
+// than a tenth of a group refuses, and two of them at least, or all that there are, the group goes back to the last good
+// snapshot by itself. What was refused is parked: no Envoy of the group is sent it again until it changes.
+
+// Parked is the part of a policy that the Envoys of a group refused.
+type Parked struct {
+	Group    string    `json:"group"`
+	Revision string    `json:"revision"` // content hash of the policy that holds it
+	To       string    `json:"to"`       // that of the policy that the group is served instead
+	Time     time.Time `json:"time"`
+	Refused  int       `json:"refused"` // Envoys
+	Of       int       `json:"of"`      // that were connected, to all processes
+	Reasons  []Reason  `json:"reasons"` // some of them
+}
+
+// Reason is what one Envoy refused.
+type Reason struct {
+	Node     string `json:"node"`
+	Type     string `json:"type"` // short: "cluster", "listener"
+	Resource string `json:"resource,omitempty"`
+	Origin   string `json:"origin,omitempty"` // in the policy
+	Error    string `json:"error"`            // Envoy's words
+}
+
+const (
+	reasonsKept = 5
+	parkedFor   = 30 * 24 * time.Hour // that other processes, and this one after a restart, know of it
+	doubtFor    = 30 * time.Second    // after a refusal, how it stands is looked at each second
+	lookedBack  = 5                   // revisions, for one that a group had before
+)
+
+// fleet is what the node groups are served, by their names.
+type fleet map[string]*stand
+
+// stand is how a group stands.
+type stand struct {
+	now    issue   // what the policy has for it
+	good   *issue  // the last that one of its Envoys took whole, or that it had before; nil: none is known
+	parked *Parked // now was refused: good is served
+}
+
+// issue is a snapshot of a group, with what the companions answer for it.
+type issue struct {
+	revision string
+	digest   string
+	snapshot *xds.Snapshot
+	tables   *Compiled // Auth and Limits alone
+	at       time.Time // when it was first published
+}
+
+func newIssue(compiled *Compiled, snapshot *xds.Snapshot) issue {
+	return issue{
+		revision: compiled.Model.Revision, digest: digest(snapshot), snapshot: snapshot,
+		tables: &Compiled{Auth: compiled.Auth, Limits: compiled.Limits}, at: time.Now(),
+	}
+}
+
+// digest is a hash of what a snapshot holds, the same on every replica. Secrets are left out: it is told to other
+// processes.
+func digest(s *xds.Snapshot) string {
+	h := sha256.New()
+	for _, url := range []string{
+		resource.ListenerType, resource.RouteType, resource.ScopedRouteType, resource.VirtualHostType, resource.ClusterType,
+		resource.EndpointType, resource.ExtensionConfigType, resource.RuntimeType,
+	} {
+		h.Write([]byte(s.Version(url) + "\n"))
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// tables is what the companions have to know beside the policy's own: of groups that went back.
+func (f fleet) tables() (all []*Compiled) {
+	for _, name := range slices.Sorted(maps.Keys(f)) {
+		if st := f[name]; st.parked != nil {
+			all = append(all, st.good.tables)
+		}
+	}
+	return all
+}
+
+// snapshots is what the groups are served.
+func (f fleet) snapshots() map[string]*xds.Snapshot {
+	groups := make(map[string]*xds.Snapshot, len(f))
+	for name, st := range f {
+		groups[name] = st.now.snapshot
+		if st.parked != nil {
+			groups[name] = st.good.snapshot
+		}
+	}
+	return groups
+}
+
+// parked lists what is parked, by group.
+func (f fleet) parked() (all []Parked) {
+	for _, name := range slices.Sorted(maps.Keys(f)) {
+		if p := f[name].parked; p != nil {
+			all = append(all, *p)
+		}
+	}
+	return all
+}
+
+// next makes the fleet that a policy's snapshots lead to. What is parked stays so while it is the same.
+func (c *Controller) next(compiled *Compiled, groups map[string]*xds.Snapshot) fleet {
+	c.approve(c.o.XDS.Status())
+	next := make(fleet, len(groups))
+	for name, snapshot := range groups {
+		st := &stand{now: newIssue(compiled, snapshot)}
+		if old := c.fleet[name]; old != nil {
+			st.good = old.good
+			if old.now.digest == st.now.digest {
+				st.now.at, st.parked = old.now.at, old.parked
+			}
+		}
+		if st.parked == nil {
+			st.parked = c.known(name, st.now.digest)
+		}
+		if st.parked != nil && !c.back(name, st) {
+			st.parked = nil // there is nothing else to serve
+		}
+		next[name] = st
+	}
+	return next
+}
+
+// approve notes what an Envoy has taken whole.
+func (c *Controller) approve(nodes []xds.NodeStatus) {
+	for _, n := range nodes {
+		st := c.fleet[n.Group]
+		if st != nil && st.parked == nil && n.Revision == st.now.revision && len(refusals(n, time.Time{})) == 0 {
+			st.good = new(st.now)
+		}
+	}
+}
+
+// back finds what a group goes back to; false where there is nothing.
+func (c *Controller) back(group string, st *stand) bool {
+	if st.good == nil || st.good.digest == st.now.digest {
+		st.good = c.before(group, st.now)
+	}
+	if st.good == nil {
+		return false
+	}
+	p := *st.parked
+	p.Revision, p.To = st.now.revision, st.good.revision
+	st.parked = &p
+	return true
+}
+
+// before looks in the history for what a group had before, that is not parked as well.
+func (c *Controller) before(group string, now issue) *issue {
+	h := cmp.Or(c.shelf.rules, c.shelf.local)
+	if h == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
+	defer cancel()
+	all, err := h.List(ctx)
+	if err != nil {
+		return nil
+	}
+	seen := map[string]bool{now.revision: true}
+	all = slices.DeleteFunc(all, func(r revision.Revision) bool {
+		known := seen[r.Hash]
+		seen[r.Hash] = true
+		return known
+	})
+	for _, r := range first(all, lookedBack) {
+		files, err := h.Files(ctx, r)
+		if err != nil {
+			continue
+		}
+		compiled, _, err := c.Try(files)
+		if err != nil || compiled == nil {
+			continue
+		}
+		groups, err := new(encoder).snapshots(compiled)
+		if err != nil || groups[group] == nil {
+			continue
+		}
+		if one := newIssue(compiled, groups[group]); one.digest != now.digest && c.known(group, one.digest) == nil {
+			return &one
+		}
+	}
+	return nil
+}
+
+// known is what this or another process parked.
+func (c *Controller) known(group, digest string) *Parked {
+	if c.o.Parked == nil {
+		return nil
+	}
+	e, ok := c.o.Parked.Get(parkedName(group, digest))
+	if !ok {
+		return nil
+	}
+	var p Parked
+	if json.Unmarshal(e.Value, &p) != nil || p.Group != group {
+		return nil
+	}
+	return &p
+}
+
+func parkedName(group, digest string) string { return "parked/" + group + "/" + digest }
+
+// Refused is told that an Envoy has refused something. It does not wait.
+func (c *Controller) Refused() {
+	select {
+	case c.refused <- struct{}{}:
+	default: // it is about to be looked at
+	}
+}
+
+// watchFleet judges what Envoys refuse, until ctx ends.
+func (c *Controller) watchFleet(ctx context.Context) error {
+	if c.o.XDS == nil {
+		return nil
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var doubted time.Time
+	muster := muster{board: c.o.Parked, name: c.o.Replica}
+	for {
+		refused := false
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.refused:
+			refused, doubted = true, time.Now()
+		case <-tick.C:
+		}
+		if refused || time.Since(doubted) < doubtFor || muster.due() {
+			c.judge(ctx, &muster)
+		}
+		c.heed()
+	}
+}
+
+// judge counts who refuses what is served, and has the groups go back in which too many do.
+func (c *Controller) judge(ctx context.Context, m *muster) {
+	nodes := c.o.XDS.Status()
+	c.mu.Lock()
+	c.approve(nodes)
+	counts, reasons := c.count(nodes)
+	c.mu.Unlock()
+	m.tell(ctx, counts)
+	c.mu.Lock()
+	var parked []*stand
+	for group, own := range counts {
+		st := c.fleet[group]
+		all := m.sum(group, own)
+		if st == nil || st.parked != nil || st.now.digest != own.Digest || !tooMany(all) {
+			continue
+		}
+		st.parked = &Parked{Group: group, Time: time.Now(), Refused: all.Refused, Of: all.Connected, Reasons: reasons[group]}
+		if !c.back(group, st) {
+			st.parked = nil
+			continue
+		}
+		parked = append(parked, st)
+	}
+	c.republish(parked)
+	c.mu.Unlock()
+	for _, st := range parked {
+		c.spread(ctx, st)
+	}
+}
+
+// tooMany tells whether a group is to go back: one odd Envoy among others is left alone.
+func tooMany(n tally) bool {
+	return n.Refused > 0 && (n.Refused >= n.Connected || n.Refused > 1 && 10*n.Refused > n.Connected)
+}
+
+// count counts the Envoys of this process by group, and gives some of their reasons.
+func (c *Controller) count(nodes []xds.NodeStatus) (map[string]tally, map[string][]Reason) {
+	type envoy struct{ group, id, address string } // one may have several streams, and several may have one name
+	seen := map[envoy]bool{}
+	counts, reasons := map[string]tally{}, map[string][]Reason{}
+	for _, n := range nodes {
+		st := c.fleet[n.Group]
+		if st == nil {
+			continue
+		}
+		one := envoy{n.Group, n.ID, n.Address}
+		t := counts[n.Group]
+		t.Digest = st.now.digest
+		refused, known := seen[one]
+		if !known {
+			t.Connected++
+		}
+		seen[one] = refused
+		if found := refusals(n, st.now.at); len(found) > 0 && !refused && st.parked == nil {
+			t.Refused++
+			seen[one] = true
+			reasons[n.Group] = first(append(reasons[n.Group], found...), reasonsKept)
+		}
+		counts[n.Group] = t
+	}
+	return counts, reasons
+}
+
+// refusals is what an Envoy has refused since then, and still does.
+func refusals(n xds.NodeStatus, since time.Time) (all []Reason) {
+	for _, t := range n.Types {
+		if t.State != xds.NACK || t.Time == nil || t.Time.Before(since) {
+			continue
+		}
+		r := Reason{Node: n.ID, Type: t.Type, Error: t.Error}
+		if len(t.Blamed) > 0 {
+			r.Resource, r.Origin = t.Blamed[0].Resource, t.Blamed[0].Origin
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// heed has the groups go back of which another process has parked what is served.
+func (c *Controller) heed() {
+	if c.o.Parked == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var parked []*stand
+	for group, st := range c.fleet {
+		if st.parked != nil {
+			continue
+		}
+		if st.parked = c.known(group, st.now.digest); st.parked != nil && !c.back(group, st) {
+			st.parked = nil
+		}
+		if st.parked != nil {
+			parked = append(parked, st)
+		}
+	}
+	c.republish(parked)
+}
+
+// republish serves the groups that went back what they had, after the companions know it, and tells of it.
+func (c *Controller) republish(parked []*stand) {
+	if len(parked) == 0 {
+		return
+	}
+	if err := c.loadTables(slices.Concat(c.tables, c.fleet.tables())); err != nil {
+		c.o.Log.Error("group not rolled back", "error", err)
+		for _, st := range parked {
+			st.parked = nil
+		}
+		return
+	}
+	c.o.XDS.Publish(c.fleet.snapshots())
+	for _, st := range parked {
+		p := st.parked
+		c.metrics.rollbacks.WithLabelValues(p.Group).Inc()
+		r := append(p.Reasons, Reason{})[0]
+		c.o.Log.Error("group rolled back: its envoys refuse the policy", "group", p.Group, "revision", p.Revision, "to", p.To,
+			"refused", p.Refused, "of", p.Of, "node", r.Node, "type", r.Type, "resource", r.Resource, "at", r.Origin, "error", r.Error)
+	}
+	next := c.retell()
+	next.Changed, next.Rotated = false, nil // told already
+	c.o.Report(next)
+}
+
+// retell has the outcome of the last load say how it stands by now.
+func (c *Controller) retell() Outcome {
+	next := *c.outcome.Load()
+	c.tell(&next)
+	c.outcome.Store(&next)
+	return next
+}
+
+// spread tells other processes, and this one after a restart, what is parked.
+func (c *Controller) spread(ctx context.Context, st *stand) {
+	if c.o.Parked == nil {
+		return
+	}
+	value, err := json.Marshal(st.parked)
+	if err == nil {
+		name := parkedName(st.parked.Group, st.now.digest)
+		err = c.o.Parked.Put(ctx, store.Entry{Name: name, Value: value, Expires: time.Now().Add(parkedFor)})
+	}
+	if err != nil {
+		c.o.Log.Warn("what envoys refused is not known to other processes", "group", st.parked.Group, "error", err)
+	}
+}
+
+// retry forgets what is parked, so that it is served again: what was in the way may be gone.
+func (c *Controller) retry(ctx context.Context) error {
+	c.mu.Lock()
+	var names []string
+	for group, st := range c.fleet {
+		if st.parked != nil {
+			names = append(names, parkedName(group, st.now.digest))
+		}
+	}
+	c.mu.Unlock()
+	for _, name := range names {
+		if c.o.Parked == nil {
+			break
+		}
+		if err := c.o.Parked.Put(ctx, store.Entry{Name: name, Expires: time.Now().Add(-time.Second)}); err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, st := range c.fleet {
+		if st.parked != nil {
+			st.parked, st.now.at = nil, time.Now()
+		}
+	}
+	c.o.XDS.Publish(c.fleet.snapshots())
+	c.retell()
+	return nil
+}
