@@ -54,9 +54,10 @@ func editLimit(n int) []byte {
 }
 
 // BenchmarkEdit10k is what an edit of one route of 10,000 in 500 files costs from the files to the snapshots that are
-// published, and its parts.
+// published, and its parts; beside it what the whole policy costs, as at the start.
 func BenchmarkEdit10k(b *testing.B) {
 	for _, perHost := range []bool{false, true} {
+		b.Run(fmt.Sprintf("perHost=%v/whole", perHost), func(b *testing.B) { benchmarkEdit(b, perHost, nil) })
 		for name, edit := range map[string]func(int) []byte{"timeout": editTimeout, "limit": editLimit} {
 			b.Run(fmt.Sprintf("perHost=%v/%s", perHost, name), func(b *testing.B) { benchmarkEdit(b, perHost, edit) })
 		}
@@ -65,7 +66,10 @@ func BenchmarkEdit10k(b *testing.B) {
 
 func benchmarkEdit(b *testing.B, perHost bool, edit func(int) []byte) {
 	files, spent := manyRoutes(10_000, perHost), map[string]time.Duration{}
-	c := New(Options{Auth: auth.New(auth.Options{Counter: counter{}}), Limits: ratelimit.New(ratelimit.Options{})})
+	start := func() *Controller {
+		return New(Options{Auth: auth.New(auth.Options{Counter: counter{}}), Limits: ratelimit.New(ratelimit.Options{})})
+	}
+	c := start()
 	serve := func() {
 		begin := time.Now()
 		step := func(name string) {
@@ -104,8 +108,12 @@ func benchmarkEdit(b *testing.B, perHost bool, edit func(int) []byte) {
 	b.ReportAllocs()
 	for b.Loop() {
 		n++
-		files = maps.Clone(files)
-		files["team05000.yaml"] = edit(n)
+		if edit == nil {
+			c = start()
+		} else {
+			files = maps.Clone(files)
+			files["team05000.yaml"] = edit(n)
+		}
 		serve()
 	}
 	for name, d := range spent {

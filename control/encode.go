@@ -3,6 +3,7 @@ package control
 import (
 	"bytes"
 	"fmt"
+	"maps"
 
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/xds"
@@ -11,7 +12,8 @@ import (
 // encoder marshals the resources of the policies that are served one after the other: what both have, by the pointers of
 // the messages, only once.
 type encoder struct {
-	last map[string][]encoded // by gateway, sorted by type and name
+	last   map[string][]encoded // by gateway, sorted by type and name
+	served map[string]*xds.Snapshot
 }
 
 // encoded is a resource, and what it is to the server.
@@ -33,12 +35,12 @@ func (e *encoder) snapshots(c *Compiled) (map[string]*xds.Snapshot, error) {
 		for i, r := range all {
 			resources[i] = r.served
 		}
-		if groups[group], err = xds.NewSnapshot(c.Model.Revision, resources); err != nil {
+		if groups[group], err = e.served[group].Next(c.Model.Revision, resources); err != nil {
 			return nil, fmt.Errorf("gateway %s: %w", group, err)
 		}
 		next[group] = all
 	}
-	e.last = next
+	e.last, e.served = next, maps.Clone(groups)
 	return groups, nil
 }
 

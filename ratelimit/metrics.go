@@ -27,13 +27,15 @@ type metrics struct {
 	mu      sync.Mutex          // guards what follows
 	figures map[string]*figures // by the name of the limit
 	labels  []string            // of variants
-	wanted  map[string]string   // the IDs of each name's limits in the table that is being made
+	table   int                 // the number of the one that is being made
 }
 
 // figures are what is counted of a limit, whichever versions of it there are.
 type figures struct {
 	name     string // the label
 	ids      string // of the limits; the record is begun anew when they change
+	table    int    // the last table that has wanted them
+	wanted   string // the IDs of its limits of the name
 	requests atomic.Int64
 	record   record
 }
@@ -69,18 +71,17 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return m
 }
 
-// begin begins a table of about n limits; they ask for their figures, and forget drops those of others.
-func (m *metrics) begin(n int) {
+// begin begins a table; its limits ask for their figures, and forget drops those of others.
+func (m *metrics) begin() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.wanted = make(map[string]string, n)
+	m.table++
 }
 
 // limit gives a limit its figures.
 func (m *metrics) limit(l *limit) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.wanted[l.Name] += l.mark
 	f, ok := m.figures[l.Name]
 	if !ok {
 		f = &figures{name: l.Name}
@@ -89,6 +90,7 @@ func (m *metrics) limit(l *limit) {
 		}
 		m.figures[l.Name] = f
 	}
+	f.want(m.table, l)
 	over := "over"
 	if l.Shadow {
 		over = "shadow_over"
@@ -106,7 +108,15 @@ func (m *metrics) limit(l *limit) {
 func (m *metrics) keep(l *limit) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.wanted[l.Name] += l.mark
+	l.figures.want(m.table, l)
+}
+
+// want notes that a table has a limit of the name.
+func (f *figures) want(table int, l *limit) {
+	if f.table != table {
+		f.table, f.wanted = table, ""
+	}
+	f.wanted += l.mark
 }
 
 func (m *metrics) forget() {
@@ -115,11 +125,11 @@ func (m *metrics) forget() {
 	for _, label := range m.labels { // variants are made anew with each table
 		m.decisions.DeletePartialMatch(prometheus.Labels{"limit": label})
 	}
-	defer func() { m.labels, m.wanted = nil, nil }()
+	m.labels = nil
 	for name, f := range m.figures {
-		if ids, ok := m.wanted[name]; ok {
-			if ids != f.ids {
-				f.ids = ids
+		if f.table == m.table {
+			if f.wanted != f.ids {
+				f.ids = f.wanted
 				f.requests.Store(0)
 				f.record.reset(time.Now())
 			}

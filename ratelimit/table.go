@@ -158,7 +158,7 @@ func (c *compiler) program(expression string) (*expr.Value, error) {
 // newTable makes t ready. What can't be counted is left out, and told. A limit of an ID that old has is that of old.
 func newTable(t Table, m *metrics, old *table) (*table, error) {
 	c := compiler{metrics: m, programs: map[string]*expr.Value{}}
-	m.begin(len(t.Limits))
+	m.begin()
 	defer m.forget()
 	r := &table{
 		from: t, limits: make(map[string]*limit, 2*len(t.Limits)), plans: make(map[string]*plan, len(t.Plans)),
