@@ -31,6 +31,7 @@ help: ## List these targets
 build: go ## Build bin/legation
 	@echo "building bin/legation $(VERSION) (the first build takes a minute or two)"
 	@CGO_ENABLED=0 $(GO) build -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/legation ./cmd/legation
+	@bin/legation schema > .legation-schema.json # which editors read that are shown the examples
 
 envoy: ## Find Envoy, or fetch it into .tools/
 	@scripts/fetch-envoy.sh '$(ENVOY)'
@@ -72,7 +73,7 @@ install: build ## Install the binary below PREFIX (/usr/local)
 	@install -m 755 bin/legation '$(DESTDIR)$(PREFIX)/bin/legation'
 
 clean: ## Remove what was built
-	@rm -rf bin
+	@rm -rf bin .legation-schema.json
 
 distclean: clean ## Remove what was fetched as well
 	@rm -rf .tools

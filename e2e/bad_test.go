@@ -19,7 +19,7 @@ var badTeams = []struct {
 	name, text string
 	want       []string
 }{
-	{"syntax", "services:\n  team: {endpoints: [\nroutes:\n", []string{`4:1: a value is expected here`}},
+	{"syntax", "services:\n  team: {endpoints: [\nroutes:\n", []string{`2:21: what begins with this [ is never closed`}},
 	{"a tab", "services:\n\tteam: {}\n", []string{"2:1: a tab"}},
 	{"no YAML", "services: \x00", []string{"1:11: a NUL byte"}},
 	{"unknown section", teamServices + "rutes:\n  team: {}\n", []string{`3:1: rutes: unknown section "rutes"`}},

@@ -103,6 +103,7 @@ func TestEverySettingEachWay(t *testing.T) {
 		for _, way := range []string{"flag", "variable", "file"} {
 			t.Run(name+" by "+way, func(t *testing.T) {
 				t.Chdir(t.TempDir())
+				t.Setenv("LEGATION_ENVOY", "") // which the machine of the test may have
 				var flags []string
 				switch way {
 				case "flag":

@@ -52,12 +52,13 @@ type demander interface{ Demands() string }
 
 // shown is an entry of the section auth with its kind, and what it demands.
 func shown(a *policy.Auth) string {
-	for _, set := range a.Settings {
-		text := fmt.Sprintf("%s: %s", a.Name, set.Kind.Key)
-		if d, ok := set.Setting.(demander); ok {
-			text += ": " + d.Demands()
-		}
-		return text
+	if len(a.Settings) == 0 {
+		return a.Name
 	}
-	return a.Name
+	set := a.Settings[0]
+	text := fmt.Sprintf("%s: %s", a.Name, set.Kind.Key)
+	if d, ok := set.Setting.(demander); ok {
+		text += ": " + d.Demands()
+	}
+	return text
 }
