@@ -7,6 +7,7 @@ EXAMPLE       ?= examples/quickstart
 FUZZTIME      ?= 10s
 BENCH         ?= .
 BENCHFLAGS    ?=
+FLEETFLAGS    ?=
 SCENARIO      ?=
 TESTFLAGS     ?=
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -52,9 +53,10 @@ test: go envoy redis chromium grpcjs ## Run every test, with the real Envoy and 
 check: go ## Check format, vet, staticcheck, the import table, go.mod and shell scripts
 	@scripts/check.sh
 
-bench: go envoy redis ## Run the benchmarks (BENCH=pattern or none), then measure the services (BENCHFLAGS=..., see docs/benchmarks.md)
+bench: go envoy redis ## Run the benchmarks (BENCH=pattern or none), then measure the services and xDS (BENCHFLAGS=..., FLEETFLAGS=..., see docs/benchmarks.md)
 	@[ '$(BENCH)' = none ] || $(TOOLS) $(GO) test -p 1 -run '^$$' -bench '$(BENCH)' -benchmem ./...
 	@$(TOOLS) $(GO) run -buildvcs=false ./bench $(BENCHFLAGS)
+	@$(GO) run -buildvcs=false ./bench/fleet $(FLEETFLAGS)
 
 soak: go envoy redis ## Hold the promises that need load, outages or time (SCENARIO=L4), some seven minutes
 	@$(TOOLS) $(GO) run -buildvcs=false ./soak $(SCENARIO)

@@ -33,8 +33,8 @@ type room struct {
 // rooms is the import table. A new room gets a line here, and one in the layout that people read.
 var rooms = []room{
 	{"soak", 8, "bench"}, // these two ask the built program from outside, as anybody's could be
-	{"bench", 7, ""},
-	{"e2e", 7, "below"}, // tests of the whole process only
+	{"bench", 7, "xds"},  // bench/fleet serves with it in a process of its own
+	{"e2e", 7, "below"},  // tests of the whole process only
 	// Beside app the command needs what its offline verbs (check, import, render, schema, token) are made of, and the status.
 	{"cmd/legation", 6, "app control diff explain feature envoy policy ratelimit auth pki xds revision examples"},
 	{"app", 5, "below"},

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/legation/legation/nodes"
 	"github.com/legation/legation/xds"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 )
 
@@ -35,7 +37,7 @@ func (p *process) serveXDS() error {
 	}
 	p.xds = xds.New(o)
 	p.loads = xds.NewLoads(p.xds, xds.LoadOptions{Log: p.o.Log, Metrics: p.metrics})
-	server := newGRPC(p.credentials(optional), p.o.age(p.o.XDSAddress), xds.ServerOptions()...)
+	server := newGRPC(p.credentials(optional), p.o.age(p.o.XDSAddress), append(xds.ServerOptions(), grpc.StreamInterceptor(knownOnly(o.Identify)))...)
 	p.addGRPC("xDS", "--xds-address", p.o.XDSAddress, server, p.xds.Register, p.loads.Register)
 	return nil
 }
@@ -46,6 +48,19 @@ func (p *process) serverTLS(optional func() bool) *tls.Config {
 		return nil
 	}
 	return p.tls.server(optional)
+}
+
+// knownOnly ends the streams of those whom nobody knows, whatever service they ask; nil knows by the handshake alone. What a
+// service gives to whom, and for how long, it decides itself.
+func knownOnly(identify func(context.Context) (xds.Identity, error)) grpc.StreamServerInterceptor {
+	return func(srv any, str grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+		if identify != nil {
+			if _, err := identify(str.Context()); err != nil {
+				return err
+			}
+		}
+		return handle(srv, str)
+	}
 }
 
 // credentials is serverTLS for grpc-go.

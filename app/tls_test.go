@@ -103,6 +103,21 @@ func (f *fleet) ask(config *tls.Config, group string, headers ...string) (discov
 	return stream, err
 }
 
+// open opens a stream of any service, and gives the error that it ends with.
+func (f *fleet) open(config *tls.Config, method string) error {
+	f.t.Helper()
+	conn, err := grpc.NewClient(f.address("xDS"), grpc.WithTransportCredentials(credentials.NewTLS(config)))
+	must(f.t, err)
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+	defer cancel()
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/"+method)
+	if err != nil {
+		return err
+	}
+	return stream.RecvMsg(new(discoveryv3.DeltaDiscoveryResponse))
+}
+
 // Whoever has no good certificate is refused in the handshake, on both ports: no byte of an answer comes.
 func TestHandshakeRefusesStrangers(t *testing.T) {
 	t.Parallel()
@@ -312,6 +327,16 @@ func TestTokensInPlaceOfCertificates(t *testing.T) {
 			} {
 				if _, err := f.ask(f.config(), row.group, row.headers...); status.Code(err) != row.want {
 					t.Errorf("%s: got %v, want %s", row.name, err, row.want)
+				}
+			}
+			for method, code := range map[string]codes.Code{
+				"envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats":        codes.Unauthenticated,
+				"envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets":             codes.Unauthenticated,
+				"grpc.reflection.v1.ServerReflection/ServerReflectionInfo":                codes.Unauthenticated,
+				"envoy.service.status.v3.ClientStatusDiscoveryService/StreamClientStatus": codes.Unimplemented,
+			} {
+				if err := f.open(f.config(), method); status.Code(err) != code {
+					t.Errorf("%s without a token: got %v, want %s", method, err, code)
 				}
 			}
 			if f.o.TLSCA == "" {

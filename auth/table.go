@@ -65,6 +65,7 @@ type compiler struct {
 	secrets   map[string][]byte
 	remotes   map[origin]*remote
 	used      map[origin]bool
+	kept      map[*provider]bool // of old
 	newRemote func(origin) *remote
 	metrics   *metrics
 	counts    bool
@@ -75,14 +76,15 @@ type compiler struct {
 func (c *compiler) table(t Table) (*table, error) {
 	c.same = maps.EqualFunc(t.Secrets, c.old.from.Secrets, bytes.Equal)
 	c.next = &table{
-		from:  t,
+		from:  Table{Rules: t.Rules, Consumers: t.Consumers, Secrets: maps.Clone(t.Secrets)},
 		rules: make(map[string]*rule, 2*len(t.Rules)), sources: map[Metadata]*metadata{}, consumers: map[string]consumer{}, named: map[string]consumer{}, keys: newKeyTable(),
 		providers: map[string]*provider{},
 	}
 	c.next.revoked.board, c.next.revoked.consumer = c.o.Revoked, c.next.consumer
-	c.used, c.secrets = map[origin]bool{}, t.Secrets
+	c.used, c.kept, c.secrets = map[origin]bool{}, map[*provider]bool{}, t.Secrets
 	var problems []error
-	for _, r := range t.Rules {
+	for i := range t.Rules {
+		r := &t.Rules[i]
 		id := r.ID()
 		compiled, known := c.next.rules[id]
 		if !known {
@@ -90,7 +92,7 @@ func (c *compiler) table(t Table) (*table, error) {
 		}
 		if compiled == nil {
 			var err error
-			if compiled, err = c.rule(r); err != nil {
+			if compiled, err = c.rule(*r); err != nil {
 				problems = append(problems, fmt.Errorf("rule %q: %w", r.Name, err))
 				continue
 			}
@@ -119,6 +121,10 @@ func (c *compiler) taken(id string) *rule {
 		return nil
 	}
 	for _, p := range r.providers {
+		if c.kept[p] {
+			continue // the rules of most routes have the same ones
+		}
+		c.kept[p] = true
 		c.next.providers[p.content] = p
 		if w, ok := p.way.(*tokens); ok {
 			if keys, fetched := w.source.(*remote); fetched {

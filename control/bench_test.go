@@ -1,14 +1,16 @@
 package control
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/legation/legation/feature"
+	"github.com/legation/legation/auth"
 	"github.com/legation/legation/policy"
+	"github.com/legation/legation/ratelimit"
 )
 
 // manyRoutes is n routes, ten to a host and twenty to a file, with auth and limits on all of them.
@@ -44,51 +46,69 @@ func teamOf(from, to int, timeout string) []byte {
 	return []byte(b.String())
 }
 
-func BenchmarkBefore(b *testing.B) {
+// editTimeout and editLimit are an edit of one route that touches no companion, and one that touches both.
+func editTimeout(n int) []byte { return teamOf(5000, 5020, fmt.Sprintf("%dms", n+1)) }
+
+func editLimit(n int) []byte {
+	return bytes.Replace(teamOf(5000, 5020, "5s"), []byte("1/second"), fmt.Appendf(nil, "%d/second", 1000+n), 1)
+}
+
+// BenchmarkEdit10k is what an edit of one route of 10,000 in 500 files costs from the files to the snapshots that are
+// published, and its parts.
+func BenchmarkEdit10k(b *testing.B) {
 	for _, perHost := range []bool{false, true} {
-		b.Run(fmt.Sprintf("perHost=%v", perHost), func(b *testing.B) {
-			files := manyRoutes(10_000, perHost)
-			c := New(Options{})
-			_ = c
-			var load, trans, comp, snap, unionT time.Duration
-			n := 0
-			b.ReportAllocs()
-			for b.Loop() {
-				n++
-				files = maps.Clone(files)
-				files["team05000.yaml"] = teamOf(5000, 5020, fmt.Sprintf("%dms", n+1))
-				t0 := time.Now()
-				m, problems := feature.Language().Load(files)
-				if m == nil {
-					b.Fatal(problems)
-				}
-				t1 := time.Now()
-				compiled, err := Compile(m)
-				if err != nil {
-					b.Fatal(err)
-				}
-				t2 := time.Now()
-				feature.Companions(m)
-				t3 := time.Now()
-				if _, err := new(encoder).snapshots(compiled); err != nil {
-					b.Fatal(err)
-				}
-				t4 := time.Now()
-				union([]*Compiled{compiled, compiled}, func(t *Compiled) []string2 { return nil })
-				unionT += time.Since(t4)
-				load += t1.Sub(t0)
-				trans += t2.Sub(t1) - t3.Sub(t2)
-				comp += t3.Sub(t2)
-				snap += t4.Sub(t3)
-			}
-			b.ReportMetric(float64(load.Microseconds())/float64(n)/1e3, "ms-load")
-			b.ReportMetric(float64(trans.Microseconds())/float64(n)/1e3, "ms-translate")
-			b.ReportMetric(float64(comp.Microseconds())/float64(n)/1e3, "ms-companions")
-			b.ReportMetric(float64(snap.Microseconds())/float64(n)/1e3, "ms-snapshots")
-		})
+		for name, edit := range map[string]func(int) []byte{"timeout": editTimeout, "limit": editLimit} {
+			b.Run(fmt.Sprintf("perHost=%v/%s", perHost, name), func(b *testing.B) { benchmarkEdit(b, perHost, edit) })
+		}
 	}
 }
 
-type string2 string
-
-func (s string2) ID() string { return string(s) }
+func benchmarkEdit(b *testing.B, perHost bool, edit func(int) []byte) {
+	files, spent := manyRoutes(10_000, perHost), map[string]time.Duration{}
+	c := New(Options{Auth: auth.New(auth.Options{Counter: counter{}}), Limits: ratelimit.New(ratelimit.Options{})})
+	serve := func() {
+		begin := time.Now()
+		step := func(name string) {
+			spent[name] += time.Since(begin)
+			begin = time.Now()
+		}
+		model, problems := c.loader.Load(files)
+		if model == nil {
+			b.Fatal(problems)
+		}
+		step("load")
+		resources, err := c.compiler.translator.Translate(model)
+		if err != nil {
+			b.Fatal(err)
+		}
+		step("translate")
+		compiled := &Compiled{Model: model, Resources: resources}
+		compiled.Auth, compiled.Limits = c.compiler.companions.Companions(model)
+		step("tables")
+		if _, err := c.encoder.snapshots(compiled); err != nil {
+			b.Fatal(err)
+		}
+		step("snapshots")
+		if len(c.tables) > 0 {
+			changedListeners(c.tables[0], compiled)
+		}
+		c.tables = append([]*Compiled{compiled}, older(c.tables, compiled)...)
+		if err := c.loadTables(c.tables); err != nil {
+			b.Fatal(err)
+		}
+		step("companions")
+	}
+	serve()
+	clear(spent)
+	n := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		n++
+		files = maps.Clone(files)
+		files["team05000.yaml"] = edit(n)
+		serve()
+	}
+	for name, d := range spent {
+		b.ReportMetric(d.Seconds()*1e3/float64(n), "ms-"+name)
+	}
+}

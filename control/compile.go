@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/legation/legation/auth"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/feature"
@@ -22,14 +24,24 @@ type Compiled struct {
 }
 
 // Compile turns a model into what is served. The error holds the problems of what Envoy can't be told: see [Problems].
-func Compile(m *policy.Model) (*Compiled, error) {
-	resources, err := envoy.Translate(m, feature.All())
+func Compile(m *policy.Model) (*Compiled, error) { return newCompiler().compile(m) }
+
+// compiler compiles the models of one policy as it changes, each as [Compile] does: what has not changed it takes over.
+type compiler struct {
+	translator *envoy.Translator
+	companions feature.Tables
+}
+
+func newCompiler() *compiler { return &compiler{translator: envoy.NewTranslator(feature.All())} }
+
+func (c *compiler) compile(m *policy.Model) (*Compiled, error) {
+	resources, err := c.translator.Translate(m)
 	if err != nil {
 		return nil, fmt.Errorf("translate the policy: %w", err)
 	}
-	c := &Compiled{Model: m, Resources: resources}
-	c.Auth, c.Limits = feature.Companions(m)
-	return c, nil
+	compiled := &Compiled{Model: m, Resources: resources}
+	compiled.Auth, compiled.Limits = c.companions.Companions(m)
+	return compiled, nil
 }
 
 // Problems finds the policy problems that an error joins.
@@ -53,13 +65,17 @@ func Problems(err error) policy.Problems {
 func changedListeners(before, after *Compiled) []envoy.Resource {
 	var changed []envoy.Resource
 	for group, resources := range after.Resources {
-		for _, c := range envoy.Changes(before.Resources[group], resources) {
+		for _, c := range envoy.Changes(listeners(before.Resources[group]), listeners(resources)) {
 			if c.Drains() && c.After != nil {
 				changed = append(changed, *c.After)
 			}
 		}
 	}
 	return changed
+}
+
+func listeners(all []envoy.Resource) []envoy.Resource {
+	return slices.DeleteFunc(slices.Clone(all), func(r envoy.Resource) bool { return r.Type != resource.ListenerType })
 }
 
 // errNoPolicy tells a directory without a policy from one with a bad policy: an empty directory is never served.

@@ -3,9 +3,7 @@ package control
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -77,6 +75,7 @@ type Outcome struct {
 type Controller struct {
 	o       Options
 	lang    *policy.Language
+	loader  *policy.Loader
 	metrics metrics
 	outcome atomic.Pointer[Outcome]
 	loaded  chan struct{} // closed once a whole policy is served
@@ -92,6 +91,7 @@ type Controller struct {
 	shrink   *Shrink // of the last load
 	approved string  // the revision that may take away as much as it does
 	fleet    fleet
+	compiler *compiler
 	encoder  encoder
 }
 
@@ -107,8 +107,9 @@ func New(o Options) *Controller {
 	}
 	c := &Controller{
 		o: o, lang: feature.Language(), metrics: newMetrics(o.Metrics),
-		loaded: make(chan struct{}), refused: make(chan struct{}, 1),
+		loaded: make(chan struct{}), refused: make(chan struct{}, 1), compiler: newCompiler(),
 	}
+	c.loader = c.lang.NewLoader()
 	c.openShelf()
 	c.outcome.Store(&Outcome{Problems: policy.Problems{}, Source: c.source()})
 	return c
@@ -161,18 +162,18 @@ func (c *Controller) Recall() {
 	if model == nil {
 		return
 	}
-	if compiled, err := Compile(model); err == nil && c.loadTables([]*Compiled{compiled}) == nil {
+	if compiled, err := c.compiler.compile(model); err == nil && c.loadTables([]*Compiled{compiled}) == nil {
 		c.tables = []*Compiled{compiled}
 	}
 }
 
-// withCompanionSecrets is the language that looks up what the companion needs, where it is needed here.
-func (c *Controller) withCompanionSecrets() *policy.Language {
+// withCompanionSecrets is the loader that looks up what the companion needs, where it is needed here.
+func (c *Controller) withCompanionSecrets() *policy.Loader {
 	const kind = policy.CompanionSecret
 	if s := c.o.Secrets; s != nil && (len(s.Kinds) == 0 || slices.Contains(s.Kinds, kind)) {
-		return c.lang.WithSecrets(s.Read(), kind)
+		return c.loader.WithSecrets(s.Read(), kind)
 	}
-	return c.lang
+	return c.loader
 }
 
 // watched is the directories that are watched.
@@ -256,11 +257,8 @@ func (c *Controller) serve(compiled *Compiled) error {
 	if c.o.XDS != nil {
 		c.fleet = c.next(compiled, groups)
 	}
-	tables := []*Compiled{compiled}
-	for _, old := range slices.Concat(before.tables(), first(c.tables, retained)) {
-		tables = append(tables, &Compiled{Auth: old.Auth, Limits: old.Limits}) // the rest is of no more use, and large
-	}
-	if err := c.loadTables(slices.Concat(tables, c.fleet.tables())); err != nil {
+	tables := slices.Concat([]*Compiled{compiled}, older(c.tables, compiled), before.tables(compiled))
+	if err := c.loadTables(slices.Concat(tables, c.fleet.tables(compiled))); err != nil {
 		c.fleet = before
 		return err
 	}
@@ -282,50 +280,6 @@ func (c *Controller) serve(compiled *Compiled) error {
 	return nil
 }
 
-// retained is how many older policies the companions know at most, where an Envoy never takes the newer ones.
-const retained = 8
-
-func first[T any](list []T, n int) []T { return list[:min(n, len(list))] }
-
-// loadTables loads the companions with the newest table and what the older ones have beyond it. What auth refuses leaves
-// both as they were; the limits that its rules ask for are there before any Envoy is told of the rules.
-func (c *Controller) loadTables(tables []*Compiled) error {
-	if c.o.Auth != nil {
-		rules := union(tables, func(t *Compiled) []auth.Rule { return t.Auth.Rules })
-		secrets := map[string][]byte{}
-		for _, t := range slices.Backward(tables) { // the newest goes before the others
-			maps.Copy(secrets, t.Auth.Secrets)
-		}
-		if err := c.o.Auth.Load(auth.Table{Rules: rules, Consumers: tables[0].Auth.Consumers, Secrets: secrets}); err != nil {
-			return fmt.Errorf("load the auth rules: %w", err)
-		}
-	}
-	if c.o.Limits != nil {
-		c.o.Limits.Load(ratelimit.Table{
-			Limits:  union(tables, func(t *Compiled) []ratelimit.Limit { return t.Limits.Limits }),
-			Plans:   tables[0].Limits.Plans,
-			Domains: tables[0].Limits.Domains,
-		})
-	}
-	return nil
-}
-
-// union is what all tables hold, each once, the newest last: of several versions with one name the last is current.
-func union[T interface{ ID() string }](tables []*Compiled, pick func(*Compiled) []T) []T {
-	var list []T
-	seen := map[string]bool{}
-	for _, t := range tables {
-		for _, one := range pick(t) {
-			if id := one.ID(); !seen[id] {
-				seen[id] = true
-				list = append(list, one)
-			}
-		}
-	}
-	slices.Reverse(list)
-	return list
-}
-
 // forget drops the tables older than current, which every Envoy now runs; not if a newer one was served meanwhile.
 func (c *Controller) forget(current *Compiled) {
 	c.mu.Lock()
@@ -334,7 +288,7 @@ func (c *Controller) forget(current *Compiled) {
 		return
 	}
 	c.tables = c.tables[:1:1]
-	if err := c.loadTables(slices.Concat(c.tables, c.fleet.tables())); err != nil {
+	if err := c.loadTables(slices.Concat(c.tables, c.fleet.tables(current))); err != nil {
 		c.o.Log.Error("companion tables not trimmed", "error", err)
 	}
 }

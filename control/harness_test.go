@@ -91,7 +91,7 @@ func revisionOf(t testing.TB, files policy.Files, problems policy.Problems) stri
 func controller(o Options) *Controller {
 	c := New(o)
 	if o.Secrets != nil {
-		c.lang = withVault
+		c.lang, c.loader = withVault, withVault.NewLoader()
 	}
 	return c
 }

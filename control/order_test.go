@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -15,8 +14,8 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/google/go-cmp/cmp"
 	"github.com/legation/legation/auth"
-	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
 	"github.com/legation/legation/xds"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
@@ -361,42 +360,38 @@ func TestEveryGroupIsPublished(t *testing.T) {
 	})
 }
 
-type named struct{ name, content string }
-
-func (n named) ID() string { return n.name + "@" + n.content }
-
-// union gives each once, and the newest last: of several versions of one name the last is current.
-func TestUnion(t *testing.T) {
+// The companions know what each of the last policies asked for once, and the newest last: of several versions of one name the
+// last is current. What the newest has of an older one is not kept twice.
+func TestCompanionsKnowWhatOlderPoliciesHadBeyond(t *testing.T) {
 	t.Parallel()
-	tables := []*Compiled{
-		{Model: &policy.Model{Revision: "3"}},
-		{Model: &policy.Model{Revision: "2"}},
-		{Model: &policy.Model{Revision: "1"}},
+	rule := func(name, version string) auth.Rule { return auth.Rule{Name: name, Limits: []string{version}} }
+	var tables []*Compiled
+	for _, rules := range [][]auth.Rule{
+		{rule("a", "1"), rule("b", "1"), rule("c", "1")},
+		{rule("a", "2"), rule("b", "1")},
+		{rule("new", "1"), rule("a", "3"), rule("b", "1")},
+		{rule("new", "1"), rule("a", "3"), rule("b", "1")},
+	} {
+		next := &Compiled{Auth: auth.Table{Rules: rules}}
+		tables = append([]*Compiled{next}, older(tables, next)...)
 	}
-	versions := map[string][]named{
-		"3": {{"a", "3"}, {"b", "1"}},
-		"2": {{"a", "2"}, {"b", "1"}},
-		"1": {{"a", "1"}, {"b", "1"}, {"c", "1"}},
+	got := union(tables, func(c *Compiled) []auth.Rule { return c.Auth.Rules })
+	want := []auth.Rule{rule("a", "1"), rule("c", "1"), rule("a", "2"), rule("new", "1"), rule("a", "3"), rule("b", "1")}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
-	got := union(tables, func(c *Compiled) []named { return versions[c.Model.Revision] })
-	current := map[string]string{}
-	for _, n := range got {
-		current[n.name] = n.content
-	}
-	if len(got) != 5 || current["a"] != "3" || current["b"] != "1" || current["c"] != "1" {
-		t.Errorf("got %v", got)
-	}
-	if at := slices.Index(got, named{"a", "1"}); at > slices.Index(got, named{"a", "2"}) {
-		t.Errorf("got %v, want the oldest first", got)
+	tables = tables[:1]
+	if got := union(tables, func(c *Compiled) []auth.Rule { return c.Auth.Rules }); &got[0] != &tables[0].Auth.Rules[0] {
+		t.Error("of one policy: got another list than its own")
 	}
 }
 
 // The policy that was recalled and the one that is loaded after it are often the same.
-func TestUnionOfTwins(t *testing.T) {
+func TestATwinIsNotKept(t *testing.T) {
 	t.Parallel()
-	compiled := compile(t, protected(1, 10))
-	if got := union([]*Compiled{compiled, compiled}, func(c *Compiled) []auth.Rule { return c.Auth.Rules }); len(got) != 1 {
-		t.Errorf("got %d rules, want 1", len(got))
+	recalled, loaded := compile(t, protected(1, 10)), compile(t, protected(1, 10))
+	if got := older([]*Compiled{recalled}, loaded); len(got) != 0 {
+		t.Errorf("got %d older policies, want none", len(got))
 	}
 }
 

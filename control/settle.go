@@ -24,12 +24,12 @@ const attempts = 8
 // as one does that is wrong by itself.
 func (c *Controller) settle(candidate policy.Files) settled {
 	if c.o.Secrets == nil {
-		return c.settleWith(c.lang, candidate)
+		return c.settleWith(c.loader, candidate)
 	}
 	var s settled
 	for range rereads {
 		secrets := c.o.Secrets.Read()
-		if s = c.settleWith(c.lang.WithSecrets(secrets, c.o.Secrets.Kinds...), candidate); secrets.Still() {
+		if s = c.settleWith(c.loader.WithSecrets(secrets, c.o.Secrets.Kinds...), candidate); secrets.Still() {
 			break
 		}
 	}
@@ -40,16 +40,16 @@ func (c *Controller) settle(candidate policy.Files) settled {
 // last change in any case.
 const rereads = 3
 
-func (c *Controller) settleWith(lang *policy.Language, candidate policy.Files) settled {
+func (c *Controller) settleWith(loader *policy.Loader, candidate policy.Files) settled {
 	var told policy.Problems
 	for range attempts {
-		files, model, problems := lang.Isolate(candidate, c.fallback(candidate), c.serving()...)
+		files, model, problems := loader.Isolate(candidate, c.fallback(candidate), c.serving()...)
 		s := settled{files: files, problems: append(told, problems...)}
 		if model == nil || model.Revision == c.outcome.Load().Revision && sameSecrets(model.Secrets, c.serving()) {
 			return s // a poll of a directory that rests costs no translation
 		}
 		var err error
-		if s.compiled, err = Compile(model); err == nil {
+		if s.compiled, err = c.compiler.compile(model); err == nil {
 			return s
 		}
 		refused := Problems(err)

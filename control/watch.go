@@ -73,6 +73,11 @@ func (w *watcher) run(ctx context.Context, changed func()) error {
 			if !w.concerns(e) {
 				continue
 			}
+			if unrest.IsZero() && w.read && w.swapped(e) { // in one step, by somebody who has made the other one ready
+				w.watch()
+				changed()
+				continue
+			}
 			w.follow(e)
 			if unrest.IsZero() {
 				unrest = time.Now()
@@ -85,7 +90,8 @@ func (w *watcher) run(ctx context.Context, changed func()) error {
 		case <-ticker.C:
 			rest.Reset(quiet)
 		case <-rest.C:
-			if wait := w.watch(); wait > 0 {
+			w.watch()
+			if wait := w.unrested(); wait > 0 {
 				rest.Reset(wait)
 				continue
 			}
@@ -100,8 +106,8 @@ func (r *watched) at() string { return r.way[len(r.way)-1] }
 
 // watch watches every folder below the directories, and those in which a directory, or a link on the way to it, can be
 // swapped. Folders are watched, not files, since a file that is replaced takes its watch with it. All watches are made
-// anew: those of folders that have moved go by their old names. It returns how long the directories still have to rest.
-func (w *watcher) watch() (wait time.Duration) {
+// anew: those of folders that have moved go by their old names.
+func (w *watcher) watch() {
 	for _, path := range w.events.WatchList() {
 		_ = w.events.Remove(path)
 	}
@@ -110,19 +116,32 @@ func (w *watcher) watch() (wait time.Duration) {
 		for _, name := range r.way {
 			w.add(filepath.Dir(name))
 		}
-		wait = max(wait, w.addBelow(r, r.at()))
+		w.addBelow(r.at())
+	}
+}
+
+// addBelow watches a folder and all below it.
+func (w *watcher) addBelow(folder string) {
+	_ = filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() { // else not there yet, or gone already: the events of its parent tell
+			w.add(path)
+		}
+		return nil
+	})
+}
+
+// unrested is how long what stands in the directories still has to rest.
+func (w *watcher) unrested() (wait time.Duration) {
+	for _, r := range w.roots {
+		wait = max(wait, w.unrestedBelow(r))
 	}
 	return wait
 }
 
-// addBelow watches a folder and all below it. It returns how long what stands there still has to rest.
-func (w *watcher) addBelow(r *watched, folder string) (wait time.Duration) {
-	_ = filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+func (w *watcher) unrestedBelow(r *watched) (wait time.Duration) {
+	_ = filepath.WalkDir(r.at(), func(_ string, d fs.DirEntry, err error) error {
 		if err != nil {
-			return nil // not there yet, or gone already: the events of its parent tell
-		}
-		if d.IsDir() {
-			w.add(path)
+			return nil
 		}
 		// A folder changes with every name in it, wanted or not: its time only tells of a copy that was under way when
 		// we started.
@@ -166,6 +185,19 @@ func (r *watched) concerns(e fsnotify.Event) bool {
 	return r.wanted(name) || folder && e.Op != fsnotify.Write
 }
 
+// swapped tells whether a link on the way to a directory leads elsewhere by now.
+func (w *watcher) swapped(e fsnotify.Event) bool {
+	return e.Has(fsnotify.Create) && slices.ContainsFunc(w.roots, func(r *watched) bool {
+		i := slices.Index(r.way, e.Name)
+		if i < 0 || i == len(r.way)-1 {
+			return false // the directory itself: it may be new, and empty
+		}
+		now := wayTo(r.dir)
+		_, err := os.Stat(now[len(now)-1])
+		return err == nil && !slices.Equal(now, r.way)
+	})
+}
+
 // follow watches a folder as soon as it appears, so that what is written into it next is seen.
 func (w *watcher) follow(e fsnotify.Event) {
 	for _, r := range w.roots {
@@ -180,7 +212,7 @@ func (w *watcher) follow(e fsnotify.Event) {
 	}
 	for _, r := range w.roots {
 		if strings.HasPrefix(e.Name, r.at()+"/") {
-			w.addBelow(r, e.Name)
+			w.addBelow(e.Name)
 		}
 	}
 }

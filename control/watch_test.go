@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"github.com/legation/legation/policy"
 )
 
@@ -135,6 +136,41 @@ func TestStartAmidACopy(t *testing.T) {
 	want := revisionIn(t, dir)
 	l.serves(want)
 	l.served(want)
+}
+
+// Who points a link at another directory has made that ready: it is read at once. A directory that appears may be one that
+// is being filled, and a link may lead nowhere yet.
+func TestASwappedLinkIsTakenAtOnce(t *testing.T) {
+	t.Parallel()
+	top := t.TempDir()
+	write(t, filepath.Join(top, "1/policy.yaml"), whole(1))
+	write(t, filepath.Join(top, "2/policy.yaml"), whole(2))
+	current := filepath.Join(top, "current")
+	link(t, "1", current)
+	w, err := newWatcher(slog.New(slog.DiscardHandler), &watched{dir: current, wanted: policy.Wanted})
+	must(t, err)
+	defer w.events.Close()
+	event := func(op fsnotify.Op, name string) fsnotify.Event {
+		return fsnotify.Event{Op: op, Name: filepath.Join(top, name)}
+	}
+	for _, row := range []struct {
+		name, to string
+		event    fsnotify.Event
+		want     bool
+	}{
+		{"swapped", "2", event(fsnotify.Create, "current"), true},
+		{"swapped back", "1", event(fsnotify.Create, "current"), true},
+		{"as it was", "1", event(fsnotify.Create, "current"), false},
+		{"to nothing", "3", event(fsnotify.Create, "current"), false},
+		{"only touched", "2", event(fsnotify.Chmod, "current"), false},
+		{"the directory itself", "1", event(fsnotify.Create, "2"), false},
+	} {
+		w.watch()
+		link(t, row.to, current)
+		if got := w.swapped(row.event); got != row.want {
+			t.Errorf("%s: got %v, want %v", row.name, got, row.want)
+		}
+	}
 }
 
 // Mounted config maps: every file is a link through ..data, and ..data is pointed at another folder.

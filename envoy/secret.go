@@ -1,6 +1,7 @@
 package envoy
 
 import (
+	"bytes"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -84,17 +85,25 @@ func (t *translation) secretsOf(gw *policy.Gateway, asking []asks) []Resource {
 	return found
 }
 
-// secret makes a secret once, if it was not made before.
+// secret makes a secret once, if one of the same contents was not made before.
 func (t *translation) secret(s *policy.Secret) Resource {
-	r, known := t.secrets[s]
+	id := s.ID()
+	made, known := t.secrets[id]
 	if !known && t.before != nil {
-		r, known = t.before.secrets[s]
+		made, known = t.before.secrets[id]
 	}
-	if !known {
-		r = t.valid(Resource{Type: resource.SecretType, Name: s.ID(), Message: secretOf(s), Pos: s.Pos})
+	if !known || !bytes.Equal(made.value, s.Value) || !bytes.Equal(made.key, s.Key) {
+		made = secretMade{s.Value, s.Key, t.valid(Resource{Type: resource.SecretType, Name: id, Message: secretOf(s), Pos: s.Pos})}
 	}
-	t.secrets[s] = r
-	return r
+	made.resource.Pos = s.Pos
+	t.secrets[id] = made
+	return made.resource
+}
+
+// secretMade is a secret, and what it was made of.
+type secretMade struct {
+	value, key []byte
+	resource   Resource
 }
 
 // secretOf is a secret as Envoy is served it. Where the policy was loaded without its contents, it names their files.

@@ -71,7 +71,7 @@ type translation struct {
 	// What was made, for the next one.
 	served   map[*policy.Gateway]*served
 	clusters map[clusterKey]*clusterPair
-	secrets  map[*policy.Secret]Resource
+	secrets  map[string]secretMade // by ID
 }
 
 func newTranslation(m *policy.Model, kinds []*policy.Kind, before *translation) *translation {
@@ -87,7 +87,7 @@ func newTranslation(m *policy.Model, kinds []*policy.Kind, before *translation) 
 		identities: identities(m),
 		served:     make(map[*policy.Gateway]*served, len(m.Gateways)),
 		clusters:   make(map[clusterKey]*clusterPair),
-		secrets:    make(map[*policy.Secret]Resource),
+		secrets:    make(map[string]secretMade),
 	}
 }
 

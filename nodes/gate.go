@@ -40,7 +40,8 @@ type Gate struct {
 	rules atomic.Pointer[rules]
 
 	mu    sync.Mutex // guards what follows
-	tried string     // the files as they were read last, or why they could not be
+	seen  string     // the files as they were looked at last, or why they could not be
+	tried string     // the same, of those that were read last
 	wrong error      // with the file as it is now; the last good one is in use
 }
 
@@ -51,7 +52,8 @@ const rule = "xds"
 func New(o Options) (*Gate, error) {
 	g := &Gate{o: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler))}
 	g.auth = auth.New(auth.Options{Log: g.log, Transport: o.Transport})
-	g.tried = g.state()
+	g.seen = g.state()
+	g.tried = g.seen
 	return g, g.load()
 }
 
@@ -100,12 +102,14 @@ func (g *Gate) Run(ctx context.Context) error {
 	}
 }
 
-// look reads the file again when it, or the keys that it refers to, have changed.
+// look reads the file again when it, or the keys that it refers to, have changed and been the same for an interval.
 func (g *Gate) look() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.state()
-	if now == g.tried {
+	still := now == g.seen // else somebody may be in the middle of writing
+	g.seen = now
+	if now == g.tried || !still {
 		return
 	}
 	g.tried = now

@@ -229,6 +229,14 @@ func TestFileOfOthersIsRefused(t *testing.T) {
 	}
 }
 
+// put replaces a file in place.
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestChangesOfTheFilesAreSeen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -240,12 +248,10 @@ func TestChangesOfTheFilesAreSeen(t *testing.T) {
 			t.Fatal(err)
 		}
 		go func() { _ = g.Run(t.Context()) }()
-		put := func(name, text string) {
+		change := func(name, text string) {
 			t.Helper()
-			if err := os.WriteFile(filepath.Join(filepath.Dir(path), name), []byte(text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(interval)
+			put(t, filepath.Join(filepath.Dir(path), name), text)
+			time.Sleep(2 * interval)
 			synctest.Wait()
 		}
 		want := func(n int, groups ...string) {
@@ -256,25 +262,35 @@ func TestChangesOfTheFilesAreSeen(t *testing.T) {
 		}
 		time.Sleep(3 * interval)
 		want(0, "edge")
-		put("nodes.yaml", "nodes: {inner: {certificates: [{dns: a.test}]}}\n")
+		change("nodes.yaml", "nodes: {inner: {certificates: [{dns: a.test}]}}\n")
 		want(1, "inner")
-		put("nodes.yaml", "nodes: {inner: nonsense}\n")
+		change("nodes.yaml", "nodes: {inner: nonsense}\n")
 		time.Sleep(3 * interval)
 		want(1, "inner")
 		if got := strings.Count(log.String(), "level=ERROR"); got != 1 {
 			t.Errorf("told %d times, want once: %s", got, log.String())
 		}
-		put("nodes.yaml", byToken)
+		change("nodes.yaml", byToken)
 		want(2)
 		if !g.Tokens() {
 			t.Error("no tokens are taken")
 		}
-		put("keys.json", string(tokentest.StrangersJWKS()))
+		change("keys.json", string(tokentest.StrangersJWKS()))
 		want(3)
 		if _, err := g.Identify(stream(t, nil, "Bearer "+tokentest.Good())); err == nil {
 			t.Error("a token of the old keys is still good")
 		}
-		put("keys.json", "{}")
+		change("keys.json", "{}")
 		want(3)
+
+		// A half that is good by itself is not taken for the whole.
+		change("keys.json", string(tokentest.StrangersJWKS()))
+		want(4)
+		put(t, path, "nodes: {}\n")
+		time.Sleep(interval / 2)
+		put(t, path, "nodes: {edge: {certificates: [{dns: a.test}]}}\n")
+		time.Sleep(2 * interval)
+		synctest.Wait()
+		want(5, "edge")
 	})
 }

@@ -1,8 +1,11 @@
 package policy_test
 
 import (
+	"bytes"
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,23 +15,31 @@ import (
 func manyRoutes(n, perFile int) policy.Files {
 	f := policy.Files{"edge.yaml": []byte(edge)}
 	for from := 0; from < n; from += perFile {
-		var b strings.Builder
-		b.WriteString("services:\n")
-		fmt.Fprintf(&b, "  s%d: {endpoints: [10.0.0.1:80]}\n", from)
-		b.WriteString("routes:\n")
-		for i := from; i < min(n, from+perFile); i++ {
-			fmt.Fprintf(&b, "  r%05d:\n    hostnames: [h%d.example.com]\n    match: {path: /v1/r%d}\n    backends: {s%d: 1}\n", i, i%100, i, from)
-			if perFile < n {
-				b.WriteString("    timeouts: {request: 5s}\n    cors: {allowOrigins: [\"*\"], maxAge: 10m}\n    rateLimit: {rate: 5}\n")
-			}
-		}
-		f[fmt.Sprintf("team%d.yaml", from)] = []byte(b.String())
+		f[teamFile(from)] = team(from, min(n, from+perFile), perFile < n, "")
 	}
 	return f
 }
 
+func teamFile(from int) string { return fmt.Sprintf("team%d.yaml", from) }
+
+// team is the file of a team: a service, and its routes from one number to another.
+func team(from, to int, settings bool, more string) []byte {
+	var b strings.Builder
+	b.WriteString("services:\n")
+	fmt.Fprintf(&b, "  s%d: {endpoints: [10.0.0.1:80]}\n", from)
+	b.WriteString("routes:\n")
+	for i := from; i < to; i++ {
+		fmt.Fprintf(&b, "  r%05d:\n    hostnames: [h%d.example.com]\n    match: {path: /v1/r%d}\n    backends: {s%d: 1}\n", i, i%100, i, from)
+		if settings {
+			b.WriteString("    timeouts: {request: 5s}\n    cors: {allowOrigins: [\"*\"], maxAge: 10m}\n    rateLimit: {rate: 5}\n")
+		}
+	}
+	b.WriteString(more)
+	return []byte(b.String())
+}
+
 func BenchmarkLoad10k(b *testing.B) {
-	for name, f := range map[string]policy.Files{"1file": manyRoutes(9_000, 9_000), "100files": manyRoutes(10_000, 100)} {
+	for name, f := range map[string]policy.Files{"1file": manyRoutes(9_000, 9_000), "500files": manyRoutes(10_000, 20)} {
 		b.Run(name, func(b *testing.B) {
 			l := testLanguage()
 			b.ReportAllocs()
@@ -38,6 +49,45 @@ func BenchmarkLoad10k(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// edits are what is done to the file of one team, there and back; the file is in the middle of all.
+var edits = map[string]func(from, perFile int) []byte{
+	"route": func(from, perFile int) []byte {
+		return bytes.Replace(team(from, from+perFile, true, ""), []byte("request: 5s"), []byte("request: 6s"), 1)
+	},
+	"endpoint": func(from, perFile int) []byte {
+		return bytes.Replace(team(from, from+perFile, true, ""), []byte("10.0.0.1:80"), []byte("10.0.0.2:80"), 1)
+	},
+	"add": func(from, perFile int) []byte {
+		return team(from, from+perFile, true, fmt.Sprintf("  added: {hostnames: [h.example.com], backends: {s%d: 1}}\n", from))
+	},
+}
+
+// BenchmarkEdit loads what differs in one file from what was loaded before, the file read anew as all others are.
+func BenchmarkEdit(b *testing.B) {
+	for _, size := range []struct {
+		name       string
+		n, perFile int
+	}{{"10k", 10_000, 20}, {"50k", 50_000, 20}} {
+		for _, name := range slices.Sorted(maps.Keys(edits)) {
+			b.Run(size.name+"/"+name, func(b *testing.B) {
+				from := size.n / 2
+				before, after := manyRoutes(size.n, size.perFile), manyRoutes(size.n, size.perFile)
+				after[teamFile(from)] = edits[name](from, size.perFile)
+				l := testLanguage().NewLoader()
+				l.Load(before)
+				runtime.GC()
+				b.ReportAllocs()
+				for b.Loop() {
+					before, after = after, before
+					if _, problems := l.Load(before); problems.HasErrors() {
+						b.Fatal(problems[0])
+					}
+				}
+			})
+		}
 	}
 }
 

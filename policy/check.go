@@ -8,14 +8,20 @@ import (
 
 // Check is what a setting's Check method gets: where the setting stands, and where to report.
 type Check struct {
-	set      Set
-	place    Place       // of the entry that it stands in
-	route    *BoundRoute // nil unless this is the merged setting of a route
-	entry    *Entry
-	load     *loader
-	reads    []string // files that the setting has read so far
-	culprits []string // files of the layers that a merged setting comes from
-	broken   []string // keys beside the setting that were told already
+	set    Set
+	place  Place    // of the entry that it stands in
+	of     *binding // nil unless this is the merged setting of a route
+	entry  *Entry
+	load   *loader  // while the check runs
+	reads  []string // files that the setting has read so far
+	broken []string // keys beside the setting that were told already
+
+	look   func(*Check) // nil: the setting's own Check
+	unit   *unit
+	rank   rank
+	number int
+	met    *met
+	told   bool // it had something to tell
 }
 
 // Errorf reports a problem at path, relative to the setting: "allowOrigins[0]", "" for the setting itself. A path
@@ -31,7 +37,9 @@ func (c *Check) Warnf(path, format string, args ...any) *Problem {
 
 func (c *Check) blame(p *Problem) *Problem {
 	p.blames = append(p.blames, c.reads...)
-	p.culprits = append(p.culprits, c.culprits...)
+	if c.of != nil { // the layers that the setting comes from may have caused it
+		p.culprits = append(p.culprits, c.of.files(c.set.Kind)...)
+	}
 	return p
 }
 
@@ -42,7 +50,15 @@ func (c *Check) Place() Place { return c.place }
 func (c *Check) Entry() *Entry { return c.entry }
 
 // Route is the route whose merged setting this is; nil for a setting as written.
-func (c *Check) Route() *BoundRoute { return c.route }
+func (c *Check) Route() *BoundRoute {
+	if c.of == nil {
+		return nil
+	}
+	return c.of.bound
+}
+
+// Layer4 tells whether the setting is that of a route whose listeners speak TCP or TLS, as written or merged.
+func (c *Check) Layer4() bool { return c.unit.route != nil && c.unit.route.Layer4 }
 
 // Trusted tells whether the setting stands in the inbound of a sidecar, where peers are trusted to have asked who calls:
 // requests come with the headers that auth sets.
@@ -50,8 +66,15 @@ func (c *Check) Trusted() bool {
 	return c.place == InRoute && strings.HasSuffix(c.entry.Name, "/"+inboundName) // nobody else's name has a slash
 }
 
-// Model is the policy so far: all entries are there with their names; settings may still be unchecked.
-func (c *Check) Model() *Model { return c.load.model }
+// Model is the policy so far: all entries are there with their names; settings may still be unchecked. Whoever asks for it
+// is asked again whenever any route or service changes: see [Check.Common], [Check.App] and [Beside] for less.
+func (c *Check) Model() *Model {
+	c.load.meets().whole = true
+	return c.load.model
+}
+
+// Common is what [Check.Model] has but for routes and services.
+func (c *Check) Common() *Common { return &c.load.model.Common }
 
 // Set is the setting in its place, as it will stand in the model.
 func (c *Check) Set() Set { return c.set }
@@ -59,6 +82,7 @@ func (c *Check) Set() Set { return c.set }
 // Ref reports a reference to an entry that does not exist, with the nearest name as a hint, and tells whether it is there.
 func (c *Check) Ref(path, section, name string) bool {
 	if c.load.has(section, name) {
+		c.load.refer(section, name)
 		return true
 	}
 	c.blame(c.load.missing(c.set.Node, path, section, name))
@@ -68,31 +92,16 @@ func (c *Check) Ref(path, section, name string) bool {
 // Broken tells whether the entry has something under key that could not be read, which was told already: what depends
 // on the key should not be complained of. For the merged setting of a route any layer counts.
 func (c *Check) Broken(key string) bool {
-	if c.route != nil {
-		return c.route.Broken(key)
+	if c.of != nil {
+		return c.of.bound.Broken(key)
 	}
 	return slices.Contains(c.broken, key)
 }
 
 // Once gives what build makes, made once for all the checks of a load that ask for this T: an index over the model, so
-// that a check need not walk it.
+// that a check need not walk it. What is made of [Check.Common] alone is good for later loads, too.
 func Once[T any](c *Check, build func() T) T {
 	return onceOf(c.load, onceKey{of: reflect.TypeFor[T]()}, build)
-}
-
-// onceKey is a type that something was made of, from a file or else from the model.
-type onceKey struct {
-	of   reflect.Type
-	file string
-}
-
-func onceOf[T any](l *loader, key onceKey, build func() T) T {
-	v, ok := l.once[key].(T)
-	if !ok {
-		v = build()
-		l.once[key] = v
-	}
-	return v
 }
 
 // maxWork is how much the expressions of one file may cost to look at: of plain ones, characters. That is some 0.1 s.

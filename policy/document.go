@@ -9,10 +9,7 @@ import (
 // nothing unknown, nothing twice, every problem at its place. What into points to is a struct with policy tags; when there are
 // errors it is not to be used.
 func ReadDocument(file string, content []byte, into any) Problems {
-	l := &loader{
-		reporter: reporter{seen: make(map[told]*Problem), perFile: make(map[tally]int)},
-		lang:     New(), files: Files{file: content}, once: make(map[onceKey]any), vault: make(vault),
-	}
+	l := New().begin(Files{file: content}, nil)
 	keys := fieldsOf(reflect.TypeOf(into).Elem()).names
 	p := &parser{file: file, out: &parsed{}, begin: "begin with one of " + strings.Join(keys, ":, ") + ":"}
 	out := p.parse(content)

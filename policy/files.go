@@ -2,10 +2,6 @@ package policy
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
-	"maps"
 	"path"
 	"runtime"
 	"slices"
@@ -43,21 +39,6 @@ func (f Files) values(names []string) int {
 	return n
 }
 
-// revision is the content hash of the policy files and of those that they refer to.
-func revision(files Files, referred map[string]bool) string {
-	h := sha256.New()
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if !IsPolicy(name) && !referred[name] {
-			continue
-		}
-		for _, part := range [][]byte{[]byte(name), files[name]} {
-			h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part))))
-			h.Write(part)
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
-}
-
 // trees are parsed files by name and content, kept while several sets of nearly the same files are loaded.
 type trees map[string]*tree
 
@@ -90,4 +71,14 @@ func (t trees) parse(files Files, names []string) []*parsed {
 		out[i] = t[name].parsed
 	}
 	return out
+}
+
+// keep forgets the files that are in none of these sets.
+func (t trees) keep(sets ...Files) {
+	for name := range t {
+		there := func(files Files) bool { _, ok := files[name]; return ok }
+		if !slices.ContainsFunc(sets, there) {
+			delete(t, name)
+		}
+	}
 }

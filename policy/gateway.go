@@ -11,6 +11,9 @@ type gatewayLayers struct {
 
 	listeners map[string]*listenerLayer // by name
 	vague     bool                      // something about its listeners was told already: they may not be what they seem
+
+	claims map[request]claim // what the routes of the gateway ask for
+	tables tables
 }
 
 // listenerLayer is a listener on its way.

@@ -12,7 +12,11 @@ import (
 // not be used any more stays as it was among those being served; where it is none of them, the files that refer to it
 // are to blame.
 func (l *Language) Isolate(candidate, last Files, serving ...*Secret) (Files, *Model, Problems) {
-	return l.NewLoader().Isolate(candidate, last, serving...)
+	known := make(trees)
+	load := func(files Files, kept map[string]*Secret) (*Model, Problems) {
+		return l.begin(files, kept).whole(known)
+	}
+	return isolate(load, known, candidate, last, serving)
 }
 
 // isolate is [Language.Isolate] by whatever loads.

@@ -32,6 +32,9 @@ type Setting interface {
 	Check(c *Check)
 }
 
+// RouteChecker is a setting, of whatever entry, that looks again once the routes are put together and checked.
+type RouteChecker interface{ CheckRoutes(c *Check) }
+
 // Kind is the definition of one key of the language.
 type Kind struct {
 	Key    string

@@ -101,7 +101,13 @@ func (l *loader) settings(e *Entry, sets []written, place Place) Settings {
 		}
 		set := Set{Kind: w.kind, Setting: w.setting, Node: w.node, Layer: Layer{place, e.Name}}
 		settings = append(settings, set)
-		l.checks = append(l.checks, &Check{set: set, place: place, entry: e, load: l, broken: broken})
+		c := &Check{set: set, place: place, entry: e, broken: broken}
+		l.queue(c)
+		if of, ok := w.setting.(RouteChecker); ok {
+			last := *c
+			last.look, last.rank = of.CheckRoutes, ofRouteCheckers
+			l.last = append(l.last, &last)
+		}
 	}
 	return settings
 }

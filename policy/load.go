@@ -3,7 +3,6 @@ package policy
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -54,73 +53,124 @@ func (l *Language) Kinds() []*Kind { return l.kinds }
 
 // Load reads files into a model. The model is nil when there is any problem that is not a warning.
 func (l *Language) Load(files Files) (*Model, Problems) {
-	return l.load(files, make(trees), nil)
+	return l.begin(files, nil).whole(make(trees))
 }
 
-// load is Load with the files that are parsed already, and the secrets to take instead of what their source has.
-func (l *Language) load(files Files, known trees, kept map[string]*Secret) (*Model, Problems) {
+// begin makes a load of files, with the secrets to take instead of what their source has.
+func (l *Language) begin(files Files, kept map[string]*Secret) *loader {
 	ld := &loader{
 		reporter: reporter{seen: make(map[told]*Problem), perFile: make(map[tally]int), shown: make(map[bool]int)},
 		lang:     l, files: files, model: &Model{Bound: make(map[*Gateway][]*BoundRoute)},
 		raw:      make(map[string]map[string]*rawEntry),
+		blocks:   make(map[string]block),
 		sorted:   make(map[string][]string),
-		referred: make(map[string]bool),
+		gateways: make(map[string]*gatewayLayers),
+		services: make(map[string]*serviceLayer),
+		routes:   make(map[string]*routeLayer),
 		merged:   make(map[mergeKey]*mergedSet),
-		once:     make(map[onceKey]any),
 		worked:   make(map[work]bool),
 		spent:    make(map[string]int),
+		once:     make(map[onceKey]*once),
 		vault:    make(vault),
 		kept:     kept,
 	}
-	ld.read(known)
-	ld.stage = decoding
-	ld.names()
-	ld.decodeEntries()
-	ld.stage = resolving
-	ld.resolve()
-	problems := ld.done()
-	problems.hide(files)
+	ld.common = &unit{}
+	ld.unit, ld.met = ld.common, &ld.common.met
+	return ld
+}
+
+// whole loads all files; those that known has are parsed already.
+func (l *loader) whole(known trees) (*Model, Problems) {
+	l.read(known)
+	l.stage = decoding
+	l.names()
+	l.decodeEntries()
+	l.stage = resolving
+	l.resolve()
+	problems := l.done()
+	problems.hide(l.files)
 	if problems.HasErrors() {
 		return nil, problems
 	}
-	ld.model.Revision = revision(files, ld.referred)
-	ld.model.Secrets = ld.vault.sorted()
-	ld.model.Files = slices.Sorted(maps.Keys(ld.referred))
-	return ld.model, problems
+	l.book = newBook(l)
+	l.model.Secrets = l.book.secretsOf(l.vault)
+	l.model.Files = l.book.fileNames()
+	l.model.Revision = l.digest.of(l.files, l.book.files)
+	return l.model, problems
 }
 
 // sections in the order that a reader wants them.
 var sections = []string{"gateways", "sidecars", "services", "routes", "auth", "consumers", "plans", "rateLimits"}
 
 // rawEntry is one entry before it is decoded.
-type rawEntry struct{ key, value *Node }
+type rawEntry struct {
+	key, value *Node
+	load       int // that has read it: entries of one load keep all of their file in memory
+}
 
-// loader is one load on its way.
+// block is the entries that one file has, by section.
+type block map[string][]*rawEntry
+
+// loader is one load on its way, and what is kept of it for the next one.
 type loader struct {
 	reporter
 	lang       *Language
 	files      Files
 	model      *Model
-	raw        map[string]map[string]*rawEntry // by section and name
+	number     int                             // of the load
+	base       *loader                         // the load that this one goes on from; nil for one of all files
+	raw        map[string]map[string]*rawEntry // by section and name; nil for one that base has and this load has not
+	blocks     map[string]block                // by file
 	unreadable bool                            // the entries of some file are not known
 	sorted     map[string][]string             // names by section, for hints
-	referred   map[string]bool                 // files that are read besides the policy
 
 	gateways map[string]*gatewayLayers
-	services map[string]*serviceLayer
-	routes   []*routeLayer
+	services map[string]*serviceLayer // nil for one that base has and this load has not
+	routes   map[string]*routeLayer   // the same
+	expanded []*routeLayer            // of the section sidecars
 
 	endpointsTold int // of all services so far
 	calls         int // of all sidecars so far
 
 	merged map[mergeKey]*mergedSet
-	checks []*Check
-	once   map[onceKey]any // what checks and files share
-	worked map[work]bool   // expressions that were looked at, and by file what that cost
+	worked map[work]bool // expressions that were looked at, and by file what that cost
 	spent  map[string]int
+	checks []*Check // that wait for their turn
+	last   []*Check // that wait until the routes are checked
+	ran    []*Check // those that told or met something
+	queued int
+	once   map[onceKey]*once // what checks and files share
 
 	vault vault
 	kept  map[string]*Secret
+
+	unit   *unit // that is being done, and what is noted of what is being done
+	met    **met
+	common *unit
+	early  Problems // warnings that were told before any check
+	odd    bool     // something was told that would not be told again, so that the next load has to be whole
+	steps  int      // that checks have taken, see [Check.Spend]
+	hosts  map[hostKey]*host
+	book   *book
+	digest digest
+}
+
+// entry gives an entry before it is decoded, nil where there is none.
+func (l *loader) entry(section, name string) *rawEntry {
+	e, ok := l.raw[section][name]
+	if !ok && l.base != nil {
+		return l.base.raw[section][name]
+	}
+	return e
+}
+
+// service gives a service on its way, nil where there is none.
+func (l *loader) service(name string) *serviceLayer {
+	s, ok := l.services[name]
+	if !ok && l.base != nil {
+		return l.base.services[name]
+	}
+	return s
 }
 
 // read parses the policy files and gathers their entries.
@@ -129,8 +179,7 @@ func (l *loader) read(known trees) {
 	all := known.parse(l.files, l.policyFiles())
 	for _, file := range all {
 		for _, p := range file.problems {
-			again := *p // a parsed file may be part of several loads
-			l.add(&again)
+			l.add(p.clone()) // a parsed file may be part of several loads
 		}
 		l.unreadable = l.unreadable || file.unreadable
 	}
@@ -195,6 +244,9 @@ func (l *loader) gather(root *Node) {
 		if l.raw[key.Text] == nil {
 			l.raw[key.Text] = make(map[string]*rawEntry, len(section.Keys))
 		}
+		if l.blocks[root.Pos.File] == nil {
+			l.blocks[root.Pos.File] = make(block)
+		}
 		for j, name := range section.Keys {
 			l.take(key.Text, name, section.Items[j])
 		}
@@ -207,7 +259,10 @@ func (l *loader) take(section string, name, value *Node) {
 			also(first.key.Pos).Hintf("the other one stands at %s: rename or remove one of them", first.key.Pos)
 		return
 	}
-	l.raw[section][name.Text] = &rawEntry{name, value}
+	e := &rawEntry{name, value, l.number}
+	l.raw[section][name.Text] = e
+	of := l.blocks[name.Pos.File]
+	of[section] = append(of[section], e)
 	l.checkName(name)
 }
 
@@ -240,22 +295,16 @@ func (l *loader) entriesOf(section string) []*rawEntry {
 
 // names puts all entries into the model, still empty, so that checks can see who is there.
 func (l *loader) names() {
-	l.gateways = make(map[string]*gatewayLayers)
-	l.services = make(map[string]*serviceLayer)
 	for _, e := range l.entriesOf("gateways") {
 		g := &Gateway{Entry: e.entry()}
 		l.model.Gateways = append(l.model.Gateways, g)
 		l.gateways[g.Name] = &gatewayLayers{gateway: g, raw: e}
 	}
 	for _, e := range l.entriesOf("services") {
-		s := &Service{Entry: e.entry()}
-		l.model.Services = append(l.model.Services, s)
-		l.services[s.Name] = &serviceLayer{service: s, raw: e}
+		l.model.Services = append(l.model.Services, l.nameService(e).service)
 	}
 	for _, e := range l.entriesOf("routes") {
-		r := &Route{Entry: e.entry()}
-		l.model.Routes = append(l.model.Routes, r)
-		l.routes = append(l.routes, &routeLayer{route: r, raw: e})
+		l.model.Routes = append(l.model.Routes, l.nameRoute(e).route)
 	}
 	for _, e := range l.entriesOf("auth") {
 		l.model.Auth = append(l.model.Auth, &Auth{Entry: e.entry()})
@@ -271,16 +320,33 @@ func (l *loader) names() {
 	}
 }
 
+func (l *loader) nameService(e *rawEntry) *serviceLayer {
+	s := &serviceLayer{service: &Service{Entry: e.entry()}, raw: e}
+	s.unit = unit{rank: ofServices, name: s.service.Name, service: s.service}
+	l.services[s.service.Name] = s
+	return s
+}
+
+func (l *loader) nameRoute(e *rawEntry) *routeLayer {
+	r := &routeLayer{route: &Route{Entry: e.entry()}, raw: e}
+	r.unit = unit{rank: ofRoutes, name: r.route.Name, route: r.route}
+	l.routes[r.route.Name] = r
+	return r
+}
+
 func (e *rawEntry) entry() Entry { return Entry{Name: e.key.Text, Pos: e.key.Pos, Node: e.value} }
 
 // decodeEntries reads every entry on its own.
 func (l *loader) decodeEntries() {
+	l.common.rank = ofGateways
 	for _, g := range l.model.Gateways {
 		l.decodeGateway(l.gateways[g.Name])
 	}
 	for _, s := range l.model.Services {
-		l.decodeService(l.services[s.Name])
+		of := l.services[s.Name]
+		l.within(&of.unit, func() { l.decodeService(of) })
 	}
+	l.common.rank = ofCommon
 	for _, a := range l.model.Auth {
 		l.decodeAuth(a, l.raw["auth"][a.Name].value)
 	}
@@ -293,13 +359,15 @@ func (l *loader) decodeEntries() {
 	for _, d := range l.model.Domains {
 		l.decodeDomain(d, l.raw["rateLimits"][d.Name].value)
 	}
-	for _, r := range l.routes {
-		l.decodeRoute(r)
+	for _, r := range l.model.Routes {
+		of := l.routes[r.Name]
+		l.within(&of.unit, func() { l.decodeRoute(of) })
 	}
 	l.decodeSidecars()
-	for _, c := range l.checks {
-		c.set.Setting.Check(c)
+	for _, p := range l.problems { // warnings alone, where anything is kept of the load
+		l.early = append(l.early, p.clone())
 	}
+	l.runAll()
 }
 
 func (l *loader) decodeAuth(a *Auth, n *Node) {

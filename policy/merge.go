@@ -102,6 +102,10 @@ type mergedSet struct {
 	node    *Node
 	setting Setting
 	ok      bool // false: absent, or it was told what is wrong
+
+	key  mergeKey
+	met  *met
+	uses int // by routes, of the last good load
 }
 
 // mergedOf decodes the merged setting of these layers, once however many routes share them.
@@ -109,7 +113,12 @@ func (l *loader) mergedOf(key mergeKey) *mergedSet {
 	if m := l.merged[key]; m != nil {
 		return m
 	}
-	m := &mergedSet{node: key.merge(key.service)}
+	if l.base != nil {
+		if m := l.base.merged[key]; m != nil {
+			return m
+		}
+	}
+	m := &mergedSet{node: key.merge(key.service), key: key}
 	l.merged[key] = m
 	if m.node == nil {
 		return m
@@ -117,7 +126,10 @@ func (l *loader) mergedOf(key mergeKey) *mergedSet {
 	m.setting = key.kind.New()
 	before := len(l.problems)
 	d := &Decode{load: l}
+	outer := l.met
+	l.met = &m.met
 	m.ok = d.Decode(m.node, m.setting)
+	l.met = outer
 	for _, p := range l.problems[before:] {
 		p.suspect(key.files()...)
 	}

@@ -3,17 +3,18 @@ package policy
 import "strconv"
 
 // Service is the service that the setting stands in; nil for a setting elsewhere.
-func (c *Check) Service() *Service {
-	return Once(c, func() servicesByEntry {
-		all := make(servicesByEntry, len(c.load.model.Services))
-		for _, s := range c.load.model.Services {
-			all[&s.Entry] = s
-		}
-		return all
-	})[c.entry]
-}
+func (c *Check) Service() *Service { return c.unit.service }
 
-type servicesByEntry map[*Entry]*Service
+// App is the app behind the sidecar of the service that the setting stands in; nil where there is none.
+func (c *Check) App() *Service {
+	if c.unit.service == nil {
+		return nil
+	}
+	if app := c.load.service(c.unit.service.Name + appSuffix); app != nil {
+		return app.service
+	}
+	return nil
+}
 
 // Listeners is the listeners that the setting holds for: the one that it stands in, or all of its gateway. There is none
 // where they could not be read, or the setting stands elsewhere.

@@ -101,7 +101,7 @@ func count01(b bool) int {
 // conflicts reports routes of one gateway that ask for exactly the same requests, or connections, of a listener; vague
 // ones are left out.
 func (l *loader) conflicts(g *gatewayLayers, vague map[string]bool) {
-	first := make(map[request]*BoundRoute, len(l.model.Bound[g.gateway]))
+	g.claims = make(map[request]claim, len(l.model.Bound[g.gateway]))
 	for _, r := range l.model.Bound[g.gateway] {
 		if vague[r.Name] {
 			continue
@@ -111,14 +111,14 @@ func (l *loader) conflicts(g *gatewayLayers, vague map[string]bool) {
 	hostnames:
 		for _, h := range r.Hostnames {
 			for _, spot := range look {
-				if other := first[request{h, conditions, spot}]; other != nil {
-					l.conflict(r, other, h)
+				if other := g.claims[request{h, conditions, spot}]; other.first != nil {
+					l.conflict(r, other.first, h)
 					break hostnames
 				}
 			}
 			for _, spot := range put {
 				key := request{h, conditions, spot}
-				first[key] = cmp.Or(first[key], r)
+				g.claims[key] = claim{cmp.Or(g.claims[key].first, r), g.claims[key].routes + 1}
 			}
 		}
 	}
@@ -126,6 +126,12 @@ func (l *loader) conflicts(g *gatewayLayers, vague map[string]bool) {
 
 // request is what a route asks for, as text, and where.
 type request struct{ hostname, conditions, spot string }
+
+// claim is the routes that ask for the same.
+type claim struct {
+	first  *BoundRoute // of the load that found them all
+	routes int
+}
 
 // The spots of a route that stand for several listeners: no listener has such a name.
 const (
@@ -153,7 +159,7 @@ func (l *loader) conflict(r, other *BoundRoute, hostname string) {
 	if r.Layer4 {
 		what, hint = "takes the same connections as", "give one of them other hostnames, or another listener"
 	}
-	l.reportKey(l.raw["routes"][r.Name].key, "%s the route %s at %s, for %s", what, quote(other.Name), other.Pos, hostname).
+	l.reportKey(l.entry("routes", r.Name).key, "%s the route %s at %s, for %s", what, quote(other.Name), other.Pos, hostname).
 		also(other.Pos).Hintf("%s", hint)
 }
 

@@ -51,6 +51,13 @@ type Target struct {
 	Name    string `json:"name"`    // "" for any
 }
 
+// clone is a problem that can be told in another load.
+func (p *Problem) clone() *Problem {
+	again := *p
+	again.Also, again.blames, again.culprits = slices.Clone(p.Also), slices.Clone(p.blames), slices.Clone(p.culprits)
+	return &again
+}
+
 // Error gives the problem on one line: "edge.yaml:8:5: routes.orders.cors.allowOrigins: name at least ...".
 func (p *Problem) Error() string {
 	s := p.Pos.String() + ": "
@@ -74,6 +81,15 @@ func (p *Problem) Hide() *Problem {
 
 // Problems is everything wrong with a set of files, in order of file, line and column.
 type Problems []*Problem
+
+// clone is the problems for somebody who may change them.
+func (ps Problems) clone() Problems {
+	var all Problems
+	for _, p := range ps {
+		all = append(all, p.clone())
+	}
+	return all
+}
 
 // HasErrors tells whether there is a problem that is not a warning.
 func (ps Problems) HasErrors() bool {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -138,7 +139,7 @@ func (w *walk) entry(name, real string, depth int) error {
 	case info.Size() > maxFile && IsPolicy(name):
 		w.fail(name, "larger than %d KiB: split the file", maxFile>>10)
 	case info.Size() <= maxFile:
-		return w.file(name, real)
+		return w.file(name, real, info.Size())
 	}
 	return nil
 }
@@ -181,8 +182,8 @@ func (w *walk) follow(name string) (string, fs.FileInfo, error) {
 	return "", nil, errors.New("a link that leads to too many others")
 }
 
-func (w *walk) file(name, real string) error {
-	content, err := readUpTo(w.fsys, real, maxFile)
+func (w *walk) file(name, real string, size int64) error {
+	content, err := readUpTo(w.fsys, real, size, maxFile)
 	if err != nil {
 		w.fail(name, "%v", plainError(err))
 		return nil
@@ -194,13 +195,17 @@ func (w *walk) file(name, real string) error {
 	return nil
 }
 
-func readUpTo(fsys fs.FS, name string, most int64) ([]byte, error) {
+// readUpTo reads a file, which is likely of this size: then it takes one read.
+func readUpTo(fsys fs.FS, name string, size, most int64) ([]byte, error) {
 	f, err := fsys.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, most+1))
+	var text bytes.Buffer
+	text.Grow(int(size) + bytes.MinRead)
+	_, err = text.ReadFrom(io.LimitReader(f, most+1))
+	content := slices.Clip(text.Bytes())
 	if err == nil && int64(len(content)) > most {
 		err = fmt.Errorf("larger than %d KiB: split the file", most>>10)
 	}

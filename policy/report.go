@@ -36,6 +36,7 @@ type reporter struct {
 	perFile  map[tally]int
 	shown    map[bool]int // of all files, warnings apart
 	errs     int          // told so far, repeated ones too
+	told     int          // the same with warnings
 	guesses  int
 	// curtailed is set once there are so many problems that not all of a file are told.
 	curtailed bool
@@ -71,6 +72,7 @@ func (r *reporter) reportKey(key *Node, format string, args ...any) *Problem {
 
 // untold counts a problem of a file that has too many already.
 func (r *reporter) untold(warning bool) *Problem {
+	r.told++
 	if !warning {
 		r.errs++
 	}
@@ -78,6 +80,7 @@ func (r *reporter) untold(warning bool) *Problem {
 }
 
 func (r *reporter) add(p *Problem) *Problem {
+	r.told++
 	if !p.Warning {
 		r.errs++
 	}
@@ -169,7 +172,15 @@ func (p *Problem) also(at Pos) *Problem {
 // has tells whether section has an entry of that name. While a file is unreadable its entries are unknown, and every
 // name passes: the file's own problem stands for them.
 func (l *loader) has(section, name string) bool {
-	return l.raw[section][name] != nil || l.unreadable
+	return l.entry(section, name) != nil || l.unreadable
+}
+
+// refer notes that something depends on an entry to be there, where entries may come and go between two loads.
+func (l *loader) refer(section, name string) {
+	if section == "services" || section == "routes" {
+		m := l.meets()
+		m.names = append(m.names, Target{section, name})
+	}
 }
 
 // missing reports a reference to what is not there.
@@ -236,7 +247,8 @@ func (l *loader) fileAt(n *Node, rel, full string) ([]byte, *Problem) {
 		}
 		return nil, p
 	}
-	l.referred[full] = true
+	m := l.meets()
+	m.files = append(m.files, full)
 	return content, nil
 }
 

@@ -8,19 +8,11 @@ import (
 
 // resolve binds the routes to their gateways, merges their settings and checks the result.
 func (l *loader) resolve() {
-	if len(l.model.Gateways) == 0 && len(l.model.Domains) == 0 && len(l.routes) == 0 && len(l.files) > 0 && !l.problems.HasErrors() {
-		l.add(&Problem{Pos: Pos{File: "."}, Message: "there is no gateway: nothing will be served", Warning: true})
-	}
-	l.checks = nil
+	l.warnNothing()
 	vague := make(map[string]bool)
-	for _, r := range l.routes {
+	for _, r := range l.routesInTurn() {
 		vague[r.route.Name] = r.vague
-		for _, name := range r.route.Gateways {
-			if g := l.gateways[name]; g != nil {
-				l.resolveRoute(g, r)
-				l.served(g, r)
-			}
-		}
+		l.resolveRoute(r)
 	}
 	if !l.spread() {
 		return
@@ -31,8 +23,35 @@ func (l *loader) resolve() {
 		l.idle(l.gateways[g.Name], vague)
 		l.crowd(l.gateways[g.Name])
 	}
-	for _, c := range l.checks {
-		c.set.Setting.Check(c)
+	l.checks = append(l.checks, l.last...)
+	l.runAll()
+}
+
+// warnNothing warns of a policy that has nothing to do.
+func (l *loader) warnNothing() {
+	if len(l.model.Gateways) == 0 && len(l.model.Domains) == 0 && len(l.model.Routes) == 0 && len(l.files) > 0 && !l.problems.HasErrors() {
+		l.add(&Problem{Pos: Pos{File: "."}, Message: "there is no gateway: nothing will be served", Warning: true})
+	}
+}
+
+// routesInTurn is the routes by name, those that sidecars expand to behind all others.
+func (l *loader) routesInTurn() []*routeLayer {
+	all := make([]*routeLayer, 0, len(l.model.Routes))
+	for _, r := range l.model.Routes {
+		if of := l.routes[r.Name]; of != nil {
+			all = append(all, of)
+		}
+	}
+	return append(all, l.expanded...)
+}
+
+// resolveRoute puts a route together for each of its gateways.
+func (l *loader) resolveRoute(r *routeLayer) {
+	for _, name := range r.route.Gateways {
+		if g := l.gateways[name]; g != nil {
+			l.bindRoute(g, r)
+			l.served(g, r)
+		}
 	}
 }
 
@@ -72,8 +91,12 @@ func (l *loader) idle(g *gatewayLayers, vague map[string]bool) {
 			busy[name] = true
 		}
 	}
+	l.warnIdle(g, func(listener string) bool { return busy[listener] })
+}
+
+func (l *loader) warnIdle(g *gatewayLayers, busy func(listener string) bool) {
 	for _, at := range g.gateway.Listeners {
-		if !at.HTTP() && !busy[at.Name] {
+		if !at.HTTP() && !busy(at.Name) {
 			l.report(g.listeners[at.Name].node, "", true, "no route names this listener of %s: it closes every connection", at.Protocol).
 				Hintf("write a route with listeners: [%s]", at.Name)
 		}
@@ -86,22 +109,15 @@ const maxPlaces = 500_000
 
 // crowd refuses a gateway whose tables would be larger than anybody can mean.
 func (l *loader) crowd(g *gatewayLayers) {
-	places, unnamed := 0, 0
+	g.tables = newTables(g.gateway)
 	sources := make(map[string]map[netip.Prefix]bool) // by hostname
-	for _, at := range g.gateway.Listeners {
-		unnamed += count01((&Route{}).On(at))
-	}
 	for _, r := range l.model.Bound[g.gateway] {
-		on := len(r.Listeners)
-		if on == 0 {
-			on = unnamed
-		}
-		places += on * len(r.Hostnames)
+		g.tables.count(r, 1)
 		if len(r.Match.Source) > 0 {
 			l.gatherSources(r, sources)
 		}
 	}
-	if places > maxPlaces {
+	if places := g.tables.places; places > maxPlaces {
 		l.report(g.raw.value, "listeners", false, "the routes of this gateway stand in its tables %d times, more than %d: once for each hostname and listener",
 			places, maxPlaces).Hintf("name the listeners of the routes, or divide them between several gateways")
 	}
@@ -120,7 +136,7 @@ func (l *loader) gatherSources(r *BoundRoute, of map[string]map[netip.Prefix]boo
 			of[h][p] = true
 		}
 		if len(of[h]) > maxSources {
-			l.report(l.raw["routes"][r.Name].value, "match.source", false, "the routes of %s ask for more than %d ranges together", h, maxSources)
+			l.report(l.entry("routes", r.Name).value, "match.source", false, "the routes of %s ask for more than %d ranges together", h, maxSources)
 		}
 	}
 }
@@ -131,16 +147,28 @@ type binding struct {
 	route    *routeLayer
 	services []*serviceLayer // that get requests
 	bound    *BoundRoute
+	merged   []*mergedSet
+	unit     unit
 }
 
 // breaks tells that the route lacks a setting because of what was told already.
 func (b *binding) breaks(k *Kind) { b.bound.broken = append(b.bound.broken, k.Key) }
 
-func (l *loader) resolveRoute(g *gatewayLayers, r *routeLayer) {
+func (l *loader) bindRoute(g *gatewayLayers, r *routeLayer) {
 	b := &binding{gateway: g, route: r, bound: &BoundRoute{Route: r.route, Gateway: g.gateway}}
-	for _, backend := range r.route.Backends {
-		b.services = append(b.services, l.services[backend.Service.Name])
+	b.unit = unit{rank: ofBound, name: r.unit.name, route: r.route}
+	if r.unit.name == "" {
+		b.unit.rank = ofExpansion
 	}
+	for _, backend := range r.route.Backends {
+		b.services = append(b.services, l.service(backend.Service.Name))
+	}
+	r.bound = append(r.bound, b)
+	l.within(&b.unit, func() { l.resolveLayers(b) })
+	l.model.Bound[g.gateway] = append(l.model.Bound[g.gateway], b.bound)
+}
+
+func (l *loader) resolveLayers(b *binding) {
 	l.lockedKeys(b)
 	for _, kind := range b.kinds() {
 		if kind.Stacked {
@@ -149,11 +177,10 @@ func (l *loader) resolveRoute(g *gatewayLayers, r *routeLayer) {
 			l.mergeKind(b, kind)
 		}
 	}
-	l.model.Bound[g.gateway] = append(l.model.Bound[g.gateway], b.bound)
 	l.needsBackend(b)
 	l.inMesh(b)
 	for _, set := range b.bound.Settings {
-		l.checks = append(l.checks, &Check{set: set, place: InRoute, route: b.bound, entry: &r.route.Entry, load: l, culprits: b.files(set.Kind)})
+		l.queue(&Check{set: set, place: InRoute, of: b, entry: &b.route.route.Entry})
 	}
 }
 
@@ -246,6 +273,7 @@ func (l *loader) mergeKind(b *binding, kind *Kind) {
 		return
 	}
 	m := l.mergedOf(key)
+	b.merged = append(b.merged, m)
 	switch {
 	case m.ok:
 		b.bound.Settings = append(b.bound.Settings, Set{Kind: kind, Setting: m.setting, Node: m.node, Layer: layer})

@@ -16,6 +16,9 @@ type routeLayer struct {
 	broken bool // something about its backends was told already
 	vague  bool // something about it was told already: it may match what it seems to or not
 	adrift bool // its listeners are not known: it was told already, or stands in a file that can't be read
+
+	unit  unit
+	bound []*binding // at each of its gateways
 }
 
 type routeDoc struct {
@@ -99,8 +102,11 @@ func (l *loader) backends(r *routeLayer, weights map[string]uint32, n *Node) {
 			continue
 		}
 		weight := weights[key.Text]
+		if weight == 0 {
+			l.refer("services", key.Text) // else it is one of the backends
+		}
 		sum += uint64(weight)
-		s := l.services[key.Text]
+		s := l.service(key.Text)
 		r.broken = r.broken || s == nil // it may stand in a file that can't be read
 		if s != nil && weight > 0 {
 			r.route.Backends = append(r.route.Backends, Backend{Service: s.service, Weight: weight, Pos: key.Pos})

@@ -13,6 +13,7 @@ type serviceLayer struct {
 	service *Service
 	raw     *rawEntry
 	layer   layer
+	unit    unit
 }
 
 type serviceDoc struct {

@@ -16,11 +16,12 @@ import (
 const (
 	inboundName  = "inbound" // the names of a sidecar's listeners
 	outboundName = "outbound"
+	appSuffix    = "/app" // of the service that is the app
 
 	usualPort = 15006 // of inbound, in hints
 
 	// maxCalls is how many services all sidecars may call together: each is a cluster of its own for each sidecar.
-	maxCalls = 20_000
+	maxCalls = 15_000
 )
 
 type sidecarDoc struct {
@@ -65,6 +66,7 @@ type sidecarLayers struct {
 }
 
 func (l *loader) decodeSidecars() {
+	l.common.rank = ofSidecars
 	for _, e := range l.entriesOf("sidecars") {
 		l.decodeSidecar(e)
 	}
@@ -84,7 +86,7 @@ func (l *loader) decodeSidecar(e *rawEntry) {
 		gatewayLayers: &gatewayLayers{
 			gateway: &Gateway{Entry: e.entry(), Sidecar: true}, raw: e, listeners: make(map[string]*listenerLayer),
 		},
-		service: l.services[name],
+		service: l.service(name),
 	}
 	before := l.errs
 	var doc sidecarDoc
@@ -134,7 +136,7 @@ func (l *loader) inbound(s *sidecarLayers, all sidecarDoc) {
 		Entry: Entry{Name: name + "/" + inboundName, Pos: key.Pos}, Hostnames: []string{"*"}, Match: l.decodeMatch(&matchDoc{}, nil),
 		Gateways: []string{name}, Listeners: []string{inboundName},
 	}
-	r := &routeLayer{route: route, raw: &rawEntry{key, n}}
+	r := &routeLayer{route: route, raw: &rawEntry{key: key, value: n}}
 	before := l.errs
 	doc := inboundDoc{Address: "0.0.0.0"}
 	r.layer = l.layer(&route.Entry, n, &doc, InRoute)
@@ -182,7 +184,7 @@ func (l *loader) app(s *sidecarLayers, r *routeLayer, address *appAddress) {
 		l.report(at, "", true, "the way from the sidecar to %s is not encrypted", net.JoinHostPort(address.Host, strconv.Itoa(int(address.Port)))).
 			Hintf("have the app listen on 127.0.0.1, beside its sidecar")
 	}
-	app := &Service{Entry: Entry{Name: s.gateway.Name + "/app", Pos: at.Pos}, Endpoints: []Endpoint{Endpoint(*address)}}
+	app := &Service{Entry: Entry{Name: s.gateway.Name + appSuffix, Pos: at.Pos}, Endpoints: []Endpoint{Endpoint(*address)}}
 	layers := &serviceLayer{service: app, raw: s.raw}
 	if s.service != nil {
 		app.AppOf, layers.raw = s.service.service, s.service.raw
@@ -244,7 +246,7 @@ func (l *loader) outbound(s *sidecarLayers, doc *outboundDoc, n *Node) {
 
 // call makes the route to a service that the app may call.
 func (l *loader) call(s *sidecarLayers, item *Node) {
-	called := l.services[item.Text]
+	called := l.service(item.Text)
 	if called == nil {
 		return // it may stand in a file that can't be read
 	}
@@ -254,12 +256,12 @@ func (l *loader) call(s *sidecarLayers, item *Node) {
 		Backends: []Backend{{Service: called.service, Weight: 1, Pos: item.Pos}},
 		Gateways: []string{s.gateway.Name}, Listeners: []string{outboundName},
 	}
-	l.addRoute(&routeLayer{route: route, raw: &rawEntry{item, item}, layer: layer{node: item}})
+	l.addRoute(&routeLayer{route: route, raw: &rawEntry{key: item, value: item}, layer: layer{node: item}})
 }
 
 func (l *loader) addRoute(r *routeLayer) {
 	l.model.Routes = append(l.model.Routes, r.route)
-	l.routes = append(l.routes, r)
+	l.expanded = append(l.expanded, r)
 }
 
 func (l *loader) sidecarListener(s *sidecarLayers, at *Listener, n *Node) {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -85,6 +86,7 @@ type held struct {
 	secret *Secret
 	leaf   *x509.Certificate // of a certificate with contents
 	flaw   *flaw
+	read   [][sha256.Size]byte // the hashes of what was read of the source, in the order of [Secret.Files]
 }
 
 // flaw is what is wrong with a secret, in words that hold nothing of it.
@@ -130,9 +132,8 @@ func (l *loader) hold(s *Secret, fill func(*held)) *held {
 // referTo notes a reference, and reports it when the secret may not be used.
 func (l *loader) referTo(h *held, n *Node, rel string) *Problem {
 	at, _ := n.find(rel)
-	if h.secret.Pos.File == "" || at.Pos.compare(h.secret.Pos) < 0 {
-		h.secret.Pos = at.Pos
-	}
+	m := l.meets()
+	m.secrets = append(m.secrets, reference{h.secret.ID(), at.Pos})
 	if h.flaw == nil {
 		return nil
 	}
@@ -152,7 +153,9 @@ func (l *loader) lookUp(h *held) {
 		if h.flaw != nil {
 			return nil
 		}
-		content, h.flaw = l.lookUpFile(s.Name, file)
+		if content, h.flaw = l.lookUpFile(s.Name, file); h.flaw == nil {
+			h.read = append(h.read, sha256.Sum256(content))
+		}
 		return content
 	}
 	switch {
@@ -194,12 +197,26 @@ func trimLineEnd(content []byte) []byte {
 	return bytes.TrimSuffix(bytes.TrimSuffix(content, []byte{'\n'}), []byte{'\r'})
 }
 
-// sorted gives the secrets by their ID.
-func (v vault) sorted() []*Secret {
-	var all []*Secret
-	for _, h := range v {
-		all = append(all, h.secret)
+// still tells whether the secret would be the same if it was looked up by l.
+func (l *loader) still(h *held) bool {
+	s := h.secret
+	switch kept := l.kept[s.ID()]; {
+	case strings.HasPrefix(s.Name, fileSecret):
+		return true // as long as the file is
+	case kept != nil:
+		return bytes.Equal(kept.Value, s.Value) && bytes.Equal(kept.Key, s.Key)
+	case !l.lang.looksUp(s.Kind):
+		return len(s.Value) == 0
 	}
-	slices.SortFunc(all, func(a, b *Secret) int { return strings.Compare(a.ID(), b.ID()) })
-	return all
+	files := s.Files()
+	if len(h.read) != len(files) {
+		return false
+	}
+	for i, file := range files {
+		content, err := l.lang.secrets.Secret(file)
+		if err != nil || sha256.Sum256(content) != h.read[i] {
+			return false
+		}
+	}
+	return true
 }

@@ -69,18 +69,18 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return m
 }
 
-// begin begins a table; its limits ask for their figures, and forget drops those of others.
-func (m *metrics) begin() {
+// begin begins a table of about n limits; they ask for their figures, and forget drops those of others.
+func (m *metrics) begin(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.wanted = map[string]string{}
+	m.wanted = make(map[string]string, n)
 }
 
 // limit gives a limit its figures.
 func (m *metrics) limit(l *limit) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.wanted[l.Name] += l.ID() + " "
+	m.wanted[l.Name] += l.mark
 	f, ok := m.figures[l.Name]
 	if !ok {
 		f = &figures{name: l.Name}
@@ -102,13 +102,20 @@ func (m *metrics) limit(l *limit) {
 	l.ok, l.over = m.decisions.WithLabelValues(f.name, "ok"), m.decisions.WithLabelValues(f.name, over)
 }
 
+// keep keeps the figures of a limit that was in the table before.
+func (m *metrics) keep(l *limit) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.wanted[l.Name] += l.mark
+}
+
 func (m *metrics) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, label := range m.labels { // variants are made anew with each table
 		m.decisions.DeletePartialMatch(prometheus.Labels{"limit": label})
 	}
-	m.labels = nil
+	defer func() { m.labels, m.wanted = nil, nil }()
 	for name, f := range m.figures {
 		if ids, ok := m.wanted[name]; ok {
 			if ids != f.ids {

@@ -41,7 +41,7 @@ func New(o Options) *Service {
 	if s.store == nil {
 		s.store = s.local
 	}
-	s.Load(Table{})
+	s.table.Store(new(table))
 	return s
 }
 
@@ -49,15 +49,23 @@ func New(o Options) *Service {
 func (s *Service) Close() error { return s.local.Close() }
 
 // Load replaces the table. Limits that can't be counted are left out, so that requests for them are answered
-// UNAVAILABLE.
+// UNAVAILABLE. The lists belong to the service from now on: where all are the very same as before, nothing has changed, and
+// limits of an ID that the old table has are not made ready again.
 func (s *Service) Load(t Table) {
-	ready, err := newTable(t, s.metrics)
+	old := s.table.Load()
+	if unchanged(t.Limits, old.from.Limits) && unchanged(t.Plans, old.from.Plans) && unchanged(t.Domains, old.from.Domains) {
+		return
+	}
+	ready, err := newTable(t, s.metrics, old)
 	if err != nil {
 		s.log.Error("limits left out", "error", err)
 	}
 	s.table.Store(ready)
 	s.log.Debug("limits loaded", "limits", len(t.Limits), "plans", len(t.Plans))
 }
+
+// unchanged tells whether two lists are the very same.
+func unchanged[T any](a, b []T) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
 
 // Ask is one request that is to be counted against the limits of IDs, all or none.
 type Ask struct {

@@ -15,6 +15,7 @@ import (
 
 // table is what was loaded, ready for requests; immutable but for what limits have counted.
 type table struct {
+	from   Table
 	limits map[string]*limit // by ID and by name
 	plans  map[string]*plan
 	named  map[string]*limit // the current limits by name, those of plans and domains too
@@ -33,6 +34,8 @@ type limit struct {
 	Limit
 	prefix  string // what its keys begin with
 	quoted  string // the name in headers
+	id      string
+	mark    string // the ID among those of one name
 	parts   []part // one for each By
 	base    *rate
 	values  *values // nil: none
@@ -99,7 +102,7 @@ func (c *compiler) limit(l Limit) (*limit, error) {
 	if l.Headers > NoHeaders || l.Headers&NoHeaders != 0 && l.Headers != NoHeaders {
 		return nil, fmt.Errorf("limit %s: no such set of headers: %d", l.Name, l.Headers)
 	}
-	r := &limit{Limit: l, prefix: store.Key(l.Name), quoted: quoted(l.Name), brought: new(overrides), variants: new(variants)}
+	r := &limit{Limit: l, prefix: store.Key(l.Name), quoted: quoted(l.Name), id: l.ID(), brought: new(overrides), variants: new(variants)}
 	for _, b := range l.By {
 		if err := b.validate(); err != nil {
 			return nil, fmt.Errorf("limit %s: %w", l.Name, err)
@@ -120,10 +123,24 @@ func (c *compiler) limit(l Limit) (*limit, error) {
 	if r.values, err = newValues(&l); err != nil {
 		return nil, fmt.Errorf("limit %s: %w", l.Name, err)
 	}
+	r.mark = r.id + " "
 	if c.metrics != nil {
 		c.metrics.limit(r)
 	}
 	return r, nil
+}
+
+// known is the limit as it stands in the table that is made, or stood in the one before; else it is made ready.
+func (c *compiler) known(l *Limit, now, old *table) (*limit, error) {
+	id := l.ID()
+	if ready := now.limits[id]; ready != nil {
+		return ready, nil
+	}
+	if ready := old.limits[id]; ready != nil && !ready.planned && ready.id == id {
+		c.metrics.keep(ready)
+		return ready, nil
+	}
+	return c.limit(*l)
 }
 
 // program compiles an expression once.
@@ -138,21 +155,24 @@ func (c *compiler) program(expression string) (*expr.Value, error) {
 	return p, err
 }
 
-// newTable makes t ready. What can't be counted is left out, and told.
-func newTable(t Table, m *metrics) (*table, error) {
+// newTable makes t ready. What can't be counted is left out, and told. A limit of an ID that old has is that of old.
+func newTable(t Table, m *metrics, old *table) (*table, error) {
 	c := compiler{metrics: m, programs: map[string]*expr.Value{}}
-	m.begin()
+	m.begin(len(t.Limits))
 	defer m.forget()
-	r := &table{limits: make(map[string]*limit, 2*len(t.Limits)), plans: make(map[string]*plan, len(t.Plans)), named: make(map[string]*limit, len(t.Limits))}
+	r := &table{
+		from: t, limits: make(map[string]*limit, 2*len(t.Limits)), plans: make(map[string]*plan, len(t.Plans)),
+		named: make(map[string]*limit, len(t.Limits)),
+	}
 	var problems []error
-	for _, l := range t.Limits {
-		ready, err := c.limit(l)
+	for i := range t.Limits {
+		ready, err := c.known(&t.Limits[i], r, old)
 		if err != nil {
 			problems = append(problems, err)
 			continue
 		}
-		r.limits[l.ID()] = ready
-		r.limits[l.Name], r.named[l.Name] = ready, ready
+		r.limits[ready.id] = ready
+		r.limits[ready.Name], r.named[ready.Name] = ready, ready
 	}
 	for _, p := range t.Plans {
 		if err := p.Validate(); err != nil {

@@ -74,6 +74,11 @@ func start(t testing.TB, o Options) *plane {
 
 func (p *plane) dial(t testing.TB) discoveryv3.AggregatedDiscoveryServiceClient {
 	t.Helper()
+	return discoveryv3.NewAggregatedDiscoveryServiceClient(p.conn(t))
+}
+
+func (p *plane) conn(t testing.TB) *grpc.ClientConn {
+	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///plane",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return p.listener.DialContext(ctx) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -81,7 +86,7 @@ func (p *plane) dial(t testing.TB) discoveryv3.AggregatedDiscoveryServiceClient 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return discoveryv3.NewAggregatedDiscoveryServiceClient(conn)
+	return conn
 }
 
 // envoy is a client that writes down what it gets. It acknowledges unless it is told to reject.

@@ -124,13 +124,13 @@ func TestClientStatus(t *testing.T) {
 func TestClientStatusIsBounded(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := start(t, Options{})
-		var all []Resource
+		p.Publish(usual(t, "1"))
+		var names []string
 		for i := range maxListed + 1 {
-			all = append(all, cluster(fmt.Sprint(i), "1"))
+			names = append(names, fmt.Sprint(i))
 		}
-		p.Publish(snapshot(t, "1", all...))
 		d := p.envoy(t, Delta, "d")
-		d.ask(cds)
+		d.ask(rds, names...) // each of them is absent
 		d.got()
 		_, err := ClientStatus{Server: p.Server}.FetchClientStatus(t.Context(), &statusv3.ClientStatusRequest{})
 		if status.Code(err) != codes.ResourceExhausted {
@@ -138,7 +138,7 @@ func TestClientStatusIsBounded(t *testing.T) {
 		}
 
 		p = start(t, Options{})
-		p.Publish(snapshot(t, "1", append([]Resource{cluster("+huge", strings.Repeat("x", maxContents))}, all[:100]...)...))
+		p.Publish(snapshot(t, "1", cluster("+huge", strings.Repeat("x", maxContents)), cluster("a", "1"), cluster("b", "1")))
 		d = p.envoy(t, Delta, "d")
 		d.ask(cds)
 		d.got()

@@ -288,7 +288,7 @@ func TestGroupsHaveBoundedRows(t *testing.T) {
 		var all []*endpointv3.ClusterStats
 		for _, e := range clusters {
 			of := stats(e.Name, 0)
-			for i := range 30 {
+			for i := range 20 {
 				of.UpstreamLocalityStats = append(of.UpstreamLocalityStats, zone(fmt.Sprint(i), 10))
 			}
 			all = append(all, of)
@@ -299,10 +299,10 @@ func TestGroupsHaveBoundedRows(t *testing.T) {
 		for _, s := range l.Snapshot() {
 			zones, issued = zones+len(s.Zones), issued+s.Total.Issued
 		}
-		if zones != maxFiner || issued != uint64(len(clusters))*300 {
+		if zones != maxFiner || issued != uint64(len(clusters))*200 {
 			t.Errorf("%d zones, %d requests; want %d zones and all requests of %d services", zones, issued, maxFiner, len(clusters))
 		}
-		if got := l.others["edge"].Issued; l.named != maxNamed || got != 10*300 {
+		if got := l.others["edge"].Issued; l.named != maxNamed || got != 10*200 {
 			t.Errorf("%d services are labels, and %d requests are of others", l.named, got)
 		}
 	})

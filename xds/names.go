@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 	"weak"
 
@@ -22,8 +23,24 @@ import (
 // A nil *names is none.
 type names struct {
 	sorted []string
-	key    sum
+	key    key
+	lacks  atomic.Pointer[lack] // the last question that was asked
 }
+
+// lack is which of the names a set does not have.
+type lack struct {
+	of     *set
+	absent *names
+}
+
+// key stands for a set of strings, in any order: the sum of their hashes with a secret seed, and how many they are.
+type key struct {
+	hash  uint64
+	count int
+}
+
+func (k key) plus(h uint64) key  { return key{k.hash + h, k.count + 1} }
+func (k key) minus(h uint64) key { return key{k.hash - h, k.count - 1} }
 
 func (n *names) has(name string) bool {
 	if n == nil {
@@ -43,28 +60,22 @@ func (n *names) list() []string {
 // pool finds the names and the states that some stream has already, by a hash with a secret seed. It holds nothing: what
 // no stream has any more is forgotten.
 type pool struct {
-	seeds [2]maphash.Seed
+	seed maphash.Seed
 
 	mu    sync.Mutex // guards what follows
-	names map[sum]weak.Pointer[names]
-	known map[sum]weak.Pointer[set]
+	names map[key]weak.Pointer[names]
+	known map[key]weak.Pointer[set]
 }
 
 func newPool() *pool {
 	return &pool{
-		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
-		names: map[sum]weak.Pointer[names]{},
-		known: map[sum]weak.Pointer[set]{},
+		seed:  maphash.MakeSeed(),
+		names: map[key]weak.Pointer[names]{},
+		known: map[key]weak.Pointer[set]{},
 	}
 }
 
-func (p *pool) hash(b []byte) sum {
-	return sum{maphash.Bytes(p.seeds[0], b), maphash.Bytes(p.seeds[1], b)}
-}
-
-func (p *pool) hashText(s string) sum {
-	return sum{maphash.String(p.seeds[0], s), maphash.String(p.seeds[1], s)}
-}
+func (p *pool) hash(s string) uint64 { return maphash.String(p.seed, s) }
 
 // read gives the names of a request, and whether "*" is among them.
 func (p *pool) read(f fields) (n *names, star bool, err error) {
@@ -74,15 +85,15 @@ func (p *pool) read(f fields) (n *names, star bool, err error) {
 	if f.count > maxNames {
 		return nil, false, tooMany()
 	}
-	var key sum
+	var k key
 	f.each(func(b []byte) {
 		if len(b) == 1 && b[0] == '*' {
 			star = true
 			return
 		}
-		key = key.plus(p.hash(b))
+		k = k.plus(maphash.Bytes(p.seed, b))
 	})
-	if n := p.find(key); n != nil {
+	if n := p.find(k); n != nil {
 		return n, star, nil
 	}
 	list, err := f.texts()
@@ -92,10 +103,10 @@ func (p *pool) read(f fields) (n *names, star bool, err error) {
 	return p.of(list), star, nil
 }
 
-func (p *pool) find(key sum) *names {
+func (p *pool) find(k key) *names {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.names[key].Value()
+	return p.names[k].Value()
 }
 
 // of gives the names of the list, which it takes over. "*" is none.
@@ -103,35 +114,35 @@ func (p *pool) of(list []string) *names {
 	list = slices.DeleteFunc(list, func(s string) bool { return s == "*" })
 	slices.Sort(list)
 	list = slices.Compact(list)
-	var key sum
+	var k key
 	for _, s := range list {
-		key = key.plus(p.hashText(s))
+		k = k.plus(p.hash(s))
 	}
-	return p.keep(list, key)
+	return p.keep(list, k)
 }
 
 // keep gives the names of the sorted list, which it takes over.
-func (p *pool) keep(list []string, key sum) *names {
+func (p *pool) keep(list []string, k key) *names {
 	if len(list) == 0 {
 		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := p.names[key].Value(); n != nil {
+	if n := p.names[k].Value(); n != nil {
 		return n
 	}
-	n := &names{sorted: list, key: key}
-	p.names[key] = weak.Make(n)
-	runtime.AddCleanup(n, func(key sum) { forget(p, p.names, key) }, key)
+	n := &names{sorted: list, key: k}
+	p.names[k] = weak.Make(n)
+	runtime.AddCleanup(n, func(k key) { forget(p, p.names, k) }, k)
 	return n
 }
 
 // forget takes out what is there no more; another may have come in its place.
-func forget[T any](p *pool, from map[sum]weak.Pointer[T], key sum) {
+func forget[T any](p *pool, from map[key]weak.Pointer[T], k key) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if from[key].Value() == nil {
-		delete(from, key)
+	if from[k].Value() == nil {
+		delete(from, k)
 	}
 }
 
@@ -145,19 +156,19 @@ func (p *pool) union(a, b *names) *names {
 	case len(a.sorted) < len(b.sorted):
 		a, b = b, a
 	}
-	key, fresh := a.key, []string(nil)
+	k, fresh := a.key, []string(nil)
 	for _, s := range b.sorted {
 		if !a.has(s) {
-			key, fresh = key.plus(p.hashText(s)), append(fresh, s)
+			k, fresh = k.plus(p.hash(s)), append(fresh, s)
 		}
 	}
 	if len(fresh) == 0 {
 		return a
 	}
-	if n := p.find(key); n != nil {
+	if n := p.find(k); n != nil {
 		return n
 	}
-	return p.keep(mergeTexts(a.sorted, fresh), key)
+	return p.keep(mergeTexts(a.sorted, fresh), k)
 }
 
 // mergeTexts puts two sorted lists together that have nothing in common.
@@ -181,19 +192,19 @@ func (p *pool) without(a, b *names) *names {
 	case b == nil:
 		return a
 	}
-	key, some := a.key, false
+	k, some := a.key, false
 	for _, s := range b.sorted {
 		if a.has(s) {
-			key, some = key.minus(p.hashText(s)), true
+			k, some = k.minus(p.hash(s)), true
 		}
 	}
 	if !some {
 		return a
 	}
-	if n := p.find(key); n != nil {
+	if n := p.find(k); n != nil {
 		return n
 	}
-	return p.keep(slices.DeleteFunc(slices.Clone(a.sorted), b.has), key)
+	return p.keep(slices.DeleteFunc(slices.Clone(a.sorted), b.has), k)
 }
 
 // state is the set that an Envoy says it has: name -> version of the type. Where it is what there is in to, it is to.
@@ -204,10 +215,10 @@ func (p *pool) state(url string, f fields, to *set) (*set, error) {
 	if f.count > maxNames {
 		return nil, tooMany()
 	}
-	key := p.hashText(url)
-	f.each(func(b []byte) { key = key.plus(p.hash(b)) })
+	k := key{hash: p.hash(url)}
+	f.each(func(b []byte) { k = k.plus(maphash.Bytes(p.seed, b)) })
 	p.mu.Lock()
-	s := p.known[key].Value()
+	s := p.known[k].Value()
 	p.mu.Unlock()
 	if s != nil {
 		return s, nil
@@ -218,8 +229,8 @@ func (p *pool) state(url string, f fields, to *set) (*set, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.known[key] = weak.Make(s)
-	runtime.AddCleanup(s, func(key sum) { forget(p, p.known, key) }, key)
+	p.known[k] = weak.Make(s)
+	runtime.AddCleanup(s, func(k key) { forget(p, p.known, k) }, k)
 	return s, nil
 }
 

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -138,18 +139,22 @@ func TestEnvoysThatHaveLeft(t *testing.T) {
 			t.Errorf("an hour later: %+v", nodes)
 		}
 
-		for i := range maxLeft + 5 {
-			e := p.envoy(t, Delta, fmt.Sprint(i))
-			e.ask(cds)
-			e.got()
-			e.cancel()
+		for i := range maxLeft {
+			p.roster.left = append(p.roster.left, NodeStatus{ID: fmt.Sprint(i), Left: new(time.Now())})
 		}
+		last := p.envoy(t, Delta, "last")
+		last.ask(cds)
+		last.got()
+		last.cancel()
 		long := connect(t, p.dial(t), Delta, nodeOf(strings.Repeat("x", maxNodeID+1), "edge"))
 		long.ask(cds)
 		long.got()
 		long.cancel()
 		synctest.Wait()
 		nodes = p.Nodes(Detail{}).Left
+		if slices.ContainsFunc(nodes, func(n NodeStatus) bool { return n.ID == "0" }) || !slices.ContainsFunc(nodes, func(n NodeStatus) bool { return n.ID == "last" }) {
+			t.Error("not the one that left first was forgotten for the last one")
+		}
 		if len(nodes) != maxLeft {
 			t.Errorf("%d Envoys are remembered, want %d", len(nodes), maxLeft)
 		}

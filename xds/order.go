@@ -15,22 +15,12 @@ import (
 // secrets. So endpoints follow the clusters without waiting, and an explicit question never waits for an ACK. One for routes
 // does: an Envoy that reconnects asks for clusters and routes in one breath, and works with what it has until then.
 
-// update is called after a publish.
-func (st *stream) update() {
-	st.mu.Lock()
-	busy := st.step()
-	st.mu.Unlock()
-	if busy {
-		st.send(true)
-	}
-}
-
 // tick is called by the timer.
 func (st *stream) tick() {
 	st.mu.Lock()
 	st.due = time.Time{}
 	st.mu.Unlock()
-	st.update()
+	st.send(true)
 }
 
 // step finds what may be sent now, and tells the publication how the stream stands. It reports whether there is something

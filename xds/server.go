@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -83,6 +84,8 @@ type Server struct {
 	groups  map[string]*group
 	streams map[*stream]struct{} // those that have told their node
 	all     map[*stream]struct{}
+	left    int         // streams, since memory was given back
+	tidy    *time.Timer // gives it back, once a herd has left
 	stopped bool
 }
 
@@ -201,7 +204,7 @@ func (s *Server) update() {
 				if i >= len(streams) {
 					return
 				}
-				streams[i].update()
+				streams[i].send(true)
 			}
 		})
 	}
@@ -290,10 +293,31 @@ func (s *Server) join(st *stream) {
 	s.roster.came(st)
 }
 
+// A herd is so many streams that left; what they took is given back to the system when it is quiet again. Go does so when
+// it allocates, which a server without streams does not.
+const (
+	herd  = 200
+	quiet = 5 * time.Second
+)
+
+func (s *Server) giveBack() {
+	s.mu.Lock()
+	s.left = 0
+	s.mu.Unlock()
+	runtime.GC() // what is pooled lives until the second collection
+	debug.FreeOSMemory()
+}
+
 func (s *Server) close(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.all, st)
+	switch s.left++; {
+	case s.left == herd:
+		s.tidy = time.AfterFunc(quiet, s.giveBack)
+	case s.left > herd:
+		s.tidy.Reset(quiet)
+	}
 	if _, ok := s.streams[st]; !ok {
 		return
 	}

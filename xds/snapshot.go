@@ -17,8 +17,8 @@ type Snapshot struct {
 
 // NewSnapshot puts the resources together. Two of the same type and name are an error, as is one without a body.
 //
-// Resources that are sorted by name within their type save the sorting. For 50,000 of them it takes some 3 ms; with a
-// snapshot at hand from which most is the same, [Snapshot.Next] takes a third of that.
+// Resources that are sorted by name within their type save the sorting. It takes some 2 ms for 50,000 of them, and
+// [Snapshot.Next], with a snapshot at hand from which most is the same, some 1 ms.
 func NewSnapshot(revision string, resources []Resource) (*Snapshot, error) {
 	return (*Snapshot)(nil).Next(revision, resources)
 }

@@ -165,12 +165,12 @@ func (st *stream) receive(r *request) error {
 		t.renew(st.unheard, st.server.pool) // it reconnects, and its first question crossed the answer to the one for clusters
 		st.unheard = nil
 	}
-	busy := st.step()
 	st.mu.Unlock()
-	if err == nil && busy {
-		st.send(true)
+	if err != nil {
+		return err
 	}
-	return err
+	st.send(true)
+	return nil
 }
 
 // namesPerRequest is how many names count as much as a request.
@@ -212,8 +212,8 @@ func (st *stream) typeOf(r *request) (string, error) {
 // much again.
 const safe = 32 << 10
 
-// send sends what is due, unless somebody does so already. One that must not block leaves what could to another
-// goroutine. It is called without the lock.
+// send sends what is due, unless somebody does so already: after a request, a publish, or when time has made something
+// due. One that must not block leaves what could to another goroutine.
 func (st *stream) send(mustNotBlock bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()

@@ -92,11 +92,13 @@ func (p *pool) lacking(n *names, s *set) *names {
 	if n == nil {
 		return nil
 	}
-	there, absent := s.pick(n.sorted)
-	if len(there) == 0 {
-		return n
+	if l := n.lacks.Load(); l != nil && l.of == s {
+		return l.absent
 	}
-	return p.of(absent)
+	_, absent := s.pick(n.sorted)
+	l := &lack{s, p.of(absent)}
+	n.lacks.Store(l)
+	return l.absent
 }
 
 // drop takes away what the Envoy no longer wants. What it still gets as part of everything is sent again, as xDS has it.

@@ -27,7 +27,7 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.StaticStreamWindowSize(window),
 		grpc.StaticConnWindowSize(2 * window),
 		grpc.ReadBufferSize(4 << 10),
-		grpc.WriteBufferSize(16 << 10),
+		grpc.WriteBufferSize(32 << 10),
 		grpc.SharedWriteBuffer(true),
 		grpc.MaxRecvMsgSize(most), // a reconnecting Envoy names all that it has
 		grpc.MaxConcurrentStreams(streams),
@@ -96,27 +96,43 @@ var errMalformed = errors.New("malformed message")
 
 func (r *request) decode(b []byte) error {
 	for at := 0; at < len(b); {
-		number, kind, n := protowire.ConsumeTag(b[at:])
-		if n < 0 {
+		number, value, end := consume(b, at)
+		if end < 0 {
 			return errMalformed
-		}
-		size := protowire.ConsumeFieldValue(number, kind, b[at+n:])
-		if size < 0 {
-			return errMalformed
-		}
-		from := at
-		at += n + size
-		if kind != protowire.BytesType {
-			continue
 		}
 		if list := r.list(number); list != nil {
-			list.extend(b, number, from, at)
-			continue
+			list.extend(b, number, at, end)
+		} else {
+			r.note(number, value)
 		}
-		value, _ := protowire.ConsumeBytes(b[from+n : at])
-		r.note(number, value)
+		at = end
 	}
 	return nil
+}
+
+// consume reads the field that begins at, and tells where it ends; -1 if it is malformed. The number of one that is no
+// string, bytes or message is 0. Nearly all are short ones with a low number.
+func consume(b []byte, at int) (number protowire.Number, value []byte, end int) {
+	if rest := len(b) - at; rest >= 2 && b[at] < 0x80 && b[at]&7 == byte(protowire.BytesType) && b[at+1] < 0x80 {
+		from, size := at+2, int(b[at+1])
+		if size > rest-2 {
+			return 0, nil, -1
+		}
+		return protowire.Number(b[at] >> 3), b[from : from+size], from + size
+	}
+	number, kind, n := protowire.ConsumeTag(b[at:])
+	if n < 0 {
+		return 0, nil, -1
+	}
+	size := protowire.ConsumeFieldValue(number, kind, b[at+n:])
+	switch {
+	case size < 0:
+		return 0, nil, -1
+	case kind != protowire.BytesType:
+		return 0, nil, at + n + size
+	}
+	value, _ = protowire.ConsumeBytes(b[at+n:])
+	return number, value, at + n + size
 }
 
 // list is where a repeated field belongs.
@@ -218,14 +234,12 @@ func (f *fields) extend(b []byte, number protowire.Number, from, to int) {
 
 // each calls visit with each of them. The fields are known to be well formed.
 func (f *fields) each(visit func([]byte)) {
-	for b := f.raw; len(b) > 0; {
-		number, kind, n := protowire.ConsumeTag(b)
-		size := protowire.ConsumeFieldValue(number, kind, b[n:])
-		if number == f.number && kind == protowire.BytesType {
-			value, _ := protowire.ConsumeBytes(b[n : n+size])
+	for at := 0; at < len(f.raw); {
+		number, value, end := consume(f.raw, at)
+		if number == f.number {
 			visit(value)
 		}
-		b = b[n+size:]
+		at = end
 	}
 }
 

@@ -117,7 +117,6 @@ func (s *Setting) Check(c *policy.Check) {
 	s.warnReach(c)
 	s.warnLost(c)
 	s.warnPlacement(c)
-	warnUncounted(c)
 }
 
 // KnowsCaller tells whether requests that pass have a consumer and claims, for limits to count by.
@@ -156,7 +155,7 @@ func (s *Setting) Route(c envoy.RouteContext) envoy.RouteParts {
 	if s.None {
 		return s.RouteWithout(c)
 	}
-	p := parts(perRoute(s.rule(c.Model, c.Route), s.takes(c.Model)))
+	p := parts(perRoute(s.rule(&c.Model.Common, c.Route), s.takes(c.Model)))
 	maps.Copy(p.Filters, s.verifyFilters(c.Model, c.Route))
 	return p
 }

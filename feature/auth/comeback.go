@@ -10,36 +10,25 @@ import (
 // returner is a setting of an auth entry that sends browsers away, to come back on a path.
 type returner interface{ ComesBack() string }
 
-// landings are the hosts on which some route takes the path that browsers of an entry come back to.
-type landings map[landing]bool
+// landings are the entries whose browsers come back to a path of a host that some route takes, with the entry's auth.
+type landings map[string]bool
 
-type landing struct {
-	gateway     *policy.Gateway
-	entry, host string
-}
-
-func newLandings(m *policy.Model) landings {
+func newLandings(entries []*policy.Auth, routes []*policy.BoundRoute) landings {
 	all := landings{}
 	paths := map[string]string{}
-	for _, a := range m.Auth {
+	for _, a := range entries {
 		if b, ok := policy.Find[returner](a.Settings); ok {
 			paths[a.Name] = b.ComesBack()
 		}
 	}
-	for _, g := range m.Gateways {
-		for _, r := range m.Bound[g] {
-			s, ok := policy.Find[*Setting](r.Settings)
-			if !ok || len(paths) == 0 {
-				continue
-			}
-			for _, entry := range s.Of {
-				path, ok := paths[entry]
-				if !ok || !takes(r.Match, path) {
-					continue
-				}
-				for _, host := range r.Hostnames {
-					all[landing{g, entry, host}] = true
-				}
+	for _, r := range routes {
+		s, ok := policy.Find[*Setting](r.Settings)
+		if !ok {
+			continue
+		}
+		for _, entry := range s.Of {
+			if path, ok := paths[entry]; ok && takes(r.Match, path) {
+				all[entry] = true
 			}
 		}
 	}
@@ -52,14 +41,14 @@ func (s *Setting) warnLost(c *policy.Check) {
 	if r == nil || s.None {
 		return
 	}
-	for _, a := range c.Model().Auth {
+	for _, a := range c.Common().Auth {
 		b, ok := policy.Find[returner](a.Settings)
 		if !ok || !slices.Contains(s.Of, a.Name) {
 			continue
 		}
-		all := policy.Once(c, func() landings { return newLandings(c.Model()) })
 		for _, host := range r.Hostnames {
-			if all[landing{r.Gateway, a.Name, host}] {
+			all := policy.Beside(c, host, func(routes []*policy.BoundRoute) landings { return newLandings(c.Common().Auth, routes) }, Kind.Key)
+			if all[a.Name] {
 				continue
 			}
 			c.Warnf("", "who logs in by %q at the host %q comes back to %s, which no route with this auth takes: that ends in 404", a.Name, host, b.ComesBack()).

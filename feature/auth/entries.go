@@ -22,11 +22,11 @@ func verifiesClients(l *policy.Listener) bool {
 
 // checkEntry refuses an entry that could not do in this place what it is for.
 func (s *Setting) checkEntry(c *policy.Check, at, name string) {
-	i := slices.IndexFunc(c.Model().Auth, func(a *policy.Auth) bool { return a.Name == name })
+	i := slices.IndexFunc(c.Common().Auth, func(a *policy.Auth) bool { return a.Name == name })
 	if i < 0 {
 		return
 	}
-	settings := c.Model().Auth[i].Settings
+	settings := c.Common().Auth[i].Settings
 	if h, ok := policy.Find[host](settings); ok && h.TakesGuests() && s.All {
 		c.Errorf(at, "the auth entry %q takes callers without credentials: no caller can satisfy it beside others", name).
 			Hintf("take it out of the list; in auth: [idp, %s] it takes those who bring nothing", name)

@@ -32,7 +32,7 @@ func (s *Setting) Explain(c envoy.ExplainContext) []envoy.Fact {
 
 // where tells who checks the callers of a route.
 func (s *Setting) where(m *policy.Model, r *policy.BoundRoute) string {
-	filters, why := s.placement(m, r)
+	filters, why := s.placement(&m.Common, r)
 	switch {
 	case len(filters) == 0:
 		return "checked by the companion"

@@ -41,7 +41,7 @@ func ownFilters(a *policy.Auth) map[string]proto.Message {
 
 // verifyFilters switches on the filters by which Envoy knows the callers of a route, where nothing needs the companion.
 func (s *Setting) verifyFilters(m *policy.Model, r *policy.BoundRoute) map[string]proto.Message {
-	filters, why := s.placement(m, r)
+	filters, why := s.placement(&m.Common, r)
 	if why != "" {
 		return nil
 	}
@@ -50,7 +50,7 @@ func (s *Setting) verifyFilters(m *policy.Model, r *policy.BoundRoute) map[strin
 
 // placement is the filters by which Envoy could know callers of a route, and why the companion does it nonetheless; ""
 // where Envoy does.
-func (s *Setting) placement(m *policy.Model, r *policy.BoundRoute) (filters map[string]proto.Message, why string) {
+func (s *Setting) placement(m *policy.Common, r *policy.BoundRoute) (filters map[string]proto.Message, why string) {
 	filters = make(map[string]proto.Message)
 	able := 0 // entries
 	for _, name := range s.Of {
@@ -89,7 +89,7 @@ func (s *Setting) warnPlacement(c *policy.Check) {
 	if r == nil || s.None {
 		return
 	}
-	if filters, why := s.placement(c.Model(), r); len(filters) > 0 && why != "" {
+	if filters, why := s.placement(c.Common(), r); len(filters) > 0 && why != "" {
 		c.Warnf("", "the companion verifies the tokens of the route %q, though an entry says verify: envoy: %s", r.Name, why).
 			Hintf("nothing is lost but the lower cost; give the route an entry without verify: envoy to say that it is meant")
 	}

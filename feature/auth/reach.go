@@ -13,9 +13,8 @@ import (
 
 // Bounds of the search for ways around auth: it only warns, and a policy may have many thousands of routes.
 const (
-	maxLevels = 32      // of a path
-	maxBeside = 64      // routes of one host and path, the most general ones
-	maxPairs  = 500_000 // routes compared in one load
+	maxLevels = 32 // of a path
+	maxBeside = 64 // routes of one host and path, the most general ones
 )
 
 // warnReach warns where a caller gets around the auth of a route by what is not a secret: by leaving out a condition,
@@ -25,10 +24,10 @@ func (s *Setting) warnReach(c *policy.Check) {
 	if r == nil || s.None {
 		return
 	}
-	all := policy.Once(c, func() *index { return newIndex(c.Model()) })
 	for _, host := range r.Hostnames {
+		all := policy.Beside(c, host, newIndex, Kind.Key, pathsKey)
 		stopped := false // by a route that takes all that is left
-		all.around(r, host, func(o *policy.BoundRoute) {
+		all.around(c, r, func(o *policy.BoundRoute) {
 			if open(o) && lenient(o) {
 				warn(c, o, "the route %q takes paths that the backend may read as those of the route %q, and has no auth", o.Name, r.Name).
 					Hintf("take paths: lenient from %q, or write auth there too", o.Name)
@@ -50,7 +49,7 @@ func (s *Setting) warnReach(c *policy.Check) {
 				}
 			}
 		})
-		all.silent(r, host, func(o *policy.BoundRoute) {
+		all.silent(c, r, func(o *policy.BoundRoute) {
 			warn(c, o, "the route %q takes some of the requests of the route %q, and says nothing of auth: anyone may call it", o.Name, r.Name).
 				Hintf("write auth in %q too, or auth: none to have it so", o.Name)
 		})
@@ -72,6 +71,9 @@ func open(r *policy.BoundRoute) bool {
 	return (!ok || s.None) && !r.Broken(Kind.Key)
 }
 
+// pathsKey is the key whose setting is a pathTaker.
+const pathsKey = "paths"
+
 // pathTaker is a setting of a route that tells whether it takes paths that two readers may take for two.
 type pathTaker interface{ TakesAnyPath() bool }
 
@@ -80,79 +82,60 @@ func lenient(r *policy.BoundRoute) bool {
 	return ok && s.TakesAnyPath()
 }
 
-// index finds the routes that a request for one route may reach too.
+// index finds the routes of one host that a request for one of them may reach too. The case of a path does not count.
 type index struct {
-	routes   map[spot][]*policy.BoundRoute // in order of precedence, as all here
-	patterns map[spot][]*policy.BoundRoute // by template or regex, at the spot of their host
-	below    map[spot][]*policy.BoundRoute // without a word of auth, at or below a path that some route protects
+	routes   map[policy.PathMatch][]*policy.BoundRoute // in order of precedence, as all here
+	patterns []*policy.BoundRoute                      // by template or regex
+	below    map[policy.PathMatch][]*policy.BoundRoute // without a word of auth, at or below a path that some route protects
 	order    map[*policy.BoundRoute]int
 	compiled map[policy.PathMatch]*regexp.Regexp
-	pairs    int
 }
 
-// spot is where routes stand that may take the same paths; the case of a path does not count.
-type spot struct {
-	gateway *policy.Gateway
-	host    string
-	path    policy.PathMatch
-}
-
-func newIndex(m *policy.Model) *index {
+func newIndex(routes []*policy.BoundRoute) *index {
 	all := &index{
-		routes:   map[spot][]*policy.BoundRoute{},
-		patterns: map[spot][]*policy.BoundRoute{},
-		below:    map[spot][]*policy.BoundRoute{},
-		order:    map[*policy.BoundRoute]int{},
+		routes:   make(map[policy.PathMatch][]*policy.BoundRoute, len(routes)),
+		below:    map[policy.PathMatch][]*policy.BoundRoute{},
+		order:    make(map[*policy.BoundRoute]int, len(routes)),
 		compiled: map[policy.PathMatch]*regexp.Regexp{},
 	}
-	protected := map[spot]bool{}
-	for _, g := range m.Gateways {
-		for i, r := range m.Bound[g] {
-			if r.Layer4 {
-				continue
-			}
-			all.order[r] = i
-			for _, host := range r.Hostnames {
-				at := spot{g, host, folded(r.Match.Path)}
-				all.routes[at] = append(all.routes[at], r)
-				protected[at] = protected[at] || !open(r)
-				if isPattern(r.Match.Path) {
-					at.path = policy.PathMatch{}
-					all.patterns[at] = append(all.patterns[at], r)
-				}
-			}
+	protected := map[policy.PathMatch]bool{}
+	for i, r := range routes {
+		if r.Layer4 {
+			continue
+		}
+		all.order[r] = i
+		path := folded(r.Match.Path)
+		all.routes[path] = append(all.routes[path], r)
+		protected[path] = protected[path] || !open(r)
+		if isPattern(r.Match.Path) {
+			all.patterns = append(all.patterns, r)
 		}
 	}
-	for r := range all.order {
-		if open(r) && !r.Settings.Has(Kind.Key) {
+	for _, r := range routes {
+		if _, there := all.order[r]; there && open(r) && !r.Settings.Has(Kind.Key) {
 			all.putBelow(r, protected)
 		}
-	}
-	for _, routes := range all.below {
-		slices.SortFunc(routes, func(a, b *policy.BoundRoute) int { return cmp.Compare(all.order[a], all.order[b]) })
 	}
 	return all
 }
 
 // putBelow notes a route that says nothing of auth under the protected paths that cover its own.
-func (x *index) putBelow(r *policy.BoundRoute, protected map[spot]bool) {
+func (x *index) putBelow(r *policy.BoundRoute, protected map[policy.PathMatch]bool) {
 	covering := append(above(r.Match.Path), root)
-	for _, host := range r.Hostnames {
-		for i, path := range covering {
-			at := spot{r.Gateway, host, folded(path)}
-			if protected[at] && !slices.Contains(covering[:i], path) {
-				x.below[at] = append(x.below[at], r)
-			}
+	for i, path := range covering {
+		at := folded(path)
+		if protected[at] && !slices.Contains(covering[:i], path) {
+			x.below[at] = append(x.below[at], r)
 		}
 	}
 }
 
-// silent yields the routes of a host that answer some of r's requests, and say nothing of auth. Who divides one path by
-// methods sees both at once, and means it.
-func (x *index) silent(r *policy.BoundRoute, host string, yield func(*policy.BoundRoute)) {
-	beside := x.below[spot{r.Gateway, host, folded(r.Match.Path)}]
+// silent yields the routes that answer some of r's requests, and say nothing of auth. Who divides one path by methods sees
+// both at once, and means it.
+func (x *index) silent(c *policy.Check, r *policy.BoundRoute, yield func(*policy.BoundRoute)) {
+	beside := x.below[folded(r.Match.Path)]
 	for _, o := range beside[:min(len(beside), maxBeside)] {
-		if x.pairs++; x.pairs > maxPairs {
+		if !c.Spend() {
 			return
 		}
 		divided := o.Match.Path == r.Match.Path && len(o.Match.Methods) > 0
@@ -187,13 +170,12 @@ func folded(p policy.PathMatch) policy.PathMatch {
 	return p
 }
 
-// around yields the other routes of a host that stand on a listener with r and take paths of it, from those that are
+// around yields the other routes that stand on a listener with r and take paths of it, from those that are
 // asked first to the prefix / that takes whatever is left.
-func (x *index) around(r *policy.BoundRoute, host string, yield func(*policy.BoundRoute)) {
-	at := func(routes map[spot][]*policy.BoundRoute, path policy.PathMatch, takes func(o policy.PathMatch) bool) {
-		beside := routes[spot{r.Gateway, host, path}]
+func (x *index) around(c *policy.Check, r *policy.BoundRoute, yield func(*policy.BoundRoute)) {
+	at := func(beside []*policy.BoundRoute, takes func(o policy.PathMatch) bool) {
 		for _, o := range beside[max(0, len(beside)-maxBeside):] {
-			if x.pairs++; x.pairs > maxPairs {
+			if !c.Spend() {
 				return
 			}
 			if o != r && r.Meets(o) && takes(o.Match.Path) {
@@ -204,15 +186,15 @@ func (x *index) around(r *policy.BoundRoute, host string, yield func(*policy.Bou
 	path := r.Match.Path
 	sameCase := func(o policy.PathMatch) bool { return cased(o, path) }
 	for _, p := range above(path) {
-		at(x.routes, folded(p), sameCase)
+		at(x.routes[folded(p)], sameCase)
 	}
 	if path == root {
 		return
 	}
 	if one, ok := sample(path); ok {
-		at(x.patterns, policy.PathMatch{}, func(o policy.PathMatch) bool { return o != path && x.pattern(o).MatchString(one) })
+		at(x.patterns, func(o policy.PathMatch) bool { return o != path && x.pattern(o).MatchString(one) })
 	}
-	at(x.routes, root, sameCase)
+	at(x.routes[root], sameCase)
 }
 
 // root is the prefix that takes every path.

@@ -45,19 +45,31 @@ func (t *Tables) Table(m *policy.Model) auth.Table {
 	if !slices.Equal(t.entries, m.Auth) {
 		t.entries, t.routes, t.rules = m.Auth, policy.Following[*policy.BoundRoute, *auth.Rule]{}, nil
 	}
-	isRule := func(r *auth.Rule) bool { return r != nil }
 	all, gone, come := t.routes.Next(m.BoundRoutes(), func(r *policy.BoundRoute) *auth.Rule { return ruleOf(m, r) })
-	if slices.ContainsFunc(gone, isRule) || slices.ContainsFunc(come, isRule) {
-		rules := make([]auth.Rule, 0, len(t.rules)+len(come))
+	if len(gone)+len(come) > 0 && !sameRules(t.rules, all) {
+		t.rules = make([]auth.Rule, 0, len(t.rules)+len(come))
 		for _, r := range all {
-			if isRule(r) {
-				rules = append(rules, *r)
+			if r != nil {
+				t.rules = append(t.rules, *r)
 			}
 		}
-		t.rules = rules
 	}
 	consumers, _, _ := t.consumers.Next(m.Consumers, consumerOf)
 	return auth.Table{Rules: t.rules, Consumers: consumers, Secrets: secretsOf(m)}
+}
+
+// sameRules tells whether the routes come to these rules: the ID of each stands for all of it.
+func sameRules(rules []auth.Rule, all []*auth.Rule) bool {
+	for _, r := range all {
+		switch {
+		case r == nil:
+		case len(rules) == 0 || rules[0].Known != r.Known:
+			return false
+		default:
+			rules = rules[1:]
+		}
+	}
+	return len(rules) == 0
 }
 
 // ruleOf is the rule of a route; nil where anyone may call it.
@@ -66,7 +78,7 @@ func ruleOf(m *policy.Model, r *policy.BoundRoute) *auth.Rule {
 	if !ok || s.None {
 		return nil
 	}
-	rule := s.rule(m, r)
+	rule := s.rule(&m.Common, r)
 	rule.Known = rule.ID()
 	return &rule
 }
@@ -101,7 +113,7 @@ func secretsOf(m *policy.Model) map[string][]byte {
 
 // rule is what the route asks of its callers. Both halves are made of it, so that Envoy's callout and the companion's
 // table never mean different things.
-func (s *Setting) rule(m *policy.Model, r *policy.BoundRoute) auth.Rule {
+func (s *Setting) rule(m *policy.Common, r *policy.BoundRoute) auth.Rule {
 	rule := auth.Rule{Name: r.Gateway.Name + "/" + r.Name, All: s.All}
 	for _, name := range s.Of {
 		if p, ok := provider(m, name); ok {
@@ -128,7 +140,7 @@ func (s *Setting) rule(m *policy.Model, r *policy.BoundRoute) auth.Rule {
 }
 
 // entry is the auth entry of that name; nil for none.
-func entry(m *policy.Model, name string) *policy.Auth {
+func entry(m *policy.Common, name string) *policy.Auth {
 	i, ok := slices.BinarySearchFunc(m.Auth, name, func(a *policy.Auth, name string) int { return cmp.Compare(a.Name, name) })
 	if !ok {
 		return nil
@@ -137,7 +149,7 @@ func entry(m *policy.Model, name string) *policy.Auth {
 }
 
 // settings are those of the entries.
-func (s *Setting) settings(m *policy.Model) []policy.Settings {
+func (s *Setting) settings(m *policy.Common) []policy.Settings {
 	var all []policy.Settings
 	for _, name := range s.Of {
 		if a := entry(m, name); a != nil {
@@ -147,7 +159,7 @@ func (s *Setting) settings(m *policy.Model) []policy.Settings {
 	return all
 }
 
-func provider(m *policy.Model, name string) (auth.Provider, bool) {
+func provider(m *policy.Common, name string) (auth.Provider, bool) {
 	a := entry(m, name)
 	if a == nil {
 		return auth.Provider{}, false

@@ -86,7 +86,7 @@ func (s *Keys) Check(c *policy.Check) {
 func takers(c *policy.Check) map[string]*APIKey {
 	return policy.Once(c, func() map[string]*APIKey {
 		all := map[string]*APIKey{}
-		for _, a := range c.Model().Auth {
+		for _, a := range c.Common().Auth {
 			if k, ok := policy.Find[*APIKey](a.Settings); ok {
 				all[a.Name] = k
 			}
@@ -103,7 +103,7 @@ func (k *Key) checkHash(c *policy.Check, at string, takers map[string]*APIKey) {
 		c.Errorf(at+".hash", "this is no hash of a key: %v", err).Hintf("legation key hash prints it").Hide()
 		return
 	}
-	all := policy.Once(c, func() owners { return newOwners(c.Model()) })
+	all := policy.Once(c, func() owners { return newOwners(c.Common()) })
 	if first, taken := all[k.Hash]; taken && first.consumer != c.Entry().Name {
 		p := c.Errorf(at+".hash", "the key is one of the consumer %q too", first.consumer).Hintf("nobody could tell who calls with it: make another").Hide()
 		p.Also = append(p.Also, first.pos)
@@ -143,7 +143,7 @@ type owner struct {
 	pos      policy.Pos
 }
 
-func newOwners(m *policy.Model) owners {
+func newOwners(m *policy.Common) owners {
 	all := owners{}
 	for _, consumer := range m.Consumers {
 		for set, keys := range policy.Each[*Keys](consumer.Settings) {

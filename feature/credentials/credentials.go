@@ -12,7 +12,7 @@ import (
 
 // setElsewhere gives the auth entry whose setting puts a header there itself; clients' copies of it never arrive.
 func setElsewhere(c *policy.Check, header string) (entry string, found bool) {
-	for _, a := range c.Model().Auth {
+	for _, a := range c.Common().Auth {
 		for _, s := range policy.Each[envoy.Stripper](a.Settings) {
 			if slices.Contains(s.StripHeaders(), header) {
 				return a.Name, true

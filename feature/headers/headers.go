@@ -166,7 +166,7 @@ type identityHeaders map[string]policy.Pos
 func identities(c *policy.Check) identityHeaders {
 	return policy.Once(c, func() identityHeaders {
 		all := identityHeaders{}
-		for _, entry := range c.Model().Auth {
+		for _, entry := range c.Common().Auth {
 			for set, s := range policy.Each[envoy.Stripper](entry.Settings) {
 				for _, name := range s.StripHeaders() {
 					all[strings.ToLower(name)] = set.Pos()

@@ -61,11 +61,11 @@ type keyed interface{ NamesConsumers() bool }
 // checkEntry refuses what the entry can't give: names in tokens where there are none, and names where credentials are made
 // for a consumer.
 func checkEntry(c *policy.Check, entry string) {
-	i := slices.IndexFunc(c.Model().Auth, func(a *policy.Auth) bool { return a.Name == entry })
+	i := slices.IndexFunc(c.Common().Auth, func(a *policy.Auth) bool { return a.Name == entry })
 	if i < 0 {
 		return
 	}
-	settings := c.Model().Auth[i].Settings
+	settings := c.Common().Auth[i].Settings
 	if k, ok := policy.Find[keyed](settings); ok && k.NamesConsumers() {
 		c.Errorf(entry, "the keys that the auth entry %q takes are made for a consumer each", entry).
 			Hintf("write apiKeys in the consumer, or make keys with legation key create --consumer %s", c.Entry().Name)
@@ -97,7 +97,7 @@ type owner struct {
 	pos      policy.Pos
 }
 
-func newOwners(m *policy.Model) owners {
+func newOwners(m *policy.Common) owners {
 	all := owners{}
 	for _, c := range m.Consumers {
 		for set, ids := range policy.Each[*Identities](c.Settings) {
@@ -113,7 +113,7 @@ func newOwners(m *policy.Model) owners {
 
 // checkUnique refuses an identity that is another consumer's too; it is told at the later name.
 func checkUnique(c *policy.Check, at place, identity string) {
-	first, ok := policy.Once(c, func() owners { return newOwners(c.Model()) })[identity]
+	first, ok := policy.Once(c, func() owners { return newOwners(c.Common()) })[identity]
 	if !ok || first.consumer == c.Entry().Name {
 		return
 	}

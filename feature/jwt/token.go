@@ -141,7 +141,7 @@ func (f From) check(c *policy.Check) {
 		if p.Header != "authorization" && auth.CheckClaimHeader(p.Header) != nil {
 			c.Errorf(at+".header", "the header %q steers proxies or backends: it can't bring tokens", p.Header).Hintf("choose a name of your own, such as x-token")
 		}
-		for _, a := range c.Model().Auth {
+		for _, a := range c.Common().Auth {
 			for _, s := range policy.Each[envoy.Stripper](a.Settings) {
 				if slices.Contains(s.StripHeaders(), p.Header) {
 					c.Errorf(at+".header", "the auth entry %q sets the header %q: what clients send under it is removed", a.Name, p.Header).Hintf("choose another name in one of the two")

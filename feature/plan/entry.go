@@ -61,7 +61,7 @@ type Quota struct{ policy.Quota }
 // Check warns of a time zone that another plan's quota of the same period hasn't: their periods end at different moments,
 // so that what was used doesn't go along from one to the other.
 func (q *Quota) Check(c *policy.Check) {
-	for _, p := range c.Model().Plans {
+	for _, p := range c.Common().Plans {
 		if &p.Entry == c.Entry() {
 			return
 		}

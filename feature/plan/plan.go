@@ -5,6 +5,7 @@ package plan
 
 import (
 	_ "embed"
+	"slices"
 	"strings"
 
 	"github.com/legation/legation/auth"
@@ -57,11 +58,11 @@ func (u *Use) Check(c *policy.Check) {
 		p.Hintf("give the route auth, or write plan: off for it")
 		p.Also = append(p.Also, r.Pos)
 		return
-	case len(c.Model().Plans) == 0:
+	case len(c.Common().Plans) == 0:
 		c.Errorf("", "there are no plans").Hintf("write the section plans: {free: {rate: 10/second, quota: 10000/month}}")
 		return
 	}
-	all := policy.Once(c, func() givers { return newGivers(c.Model()) })
+	all := policy.Once(c, func() givers { return newGivers(c.Common()) })
 	for _, entry := range a.Entries() {
 		if all[entry] {
 			return
@@ -82,7 +83,7 @@ type claimer interface{ PlanClaim() string }
 // givers are the auth entries by which callers may have a plan.
 type givers map[string]bool
 
-func newGivers(m *policy.Model) givers {
+func newGivers(m *policy.Common) givers {
 	all := givers{}
 	for _, a := range m.Auth {
 		if j, ok := policy.Find[claimer](a.Settings); ok && j.PlanClaim() != "" {
@@ -114,6 +115,37 @@ type Name string
 
 // Check holds the name against the plans.
 func (n *Name) Check(c *policy.Check) { c.Ref("", "plans", string(*n)) }
+
+// CheckRoutes tells, at the first consumer with a plan, that no route counts plans: such a consumer looks limited.
+func (n *Name) CheckRoutes(c *policy.Check) {
+	for _, consumer := range c.Common().Consumers {
+		if _, ok := policy.Find[*Name](consumer.Settings); ok {
+			if &consumer.Entry == c.Entry() {
+				break
+			}
+			return
+		}
+	}
+	asks := func(r *policy.BoundRoute) bool {
+		a, ok := policy.Find[asker](r.Settings)
+		return ok && len(a.Entries()) > 0
+	}
+	all := c.Model().Bound
+	if some(all, asks) && !some(all, func(r *policy.BoundRoute) bool { return r.Settings.Has(Kind.Key) || r.Broken(Kind.Key) }) {
+		c.Warnf("", "no route counts plans: the plan %q limits nobody", *n).
+			Hintf("write plan: required, or plan: optional, in routes, services or the defaults of a gateway")
+	}
+}
+
+// some tells whether one of the routes is such a one.
+func some(routes map[*policy.Gateway][]*policy.BoundRoute, such func(*policy.BoundRoute) bool) bool {
+	for _, of := range routes {
+		if slices.ContainsFunc(of, such) {
+			return true
+		}
+	}
+	return false
+}
 
 // Plan is the name.
 func (n *Name) Plan() string { return string(*n) }

@@ -220,7 +220,7 @@ func (s *Setting) checkHeaders(c *policy.Check, i int) {
 		if by.Kind != ratelimit.Header {
 			continue
 		}
-		for _, a := range c.Model().Auth {
+		for _, a := range c.Common().Auth {
 			for set, stripper := range policy.Each[envoy.Stripper](a.Settings) {
 				if !slices.Contains(stripper.StripHeaders(), by.Name) {
 					continue

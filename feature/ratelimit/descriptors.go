@@ -186,14 +186,14 @@ func (d *Descriptor) perEnvoy() bool { return d.Mode == perEnvoy }
 func (t *treeCheck) unique() {
 	first := policy.Once(t.Check, func() map[string]string {
 		all := map[string]string{}
-		for _, d := range t.Model().Domains {
+		for _, d := range t.Common().Domains {
 			if name := nameOf(d); all[name] == "" {
 				all[name] = d.Name
 			}
 		}
 		return all
 	})
-	for _, d := range t.Model().Domains {
+	for _, d := range t.Common().Domains {
 		if &d.Entry != t.Entry() {
 			continue
 		}

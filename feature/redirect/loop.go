@@ -10,12 +10,12 @@ import (
 
 // leadsBack gives a host of the route whose clients the redirect sends back to the route, "" where none is known. A
 // way round over other routes is not seen.
-func (s *Setting) leadsBack(m *policy.Model, r *policy.BoundRoute) string {
+func (s *Setting) leadsBack(c *policy.Check, r *policy.BoundRoute) string {
 	if !s.staysOnListener(r) || !s.keepsConditions(r) {
 		return ""
 	}
 	for _, host := range r.Hostnames {
-		if s.staysOnHost(m, r, host) && s.staysOnPath(m, r, host) {
+		if s.staysOnHost(c, r, host) && s.staysOnPath(c, r, host) {
 			return host
 		}
 	}
@@ -42,14 +42,14 @@ func (s *Setting) keepsConditions(r *policy.BoundRoute) bool {
 }
 
 // staysOnHost tells whether the host after the redirect is one that the route's hostname is the best match of.
-func (s *Setting) staysOnHost(m *policy.Model, r *policy.BoundRoute, host string) bool {
+func (s *Setting) staysOnHost(c *policy.Check, r *policy.BoundRoute, host string) bool {
 	if s.Hostname == "" || s.Hostname == host {
 		return true
 	}
 	if !covers(host, s.Hostname) {
 		return false
 	}
-	return !slices.ContainsFunc(m.Bound[r.Gateway], func(o *policy.BoundRoute) bool {
+	return !slices.ContainsFunc(c.Model().Bound[r.Gateway], func(o *policy.BoundRoute) bool {
 		return together(r, o) && slices.ContainsFunc(o.Hostnames, func(h string) bool {
 			return len(h) > len(host) && covers(h, s.Hostname)
 		})
@@ -63,7 +63,7 @@ func covers(pattern, host string) bool {
 }
 
 // staysOnPath tells whether the path after the redirect is the route's again, and no route's that goes before it.
-func (s *Setting) staysOnPath(m *policy.Model, r *policy.BoundRoute, host string) bool {
+func (s *Setting) staysOnPath(c *policy.Check, r *policy.BoundRoute, host string) bool {
 	var path string
 	switch {
 	case s.Path != "":
@@ -76,16 +76,21 @@ func (s *Setting) staysOnPath(m *policy.Model, r *policy.BoundRoute, host string
 	if !matches(r.Match.Path, path) {
 		return false
 	}
-	for _, o := range m.Bound[r.Gateway] { // in order of precedence
+	for _, o := range besides(c, host) { // in order of precedence
 		if o == r {
 			return true
 		}
 		takes := o.Match.Path.Kind == policy.PathTemplate || matches(o.Match.Path, path)
-		if takes && slices.Contains(o.Hostnames, host) && together(r, o) {
+		if takes && together(r, o) {
 			return false
 		}
 	}
 	return true
+}
+
+// besides is the routes of a hostname of the route, in order of precedence.
+func besides(c *policy.Check, host string) []*policy.BoundRoute {
+	return policy.Beside(c, host, func(all []*policy.BoundRoute) []*policy.BoundRoute { return all })
 }
 
 // together tells whether a listener serves both routes.

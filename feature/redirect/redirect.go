@@ -112,7 +112,7 @@ func (s *Setting) checkRoute(c *policy.Check, r *policy.BoundRoute) {
 		c.Errorf("prefix", "the prefix that the route matches is too long for Envoy to cut off").
 			Hintf("replace it by a short prefix other than /")
 	}
-	if host := s.leadsBack(c.Model(), r); host != "" {
+	if host := s.leadsBack(c, r); host != "" {
 		c.Errorf("", "leads back to the same route, again and again, for the host %s", host).
 			Hintf("let it change the scheme, the host or the path to what another route answers, or name its listeners")
 	}

@@ -41,11 +41,8 @@ func (s *Sample) Check(c *policy.Check) {
 
 // entry is the service that the setting stands in; the app behind its sidecar where it has one.
 func entry(c *policy.Check) *policy.Service {
-	own := c.Service()
-	for _, s := range c.Model().Services {
-		if s.AppOf == own {
-			return s
-		}
+	if app := c.App(); app != nil {
+		return app
 	}
-	return own
+	return c.Service()
 }

@@ -122,7 +122,7 @@ func (s *Setting) Check(c *policy.Check) {
 // checkHeader refuses a header that an entry of auth sets: a client's is removed before any route is looked for, and what
 // auth then writes is no endpoint.
 func (s *Setting) checkHeader(c *policy.Check) {
-	for _, entry := range c.Model().Auth {
+	for _, entry := range c.Common().Auth {
 		for set, stripper := range policy.Each[envoy.Stripper](entry.Settings) {
 			if slices.Contains(stripper.StripHeaders(), string(s.Header)) {
 				p := c.Errorf("header", "the auth entry %q sets %s, so that a client's never gets as far as the session", entry.Name, s.Header).

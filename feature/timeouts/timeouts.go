@@ -36,7 +36,7 @@ func (s *Setting) Check(c *policy.Check) {
 	checkSpan(c, "idle", s.Idle)
 	checkSpan(c, "stream", s.Stream)
 	switch {
-	case layer4(c):
+	case c.Layer4():
 		s.checkLayer4(c)
 	case bounds(s.Stream):
 		s.checkStream(c)
@@ -44,24 +44,6 @@ func (s *Setting) Check(c *policy.Check) {
 		s.checkOrder(c)
 	}
 }
-
-// layer4 tells whether the setting holds for connections of TCP or TLS, which know nothing of requests: it stands in a
-// route of them, or is what has become of all layers for one.
-func layer4(c *policy.Check) bool {
-	if c.Route() != nil {
-		return c.Route().Layer4
-	}
-	return policy.Once(c, func() connections {
-		of := make(connections)
-		for _, r := range c.Model().Routes {
-			of[&r.Entry] = r.Layer4
-		}
-		return of
-	})[c.Entry()]
-}
-
-// connections tells which routes are of listeners of TCP or TLS.
-type connections map[*policy.Entry]bool
 
 // checkLayer4 refuses what the route itself says of requests. A layer around it may mean other routes.
 func (s *Setting) checkLayer4(c *policy.Check) {

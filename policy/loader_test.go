@@ -1,0 +1,211 @@
+package policy_test
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/legation/legation/policy"
+	"github.com/legation/legation/policy/modeltest"
+	"golang.org/x/tools/txtar"
+)
+
+// TestLoaderKeepsWhatHasNotChanged tells for edits of one team's file which routes and services are others afterwards.
+func TestLoaderKeepsWhatHasNotChanged(t *testing.T) {
+	shared := []byte("services: {shared: {dns: 'shared:80'}}\nroutes:\n  other: {hostnames: [other.example.com], backends: {s20: 1}}\n")
+	for _, tt := range []struct {
+		name    string
+		edit    func(policy.Files)
+		changed []string
+	}{
+		{"nothing", func(policy.Files) {}, nil},
+		{"a file that nobody refers to", func(f policy.Files) { f["notes.txt"] = []byte("x") }, nil},
+		{
+			"a comment behind all entries", func(f policy.Files) { f[teamFile(20)] = append(slices.Clone(f[teamFile(20)]), "# end\n"...) }, nil,
+		},
+		{
+			"a value of a route", func(f policy.Files) {
+				f[teamFile(20)] = bytes.Replace(f[teamFile(20)], []byte("5s"), []byte("6s"), 1)
+			}, routesFrom(20, 21),
+		},
+		{
+			"a line more", func(f policy.Files) {
+				f[teamFile(20)] = bytes.Replace(f[teamFile(20)], []byte("  r00025"), []byte("\n  r00025"), 1)
+			}, routesFrom(25, 40),
+		},
+		{
+			"an endpoint", func(f policy.Files) {
+				f[teamFile(20)] = bytes.Replace(f[teamFile(20)], []byte("10.0.0.1"), []byte("10.0.0.2"), 1)
+			}, append(routesFrom(20, 40), "other", "s20"),
+		},
+		{
+			"a route more", func(f policy.Files) {
+				f[teamFile(20)] = append(slices.Clone(f[teamFile(20)]), "  more: {hostnames: [h], backends: {s20: 1}}\n"...)
+			}, []string{"more"},
+		},
+		{
+			"a route more in a file of its own", func(f policy.Files) {
+				f["more.yaml"] = []byte("routes: {more: {hostnames: [h], backends: {s20: 1}}}\n")
+			}, []string{"more"},
+		},
+		{"a file less", func(f policy.Files) { delete(f, teamFile(40)) }, nil},
+		{
+			"a renamed file", func(f policy.Files) {
+				f["renamed.yaml"] = f[teamFile(0)]
+				delete(f, teamFile(0))
+			}, append(routesFrom(0, 20), "s0"),
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			files := manyRoutes(60, 20)
+			files["shared.yaml"] = shared
+			l := testLanguage().NewLoader()
+			before, _ := l.Load(files)
+			files = maps.Clone(files)
+			tt.edit(files)
+			after, problems := l.Load(files)
+			if after == nil {
+				t.Fatal(problems.Err())
+			}
+			got := others(before, after)
+			slices.Sort(tt.changed)
+			if diff := cmp.Diff(tt.changed, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("other entries than before (-want +got):\n%s", diff)
+			}
+			if before.Gateways[0] != after.Gateways[0] {
+				t.Error("the gateway is another one")
+			}
+		})
+	}
+}
+
+func routesFrom(from, to int) []string {
+	var names []string
+	for i := from; i < to; i++ {
+		names = append(names, fmt.Sprintf("r%05d", i))
+	}
+	return names
+}
+
+// others names the services and routes of a model that are none of another's.
+func others(before, after *policy.Model) []string {
+	var names []string
+	for _, s := range after.Services {
+		if !slices.Contains(before.Services, s) {
+			names = append(names, s.Name)
+		}
+	}
+	for _, r := range after.Routes {
+		if !slices.Contains(before.Routes, r) {
+			names = append(names, r.Name)
+		}
+	}
+	bound := before.Bound[before.Gateways[0]]
+	for _, r := range after.Bound[after.Gateways[0]] {
+		if slices.Contains(bound, r) == slices.Contains(names, r.Name) {
+			names = append(names, "bound "+r.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// TestLoaderGoesOnBesideABrokenFile: what is wrong in one file keeps nobody's entries from being taken over.
+func TestLoaderGoesOnBesideABrokenFile(t *testing.T) {
+	last := manyRoutes(60, 20)
+	l := testLanguage().NewLoader()
+	_, before, _ := l.Isolate(last, nil)
+	candidate := maps.Clone(last)
+	candidate[teamFile(0)] = []byte(broken)
+	candidate[teamFile(20)] = bytes.Replace(last[teamFile(20)], []byte("5s"), []byte("6s"), 1)
+	_, after, problems := l.Isolate(candidate, last)
+	if after == nil || !problems.HasErrors() {
+		t.Fatal(problems.Err())
+	}
+	if diff := cmp.Diff(routesFrom(20, 21), others(before, after)); diff != "" {
+		t.Errorf("other entries than before (-want +got):\n%s", diff)
+	}
+}
+
+// TestLoaderKeepsOneLoad edits a policy again and again: what is kept does not grow.
+func TestLoaderKeepsOneLoad(t *testing.T) {
+	files := manyRoutes(400, 20)
+	l := testLanguage().NewLoader()
+	model, _ := l.Load(files)
+	held := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	edit := func(i int) {
+		from := i * 20 % 400
+		next := maps.Clone(files)
+		next[teamFile(from)] = bytes.ReplaceAll(files[teamFile(from)], []byte("cors: {"), fmt.Appendf(nil, "plan: none\n    # %d\n    cors: {", i))
+		if i%2 == 0 {
+			next[teamFile(from)] = bytes.Replace(next[teamFile(from)], fmt.Appendf(nil, "# %d", i), fmt.Appendf(nil, "# %4d", i%977), 1+i%9)
+		}
+		if i%3 == 0 {
+			delete(next, teamFile((from+20)%400))
+		}
+		if model, _ = l.Load(next); model == nil {
+			t.Fatal("refused")
+		}
+	}
+	for i := range 100 {
+		edit(i)
+	}
+	before := held()
+	for i := range 1_000 {
+		edit(i)
+	}
+	if after := held(); after > before+before/10 {
+		t.Errorf("%d KiB held after 1000 edits, %d KiB before", after>>10, before>>10)
+	}
+	runtime.KeepAlive(l)
+	runtime.KeepAlive(model)
+}
+
+// FuzzLoader: whatever follows whatever, going on from the one load gives what a whole load of the other gives.
+func FuzzLoader(f *testing.F) {
+	archives, _ := filepath.Glob("testdata/*.txtar")
+	for _, name := range archives {
+		archive, err := txtar.ParseFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		var last []byte
+		for _, file := range archive.Files {
+			if policy.IsPolicy(file.Name) {
+				f.Add(last, file.Data)
+				last = file.Data
+			}
+		}
+	}
+	for _, pair := range [][2]string{{teamA, teamA2}, {teamB, teamB2}, {onB, onB2}, {teamA, broken}, {keyed, keyed2}, {listed, teamB}} {
+		f.Add([]byte(pair[0]), []byte(pair[1]))
+	}
+	f.Fuzz(func(t *testing.T, before, after []byte) {
+		language := testLanguage()
+		l := language.NewLoader()
+		rest := policy.Files{"p.yaml": []byte(platform), "b.yaml": []byte(teamB), "s.endpoints": []byte("10.0.0.1:80\n")}
+		for _, content := range [][]byte{before, after, nil, before} {
+			files := maps.Clone(rest)
+			files["a.yaml"] = content
+			got, problems := l.Load(files)
+			want, wantProblems := language.Load(files)
+			if diff := cmp.Diff(wantProblems, problems, cmp.AllowUnexported(policy.Problem{}), cmpopts.EquateEmpty()); diff != "" {
+				t.Fatalf("problems (-whole +again):\n%s", diff)
+			}
+			if diff := cmp.Diff(modeltest.Of(t, want).Whole, modeltest.Of(t, got).Whole); diff != "" {
+				t.Fatalf("models (-whole +again):\n%s", diff)
+			}
+		}
+	})
+}
