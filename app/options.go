@@ -54,6 +54,7 @@ type Options struct {
 	NoFastPath   bool          // grpc-go answers the companion's calls too
 	DataDir      string        // last good policy, counts of the embedded store, state of run; empty keeps nothing
 	Envoy        string        // path; empty looks for it
+	Validate     Validator     // whom a policy is shown before anybody is handed it; default NoValidator
 
 	TLSCert, TLSKey, TLSCA string // PEM files: mutual TLS on the xDS and companion ports
 	Nodes                  string // the nodes file: which groups Envoys may join; empty: those that their certificates name
@@ -75,6 +76,15 @@ type Options struct {
 	Out     io.Writer // for people: outcomes of loads, and what run has to say
 	Colour  bool
 }
+
+// Validator is who else has a say about a policy before it is served.
+type Validator string
+
+// The validators.
+const (
+	NoValidator    Validator = "none"
+	EnvoyValidator Validator = "envoy" // the real Envoy, in its mode validate
+)
 
 // maxRedisTimeout leaves a decision, which takes up to 1.4 times as long, time to reach Envoy, which goes on without it
 // after 200 ms.
@@ -102,6 +112,7 @@ func (o Options) withDefaults() Options {
 	o.AdminAddress = cmp.Or(o.AdminAddress, DefaultAdmin)
 	o.EnvoyAdminAddress = cmp.Or(o.EnvoyAdminAddress, DefaultEnvoyAdmin)
 	o.Version = cmp.Or(o.Version, "dev")
+	o.Validate = cmp.Or(o.Validate, NoValidator)
 	if len(o.Roles) == 0 {
 		o.Roles = Roles()
 	}
@@ -138,6 +149,9 @@ func (o Options) check() error {
 	}
 	if !slices.Contains([]auth.DecisionLog{auth.LogNone, auth.LogDenied, auth.LogAll}, o.Decisions) {
 		errs = append(errs, usagef("--decision-log: want off, denied or all, not %q", string(o.Decisions)))
+	}
+	if o.Validate != NoValidator && o.Validate != EnvoyValidator {
+		errs = append(errs, usagef("--validate: want none or envoy, not %q", string(o.Validate)))
 	}
 	if o.DecisionRate < 0 || o.DecisionRate > maxDecisionRate {
 		errs = append(errs, usagef("--decision-log-rate %d: want at least 1 and at most %d lines a second", o.DecisionRate, maxDecisionRate))

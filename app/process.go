@@ -117,8 +117,12 @@ func (p *process) build() (err error) {
 	if err := p.serveXDS(); err != nil {
 		return err
 	}
+	validation, err := p.validation()
+	if err != nil {
+		return err
+	}
 	p.control = control.New(control.Options{
-		Dir: o.Dir, DataDir: p.state.dir, Secrets: p.secrets(), XDS: p.xds, Auth: p.auth, Limits: p.limits,
+		Dir: o.Dir, DataDir: p.state.dir, Secrets: p.secrets(), Validation: validation, XDS: p.xds, Auth: p.auth, Limits: p.limits,
 		Log: o.Log, Metrics: p.metrics, Report: p.report,
 		History: p.history(), Parked: p.shared.Board("parked"), Replica: p.replica(), AllowShrink: o.AllowShrink,
 	})

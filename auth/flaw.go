@@ -141,7 +141,7 @@ func (f *flaws) expression(at, text string) {
 		return
 	}
 	flaw := &Flaw{At: at, Text: where.Text, Expression: where}
-	if strings.Contains(where.Text, "token recognition error at: '=") {
+	if strings.HasPrefix(where.Text, `"=`) {
 		flaw.Hint = "== compares"
 	}
 	*f = append(*f, flaw)

@@ -34,11 +34,13 @@ type Options struct {
 	Replica string
 	// Secrets is where the secrets are kept that the policy names; nil looks none up: only Envoys need them.
 	Secrets *Secrets
-	XDS     *xds.Server
-	Auth    *auth.Service
-	Limits  *ratelimit.Service
-	Log     *slog.Logger
-	Metrics prometheus.Registerer
+	// Validation has the real Envoy asked about each policy before anybody is handed it; nil asks nobody.
+	Validation *Validation
+	XDS        *xds.Server
+	Auth       *auth.Service
+	Limits     *ratelimit.Service
+	Log        *slog.Logger
+	Metrics    prometheus.Registerer
 	// Report is told the outcome of every load that changed anything: a new revision, or other problems than before.
 	Report func(Outcome)
 	// Retain is how long the companions keep what an older policy asked for where no xDS role tells when the Envoys
@@ -77,9 +79,11 @@ type Controller struct {
 	lang    *policy.Language
 	loader  *policy.Loader
 	metrics metrics
-	outcome atomic.Pointer[Outcome]
-	loaded  chan struct{} // closed once a whole policy is served
-	refused chan struct{} // capacity 1: an Envoy has refused something
+	// validator asks Envoy; nil where nobody is asked.
+	validator *validator
+	outcome   atomic.Pointer[Outcome]
+	loaded    chan struct{} // closed once a whole policy is served
+	refused   chan struct{} // capacity 1: an Envoy has refused something
 
 	mu       sync.Mutex // loads come one after the other
 	recalled bool
@@ -110,6 +114,9 @@ func New(o Options) *Controller {
 		loaded: make(chan struct{}), refused: make(chan struct{}, 1), compiler: newCompiler(),
 	}
 	c.loader = c.lang.NewLoader()
+	if o.Validation != nil {
+		c.validator = newValidator(*o.Validation)
+	}
 	c.openShelf()
 	c.outcome.Store(&Outcome{Problems: policy.Problems{}, Source: c.source()})
 	return c
@@ -123,6 +130,9 @@ func (c *Controller) Loaded() <-chan struct{} { return c.loaded }
 
 // Run loads the policy as soon as its directory rests, and at every change until ctx ends.
 func (c *Controller) Run(ctx context.Context) error {
+	if c.validator != nil {
+		defer context.AfterFunc(ctx, c.validator.stop)()
+	}
 	c.Recall()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.watchFleet(ctx) })

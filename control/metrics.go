@@ -1,6 +1,8 @@
 package control
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -14,6 +16,9 @@ type metrics struct {
 
 	rollbacks *prometheus.CounterVec
 	parked    *prometheus.GaugeVec
+
+	validations *prometheus.CounterVec
+	validation  prometheus.Histogram
 }
 
 func newMetrics(r prometheus.Registerer) metrics {
@@ -46,14 +51,39 @@ func newMetrics(r prometheus.Registerer) metrics {
 			Name: "legation_control_parked",
 			Help: "1 for a node group that is served an older policy, since its Envoys refused what there is for it.",
 		}, []string{"group"}),
+		validations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "legation_control_validations_total",
+			Help: "Policies that the real Envoy was to be asked about, by result: taken, refused, or failed where it could not be asked.",
+		}, []string{"result"}),
+		validation: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "legation_control_validation_seconds",
+			Help:    "How long it took to ask the real Envoy about a policy, the search for the line of a refusal included.",
+			Buckets: []float64{0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60},
+		}),
 	}
 	for _, result := range []string{"published", "unchanged", "refused"} {
 		m.loads.WithLabelValues(result) // there from the start, so that the first one is an increase
 	}
+	for _, result := range []string{"taken", "refused", "failed"} {
+		m.validations.WithLabelValues(result)
+	}
 	if r != nil {
-		r.MustRegister(m.loads, m.problems, m.warnings, m.served, m.expiry, m.rollbacks, m.parked)
+		r.MustRegister(m.loads, m.problems, m.warnings, m.served, m.expiry, m.rollbacks, m.parked, m.validations, m.validation)
 	}
 	return m
+}
+
+// validated counts a policy that Envoy was asked about.
+func (m metrics) validated(begin time.Time, err error) {
+	result := "taken"
+	switch {
+	case len(Problems(err)) > 0:
+		result = "refused"
+	case err != nil:
+		result = "failed"
+	}
+	m.validations.WithLabelValues(result).Inc()
+	m.validation.Observe(time.Since(begin).Seconds())
 }
 
 func (m metrics) observe(o Outcome) {

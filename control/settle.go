@@ -50,6 +50,9 @@ func (c *Controller) settleWith(loader *policy.Loader, candidate policy.Files) s
 		}
 		var err error
 		if s.compiled, err = c.compiler.compile(model); err == nil {
+			err = c.validate(files, s.compiled)
+		}
+		if err == nil {
 			return s
 		}
 		refused := Problems(err)

@@ -27,6 +27,7 @@ type Effective struct {
 	Text    string     `json:"text"`
 	Hidden  bool       `json:"hidden,omitempty"` // some or all of it: it may hold a secret
 	Layer   string     `json:"layer,omitempty"`  // of a route's settings: gateway/edge, service/orders or route/orders
+	Locked  bool       `json:"locked,omitempty"` // the gateway's defaults forbid services and routes to write the key
 	At      policy.Pos `json:"at"`
 }
 
@@ -87,7 +88,23 @@ func (r *reader) bound(b *policy.BoundRoute) []Effective {
 	for i := range all {
 		all[i].Gateway, all[i].Layer = b.Gateway.Name, cmp.Or(all[i].Layer, layers[all[i].At])
 	}
+	lock(all, "", b.Gateway)
 	return all
+}
+
+// lock marks what is written under keys that the defaults of a gateway lock.
+func lock(all []Effective, prefix string, g *policy.Gateway) {
+	locked := g.Node.Get("defaults").Get("locked")
+	if locked == nil {
+		return
+	}
+	for i := range all {
+		key, below := strings.CutPrefix(all[i].Path, prefix)
+		if end := strings.IndexAny(key, ".["); end >= 0 {
+			key = key[:end]
+		}
+		all[i].Locked = below && slices.ContainsFunc(locked.Items, func(n *policy.Node) bool { return n.Text == key })
+	}
 }
 
 // Service tells what a service comes to by itself. Those of its settings that are a layer of routes may hold otherwise there.
@@ -121,6 +138,7 @@ func Gateway(m *policy.Model, name string) (*Shown, bool) {
 	for i := range s.Settings {
 		s.Settings[i].Layer = "" // the gateway itself
 	}
+	lock(s.Settings, "defaults.", g)
 	return s, true
 }
 
@@ -174,7 +192,11 @@ func (s *Shown) Write(w io.Writer, colour bool) error {
 		if e.Layer != "" {
 			fmt.Fprintf(&out, "%-*s  ", layers, e.Layer)
 		}
-		fmt.Fprintln(&out, p.paint("2", e.At.String()))
+		at := p.paint("2", e.At.String())
+		if e.Locked {
+			at += "  locked"
+		}
+		fmt.Fprintln(&out, at)
 	}
 	_, err := w.Write(out.Bytes())
 	return err

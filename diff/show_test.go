@@ -56,7 +56,7 @@ func TestRouteIsShownWithTheLayerOfEachSetting(t *testing.T) {
   match.path               exact /orders                      p.yaml:18:13
 
 at gateway edge
-  auth                     [idp]                              gateway/edge  p.yaml:5:7
+  auth                     [idp]                              gateway/edge  p.yaml:5:7  locked
   authorize.scopes         [any]                              gateway/edge  p.yaml:6:19
   authorize.scopes         [orders.read]                      route/orders  p.yaml:20:17
   cors                     off                                service/a     p.yaml:14:81
@@ -91,7 +91,7 @@ func TestGatewayIsShown(t *testing.T) {
   listeners.http.address     0.0.0.0      p.yaml:3:17
   listeners.http.port        10000        p.yaml:3:30
   listeners.http.protocol    HTTP         p.yaml:3:17
-  defaults.auth              [idp]        p.yaml:5:7
+  defaults.auth              [idp]        p.yaml:5:7  locked
   defaults.authorize.scopes  [any]        p.yaml:6:19
   defaults.rateLimit.by      ip           p.yaml:7:42
   defaults.rateLimit.rate    1000/minute  p.yaml:7:25

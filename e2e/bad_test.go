@@ -70,7 +70,7 @@ routes: {app: {gateways: [edge], hostnames: [app.test], backends: {app: 1}, head
 	p.serve(t, "--secrets-dir", swapped(t))
 	e := p.envoy(t, "edge")
 	url := fmt.Sprintf("http://127.0.0.1:%d/", port)
-	eventually(t, "the good policy", func() error { return edited(url, -1) })
+	eventually(t, "the good policy", func() error { return showsEdit(url, -1) })
 
 	stops := []func() (int, []string){
 		load(t, url, http.StatusOK, "Host", "team.test"), load(t, url, http.StatusOK, "Host", "app.test"),
@@ -80,7 +80,7 @@ routes: {app: {gateways: [edge], hostnames: [app.test], backends: {app: 1}, head
 	for i, row := range badTeams {
 		write(t, file("team.yaml"), teams(row.text))
 		write(t, file("app.yaml"), good(i))
-		eventually(t, row.name+": the good file", func() error { return edited(url, i) })
+		eventually(t, row.name+": the good file", func() error { return showsEdit(url, i) })
 		eventually(t, row.name+": the revision", func() error {
 			if now := p.status(t).Policy.Revision; now == revision {
 				return fmt.Errorf("still at %s", now)
@@ -123,7 +123,7 @@ routes: {app: {gateways: [edge], hostnames: [app.test], backends: {app: 1}, head
 }
 
 // edited tells whether the good file's change is live.
-func edited(url string, edit int) error {
+func showsEdit(url string, edit int) error {
 	a, err := request("GET", url, "Host", "app.test")
 	if want := strconv.Itoa(edit); err == nil && a.header.Get("X-Edit") != want {
 		err = fmt.Errorf("at %q, want %s", a.header.Get("X-Edit"), want)

@@ -40,7 +40,7 @@ func Find(explicit string) (path, version string, err error) {
 	}
 	for _, path := range candidates {
 		version, err := versionOf(path)
-		if err == nil && !tested.MatchString(version) {
+		if err == nil && !Tested(version) {
 			err = fmt.Errorf("%s is version %s, not 1.4x", path, version)
 		}
 		if err == nil {
@@ -70,6 +70,9 @@ func tools() []string {
 		dir = up
 	}
 }
+
+// Tested tells whether our behaviour was tested with an Envoy of this version.
+func Tested(version string) bool { return tested.MatchString(version) }
 
 func versionOf(path string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

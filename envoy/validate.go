@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
+	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 )
@@ -43,17 +45,34 @@ func Validate(ctx context.Context, envoyPath string, b *bootstrapv3.Bootstrap) e
 	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, envoyPath, "--mode", "validate", "-c", path, "--use-dynamic-base-id", "-l", "error")
 	cmd.Stdout, cmd.Stderr, cmd.Env = &said, &said, environment()
+	// A group of its own, so that what a wrapper has started ends with it; and whoever holds on to our pipes is left.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
 	err = cmd.Run()
 	if ctx.Err() != nil {
 		return fmt.Errorf("validate with %s: %w", envoyPath, context.Cause(ctx))
 	}
 	if refused, ok := errors.AsType[*exec.ExitError](err); ok {
+		if from, killed := killedBy(refused); killed {
+			return fmt.Errorf("validate with %s: it was ended from outside: %s", envoyPath, from)
+		}
 		return &Refused{words(said.String(), path, refused)}
 	}
 	if err != nil {
 		return fmt.Errorf("validate with %s: %w", envoyPath, err)
 	}
 	return nil
+}
+
+// killedBy tells of an Envoy that did not end by itself, such as for want of memory. One that crashes over a configuration
+// has refused it.
+func killedBy(ended *exec.ExitError) (syscall.Signal, bool) {
+	status, ok := ended.Sys().(syscall.WaitStatus)
+	if !ok || !status.Signaled() {
+		return 0, false
+	}
+	return status.Signal(), status.Signal() == syscall.SIGKILL || status.Signal() == syscall.SIGTERM || status.Signal() == syscall.SIGINT
 }
 
 // logPrefix is "[2026-11-21 12:00:00.000][123][critical][main] [source/server/server.cc:456] ".

@@ -2,10 +2,13 @@ package envoy_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/legation/legation/envoy"
@@ -121,4 +124,31 @@ func TestEnvoyGetsNoneOfOurVariables(t *testing.T) {
 	}
 	<-p.Done()
 	check("start", said.String())
+}
+
+// An Envoy that was killed has not refused anything; one that crashes has, and what a wrapper started ends with it.
+func TestHowEnvoyEndsIsToldApart(t *testing.T) {
+	b := emptyBootstrap("edge")
+	for does, refuses := range map[string]bool{"exit 1": true, "kill -SEGV $$": true, "kill -KILL $$": false, "kill -TERM $$": false} {
+		err := envoy.Validate(t.Context(), script(t, does), b)
+		if _, ok := errors.AsType[*envoy.Refused](err); err == nil || ok != refuses {
+			t.Errorf("%s: %v, want refused %t", does, err, refuses)
+		}
+	}
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errors.New("too long"))
+	defer cancel()
+	err := envoy.Validate(ctx, script(t, "sleep 600 & sleep 600"), b)
+	if _, ok := errors.AsType[*envoy.Refused](err); ok || err == nil || !strings.Contains(err.Error(), "too long") {
+		t.Errorf("hanging: %v", err)
+	}
+}
+
+// script is a program that stands for Envoy.
+func script(t *testing.T, does string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "envoy")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+does+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

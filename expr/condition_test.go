@@ -164,7 +164,7 @@ func TestParametersThatTwoReadersReadInTwoWays(t *testing.T) {
 
 func TestConditionsThatCantBe(t *testing.T) {
 	for expression, want := range map[string]Error{
-		"":                             {1, 1, "Syntax"},
+		"":                             {1, 1, "the expression ends"},
 		"identity.admin":               {1, 1, "want a bool, got a value that may be anything"},
 		"request.host":                 {1, 1, "want a bool, got string"},
 		"request.hots == 'a'":          {1, 8, "undeclared"},

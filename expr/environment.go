@@ -86,10 +86,26 @@ func (e environment) compile(expression string) (*cel.Ast, error) {
 	if problems := issues.Errors(); len(problems) > 0 {
 		first := problems[0]
 		line, column := max(1, first.Location.Line()), max(1, first.Location.Column()+1)
-		return nil, &Error{line, column, cmp.Or(subtraction(expression, line, column), first.Message)}
+		return nil, &Error{line, column, cmp.Or(subtraction(expression, line, column), words(first.Message))}
 	}
 	return tree, nil
 }
+
+// words is what CEL's parser says, without the names of its own parts.
+func words(message string) string {
+	message = strings.TrimPrefix(message, "Syntax error: ")
+	what := parserWords.FindStringSubmatch(message)
+	switch {
+	case what == nil:
+		return message
+	case what[1] == "<EOF>":
+		return "the expression ends where a value or an operator is expected"
+	}
+	return fmt.Sprintf("%.60q can't stand here", what[1])
+}
+
+// parserWords is how the parser complains of what it has read, and what else it would take.
+var parserWords = regexp.MustCompile(`(?s)^(?:token recognition error at: |mismatched input |extraneous input |no viable alternative at input )'(.*?)'(?: expecting .*)?$`)
 
 // dashed is a member whose name has dashes, as headers' have.
 var dashed = regexp.MustCompile(`([A-Za-z_]\w*(?:\.\w+)*)\.(\w+(?:-\w+)+)`)

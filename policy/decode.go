@@ -147,7 +147,7 @@ func (d *Decode) scalar(n *Node, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
 		if n.Kind != Scalar {
-			d.Errorf(n, "want a text, got %s", n.shape())
+			d.Errorf(n, "want a text, got %s", n.shape()).Hint = asText(n)
 			return
 		}
 		v.SetString(n.Text)
@@ -244,7 +244,7 @@ func inFlow(n *Node) string {
 
 func (d *Decode) mapping(n *Node, v reflect.Value) {
 	if n.Kind != Map {
-		d.Errorf(n, "want a map, got %s", n.shape())
+		d.Errorf(n, "want a map, got %s", n.shape()).Hint = asMap(n)
 		return
 	}
 	t := v.Type()
@@ -259,6 +259,42 @@ func (d *Decode) mapping(n *Node, v reflect.Value) {
 		m.SetMapIndex(k, item)
 	}
 	v.Set(m)
+}
+
+// asText tells who wrote a map for a text, as the Gateway API has it, to write the text itself, or the key that means the
+// same.
+func asText(n *Node) string {
+	if n.Kind != Map {
+		return ""
+	}
+	for i, item := range n.Items {
+		if _, plain := Show(n.Keys[i].Text, item.Text); item.Kind != Scalar || !plain {
+			continue
+		}
+		switch strings.ToLower(n.Keys[i].Text) {
+		case "replaceprefix", "replaceprefixmatch":
+			return "write prefix: " + inFlow(item) + " in its place"
+		case "replacefullpath", "value", "exact", "name":
+			return "write the text itself: " + inFlow(item)
+		}
+	}
+	return ""
+}
+
+// asMap tells who wrote a list of {name: x, value: y} to write x: y.
+func asMap(n *Node) string {
+	if n.Kind != List || len(n.Items) == 0 {
+		return ""
+	}
+	name, value := n.Items[0].Get("name"), n.Items[0].Get("value")
+	if name == nil || value == nil || name.Kind != Scalar || value.Kind != Scalar {
+		return ""
+	}
+	text := inFlow(value)
+	if _, plain := Show(name.Text, value.Text); !plain {
+		text = "…"
+	}
+	return "names are keys here: write {" + inFlow(name) + ": " + text + "}"
 }
 
 func (d *Decode) mapKey(key *Node, k reflect.Value) {

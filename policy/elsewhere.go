@@ -49,6 +49,11 @@ var elsewhere = map[string][]struct{ key, write string }{
 	"services":    {{"backends", writeBackends}},
 	"weight":      {{"backends", "backends: {orders-v1: 90, orders-v2: 10}"}},
 
+	"backendrefs": {{"backends", writeBackends}},
+	"matches":     {{"match", writePath}},
+	"parentrefs":  {{"gateways", "gateways: [edge], where there are several; hostnames and backends beside it"}},
+	"queryparams": {{"query", "query: {page: \"1\"}"}},
+
 	// services
 	"address":   {{"endpoints", writeEndpoints}},
 	"addresses": {{"endpoints", writeEndpoints}},
@@ -60,6 +65,26 @@ var elsewhere = map[string][]struct{ key, write string }{
 	"url":       {{"endpoints", writeEndpoints}},
 
 	// settings
+	"codes":                  {{"retryOn", "retryOn: [5xx, connect-failure], or statuses such as \"503\""}},
+	"fullpath":               {{"stripQuery", "path: /new"}},
+	"replacefullpath":        {{"stripQuery", "path: /new"}, {"template", "path: /new"}},
+	"replaceprefix":          {{"stripQuery", "prefix: /new"}, {"template", "prefix: /new"}},
+	"replaceprefixmatch":     {{"stripQuery", "prefix: /new"}, {"template", "prefix: /new"}},
+	"requestheadermodifier":  {{"headers", "headers: {request: {set: {x-team: orders}}}"}},
+	"requestmirror":          {{"mirror", "mirror: {orders-v2: 10%}"}},
+	"requestredirect":        {{"redirect", "redirect: {scheme: https}"}},
+	"responseheadermodifier": {{"headers", "headers: {response: {set: {x-team: orders}}}"}},
+	"sessionname":            {{"cookie", "cookie: session-endpoint, or header: x-session"}},
+	"statuscode":             {{"status", "status: 301"}},
+	"type": {
+		{"ignoreCase", "the path itself for a prefix, or {exact: /v1}, {regex: …} or {template: …}"},
+		{"present", "the value itself for an exact match, or {regex: …} or {present: true}"},
+	},
+	"urlrewrite": {{"rewrite", "rewrite: {prefix: /, hostname: orders.internal}"}},
+	"value": {
+		{"ignoreCase", "the path itself for a prefix, or {exact: /v1}"},
+		{"present", "the value itself for an exact match"},
+	},
 	"limits":            {{"rateLimit", "rateLimit: {rate: 100/minute, by: ip}; limits bounds what a gateway takes in"}},
 	"allow":             {{"access", "access: {allow: [10.0.0.0/8]}"}},
 	"certificate":       {{"clientCertificates", "certificates in the listener, beside tls"}, {"certificates", "certificates: [{secret: tls/example}]"}},

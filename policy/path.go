@@ -20,7 +20,7 @@ func (p *pathDoc) DecodePolicy(d *Decode, n *Node) {
 		return
 	}
 	var ignore *Node
-	kinds := 0
+	kinds, unknown := 0, false
 	for i, key := range n.Keys {
 		kind, ok := pathKinds[key.Text]
 		switch {
@@ -29,11 +29,14 @@ func (p *pathDoc) DecodePolicy(d *Decode, n *Node) {
 			d.Decode(ignore, &p.IgnoreCase)
 		case !ok:
 			d.Unknown(key, []string{"exact", "ignoreCase", "prefix", "regex", "template"})
-			kinds++
+			unknown = true
 		default:
 			p.read(d, n.Items[i], kind)
 			kinds++
 		}
+	}
+	if unknown {
+		return
 	}
 	if kinds != 1 {
 		d.Errorf(n, "want one of prefix, exact, regex and template, got %d of them", kinds)

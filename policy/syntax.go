@@ -115,9 +115,19 @@ func (p *parser) syntax(content []byte, err error) {
 	if line == 0 {
 		line = le.ContextMark.Line
 	}
-	if charAt(content, line, col) == '\t' {
+	switch at := charAt(content, line, col); {
+	case at == '\t':
 		p.lose(line, col, "a tab can't stand here").Hint = "indent with spaces"
 		return
+	case (at == ']' || at == '}') && strings.Contains(le.Message, "expected key"):
+		p.lose(line, col, "this %c closes nothing", at).Hint = "remove it, or begin before it what it ends"
+		return
+	case at == 0 && strings.Contains(le.Message, "expected node content"):
+		if open := unclosed(content); open >= 0 {
+			line, col = lineCol(content, open)
+			p.lose(line, col, "what begins with this %c is never closed", content[open]).Hintf("close it with %c", closing[content[open]])
+			return
+		}
 	}
 	if strings.Contains(le.ContextMsg, "quoted scalar") && strings.HasPrefix(le.Message, "found unexpected") {
 		line, col, le.ContextMark.Line = le.ContextMark.Line, le.ContextMark.Column, 0
@@ -132,6 +142,40 @@ func (p *parser) syntax(content []byte, err error) {
 	if m := le.ContextMark; m.Line > 0 && m.Line < line && strings.Contains(le.ContextMsg, "while") {
 		problem.Message += fmt.Sprintf(" (it belongs to what begins at %d:%d)", m.Line, max(m.Column, 1))
 	}
+}
+
+// closing is what ends a list and a map in brackets.
+var closing = map[byte]byte{'[': ']', '{': '}'}
+
+// unclosed finds the innermost bracket that is open where the file ends, -1 for none. Quotes and comments are passed over.
+func unclosed(content []byte) int {
+	var open []int
+	before := byte('\n')
+	for i := 0; i < len(content); i++ {
+		c := content[i]
+		starts := bytes.IndexByte([]byte(" \t\n[{,:"), before) >= 0
+		switch {
+		case c == '#' && starts && before != ':':
+			for i+1 < len(content) && content[i+1] != '\n' {
+				i++
+			}
+		case (c == '"' || c == '\'') && starts:
+			for i++; i < len(content) && content[i] != c; i++ {
+				if c == '"' && content[i] == '\\' {
+					i++
+				}
+			}
+		case (c == '[' || c == '{') && (starts || len(open) > 0):
+			open = append(open, i)
+		case (c == ']' || c == '}') && len(open) > 0:
+			open = open[:len(open)-1]
+		}
+		before = c
+	}
+	if len(open) == 0 {
+		return -1
+	}
+	return open[len(open)-1]
 }
 
 func charAt(content []byte, line, col int) rune {

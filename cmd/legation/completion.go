@@ -16,6 +16,7 @@ var choices = map[string][]string{
 	"fast-path":  {"on", "off"},
 
 	"decision-log": {"off", "denied", "all"},
+	"validate":     {"none", "envoy"},
 }
 
 // plain is the flags whose values nothing completes: addresses, names and numbers. All others take files.
@@ -81,6 +82,9 @@ func complete(c *cobra.Command) {
 			return names
 		})
 	}
+	if names := entryNames[c.Name()]; names != nil && c.Parent().Name() == "show" {
+		c.ValidArgsFunction = completeEntry(names)
+	}
 	if c.Parent().Name() == "key" && strings.HasSuffix(c.Use, " ID") {
 		c.ValidArgsFunction = completeKey
 	}
@@ -92,13 +96,17 @@ func complete(c *cobra.Command) {
 	}
 }
 
-// completeRequest completes the method, and the directory after the URL.
+// completeRequest completes the method, the host of the URL, and the directory after it.
 func completeRequest(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	switch n := len(args); {
 	case n == 0:
 		return []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}, cobra.ShellCompDirectiveNoFileComp
 	case strings.Contains(args[n-1], "://"):
 		return nil, cobra.ShellCompDirectiveFilterDirs
+	case n == 1:
+		if all := urls(); len(all) > 0 {
+			return all, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+		}
 	}
 	return nil, cobra.ShellCompDirectiveNoFileComp
 }

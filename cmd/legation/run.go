@@ -19,7 +19,6 @@ that a killed run left behind is adopted by the next one.`,
 	processFlags(c.Flags(), "warn") // the terminal is for the person who tries things out
 	c.Flags().Bool("allow-shrink", true, "also serve a policy that takes away more than half of the listeners or clusters that are served")
 	c.Flags().String("companion-target", "", "where the Envoys find the companion, when it isn't this process")
-	c.Flags().String("envoy", "", "path of the Envoy binary; else LEGATION_ENVOY, PATH, then .tools/")
 	c.Flags().String("envoy-admin-address", app.DefaultEnvoyAdmin, "where the first Envoy's admin answers; further ones take the next ports")
 	return c
 }

@@ -64,7 +64,7 @@ func nearest(key string) string {
 // known is the settings of all verbs, which one legation.yaml may hold together.
 var known = []string{
 	"roles", "xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout",
-	"fast-path", "data-dir", "secrets-dir", "envoy", "log-level", "log-format", "decision-log", "decision-log-rate", "tls-cert", "tls-key", "tls-ca", "nodes", "max-connection-age", "admin-token-file", "insecure",
+	"fast-path", "data-dir", "secrets-dir", "envoy", "log-level", "log-format", "validate", "decision-log", "decision-log-rate", "tls-cert", "tls-key", "tls-ca", "nodes", "max-connection-age", "admin-token-file", "insecure",
 	"server", "token-file", "allow-shrink",
 }
 
@@ -107,6 +107,9 @@ are kept; empty keeps none`)
 	f.String("max-connection-age", "", `after which time Envoys are asked to connect anew, or off; default 30m where other machines
 connect, and off on loopback`)
 	f.String("admin-token-file", "", "file with the bearer token that the admin port asks for")
+	f.String("envoy", "", "path of the Envoy binary; else LEGATION_ENVOY, PATH, then .tools/")
+	f.String("validate", "none", `none, or envoy: the real Envoy is asked about each policy before it is served, some tenths of a
+second for each gateway that changes; what it refuses is kept back, and told at its line`)
 	f.Bool("insecure", false, "serve other machines without TLS and admin token")
 	f.String("log-level", level, "debug, info, warn or error")
 	f.String("log-format", "text", "text or json")
@@ -155,6 +158,7 @@ func (s settings) options(c *cobra.Command, dir string) (app.Options, error) {
 		Nodes:             s.v.GetString("nodes"),
 		MaxConnectionAge:  age,
 		AdminTokenFile:    s.v.GetString("admin-token-file"),
+		Validate:          app.Validator(s.v.GetString("validate")),
 		Insecure:          s.v.GetBool("insecure"),
 		DecisionRate:      rate,
 		AllowShrink:       s.v.GetBool("allow-shrink"),

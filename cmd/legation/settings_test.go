@@ -68,14 +68,15 @@ func TestSettingsPrecedence(t *testing.T) {
 func TestEverySettingEachWay(t *testing.T) {
 	values := map[string]string{
 		"insecure": "true", "roles": "auth", "log-level": "debug", "log-format": "json", "redis-timeout": "30ms", "fast-path": "off",
-		"decision-log": "all", "decision-log-rate": "7", "max-connection-age": "off", "allow-shrink": "true",
+		"decision-log": "all", "decision-log-rate": "7", "validate": "envoy", "max-connection-age": "off", "allow-shrink": "true",
 	}
 	read := map[string]func(app.Options) any{
 		"xds-address": func(o app.Options) any { return o.XDSAddress }, "companion-address": func(o app.Options) any { return o.CompanionAddress },
 		"admin-address": func(o app.Options) any { return o.AdminAddress }, "companion-target": func(o app.Options) any { return o.CompanionTarget },
 		"redis": func(o app.Options) any { return o.Redis }, "data-dir": func(o app.Options) any { return o.DataDir },
-		"secrets-dir": func(o app.Options) any { return o.SecretsDir },
-		"tls-cert":    func(o app.Options) any { return o.TLSCert }, "tls-key": func(o app.Options) any { return o.TLSKey },
+		"secrets-dir": func(o app.Options) any { return o.SecretsDir }, "envoy": func(o app.Options) any { return o.Envoy },
+		"validate": func(o app.Options) any { return o.Validate == app.EnvoyValidator },
+		"tls-cert": func(o app.Options) any { return o.TLSCert }, "tls-key": func(o app.Options) any { return o.TLSKey },
 		"tls-ca": func(o app.Options) any { return o.TLSCA }, "admin-token-file": func(o app.Options) any { return o.AdminTokenFile },
 		"allow-shrink":       func(o app.Options) any { return o.AllowShrink },
 		"nodes":              func(o app.Options) any { return o.Nodes },

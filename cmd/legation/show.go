@@ -42,26 +42,33 @@ directory.`,
 	clientFlags(c.Flags())
 	c.Flags().String("write", "", "a directory that isn't there yet: write the files of the revision there")
 	c.AddCommand(
-		showEntry("route", "routes", diff.Route, func(m *policy.Model) (names []string) {
-			for _, r := range m.Routes {
-				names = append(names, r.Name)
-			}
-			return names
-		}),
-		showEntry("service", "services", diff.Service, func(m *policy.Model) (names []string) {
-			for _, s := range m.Services {
-				names = append(names, s.Name)
-			}
-			return names
-		}),
-		showEntry("gateway", "gateways", diff.Gateway, func(m *policy.Model) (names []string) {
-			for _, g := range m.Gateways {
-				names = append(names, g.Name)
-			}
-			return names
-		}),
+		showEntry("route", "routes", diff.Route),
+		showEntry("service", "services", diff.Service),
+		showEntry("gateway", "gateways", diff.Gateway),
 	)
 	return c
+}
+
+// entryNames is the names of what can be shown.
+var entryNames = map[string]func(*policy.Model) []string{
+	"route": func(m *policy.Model) (names []string) {
+		for _, r := range m.Routes {
+			names = append(names, r.Name)
+		}
+		return names
+	},
+	"service": func(m *policy.Model) (names []string) {
+		for _, s := range m.Services {
+			names = append(names, s.Name)
+		}
+		return names
+	},
+	"gateway": func(m *policy.Model) (names []string) {
+		for _, g := range m.Gateways {
+			names = append(names, g.Name)
+		}
+		return names
+	},
 }
 
 // aboutEntries is the long help of the verbs below show.
@@ -73,7 +80,7 @@ otherwise: legation show route tells what holds.`,
 	"gateway": `Show the settings of a gateway or a sidecar, its listeners, and the defaults that it gives to its routes.`,
 }
 
-func showEntry(kind, section string, find func(*policy.Model, string) (*diff.Shown, bool), all func(*policy.Model) []string) *cobra.Command {
+func showEntry(kind, section string, find func(*policy.Model, string) (*diff.Shown, bool)) *cobra.Command {
 	c := &cobra.Command{
 		Use:   kind + " NAME DIR",
 		Short: "Show what a " + kind + " comes to, and where each of it is written",
@@ -96,7 +103,7 @@ Exit status: 0 fine, 1 the policy is bad, 2 there is no such entry, or usage.`,
 			}
 			s, found := find(p.compiled.Model, args[0])
 			if !found {
-				return usage{fmt.Errorf("the policy has no %s %q%s", kind, args[0], among(args[0], section, all(p.compiled.Model)))}
+				return usage{fmt.Errorf("the policy has no %s %q%s", kind, args[0], among(args[0], section, entryNames[kind](p.compiled.Model)))}
 			}
 			if asJSON {
 				return writeJSON(c.OutOrStdout(), s)

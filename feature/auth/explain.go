@@ -47,10 +47,17 @@ func (*Setting) ExplainWithout(c envoy.ExplainContext) []envoy.Fact {
 	return []envoy.Fact{{Stage: envoy.WhoCalls, Topic: Kind.Key, Text: "none: anyone may call (no layer says otherwise)"}}
 }
 
-// shown is an entry of the section auth with its kind.
+// demander is a kind of entry that tells in a few words what a caller has to show.
+type demander interface{ Demands() string }
+
+// shown is an entry of the section auth with its kind, and what it demands.
 func shown(a *policy.Auth) string {
 	for _, set := range a.Settings {
-		return fmt.Sprintf("%s: %s", a.Name, set.Kind.Key)
+		text := fmt.Sprintf("%s: %s", a.Name, set.Kind.Key)
+		if d, ok := set.Setting.(demander); ok {
+			text += ": " + d.Demands()
+		}
+		return text
 	}
 	return a.Name
 }

@@ -26,7 +26,10 @@ func (u *Use) Explain(c envoy.ExplainContext) []envoy.Fact {
 			if l.Lease > 0 {
 				mode = fmt.Sprintf("leased in lots of up to %d", l.Lease)
 			}
-			facts = append(facts, envoy.Fact{Stage: envoy.HowOften, Topic: Kind.Key, Text: fmt.Sprintf("%s: %s, %s", p.Name, l.Rate, mode), At: []policy.Pos{p.Pos}})
+			facts = append(facts, envoy.Fact{
+				Stage: envoy.HowOften, Topic: Kind.Key, At: []policy.Pos{p.Pos},
+				Text: fmt.Sprintf("%s: %s, %s, %s", p.Name, l.Rate, l.Algorithm, mode),
+			})
 		}
 	}
 	return facts

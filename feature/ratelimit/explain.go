@@ -8,6 +8,7 @@ import (
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/ratelimit"
+	"github.com/legation/legation/store"
 )
 
 // Explain tells of each limit its rate, what it counts by and which bucket that is for the request, who counts, and in which
@@ -32,7 +33,7 @@ func (l counted) words(c envoy.ExplainContext) []string {
 	if l.Shadow {
 		words = append(words, "in shadow: refuses nobody")
 	}
-	words = append(words, l.mode(c))
+	words = append(words, l.algorithm(), l.mode(c))
 	if n := len(l.Overrides) + len(l.Exempt); n > 0 {
 		words = append(words, fmt.Sprintf("other rates for %d values", n))
 	}
@@ -48,14 +49,32 @@ func (l counted) words(c envoy.ExplainContext) []string {
 	return words
 }
 
+// algorithm is how the limit counts, and why so where it isn't written.
+func (l counted) algorithm() string {
+	text := l.Algorithm.String()
+	switch {
+	case l.written.perEnvoy():
+		return store.GCRA.String() + " (Envoy's token bucket)"
+	case l.written.Algorithm != "":
+		return text
+	case l.written.Quota != nil:
+		return text + " (a quota)"
+	case l.Algorithm == store.GCRA:
+		return text + " (with burst)"
+	}
+	return text + " (default)"
+}
+
 // mode is who counts, and in which call.
 func (l counted) mode(c envoy.ExplainContext) string {
 	text, call := "exact", "in the limits' call"
-	if l.Lease > 0 && !l.Shadow {
-		text = fmt.Sprintf("leased in lots of up to %d", l.Lease)
-	}
-	if l.written.Mode == "" {
+	switch {
+	case l.written.Mode == "":
 		text += " (default)"
+	case l.Lease > 0 && l.Shadow:
+		text += " in spite of mode: leased, as limits in shadow are,"
+	case l.Lease > 0:
+		text = fmt.Sprintf("leased in lots of up to %d", l.Lease)
 	}
 	if knowsCaller(c.Route) {
 		call = "in auth's call"
