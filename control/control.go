@@ -91,11 +91,11 @@ type Controller struct {
 	told     time.Time   // when the log was last told of certificates near their end
 	tables   []*Compiled // the one being served first, then those that an Envoy may still run
 	settled  *time.Timer
+	compiler *compiler
 	shelf    shelf
 	shrink   *Shrink // of the last load
 	approved string  // the revision that may take away as much as it does
 	fleet    fleet
-	compiler *compiler
 	encoder  encoder
 }
 

@@ -14,11 +14,10 @@ type metrics struct {
 	served   prometheus.Gauge
 	expiry   *prometheus.GaugeVec
 
-	rollbacks *prometheus.CounterVec
-	parked    *prometheus.GaugeVec
-
 	validations *prometheus.CounterVec
 	validation  prometheus.Histogram
+	rollbacks   *prometheus.CounterVec
+	parked      *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) metrics {
@@ -43,14 +42,6 @@ func newMetrics(r prometheus.Registerer) metrics {
 			Name: "legation_control_certificate_expiry_timestamp_seconds",
 			Help: "When a certificate that is served expires, in Unix time; of authorities, when the last of them does.",
 		}, []string{"secret"}),
-		rollbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "legation_control_rollbacks_total",
-			Help: "How often a node group went back to its last good snapshot, since its Envoys refused the policy.",
-		}, []string{"group"}),
-		parked: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "legation_control_parked",
-			Help: "1 for a node group that is served an older policy, since its Envoys refused what there is for it.",
-		}, []string{"group"}),
 		validations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "legation_control_validations_total",
 			Help: "Policies that the real Envoy was to be asked about, by result: taken, refused, or failed where it could not be asked.",
@@ -60,6 +51,14 @@ func newMetrics(r prometheus.Registerer) metrics {
 			Help:    "How long it took to ask the real Envoy about a policy, the search for the line of a refusal included.",
 			Buckets: []float64{0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60},
 		}),
+		rollbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "legation_control_rollbacks_total",
+			Help: "How often a node group went back to its last good snapshot, since its Envoys refused the policy.",
+		}, []string{"group"}),
+		parked: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "legation_control_parked",
+			Help: "1 for a node group that is served an older policy, since its Envoys refused what there is for it.",
+		}, []string{"group"}),
 	}
 	for _, result := range []string{"published", "unchanged", "refused"} {
 		m.loads.WithLabelValues(result) // there from the start, so that the first one is an increase
@@ -68,7 +67,7 @@ func newMetrics(r prometheus.Registerer) metrics {
 		m.validations.WithLabelValues(result)
 	}
 	if r != nil {
-		r.MustRegister(m.loads, m.problems, m.warnings, m.served, m.expiry, m.rollbacks, m.parked, m.validations, m.validation)
+		r.MustRegister(m.loads, m.problems, m.warnings, m.served, m.expiry, m.validations, m.validation, m.rollbacks, m.parked)
 	}
 	return m
 }

@@ -57,7 +57,7 @@ func (c *Controller) settleWith(loader *policy.Loader, candidate policy.Files) s
 		}
 		refused := Problems(err)
 		if len(refused) == 0 {
-			s.err = err
+			s.compiled, s.err = nil, err
 			return s
 		}
 		told = append(told, refused...)

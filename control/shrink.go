@@ -124,6 +124,3 @@ func shrinkOf(err error) *Shrink {
 	s, _ := errors.AsType[*Shrink](err)
 	return s
 }
-
-// first is the first n of a list, or all where it has fewer.
-func first[T any](list []T, n int) []T { return list[:min(n, len(list))] }

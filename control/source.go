@@ -207,9 +207,6 @@ func (c *Controller) pick(candidate policy.Files) settled {
 		return settled{} // nothing has been pushed
 	}
 	good := c.settle(candidate)
-	if good.err != nil {
-		good.compiled = nil // nobody knows whether Envoys would take it
-	}
 	if good.compiled != nil && !c.shelf.whole() && len(c.last) > 0 {
 		if good.err = c.refusal(good.compiled); good.err != nil {
 			good.compiled = nil

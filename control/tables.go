@@ -27,7 +27,7 @@ func older(tables []*Compiled, next *Compiled) []*Compiled {
 			left = append(left, rest)
 		}
 	}
-	return left[:min(len(left), retained)]
+	return first(left, retained)
 }
 
 // beyond is what an older list has that the one after it has not.
@@ -80,3 +80,6 @@ func union[T any](tables []*Compiled, pick func(*Compiled) []T) []T {
 	}
 	return list
 }
+
+// first is the first n of a list, or all where it has fewer.
+func first[T any](list []T, n int) []T { return list[:min(n, len(list))] }

@@ -110,6 +110,7 @@ func TestEverySettingEachWay(t *testing.T) {
 				case "variable":
 					t.Setenv("LEGATION_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_")), value)
 				case "file":
+					t.Setenv("LEGATION_ENVOY", "") // which make test sets
 					must(t, os.WriteFile(settingsFile, []byte(name+": "+value+"\n"), 0o600))
 				}
 				if o, err := optionsOf(t, serveCommand, flags...); err != nil || read[name](o) != want {
