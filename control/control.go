@@ -267,8 +267,8 @@ func (c *Controller) serve(compiled *Compiled) error {
 	if c.o.XDS != nil {
 		c.fleet = c.next(compiled, groups)
 	}
-	tables := slices.Concat([]*Compiled{compiled}, before.tables(), older(c.tables, compiled))
-	if err := c.loadTables(slices.Concat(tables, c.fleet.tables())); err != nil {
+	tables := slices.Concat([]*Compiled{compiled}, older(c.tables, compiled), before.tables(compiled))
+	if err := c.loadTables(slices.Concat(tables, c.fleet.tables(compiled))); err != nil {
 		c.fleet = before
 		return err
 	}
@@ -298,7 +298,7 @@ func (c *Controller) forget(current *Compiled) {
 		return
 	}
 	c.tables = c.tables[:1:1]
-	if err := c.loadTables(slices.Concat(c.tables, c.fleet.tables())); err != nil {
+	if err := c.loadTables(slices.Concat(c.tables, c.fleet.tables(current))); err != nil {
 		c.o.Log.Error("companion tables not trimmed", "error", err)
 	}
 }

@@ -92,21 +92,23 @@ func (c *Controller) History() *revision.History {
 	return c.shelf.local
 }
 
-// tried compiles files, and asks Envoy about them where that is asked; a problem is an error.
+// tried compiles files as they would be served; a problem is an error.
 func (c *Controller) tried(files policy.Files) (*Compiled, policy.Problems, error) {
-	compiled, problems, err := c.Try(files)
-	if err == nil && compiled != nil {
-		c.mu.Lock()
-		err = c.validate(files, compiled)
-		c.mu.Unlock()
-		if told := Problems(err); len(told) > 0 {
-			compiled, problems, err = nil, append(problems, told...), nil
-		}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	read := c.shelf.read
+	c.shelf.read = revision.Revision{Number: 1} // whole or not at all
+	good := c.settle(files)
+	c.shelf.read = read
+	switch {
+	case good.err != nil:
+		return nil, nil, good.err
+	case good.problems.HasErrors():
+		return nil, nil, &Refused{good.problems, files}
+	case good.compiled == nil: // nothing else than is served
+		return c.tables[0], good.problems, nil
 	}
-	if err == nil && compiled == nil {
-		err = &Refused{problems, files}
-	}
-	return compiled, problems, err
+	return good.compiled, good.problems, nil
 }
 
 // accept appends a revision and has it served.

@@ -86,11 +86,11 @@ func digest(s *xds.Snapshot) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// tables is what the companions have to know beside the policy's own: of groups that went back.
-func (f fleet) tables() (all []*Compiled) {
+// tables is what the companions have to know beside what the policy itself asks for: of groups that went back.
+func (f fleet) tables(now *Compiled) (all []*Compiled) {
 	for _, name := range slices.Sorted(maps.Keys(f)) {
 		if st := f[name]; st.parked != nil {
-			all = append(all, st.good.tables)
+			all = append(all, older([]*Compiled{st.good.tables}, now)...)
 		}
 	}
 	return all
@@ -359,7 +359,7 @@ func (c *Controller) republish(parked []*stand) {
 	if len(parked) == 0 {
 		return
 	}
-	if err := c.loadTables(slices.Concat(c.tables, c.fleet.tables())); err != nil {
+	if err := c.loadTables(slices.Concat(c.tables, c.fleet.tables(c.tables[0]))); err != nil {
 		c.o.Log.Error("group not rolled back", "error", err)
 		for _, st := range parked {
 			st.parked = nil

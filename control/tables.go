@@ -81,4 +81,5 @@ func union[T any](tables []*Compiled, pick func(*Compiled) []T) []T {
 	return list
 }
 
+// first is the first n of a list, or all where it has fewer.
 func first[T any](list []T, n int) []T { return list[:min(n, len(list))] }

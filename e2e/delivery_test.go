@@ -509,6 +509,30 @@ func TestPolicyThatEnvoyRefuses(t *testing.T) {
 	}
 }
 
+// Where Envoy is asked first, such a push is refused with Envoy's words at the line.
+func TestPushIsValidated(t *testing.T) {
+	t.Parallel()
+	port := ports(t, 1)[0]
+	p := newPlane(t, "")
+	p.child = start(t, binary, p.args("serve", "--validate", "envoy")...)
+	eventually(t, "the first push", func() error {
+		if out, status := p.client(t, "push", dirOf(t, answering(port, "one"))); status != 0 {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
+	bad := strings.Replace(answering(port, "two"), "address: 127.0.0.1", "address: 127.0.0.1, "+refusedByEnvoy, 1)
+	out, status := p.client(t, "push", dirOf(t, bad))
+	for _, want := range []string{"policy.yaml:1:", "Envoy refuses this", "concurrency_update_interval", "nothing was changed"} {
+		if status != 1 || !strings.Contains(out, want) {
+			t.Errorf("status %d, want it to say %q:\n%s", status, want, out)
+		}
+	}
+	if s := p.status(t); s.Policy.Accepted == nil || s.Policy.Accepted.Number != 1 {
+		t.Errorf("got %+v", s.Policy.Accepted)
+	}
+}
+
 // A control plane whose directory is gone serves what it served, without a drain.
 func TestStartWithoutTheDirectory(t *testing.T) {
 	t.Parallel()
