@@ -32,6 +32,7 @@ build: go ## Build bin/legation
 	@echo "building bin/legation $(VERSION) (the first build takes a minute or two)"
 	@CGO_ENABLED=0 $(GO) build -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/legation ./cmd/legation
 	@bin/legation schema > .legation-schema.json # which editors read that are shown the examples
+	@bin/legation schema --tests > .legation-test.schema.json
 
 envoy: ## Find Envoy, or fetch it into .tools/
 	@scripts/fetch-envoy.sh '$(ENVOY)'
@@ -73,7 +74,7 @@ install: build ## Install the binary below PREFIX (/usr/local)
 	@install -m 755 bin/legation '$(DESTDIR)$(PREFIX)/bin/legation'
 
 clean: ## Remove what was built
-	@rm -rf bin .legation-schema.json
+	@rm -rf bin .legation-schema.json .legation-test.schema.json
 
 distclean: clean ## Remove what was fetched as well
 	@rm -rf .tools

@@ -211,9 +211,9 @@ func (w *wander) toggleDeeper() {
 	}
 }
 
-// stray puts a bad policy in place for a moment.
+// stray has a bad file beside the others for a moment.
 func (w *wander) stray() {
-	w.write("routes: {lost: {hostnames: [a.test], backends: {nobody: 1}}}\ngateways: [\n")
+	w.write(append(w.files(), "routes: {lost: {hostnames: [a.test], backends: {nobody: 1}}}\ngateways: [\n")...)
 }
 
 func (w *wander) restart() {
@@ -222,8 +222,11 @@ func (w *wander) restart() {
 	w.plane.child = start(w.t, binary, w.plane.args("serve", "--allow-shrink")...)
 }
 
-// swap puts the policy in place, cut into one to three files.
-func (w *wander) swap() {
+// swap puts the policy in place.
+func (w *wander) swap() { w.write(w.files()...) }
+
+// files is the policy, cut into one to three files.
+func (w *wander) files() (texts []string) {
 	files := make([]strings.Builder, 1+w.random.IntN(3))
 	fmt.Fprintf(&files[0], "gateways: {edge: {listeners: {one: {port: %d, address: 127.0.0.1}, per: {port: %d, address: 127.0.0.1, routeTables: perHost}}}}\n",
 		w.ports[0], w.ports[1])
@@ -248,11 +251,10 @@ func (w *wander) swap() {
 			fmt.Fprintf(&files[i], "%s: {%s}\n", section, strings.Join(lines, ", "))
 		}
 	}
-	var texts []string
 	for i := range files {
 		texts = append(texts, files[i].String())
 	}
-	w.write(texts...)
+	return texts
 }
 
 // write makes a folder of these files, and leads the link there.

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Each policy file tells editors of the schema that make build writes.
+// Each policy file tells editors of the schema that make build writes, and so does each file of cases.
 func TestExamplesNameTheirSchema(t *testing.T) {
 	found := 0
 	err := fs.WalkDir(os.DirFS("."), ".", func(path string, d fs.DirEntry, err error) error {
@@ -17,7 +17,11 @@ func TestExamplesNameTheirSchema(t *testing.T) {
 		}
 		found++
 		text, err := os.ReadFile(path)
-		want := "\n# yaml-language-server: $schema=" + strings.Repeat("../", strings.Count(path, "/")+1) + ".legation-schema.json\n"
+		schema := ".legation-schema.json"
+		if strings.HasSuffix(path, "_test.yaml") {
+			schema = ".legation-test.schema.json"
+		}
+		want := "\n# yaml-language-server: $schema=" + strings.Repeat("../", strings.Count(path, "/")+1) + schema + "\n"
 		if !strings.HasSuffix(string(text), want) {
 			t.Errorf("%s does not end with %q", path, want)
 		}
