@@ -40,6 +40,9 @@ packages=$(go list ./... | grep -v '/e2e\(/\|$\)')
 # shellcheck disable=SC2086 # many words, and import paths hold no spaces
 go test $detector -timeout 8m "$@" $packages || failed="$failed rooms"
 
+stage "what hostile policies cost, which the race detector would change"
+CGO_ENABLED=0 go test -timeout 5m -run HostilePoliciesCostLittle "$@" ./control || failed="$failed hostile"
+
 # A module of its own: what gRPC's client needs is no dependency of the program.
 stage "clients of gRPC for Go and for Node"
 (cd xds/proxyless && go test $detector -timeout 5m "$@" ./...) || failed="$failed proxyless"
