@@ -1,3 +1,5 @@
+//go:build !race
+
 package feature_test
 
 import (
@@ -125,6 +127,7 @@ func (a *again) fail(files policy.Files, format string, args ...any) {
 // TestLoadingAgainIsLoadingWhole edits the policies of all goldens, line by line: whatever becomes of them, a loader that
 // goes on from what it knows says the same as one that knows nothing.
 func TestLoadingAgainIsLoadingWhole(t *testing.T) {
+	t.Parallel()
 	names, _ := filepath.Glob("*/testdata/*.txtar")
 	own, _ := filepath.Glob("testdata/*.txtar")
 	language, _ := filepath.Glob("../policy/testdata/*.txtar")
@@ -135,7 +138,7 @@ func TestLoadingAgainIsLoadingWhole(t *testing.T) {
 		files := archiveFiles(a, name)
 		random := rand.New(rand.NewPCG(uint64(i), 7))
 		a.load(files, "none of "+name)
-		for range 12 {
+		for range 8 {
 			next := maps.Clone(files)
 			edit := editLine(random, next)
 			if random.IntN(8) == 0 {

@@ -94,6 +94,6 @@ func TestAbsentEndpointsAreEmptyInTheStateOfTheWorld(t *testing.T) {
 		p.Publish(usual(t, "1"))
 		s := p.envoy(t, SotW, "s")
 		s.ask(eds, "a", "missing")
-		want(t, s.got(), "endpoint a missing")
+		want(t, s.got(), "endpoint a -missing")
 	})
 }
