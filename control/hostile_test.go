@@ -39,34 +39,6 @@ func warm(lang *policy.Language) {
 	judge(lang, one(oneGateway, oneService, oneAuth, routes(1, rule("true")))())
 }
 
-// What is good goes on being served beside any of them, and changes.
-func TestHostileFilesHoldNobodyElseUp(t *testing.T) {
-	lang := feature.Language()
-	edge := "gateways: {edge: {listeners: {http: {port: 10000}}}}\n"
-	team := func(to string) []byte {
-		return []byte("services: {mine: {dns: '" + to + ":80'}}\nroutes: {mine: {gateways: [edge], hostnames: [mine.test], backends: {mine: 1}}}\n")
-	}
-	last := policy.Files{"edge.yaml": []byte(edge), "mine.yaml": team("before")}
-	for _, h := range slices.Concat(texts(), settings(), products(), besides()) {
-		t.Run(h.name, func(t *testing.T) {
-			files := h.files()
-			files["edge.yaml"], files["mine.yaml"] = []byte(edge), team("after")
-			served, model, problems := lang.Isolate(files, last)
-			if model == nil || !problems.HasErrors() {
-				t.Fatalf("served: %t, problems: %v", model != nil, problems)
-			}
-			if _, kept := served["a.yaml"]; kept || !bytes.Contains(served["mine.yaml"], []byte("after")) {
-				t.Errorf("serves %q", served["mine.yaml"])
-			}
-			for _, p := range problems {
-				if slices.Contains([]string{"edge.yaml", "mine.yaml"}, p.Pos.File) {
-					t.Errorf("blames %v", p)
-				}
-			}
-		})
-	}
-}
-
 func BenchmarkHostile(b *testing.B) {
 	lang := feature.Language()
 	warm(lang)
