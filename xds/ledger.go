@@ -85,7 +85,7 @@ const maxWords = 2 << 10
 func legible(words string) string {
 	cut := words[:min(len(words), maxWords)]
 	line := strings.Map(func(c rune) rune {
-		if unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) {
+		if unshown(c) {
 			return ' '
 		}
 		return c
@@ -95,6 +95,9 @@ func legible(words string) string {
 	}
 	return line
 }
+
+// unshown tells whether a character moves the cursor of a terminal, or turns the order around.
+func unshown(c rune) bool { return unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) }
 
 // absolve forgets the rejection of what the new target does not have: the Envoy never took it.
 func (t *subscription) absolve(to *set) {
