@@ -38,6 +38,7 @@ func TestCheckOptions(t *testing.T) {
 		{"nodes without a ca", Options{Dir: "policy", Nodes: "n", TLSCert: "c", TLSKey: "k", XDSAddress: ":1"}, nil},
 		{"nodes without a ca, companion everywhere", Options{Dir: "policy", Nodes: "n", TLSCert: "c", TLSKey: "k", CompanionAddress: ":1"}, []string{"--companion-address", "--tls-ca"}},
 		{"nodes in the policy directory", tls(Options{Dir: "policy", Nodes: "policy/x/nodes.yaml"}), []string{"--nodes policy/x/nodes.yaml lies in"}},
+		{"nodes without a policy directory", tls(Options{Nodes: "nodes.yaml"}), nil},
 		{"nodes beside the policy", tls(Options{Dir: "policy", Nodes: "nodes.yaml"}), nil},
 		{"an age", Options{MaxConnectionAge: time.Second}, nil},
 		{"any age", Options{MaxConnectionAge: -1}, nil},

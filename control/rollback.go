@@ -45,6 +45,7 @@ const (
 	parkedFor   = 30 * 24 * time.Hour // that other processes, and this one after a restart, know of it
 	doubtFor    = 30 * time.Second    // after a refusal, how it stands is looked at each second
 	lookedBack  = 5                   // revisions, for one that a group had before
+	parkedMax   = 60 << 10            // bytes of what other processes are told
 )
 
 // fleet is what the node groups are served, by their names.
@@ -393,6 +394,11 @@ func (c *Controller) spread(ctx context.Context, st *stand) {
 		return
 	}
 	value, err := json.Marshal(st.parked)
+	if len(value) > parkedMax { // by odd names of nodes: that it is parked counts more than why
+		told := *st.parked
+		told.Reasons = nil
+		value, err = json.Marshal(told)
+	}
 	if err == nil {
 		name := parkedName(st.parked.Group, st.now.digest)
 		err = c.o.Parked.Put(ctx, store.Entry{Name: name, Value: value, Expires: time.Now().Add(parkedFor)})

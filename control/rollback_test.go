@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -258,6 +259,25 @@ func TestReplicasJudgeTogether(t *testing.T) {
 		for i, p := range planes {
 			if got := p.Outcome().Parked; len(got) != 1 || got[0].Refused < 2 || got[0].Of != 3 {
 				t.Errorf("replica %d: two of three refuse: got %+v", i, got)
+			}
+		}
+	})
+}
+
+// However long the names and the words of an Envoy are, what it refused is parked by all.
+func TestParkedByAllWhateverAnEnvoySays(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		board := boardOf(t)
+		p := judging(t, Options{Parked: board, Replica: "a"})
+		for _, size := range []int{10, 100_000} {
+			st := &stand{parked: &Parked{Group: "edge", Reasons: []Reason{{Node: strings.Repeat("x", size)}}}, now: issue{digest: strconv.Itoa(size)}}
+			p.spread(t.Context(), st)
+			p.mu.Lock()
+			got := p.known("edge", st.now.digest)
+			p.mu.Unlock()
+			if got == nil || len(got.Reasons) == 1 != (size == 10) {
+				t.Errorf("a name of %d bytes: others know %+v", size, got)
 			}
 		}
 	})

@@ -203,7 +203,7 @@ func (h *History) addition(ctx context.Context, r *Revision, head Revision, file
 	r.Files, r.Bytes, r.Stored = len(files), 0, head.Stored
 	listed := make(manifest, len(files))
 	for name, content := range files {
-		if !fs.ValidPath(name) {
+		if !fs.ValidPath(name) || !shows(name) {
 			return add, nil, fmt.Errorf("%w: %.64q is no name of a file", ErrInvalid, name)
 		}
 		blob := sum(content)

@@ -71,15 +71,24 @@ func (r Revision) check() error {
 		if what == "message" {
 			most = MaxMessage
 		}
-		odd := func(c rune) bool { return unicode.IsControl(c) && (c != '\n' || what == "by") }
+		lines := text
+		if what == "message" {
+			lines = strings.ReplaceAll(text, "\n", "")
+		}
 		switch {
 		case len(text) > most:
 			return fmt.Errorf("%w: %s has %d bytes, at most %d", ErrInvalid, what, len(text), most)
-		case !utf8.ValidString(text) || strings.ContainsFunc(text, odd):
+		case !shows(lines):
 			return fmt.Errorf("%w: %s has characters that can't be shown", ErrInvalid, what)
 		}
 	}
 	return nil
+}
+
+// shows tells whether a terminal shows the text as what it is: nothing in it moves the cursor, or turns the order around.
+func shows(text string) bool {
+	odd := func(c rune) bool { return unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) }
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, odd)
 }
 
 // Words that name a revision.

@@ -92,6 +92,8 @@ func (st *stream) admit(n *corev3.Node) error {
 		return status.Error(codes.InvalidArgument, "node.id has to be set")
 	case st.group == nil && n.GetCluster() == "":
 		return status.Error(codes.InvalidArgument, "node.cluster has to name the node group")
+	case st.group == nil && (strings.ContainsFunc(n.GetId(), unshown) || strings.ContainsFunc(n.GetCluster(), unshown)):
+		return status.Error(codes.InvalidArgument, "node.id and node.cluster have characters that can't be shown")
 	case st.group == nil:
 		return st.welcome(n)
 	case n == nil:
@@ -159,7 +161,7 @@ func (st *stream) recheck() {
 func envoyVersion(n *corev3.Node) string {
 	v := n.GetUserAgentBuildVersion().GetVersion()
 	if v == nil {
-		return n.GetUserAgentVersion()
+		return legible(n.GetUserAgentVersion())
 	}
 	return fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetPatch())
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 )
@@ -74,8 +75,29 @@ func (t *subscription) reject(s *shipment, words string) {
 	if len(blamed) == 0 { // Envoy rejects a removal, or an empty set
 		t.rejected[""] = refusal{version: s.version}
 	}
-	t.words, t.blamed = words, blames(blamed)
+	t.words, t.blamed = legible(words), blames(blamed)
 }
+
+// maxWords bounds what is kept of Envoy's words, in bytes: of a thousand clusters at once it has something to say to each.
+const maxWords = 2 << 10
+
+// legible makes of an Envoy's words one line that can be shown on a terminal, and passed on.
+func legible(words string) string {
+	cut := words[:min(len(words), maxWords)]
+	line := strings.Map(func(c rune) rune {
+		if unshown(c) {
+			return ' '
+		}
+		return c
+	}, strings.ToValidUTF8(cut, ""))
+	if len(cut) < len(words) {
+		return line + " …"
+	}
+	return line
+}
+
+// unshown tells whether a character moves the cursor of a terminal, or turns the order around.
+func unshown(c rune) bool { return unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) }
 
 // absolve forgets the rejection of what the new target does not have: the Envoy never took it.
 func (t *subscription) absolve(to *set) {

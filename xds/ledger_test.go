@@ -188,6 +188,33 @@ func TestStatusTellsWhatEachEnvoyHas(t *testing.T) {
 	})
 }
 
+// What an Envoy says goes to the terminals of operators, and to other processes: it is bounded, and moves no cursor. What
+// it is about is found behind the bound as well.
+func TestWordsOfARejectionAreBounded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := start(t, Options{})
+		e := p.envoy(t, Delta, "e")
+		e.askUsual()
+		e.set(func() {
+			e.reject = func(url string, _ []string) string {
+				if url != lds {
+					return ""
+				}
+				return "\x1b[2J\n\u202e" + strings.Repeat("ä", 50_000) + " l: no good"
+			}
+		})
+		p.Publish(usual(t, "1"))
+		e.got()
+		got := p.Status()[0].Types[3]
+		if len(got.Error) > maxWords+len(" …") || !strings.HasPrefix(got.Error, " [2J  ää") || !strings.HasSuffix(got.Error, "ä …") {
+			t.Errorf("%d bytes: %.40q", len(got.Error), got.Error)
+		}
+		if diff := cmp.Diff([]Blame{{Resource: "l", Origin: "policy.yaml:4:1"}}, got.Blamed); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 // An Envoy whose group nobody knows, or that has gone, is held, and the log tells of one that comes.
 func TestEnvoyOfNoGroupIsHeld(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -218,11 +218,11 @@ func TestNodeCannotChange(t *testing.T) {
 	})
 }
 
-func TestNodeHasToBeComplete(t *testing.T) {
+func TestNodeHasToBeCompleteAndLegible(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := start(t, Options{})
 		p.Publish(usual(t, "1"))
-		for _, n := range []*corev3.Node{nil, {Id: "d"}, {Cluster: "edge"}} {
+		for _, n := range []*corev3.Node{nil, {Id: "d"}, {Cluster: "edge"}, nodeOf("\x1b[2Jd", "edge"), nodeOf("d", "edge\n")} {
 			for _, protocol := range []Protocol{Delta, SotW} {
 				e := connect(t, p.dial(t), protocol, n)
 				e.ask(cds)
@@ -233,6 +233,10 @@ func TestNodeHasToBeComplete(t *testing.T) {
 			}
 		}
 	})
+	odd := &corev3.Node{UserAgentVersionType: &corev3.Node_UserAgentVersion{UserAgentVersion: "1.40\x1b[2J"}}
+	if got := envoyVersion(odd); got != "1.40 [2J" {
+		t.Errorf("version %q, want no bytes that move the cursor", got)
+	}
 }
 
 func TestFloodsAreCutOff(t *testing.T) {
