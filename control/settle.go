@@ -60,7 +60,8 @@ func (c *Controller) settleWith(loader *policy.Loader, candidate policy.Files) s
 			s.compiled, s.err = nil, err
 			return s
 		}
-		told = append(told, refused...)
+		wrong, _ := problems.Split() // these files have fallen back; warnings are told again of what is loaded next
+		told = slices.Concat(told, wrong, refused)
 		next := fallBack(files, c.fallback(files), refused)
 		if maps.EqualFunc(next, files, bytes.Equal) {
 			break

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	"github.com/google/go-cmp/cmp"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
 )
@@ -84,6 +85,25 @@ func TestWhatEnvoyRefusesIsKeptBackAndTheRestServed(t *testing.T) {
 	c.Load()
 	if o := c.Outcome(); len(o.Problems) != 0 || !o.Changed || j.asked != asked+1 {
 		t.Errorf("mended: told %v, changed %t, asked %d times, want once", o.Problems, o.Changed, j.asked-asked)
+	}
+}
+
+// What is wrong with other files is told beside what Envoy refuses, once.
+func TestWhatEnvoyRefusesHidesNoOtherProblem(t *testing.T) {
+	t.Parallel()
+	dir := tree(t, map[string]string{"gateway.yaml": gateway(1), "a.yaml": team("a", 1), "b.yaml": team("calm", 1)})
+	c, _ := judged(t, Options{Dir: dir})
+	c.Load()
+	write(t, filepath.Join(dir, "a.yaml"), strings.Replace(team("a", 1), "backends", "backend", 1))
+	write(t, filepath.Join(dir, "b.yaml"), team("refused", 1))
+	c.Load()
+	var got []string
+	for _, p := range c.Outcome().Problems {
+		got = append(got, p.Pos.File+": "+p.Path)
+	}
+	want := []string{"a.yaml: routes.a.backend", "b.yaml: routes.refused"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

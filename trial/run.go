@@ -194,6 +194,9 @@ func (r *run) prepare() error {
 		return fmt.Errorf("more than %d cases", maxCases)
 	}
 	told(wrong)
+	if count > 0 && !r.report.Problems.HasErrors() && !slices.ContainsFunc(r.files, r.anyWanted) {
+		return fmt.Errorf("nothing was run: of %s none has a name that %q finds", plural(count, "case"), r.o.Match)
+	}
 	return nil
 }
 
@@ -258,6 +261,8 @@ func blame(problems policy.Problems, files []*File) {
 
 // wanted tells whether a case is run.
 func (r *run) wanted(c *Case) bool { return r.o.Match == nil || r.o.Match.MatchString(c.Name) }
+
+func (r *run) anyWanted(f *File) bool { return slices.ContainsFunc(f.Cases, r.wanted) }
 
 // gateways are those that cases ask.
 func (r *run) gateways() []string {

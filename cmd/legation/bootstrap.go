@@ -68,7 +68,7 @@ others are moved in their place, it uses them without a restart.`,
 	f.String("out-as", "", "what that directory is called on Envoy's host; default the same")
 	f.String("token-file", "", "file with the bearer token that Envoy shows, in the place of a certificate (path on Envoy's host)")
 	bootstrapFlags(f)
-	f.Lookup("xds").Usage += ";\n--server is the same"
+	f.Lookup("xds").Usage += "; --server is the same"
 	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if name == "server" { // of other verbs, which speak with the admin port of the same hosts
 			name = "xds"

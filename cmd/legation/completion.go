@@ -22,8 +22,8 @@ var choices = map[string][]string{
 // plain is the flags whose values nothing completes: addresses, names and numbers. All others take files.
 var plain = []string{
 	"xds-address", "companion-address", "admin-address", "envoy-admin-address", "companion-target", "redis", "redis-timeout", "server",
-	"group", "node", "zone", "max-heap", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
-	"add", "give-back", "number", "header", "from", "gateway", "listener", "until", "reason", "decision-log-rate", "max-connection-age", "entry", "expires", "id", "overlap",
+	"node", "zone", "max-heap", "xds", "companion", "sub", "claim", "ttl", "issuer", "audience", "kid", "name", "address", "port",
+	"add", "give-back", "number", "header", "from", "until", "reason", "decision-log-rate", "max-connection-age", "entry", "expires", "id", "overlap",
 	"message", "parent", "by", "out-as", "trust-domain", "sidecar", "within",
 	"run", "cover", "timeout",
 }
@@ -95,6 +95,10 @@ func complete(c *cobra.Command) {
 	register(c, "consumer", completeConsumer)
 	register(c, "limit", suggest("/limits", func(l app.Limits) []string { return l.Limits }))
 	register(c, "plan", suggest("/usage", func(all app.Consumers) []string { return all.Plans }))
+	for _, name := range []string{"gateway", "group"} {
+		register(c, name, completeName(entryNames["gateway"]))
+	}
+	register(c, "listener", completeName(listenerNames))
 	for _, name := range []string{"data-dir", "secrets-dir", "out", "write", "cases"} {
 		register(c, name, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs))
 	}

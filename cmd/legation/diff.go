@@ -75,6 +75,9 @@ func compare(c *cobra.Command, args []string) (*diff.Diff, error) {
 	var sides []diff.Policy
 	for _, dir := range args {
 		p, err := mustLoad(c, dir)
+		if errors.Is(err, errBad) {
+			return nil, fmt.Errorf("%s: %s", dir, tally(p.problems)) // the places told don't say of which directory
+		}
 		if err != nil {
 			return nil, err
 		}

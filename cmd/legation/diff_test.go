@@ -25,7 +25,7 @@ func TestDiff(t *testing.T) {
 		{[]string{before, before}, 0, "no difference: revision ", ""},
 		{[]string{before, same}, 0, "no difference but in how it is written", ""},
 		{[]string{before, after}, 1, "revision ", ""},
-		{[]string{before, bad}, 2, "", "policy.yaml:4:1"},
+		{[]string{before, bad}, 2, "", "\nlegation: " + bad + ": 1 problem\n"},
 		{[]string{bad, before}, 2, "", "policy.yaml:4:1"},
 		{[]string{before, filepath.Join(before, "missing")}, 2, "", "no such file"},
 		{[]string{before}, 2, "", "name a second directory"},

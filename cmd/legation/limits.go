@@ -236,8 +236,8 @@ func limitsListCommand() *cobra.Command {
 		Use:   "list DIR",
 		Short: "Show the limits that a policy directory comes to",
 		Long: `Read the policy files below DIR and list each limit that holds somewhere, with what the policy leaves open filled in: its
-name, which reports, metrics and usage call it by, its rate, what it counts by, the algorithm, who counts, what becomes of requests
-when that fails, and where it is written. Limits of plans are those of the consumers that have the plan.`,
+name, which reports, metrics and usage call it by, its rate, what it counts by, the algorithm, who counts, what becomes of
+requests when that fails, and where it is written. Limits of plans are those of the consumers that have the plan.`,
 		Example: `  legation limits list policy/
   legation limits list policy/ -o json`,
 		Args: directory,

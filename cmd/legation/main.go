@@ -14,6 +14,7 @@ import (
 
 	"github.com/legation/legation/app"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // version is set by the build.
@@ -57,6 +58,13 @@ type usage struct{ error }
 
 func (u usage) Unwrap() error { return u.error }
 
+// helpWidth is how many columns the lines of flags have at most in a help, about as many as the texts above them.
+const helpWidth = 120
+
+func init() {
+	cobra.AddTemplateFunc("wrapped", func(f *pflag.FlagSet) string { return f.FlagUsagesWrapped(helpWidth) })
+}
+
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "legation",
@@ -90,6 +98,9 @@ Exit status: 0 fine, 1 the policy or the answer is bad, 2 usage.`,
 		},
 	}
 	root.SuggestionsMinimumDistance = 2
+	root.SetUsageTemplate(strings.NewReplacer(
+		".LocalFlags.FlagUsages", "wrapped .LocalFlags", ".InheritedFlags.FlagUsages", "wrapped .InheritedFlags",
+	).Replace(root.UsageTemplate()))
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})

@@ -214,7 +214,7 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%s (-want +got), or run with -update:\n%s", golden, diff)
 		}
 		for line := range strings.Lines(got) {
-			if len(line) > 160 || strings.TrimRight(line, " \n")+"\n" != line && line != "\n" {
+			if len(line) > 130 || strings.TrimRight(line, " \n")+"\n" != line && line != "\n" {
 				t.Errorf("%s: %q is too long, or ends in a space", golden, line)
 			}
 		}

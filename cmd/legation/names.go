@@ -28,6 +28,11 @@ func nearby() []*policy.Model {
 	if holds, _ := filepath.Glob("*.y*ml"); len(holds) == 0 {
 		dirs = dirs[1:]
 	}
+	return readable(dirs)
+}
+
+// readable is the policies of the directories that hold one.
+func readable(dirs []string) []*policy.Model {
 	var all []*policy.Model
 	for _, dir := range dirs[:min(len(dirs), maxNearby)] {
 		if files, _, err := control.ReadDir(dir); err == nil {
@@ -39,17 +44,43 @@ func nearby() []*policy.Model {
 	return all
 }
 
+// completeName completes the value of a flag with names of the policy whose directory is typed already, or of those nearby.
+func completeName(names func(*policy.Model) []string) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		models := readable(args)
+		if len(models) == 0 {
+			models = nearby()
+		}
+		return namesOf(models, names), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// namesOf is the names in these policies, each once.
+func namesOf(models []*policy.Model, names func(*policy.Model) []string) []string {
+	var all []string
+	for _, m := range models {
+		all = append(all, names(m)...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// listenerNames is the names of the listeners of all gateways and sidecars.
+func listenerNames(m *policy.Model) (names []string) {
+	for _, g := range m.Gateways {
+		for _, l := range g.Listeners {
+			names = append(names, l.Name)
+		}
+	}
+	return names
+}
+
 // completeEntry completes the name of an entry, then the directory.
 func completeEntry(names func(*policy.Model) []string) cobra.CompletionFunc {
 	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		switch len(args) {
 		case 0:
-			var all []string
-			for _, m := range nearby() {
-				all = append(all, names(m)...)
-			}
-			slices.Sort(all)
-			return slices.Compact(all), cobra.ShellCompDirectiveNoFileComp
+			return namesOf(nearby(), names), cobra.ShellCompDirectiveNoFileComp
 		case 1:
 			return nil, cobra.ShellCompDirectiveFilterDirs
 		}

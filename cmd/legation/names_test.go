@@ -29,6 +29,11 @@ func TestNamesAreCompletedFromPoliciesNearby(t *testing.T) {
 		"show route all":   ":16",
 		"show route all d": ":4",
 		"explain GET":      "http://c.test/ https://a.test/ :6",
+
+		"render policy --group":                           "edge :4",
+		"explain GET http://c.test/ --gateway":            "edge :4",
+		"explain GET http://c.test/ policy --listener":    "http https :4",
+		"explain GET http://c.test/ elsewhere --listener": "http https :4",
 	} {
 		args := append(append([]string{"__complete"}, strings.Fields(typed)...), "")
 		status, out, _ := legation(args...)

@@ -92,24 +92,19 @@ func processFlags(f *pflag.FlagSet, level string) {
 	f.String("xds-address", app.DefaultXDS, "where xDS is served (gRPC)")
 	f.String("companion-address", app.DefaultCompanion, "where the auth and rate limit services answer (gRPC)")
 	f.String("admin-address", app.DefaultAdmin, "where health, metrics and status are served (HTTP)")
-	f.String("redis", "", `where limits are counted, and API keys, revocations and sessions kept: redis://, rediss:// or unix:// URL; with
-?master_name= Sentinel, with ?addr= (more than one) or ?cluster=true Cluster; empty does so in this process alone. Without
-DIR pushed policies are kept there, too`)
+	f.String("redis", "", "where limits are counted, and API keys, revocations and sessions kept: redis://, rediss:// or unix:// URL; with ?master_name= Sentinel, with ?addr= (more than one) or ?cluster=true Cluster; empty does so in this process alone. Without DIR pushed policies are kept there, too")
 	f.Duration("redis-timeout", 10*time.Millisecond, "how long Redis may take for a decision, at most 100ms; then onError of the limit holds")
 	f.String("fast-path", "on", "on, or off: grpc-go answers auth and rate limit calls too, at several times the CPU")
-	f.String("data-dir", ".legation", `where the last good policy and its history, API keys and revocations and, without --redis, counts and sessions
-are kept; empty keeps none`)
+	f.String("data-dir", ".legation", "where the last good policy and its history, API keys and revocations and, without --redis, counts and sessions are kept; empty keeps none")
 	secretsFlag(f)
 	f.String("tls-cert", "", "certificate for the xDS and companion ports (PEM)")
 	f.String("tls-key", "", "its key (PEM)")
 	f.String("tls-ca", "", "the CA of the Envoys' certificates, with revocation lists if there are any (PEM)")
 	f.String("nodes", "", "file that says which groups Envoys may join, by their certificates and tokens; default: as certificates say")
-	f.String("max-connection-age", "", `after which time Envoys are asked to connect anew, or off; default 30m where other machines
-connect, and off on loopback`)
+	f.String("max-connection-age", "", "after which time Envoys are asked to connect anew, or off; default 30m where other machines connect, and off on loopback")
 	f.String("admin-token-file", "", "file with the bearer token that the admin port asks for")
 	f.String("envoy", "", "path of the Envoy binary; else LEGATION_ENVOY, PATH, then .tools/")
-	f.String("validate", "none", `none, or envoy: the real Envoy is asked about each policy before it is served, some tenths of a
-second for each gateway that changes; what it refuses is kept back, and told at its line`)
+	f.String("validate", "none", "none, or envoy: the real Envoy is asked about each policy before it is served, some tenths of a second for each gateway that changes; what it refuses is kept back, and told at its line")
 	f.Bool("insecure", false, "serve other machines without TLS and admin token")
 	f.String("log-level", level, "debug, info, warn or error")
 	f.String("log-format", "text", "text or json")

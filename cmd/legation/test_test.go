@@ -32,6 +32,7 @@ func TestTestIsNotRun(t *testing.T) {
 		{"test " + bad, 1, "policy_test.yaml:1:57: cases.a.expect.rout: unknown key \"rout\"", ""},
 		{"test " + empty, 1, "", "no file *_test.yaml below " + empty},
 		{"test " + dir + " -o xml", 2, "", "-o: want text, json or junit"},
+		{"test " + dir + " --run b", 1, "", "nothing was run: of 1 case none has a name that \"b\" finds"},
 		{"test " + dir + " --run (", 2, "", "--run"},
 		{"test " + dir + " --run a --cover 50", 2, "", "--run leaves cases out"},
 		{"test " + dir + " --cover 101", 2, "", "--cover: want a share"},

@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,6 +64,8 @@ func readPart(d *policy.Decode, n *policy.Node) (ratelimit.By, bool) {
 		p.Hintf("write %s", instead)
 	case strings.HasPrefix(strings.ToLower(n.Text), "x-") && headerName(n.Text):
 		p.Hintf("write {header: %s}", n.Text)
+	default:
+		meant(p, n.Text, slices.Sorted(maps.Keys(words)))
 	}
 	return ratelimit.By{}, false
 }
@@ -104,9 +107,18 @@ func readNamed(d *policy.Decode, key string, n *policy.Node) (ratelimit.By, bool
 		p := d.Errorf(n, "want header, claim, cookie, ip or cel, got %q", key)
 		if _, ok := words[key]; ok {
 			p.Hintf("write %s", key)
+		} else {
+			meant(p, key, []string{"header", "claim", "cookie", "ip", "cel"})
 		}
 	}
 	return ratelimit.By{}, false
+}
+
+// meant says which of the names was likely meant, if any.
+func meant(p *policy.Problem, name string, names []string) {
+	if near := policy.Nearest(name, names); near != "" {
+		p.Hintf("did you mean %s?", near)
+	}
 }
 
 // Bounds of the prefix that counts of an IPv6 address: what providers hand out lies between.
