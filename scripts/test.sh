@@ -43,9 +43,10 @@ go test $detector -timeout 8m "$@" $packages || failed="$failed rooms"
 stage "what the race detector would only slow down or change: costs, and random policies"
 CGO_ENABLED=0 go test -timeout 5m -run 'CostLittle|HoldNobodyElseUp|LoadingAgain|WhatIsMadeOfAChange' "$@" ./control ./feature || failed="$failed unraced"
 
-# A module of its own: what gRPC's client needs is no dependency of the program.
+# A module of its own: what gRPC's client needs is no dependency of the program. Compiling all that for the race detector
+# would take a minute, for tests of what goes over the wire.
 stage "clients of gRPC for Go and for Node"
-(cd xds/proxyless && go test $detector -timeout 5m "$@" ./...) || failed="$failed proxyless"
+(cd xds/proxyless && CGO_ENABLED=0 go test -timeout 5m "$@" ./...) || failed="$failed proxyless"
 
 # One package at a time, always anew: they start processes that go test's cache knows nothing of. The program that they
 # build is the one of make build, without cgo.
