@@ -34,11 +34,8 @@ func isYAML(name string) bool {
 	return ext == ".yaml" || ext == ".yml"
 }
 
-const (
-	// maxAllValues is about how many values all policy files may hold: enough for some 80,000 routes, and read in seconds.
-	maxAllValues = 2_000_000
-	sureTotal    = maxAllValues // bytes: fewer can't hold so many
-)
+// maxAllValues is about how many values all policy files may hold: enough for some 80,000 routes, and read in seconds.
+const maxAllValues = 2_000_000
 
 // values is about how many values files hold.
 func (f Files) values(names []string) int {

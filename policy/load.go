@@ -118,6 +118,7 @@ type loader struct {
 	files      Files
 	model      *Model
 	number     int                             // of the load
+	values     int                             // in all files, about
 	base       *loader                         // the load that this one goes on from; nil for one of all files
 	raw        map[string]map[string]*rawEntry // by section and name; nil for one that base has and this load has not
 	blocks     map[string]block                // by file
@@ -211,7 +212,8 @@ func (l *loader) policyFiles() []string {
 	case total > MaxTotal:
 		l.add(&Problem{Pos: Pos{File: "."}, Message: fmt.Sprintf("the files are larger than %d MiB together", MaxTotal>>20)})
 		return nil
-	case total > sureTotal && l.files.values(names) > maxAllValues:
+	}
+	if l.values = l.files.values(names); l.values > maxAllValues {
 		l.add(&Problem{Pos: Pos{File: "."}, Message: fmt.Sprintf("more than about %d values in all files", maxAllValues)})
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -238,5 +239,26 @@ func TestLoaderSeesWhatRefersToAService(t *testing.T) {
 				t.Errorf("models (-whole +again):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A bound on all files together holds for a load that goes on from another, too.
+func TestLoaderCountsTheValuesOfAllFiles(t *testing.T) {
+	files := manyRoutes(20, 10)
+	for i := range 20 {
+		files[fmt.Sprintf("padding-%d.yaml", i)] = []byte("# " + strings.Repeat(",", 99_000) + "\n")
+	}
+	ld := testLanguage().NewLoader()
+	if m, problems := ld.Load(files); m == nil {
+		t.Fatal(problems.Err())
+	}
+	for i := range 3 {
+		files = maps.Clone(files)
+		files[fmt.Sprintf("more-%d.yaml", i)] = files["padding-0.yaml"]
+		got, problems := ld.Load(files)
+		want, wanted := testLanguage().Load(files)
+		if (got == nil) != (want == nil) || fmt.Sprint(problems) != fmt.Sprint(wanted) {
+			t.Errorf("%d files more: got %v, want %v", i+1, problems, wanted)
+		}
 	}
 }

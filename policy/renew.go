@@ -47,6 +47,9 @@ func (base *loader) renew(lang *Language, files Files, kept map[string]*Secret, 
 		base.files = files
 		return base
 	}
+	if l.values = base.values + base.moreValues(files, changed); l.values > maxAllValues {
+		return nil
+	}
 	l.number = base.number + 1
 	l.base, l.gateways, l.common, l.early = base, base.gateways, base.common, base.early
 	l.model.Common, l.once, l.vault = base.model.Common, maps.Clone(base.once), maps.Clone(base.vault)
@@ -93,6 +96,16 @@ func (base *loader) changes(files Files) (map[string]bool, bool) {
 		}
 	}
 	return changed, number > 0 && number <= MaxFiles && total <= MaxTotal
+}
+
+// moreValues is about how many values more there are in the files that changed.
+func (base *loader) moreValues(files Files, changed map[string]bool) (n int) {
+	for name := range changed {
+		if IsPolicy(name) {
+			n += separators(files[name]) - separators(base.files[name])
+		}
+	}
+	return n
 }
 
 // regather takes the entries of the files that differ.
