@@ -117,8 +117,9 @@ type loader struct {
 	lang       *Language
 	files      Files
 	model      *Model
-	number     int                             // of the load
-	values     int                             // in all files, about
+	number     int // of the load
+	values     int // in all files, about
+	bulk       bulk
 	base       *loader                         // the load that this one goes on from; nil for one of all files
 	raw        map[string]map[string]*rawEntry // by section and name; nil for one that base has and this load has not
 	blocks     map[string]block                // by file

@@ -262,3 +262,34 @@ func TestLoaderCountsTheValuesOfAllFiles(t *testing.T) {
 		}
 	}
 }
+
+// So does a bound on what routes come to.
+func TestLoaderCountsWhatRoutesComeTo(t *testing.T) {
+	repeat := func(n int, format string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, format, i)
+		}
+		return b.String()
+	}
+	listeners := repeat(50, "l%d: {port: 1%[1]d}, ")
+	files := policy.Files{"edge.yaml": []byte("gateways: {a: {listeners: {" + listeners + "}}, b: {listeners: {" + listeners +
+		"}}, c: {listeners: {" + listeners + "}}}\nservices: {s: {dns: 's:80'}}\n")}
+	ld, whole, refused := testLanguage().NewLoader(), testLanguage(), 0
+	for i := range 12 {
+		files = maps.Clone(files)
+		files[fmt.Sprintf("r%d.yaml", i)] = fmt.Appendf(nil, "routes: {r%d: {gateways: [a, b, c], hostnames: [%s], backends: {s: 1}}}\n",
+			i, repeat(700, "h%d.r"+fmt.Sprint(i)+", "))
+		got, problems := ld.Load(files)
+		want, wanted := whole.Load(files)
+		if (got == nil) != (want == nil) || fmt.Sprint(problems) != fmt.Sprint(wanted) {
+			t.Fatalf("%d routes: got %.200v, want %.200v", i+1, problems, wanted)
+		}
+		if want == nil {
+			refused++
+		}
+	}
+	if refused == 0 || refused == 12 {
+		t.Errorf("%d of 12 were refused: this tells nothing", refused)
+	}
+}

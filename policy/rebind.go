@@ -31,11 +31,21 @@ func (r *renewal) rebind() bool {
 	if r.errs > 0 {
 		return false
 	}
+	s := &spread{bulk: r.base.bulk, sizes: make(map[*Node]int)}
 	for _, g := range r.model.Gateways {
 		of := &rebound{gatewayLayers: r.gateways[g.Name], gone: gone[g], come: r.model.Bound[g]}
+		for _, b := range of.gone {
+			s.count(g, b, -1)
+		}
+		for _, b := range of.come {
+			s.count(g, b, 1)
+		}
 		if !r.retable(of) {
 			return false
 		}
+	}
+	if r.bulk = s.bulk; r.bulk.tooMuch() {
+		return false
 	}
 	r.rehost()
 	for _, h := range r.rehosted {

@@ -17,13 +17,23 @@ const (
 	nodeSize = 64
 )
 
-// spread is what the routes of a policy come to.
+// bulk is what the routes of all gateways come to.
+type bulk struct {
+	places         int // in tables
+	copies, tables int // bytes
+}
+
+// tooMuch tells whether that is more than anybody can mean.
+func (b bulk) tooMuch() bool {
+	return b.places > maxAllPlaces || b.copies > maxSpread || b.tables > maxTables
+}
+
+// spread finds out what the routes of a policy come to.
 type spread struct {
-	load           *loader
-	places         int // of all gateways
-	listeners      int
-	copies, tables int           // bytes
-	sizes          map[*Node]int // of what was written or merged
+	bulk
+	load      *loader
+	listeners int
+	sizes     map[*Node]int // of what was written or merged
 }
 
 // spread refuses a policy that comes to more than anybody can mean, before its routes are looked at one by one. It tells
@@ -41,16 +51,33 @@ func (l *loader) spread() bool {
 			}
 		}
 	}
+	l.bulk = s.bulk
 	return true
+}
+
+// count adds a route of a gateway, or takes it away again.
+func (s *spread) count(g *Gateway, r *BoundRoute, by int) {
+	places := placesOf(g, r)
+	s.places += by * places
+	for _, set := range r.Settings {
+		size := by * s.size(set.Node)
+		s.copies += size
+		s.tables += size * places
+	}
+}
+
+// placesOf is how often a route stands in the tables of a gateway.
+func placesOf(g *Gateway, r *BoundRoute) int {
+	on := 0
+	for _, at := range g.Listeners {
+		on += count01(r.On(at))
+	}
+	return on * max(1, len(r.Hostnames))
 }
 
 // route adds a route of a gateway.
 func (s *spread) route(g *Gateway, r *BoundRoute) bool {
-	places := 0
-	for _, at := range g.Listeners {
-		places += count01(r.On(at))
-	}
-	places *= max(1, len(r.Hostnames))
+	places := placesOf(g, r)
 	if s.places += places; s.places > maxAllPlaces {
 		s.refuse(r.Entry, "the routes of all gateways stand in their tables more than %d times: once for each hostname, listener and gateway",
 			maxAllPlaces).Hintf("have fewer hostnames, listeners or gateways in each route")
