@@ -6,6 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"testing"
+
+	"github.com/legation/legation/feature"
+	"github.com/legation/legation/policy"
 )
 
 // edit changes something of the world, and tells what.
@@ -203,5 +208,32 @@ func (w *world) editSidecars() {
 			s["app"], s["inbound"] = "127.0.0.1:8081", object{"port": 15006, "peers": []any{"edge", "inner"}}
 		}
 		sidecars[name] = s
+	}
+}
+
+// TestLoadingAgainCountsAllExpressionsOfAFile has a file grow by one expression at a time: what it may ask for together
+// holds however it came to that.
+func TestLoadingAgainCountsAllExpressionsOfAFile(t *testing.T) {
+	t.Parallel()
+	lang := feature.Language()
+	ld, refused := lang.NewLoader(), 0
+	text := "services: {s: {dns: 's:80'}}\nroutes:\n"
+	for i := range 80 {
+		text += fmt.Sprintf("  r%[1]d: {hostnames: [a.test], match: {path: /%[1]d}, backends: {s: 1}, rateLimit: {rate: 1/minute, by: {cel: \"%[1]d == 0 %[2]s\"}}}\n",
+			i, strings.Repeat("|| request.path == 'a' ", 40))
+		files := policy.Files{
+			"edge.yaml": []byte("gateways: {edge: {listeners: {http: {port: 10000}}}}\n"), "team.yaml": []byte(text),
+		}
+		got, problems := ld.Load(files)
+		want, wanted := lang.Load(files)
+		if (got == nil) != (want == nil) || fmt.Sprint(problems) != fmt.Sprint(wanted) {
+			t.Fatalf("%d expressions: got %.300v, want %.300v", i+1, problems, wanted)
+		}
+		if want == nil {
+			refused++
+		}
+	}
+	if refused == 0 || refused == 80 {
+		t.Errorf("%d of 80 were refused: this tells nothing", refused)
 	}
 }

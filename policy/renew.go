@@ -54,6 +54,7 @@ func (base *loader) renew(lang *Language, files Files, kept map[string]*Secret, 
 	l.base, l.gateways, l.common, l.early = base, base.gateways, base.common, base.early
 	l.model.Common, l.once, l.vault = base.model.Common, maps.Clone(base.once), maps.Clone(base.vault)
 	l.steps, l.endpointsTold = base.book.steps, base.endpointsTold
+	l.worked, l.spent = maps.Clone(base.worked), maps.Clone(base.spent) // of what is gone as well: a whole load tells
 	r := &renewal{
 		loader: l, base: base, changed: changed,
 		services: make(map[string]bool), routes: make(map[string]bool),
