@@ -204,7 +204,7 @@ func (c *Controller) Load() {
 	defer c.mu.Unlock()
 	c.shrink = nil
 	candidate, problems, err := c.read()
-	good := c.pick(candidate)
+	good := c.pick(candidate, unknown(c.last, problems))
 	good.problems = append(append(policy.Problems{}, problems...), good.problems...)
 	if len(c.last) == 0 && good.problems.HasErrors() {
 		good.compiled = nil // without a last good version nothing is served until every file can be read

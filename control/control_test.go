@@ -203,6 +203,38 @@ func TestUnreadableFilesStay(t *testing.T) {
 	}
 }
 
+// What has gone from a file may have moved to one that can't be read, or that somebody has only begun to write: it stays
+// until that is known.
+func TestWhatMayHaveMovedStays(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name string
+		harm func(file string)
+	}{
+		{"emptied", func(file string) { write(t, file, "") }},
+		{"unreadable", func(file string) { link(t, "../../outside.yaml", file) }},
+		{"cut short", func(file string) { write(t, file, team("b", 1)+team("a", 1)[:12]) }},
+	} {
+		dir := tree(t, map[string]string{"policy.yaml": whole(1), "teams/a.yaml": team("a", 1), "teams/b.yaml": team("b", 1)})
+		c, _ := byHand(t, Options{Dir: dir, AllowShrink: true})
+		c.Load()
+		b := filepath.Join(dir, "teams/b.yaml")
+		must(t, os.Remove(b))
+		row.harm(b)
+		must(t, os.Remove(filepath.Join(dir, "teams/a.yaml")))
+		c.Load()
+		if o := c.Outcome(); ports(o.Model) != "a=1 app=1 b=1" || len(o.Problems) != 2 || o.Problems[1].Pos.File != "teams/a.yaml" {
+			t.Errorf("%s: serves %s, %v; want all that was there, and both files named", row.name, ports(o.Model), o.Problems)
+		}
+		must(t, os.Remove(b))
+		write(t, b, team("b", 2))
+		c.Load()
+		if o := c.Outcome(); ports(o.Model) != "app=1 b=2" || len(o.Problems) != 0 {
+			t.Errorf("%s: then serves %s, %v; want what the files say", row.name, ports(o.Model), o.Problems)
+		}
+	}
+}
+
 // withUnread keeps what is below an unreadable folder, and nothing whose name merely begins alike.
 func TestWithUnread(t *testing.T) {
 	t.Parallel()

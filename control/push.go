@@ -98,7 +98,7 @@ func (c *Controller) tried(files policy.Files) (*Compiled, policy.Problems, erro
 	defer c.mu.Unlock()
 	read := c.shelf.read
 	c.shelf.read = revision.Revision{Number: 1} // whole or not at all
-	good := c.settle(files)
+	good := c.settle(files, nil)
 	c.shelf.read = read
 	switch {
 	case good.err != nil:

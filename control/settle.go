@@ -21,15 +21,16 @@ type settled struct {
 const attempts = 8
 
 // settle finds what of the candidate can be served. A file whose content is good and can't be said to Envoy falls back
-// as one does that is wrong by itself.
-func (c *Controller) settle(candidate policy.Files) settled {
+// as one does that is wrong by itself. Held is files that stand in the candidate as they were served, and what they hold
+// by now; nil where that is not known.
+func (c *Controller) settle(candidate, held policy.Files) settled {
 	if c.o.Secrets == nil {
-		return c.settleWith(c.loader, candidate)
+		return c.settleWith(c.loader, candidate, held)
 	}
 	var s settled
 	for range rereads {
 		secrets := c.o.Secrets.Read()
-		if s = c.settleWith(c.loader.WithSecrets(secrets, c.o.Secrets.Kinds...), candidate); secrets.Still() {
+		if s = c.settleWith(c.loader.WithSecrets(secrets, c.o.Secrets.Kinds...), candidate, held); secrets.Still() {
 			break
 		}
 	}
@@ -40,10 +41,10 @@ func (c *Controller) settle(candidate policy.Files) settled {
 // last change in any case.
 const rereads = 3
 
-func (c *Controller) settleWith(loader *policy.Loader, candidate policy.Files) settled {
+func (c *Controller) settleWith(loader *policy.Loader, candidate, held policy.Files) settled {
 	var told policy.Problems
 	for range attempts {
-		files, model, problems := loader.Isolate(candidate, c.fallback(candidate), c.serving()...)
+		files, model, problems := loader.Holding(held).Isolate(candidate, c.fallback(candidate), c.serving()...)
 		s := settled{files: files, problems: append(told, problems...)}
 		if model == nil || model.Revision == c.outcome.Load().Revision && sameSecrets(model.Secrets, c.serving()) {
 			return s // a poll of a directory that rests costs no translation
@@ -66,6 +67,7 @@ func (c *Controller) settleWith(loader *policy.Loader, candidate policy.Files) s
 		if maps.EqualFunc(next, files, bytes.Equal) {
 			break
 		}
+		held = withHeld(held, candidate, next)
 		candidate = next
 	}
 	return settled{problems: told}
@@ -98,6 +100,23 @@ func rotated(before, after *policy.Model) []string {
 		}
 	}
 	return ids
+}
+
+// withHeld adds to held what the files of candidate hold that fall back in next.
+func withHeld(held, candidate, next policy.Files) policy.Files {
+	all := maps.Clone(held)
+	for name, data := range candidate {
+		if to, ok := next[name]; ok && bytes.Equal(to, data) {
+			continue
+		}
+		if _, known := all[name]; !known {
+			if all == nil {
+				all = make(policy.Files)
+			}
+			all[name] = data
+		}
+	}
+	return all
 }
 
 // fallBack gives the files that are to blame their last version, and leaves out those that have none.
@@ -161,4 +180,15 @@ func withUnread(candidate, last policy.Files, problems policy.Problems) policy.F
 		}
 	}
 	return files
+}
+
+// unknown is the files and folders of which these problems say that it can't be known what they hold.
+func unknown(last policy.Files, problems policy.Problems) policy.Files {
+	held := make(policy.Files)
+	for _, p := range problems {
+		if _, served := last[p.Pos.File]; !served || policy.IsPolicy(p.Pos.File) {
+			held[p.Pos.File] = nil
+		}
+	}
+	return held
 }

@@ -201,12 +201,12 @@ func (c *Controller) fallback(candidate policy.Files) policy.Files {
 }
 
 // pick finds what of the candidate is to be served. Where that is nothing, and nothing is served yet, what was served
-// before the restart takes its place; the problems are the candidate's.
-func (c *Controller) pick(candidate policy.Files) settled {
+// before the restart takes its place; the problems are the candidate's. Held is as for settle.
+func (c *Controller) pick(candidate, held policy.Files) settled {
 	if c.shelf.rules != nil && len(candidate) == 0 {
 		return settled{} // nothing has been pushed
 	}
-	good := c.settle(candidate)
+	good := c.settle(candidate, held)
 	if good.compiled != nil && !c.shelf.whole() && len(c.last) > 0 {
 		if good.err = c.refusal(good.compiled); good.err != nil {
 			good.compiled = nil
@@ -217,7 +217,7 @@ func (c *Controller) pick(candidate policy.Files) settled {
 	}
 	read := c.shelf.read
 	c.shelf.read = c.shelf.served // it was served: whole or not at all
-	before := c.settle(c.last)
+	before := c.settle(c.last, nil)
 	if c.shelf.read = read; before.compiled != nil {
 		c.shelf.read = c.shelf.served
 	}

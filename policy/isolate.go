@@ -7,49 +7,52 @@ import (
 )
 
 // Isolate finds the set of files that can be served: the candidate where it is good; a blamed file (and a deleted one
-// that blamed files still need) as in last, the set that is being served. It returns that set, its model, and the
-// problems of the candidate. With no last set the candidate is served whole or not at all (nil model). A secret that may
-// not be used any more stays as it was among those being served; where it is none of them, the files that refer to it
-// are to blame.
+// that blamed files still need) as in last, the set that is being served. What has gone from another file meanwhile, and
+// may have moved into one that is held back so, stays: that file is as in last, too. It returns that set, its model, and
+// the problems of the candidate. With no last set the candidate is served whole or not at all (nil model). A secret that
+// may not be used any more stays as it was among those being served; where it is none of them, the files that refer to
+// it are to blame.
 func (l *Language) Isolate(candidate, last Files, serving ...*Secret) (Files, *Model, Problems) {
 	known := make(trees)
 	load := func(files Files, kept map[string]*Secret) (*Model, Problems) {
 		return l.begin(files, kept).whole(known)
 	}
-	return isolate(load, known, candidate, last, serving)
+	return isolate(load, &isolation{candidate: candidate, last: last, known: known}, serving)
 }
 
 // isolate is [Language.Isolate] by whatever loads.
-func isolate(load func(Files, map[string]*Secret) (*Model, Problems), known trees, candidate, last Files, serving []*Secret) (Files, *Model, Problems) {
-	model, problems := load(candidate, nil)
-	if model != nil || len(last) == 0 {
-		return candidate, model, problems
+func isolate(load func(Files, map[string]*Secret) (*Model, Problems), s *isolation, serving []*Secret) (Files, *Model, Problems) {
+	model, problems := load(s.candidate, nil)
+	if len(s.last) == 0 || model != nil && len(s.held) == 0 {
+		return s.candidate, model, problems
 	}
-	s := &isolation{last: last, files: maps.Clone(candidate), known: known, serving: make(map[string]*Secret), kept: make(map[string]*Secret)}
-	for _, secret := range serving {
-		s.serving[secret.ID()] = secret
-	}
+	s.files, s.serving, s.kept = maps.Clone(s.candidate), make(map[string]*Secret), make(map[string]*Secret)
 	if s.files == nil {
 		s.files = make(Files)
 	}
-	for found := problems; ; {
-		if !s.step(found) {
+	for _, secret := range serving {
+		s.serving[secret.ID()] = secret
+	}
+	for found := problems; ; model, found = load(s.files, s.kept) {
+		if model == nil && !s.step(found) {
 			break
 		}
-		if model, found = load(s.files, s.kept); model != nil {
-			return s.files, model, problems
+		if model != nil && !s.stay() {
+			return s.files, model, append(problems, s.stayed...)
 		}
 	}
-	model, _ = load(last, s.serving)
-	return last, model, problems
+	model, _ = load(s.last, s.serving)
+	return s.last, model, problems
 }
 
 // isolation is a set of files on its way from the candidate towards the last good one. Each step takes at least one
 // file or secret back to its last version, so that it ends after as many steps as there are of them.
 type isolation struct {
-	last, files   Files
-	known         trees
-	serving, kept map[string]*Secret // by ID: all that are served, and those that stay as they are
+	candidate, last, files Files
+	held                   Files // see [Loader.Holding]
+	known                  trees
+	serving, kept          map[string]*Secret // by ID: all that are served, and those that stay as they are
+	stayed                 Problems           // warnings
 }
 
 // step takes back what the earliest stage of loading blames; false when nothing is left to take back.
@@ -134,12 +137,17 @@ func (s *isolation) definers(target *Target) []string {
 }
 
 func (s *isolation) defines(name string, target *Target) bool {
-	for _, root := range s.known.parse(s.last, []string{name})[0].roots {
+	for _, root := range s.roots(s.last, name) {
 		if target.in(root.Get(target.Section)) || target.Section == "gateways" && target.in(root.Get("sidecars")) {
 			return true
 		}
 	}
 	return false
+}
+
+// roots are the documents of a file.
+func (s *isolation) roots(files Files, name string) []*Node {
+	return s.known.parse(files, []string{name})[0].roots
 }
 
 func (t *Target) in(section *Node) bool {

@@ -1,8 +1,11 @@
 package policy_test
 
 import (
+	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -49,7 +52,7 @@ func TestIsolate(t *testing.T) {
 			files("p.yaml", platform, "a.yaml", broken, "b.yaml", teamB2), files("p.yaml", platform, "a.yaml", teamA, "b.yaml", teamB2), 1,
 		},
 		{
-			"a new bad file is left out", good, files("p.yaml", platform, "a.yaml", teamA2, "n.yaml", broken),
+			"a new bad file is left out", good, files("p.yaml", platform, "a.yaml", teamA2, "n.yaml", "routes: {n: [\n"),
 			files("p.yaml", platform, "a.yaml", teamA2), 1,
 		},
 		{
@@ -63,6 +66,34 @@ func TestIsolate(t *testing.T) {
 		{
 			"a deleted file that is needed comes back", files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB),
 			files("p.yaml", platform, "c.yaml", onB), files("p.yaml", platform, "b.yaml", teamB, "c.yaml", onB), 1,
+		},
+		{
+			"what has moved into a bad file stays where it was", files("p.yaml", platform, "a.yaml", teamA, "b.yaml", teamB),
+			files("p.yaml", platform, "b.yaml", teamA+teamB), files("p.yaml", platform, "a.yaml", teamA, "b.yaml", teamB), 2,
+		},
+		{
+			"what has moved under another name stays for its host", files("p.yaml", platform, "a.yaml", teamA2, "b.yaml", teamB),
+			files("p.yaml", platform, "b.yaml", teamB+"---\nroutes: {other: {hostnames: [a2], backends: {shared: 1}, oops: 1}}\n"),
+			files("p.yaml", platform, "a.yaml", teamA2, "b.yaml", teamB), 2,
+		},
+		{
+			"what a route answered for stays while a bad file says of its host what it did not say before", files("p.yaml", platform, "a.yaml", teamA, "b.yaml", onB+"services: {b: {dns: 'b:80'}}\n"),
+			files("p.yaml", platform, "a.yaml", teamA2, "b.yaml", "routes: {c: {hostnames: [c, a], backends: {b: 1}}}\nservices: {b: {dn: 'b:80'}}\n"),
+			files("p.yaml", platform, "a.yaml", teamA, "b.yaml", onB+"services: {b: {dns: 'b:80'}}\n"), 3,
+		},
+		{
+			"what has moved into a bad file that is new stays where it was", files("p.yaml", platform, "a.yaml", teamA+"services: {b: {dns: 'b:80'}}\n"),
+			files("p.yaml", platform, "a.yaml", "services: {b: {dns: 'b:80'}}\n", "n.yaml", broken),
+			files("p.yaml", platform, "a.yaml", teamA+"services: {b: {dns: 'b:80'}}\n"), 2,
+		},
+		{
+			"what a bad file does not name may go", files("p.yaml", platform, "a.yaml", teamA2, "b.yaml", teamB),
+			files("p.yaml", platform, "b.yaml", "routes: {a2.b: {hostnames: [a2.test, xa2], oops: 1}}"), files("p.yaml", platform, "b.yaml", teamB), 2,
+		},
+		{
+			"two conflicts do not lose what moved between the others", files("p.yaml", platform, "a.yaml", teamA, "b.yaml", teamB, "x.yaml", onB),
+			files("p.yaml", platform, "a.yaml", "services: {late: {dns: 'late:80'}}\n", "b.yaml", teamA+"---\n"+teamB+"---\n"+onB, "x.yaml", onB2[:20]),
+			files("p.yaml", platform, "a.yaml", teamA, "b.yaml", teamB, "x.yaml", onB), 2,
 		},
 		{
 			"a deleted file that nobody needs stays away", files("p.yaml", platform, "a.yaml", teamA, "b.yaml", teamB),
@@ -160,4 +191,61 @@ func TestIsolateHoldsProblemsAtTheCandidate(t *testing.T) {
 	if len(problems) != 1 || problems[0].Pos.Line < 3 {
 		t.Errorf("got %v, want one problem below line 2", problems)
 	}
+}
+
+// TestIsolateLosesNoHost has routes renamed and moved between files of which some are bad: each host of the policy is
+// answered for at every time.
+func TestIsolateLosesNoHost(t *testing.T) {
+	hosts := []string{"a.test", "b.test", "c.test"}
+	for seed := range uint64(50) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		loader := testLanguage().NewLoader()
+		routes := map[string]string{"a": "hostnames: [a.test]", "b": "hostnames: [b.test]", "c": "hostnames: [c.test]"}
+		last, _, _ := loader.Isolate(cut(random, routes), nil)
+		for step := range 20 {
+			for i := range random.IntN(3) {
+				name := slices.Sorted(maps.Keys(routes))[random.IntN(len(routes))]
+				routes[fmt.Sprintf("r%d-%d", step, i)] = routes[name]
+				delete(routes, name)
+			}
+			if random.IntN(3) == 0 {
+				host := hosts[random.IntN(len(hosts))]
+				routes["deeper-"+host] = "hostnames: [" + host + "], match: {path: /deep}"
+			}
+			candidate := cut(random, routes)
+			for i, bad := range []string{"oops: 1\n", "gateways: [\n", "routes: {lost: {hostnames: [a.test], backends: {nobody: 1}}}\ngateways: [\n"} {
+				if name := fmt.Sprintf("%d.yaml", i); random.IntN(5) == 0 {
+					candidate[name] = append(candidate[name], bad...)
+				}
+			}
+			before := last
+			var model *policy.Model
+			if last, model, _ = loader.Isolate(candidate, last); model == nil {
+				t.Fatalf("seed %d, step %d: nothing is served", seed, step)
+			}
+			for _, host := range hosts {
+				if !slices.ContainsFunc(model.Routes, func(r *policy.Route) bool { return r.Match.Path.Value != "/deep" && slices.Contains(r.Hostnames, host) }) {
+					t.Fatalf("seed %d, step %d: nothing answers for %s\nbefore:\n%s\ncandidate:\n%s\nserved:\n%s", seed, step, host,
+						strings.Join(show(before), "\n"), strings.Join(show(candidate), "\n"), strings.Join(show(last), "\n"))
+				}
+			}
+		}
+	}
+}
+
+// cut is a policy of these routes, their hosts by name, in one to three files.
+func cut(random *rand.Rand, routes map[string]string) policy.Files {
+	all := files("p.yaml", platform)
+	number := 1 + random.IntN(3)
+	texts := make([]string, number)
+	for _, name := range slices.Sorted(maps.Keys(routes)) {
+		i := random.IntN(number)
+		texts[i] += fmt.Sprintf("  %s: {%s, backends: {shared: 1}}\n", name, routes[name])
+	}
+	for i, text := range texts {
+		if text != "" {
+			all[fmt.Sprintf("%d.yaml", i)] = []byte("routes:\n" + text)
+		}
+	}
+	return all
 }

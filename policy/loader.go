@@ -12,6 +12,7 @@ import "sync"
 type Loader struct {
 	lang *Language
 	*memory
+	held Files
 }
 
 // memory is what a loader keeps from one load to the next.
@@ -22,12 +23,16 @@ type memory struct {
 }
 
 // NewLoader returns a loader that has loaded nothing yet.
-func (l *Language) NewLoader() *Loader { return &Loader{l, &memory{known: make(trees)}} }
+func (l *Language) NewLoader() *Loader { return &Loader{lang: l, memory: &memory{known: make(trees)}} }
 
 // WithSecrets is [Language.WithSecrets] for the loads to come: it shares with l what was loaded before.
 func (l *Loader) WithSecrets(s SecretSource, kinds ...SecretKind) *Loader {
-	return &Loader{l.lang.WithSecrets(s, kinds...), l.memory}
+	return &Loader{l.lang.WithSecrets(s, kinds...), l.memory, l.held}
 }
+
+// Holding has [Loader.Isolate] know of files that hold something else than the candidate says, and are served as in last
+// all the same: it is told what they hold, nil where that can't be known.
+func (l *Loader) Holding(held Files) *Loader { return &Loader{l.lang, l.memory, held} }
 
 // Load is [Language.Load].
 func (l *Loader) Load(files Files) (*Model, Problems) {
@@ -42,7 +47,7 @@ func (l *Loader) Isolate(candidate, last Files, serving ...*Secret) (Files, *Mod
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	defer l.known.keep(candidate, last)
-	return isolate(l.load, l.known, candidate, last, serving)
+	return isolate(l.load, &isolation{candidate: candidate, last: last, held: l.held, known: l.known}, serving)
 }
 
 // load goes on from the last good load where it can, and loads all files where it can't.
