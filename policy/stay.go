@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Who moves a route to another file changes two files, and may have got one of them wrong. Were the good one served and
@@ -22,7 +24,7 @@ const answers = ""
 // stay takes back the files of which such things have gone. False when there are none.
 func (s *isolation) stay() bool {
 	held := s.heldBack()
-	if len(held) == 0 {
+	if held == nil {
 		return false
 	}
 	s.files = maps.Clone(s.files) // who has loaded them keeps the map
@@ -39,9 +41,9 @@ func (s *isolation) stay() bool {
 				maps.Copy(left, s.things(s.files, other))
 			}
 		}
-		if what, by := claimed(lost(gone, left), held); by != nil {
+		if what, by := held.claim(lost(gone, left)); by != "" {
 			s.restore(file)
-			s.stayed = append(s.stayed, staying(file, what, by.file))
+			s.stayed = append(s.stayed, staying(file, what, by))
 			changed = true
 		}
 	}
@@ -60,14 +62,14 @@ func staying(file string, what thing, by string) *Problem {
 	return p.Hintf("mend %s first", by)
 }
 
-// heldBack is a policy file that is not served as it is.
+// heldBack is what the policy files say that are not served as they are, and did not say before.
 type heldBack struct {
-	file         string
-	text, before []byte // nil text: not known
-	gained       map[thing][]string
+	unknown string            // one of which that can't be known; empty: none
+	said    map[string]string // the words, and the file that says each
 }
 
-func (s *isolation) heldBack() (all []heldBack) {
+// heldBack is nil when all files are served as they are.
+func (s *isolation) heldBack() *heldBack {
 	texts := maps.Clone(s.held)
 	for file, data := range s.candidate {
 		if served, ok := s.files[file]; IsPolicy(file) && !(ok && bytes.Equal(served, data)) {
@@ -77,17 +79,55 @@ func (s *isolation) heldBack() (all []heldBack) {
 			texts[file] = data
 		}
 	}
-	for _, file := range slices.Sorted(maps.Keys(texts)) {
-		h := heldBack{file: file, text: texts[file], before: s.last[file]}
-		if h.text != nil {
-			h.gained = lost(s.things(texts, file), s.things(s.last, file))
-		}
-		all = append(all, h)
+	if len(texts) == 0 {
+		return nil
 	}
-	return all
+	h := &heldBack{said: make(map[string]string)}
+	for _, file := range slices.Sorted(maps.Keys(texts)) {
+		if texts[file] == nil {
+			h.unknown = cmp.Or(h.unknown, file)
+			continue
+		}
+		before := counted(string(s.last[file]))
+		for word, n := range counted(string(texts[file])) { // one that can't be parsed has words, too
+			if n > before[word] {
+				h.said[word] = file
+			}
+		}
+		for _, names := range lost(s.things(texts, file), s.things(s.last, file)) {
+			for _, name := range names {
+				for word := range words(name) {
+					h.said[word] = file
+				}
+			}
+		}
+	}
+	return h
 }
 
-// things are those of a policy file that is among the files, with the words by which another file would say them, too.
+// claim finds the first thing that has gone and that a file held back may have now, and that file.
+func (h *heldBack) claim(gone map[thing][]string) (thing, string) {
+	inOrder := func(a, b thing) int { return cmp.Or(cmp.Compare(b.section, a.section), cmp.Compare(a.name, b.name)) }
+	for _, t := range slices.SortedFunc(maps.Keys(gone), inOrder) {
+		if h.unknown != "" {
+			return t, h.unknown
+		}
+		for _, name := range gone[t] {
+			by := ""
+			for word := range words(name) {
+				if by = h.said[word]; by == "" {
+					break
+				}
+			}
+			if by != "" {
+				return t, by
+			}
+		}
+	}
+	return thing{}, ""
+}
+
+// things are those of a policy file that is among the files, with the names by which another file would say them, too.
 func (s *isolation) things(files Files, file string) map[thing][]string {
 	all := make(map[thing][]string)
 	if _, ok := files[file]; !ok || !IsPolicy(file) {
@@ -101,13 +141,13 @@ func (s *isolation) things(files Files, file string) map[thing][]string {
 			if section.Kind != Map {
 				continue
 			}
-			for j, name := range section.Keys {
-				words := []string{name.Text}
+			for j, key := range section.Keys {
+				names := []string{key.Text}
 				for _, host := range scalars(section.Items[j].Get("hostnames")) {
-					words = append(words, host)
+					names = append(names, host)
 					all[thing{answers, host + " " + flat(section.Items[j].Get("match"))}] = []string{host}
 				}
-				all[thing{root.Keys[i].Text, name.Text}] = words
+				all[thing{root.Keys[i].Text, key.Text}] = names
 			}
 		}
 	}
@@ -115,14 +155,14 @@ func (s *isolation) things(files Files, file string) map[thing][]string {
 }
 
 // scalars are the scalars of a list.
-func scalars(n *Node) (words []string) {
+func scalars(n *Node) (texts []string) {
 	if n == nil {
 		return nil
 	}
 	for _, item := range n.Items {
-		words = append(words, item.Text)
+		texts = append(texts, item.Text)
 	}
-	return words
+	return texts
 }
 
 // flat is a node as a text that is the same for the same content.
@@ -148,50 +188,21 @@ func lost(some, others map[thing][]string) map[thing][]string {
 	return left
 }
 
-// claimed finds the first thing that has gone and that a file held back may have now.
-func claimed(gone map[thing][]string, held []heldBack) (thing, *heldBack) {
-	inOrder := func(a, b thing) int { return cmp.Or(-cmp.Compare(a.section, b.section), cmp.Compare(a.name, b.name)) }
-	for _, t := range slices.SortedFunc(maps.Keys(gone), inOrder) {
-		for i := range held {
-			if held[i].claims(gone[t]) {
-				return t, &held[i]
-			}
-		}
-	}
-	return thing{}, nil
+// words are the names, hosts, paths and numbers of a text, and whatever else looks like them.
+func words(text string) iter.Seq[string] {
+	return strings.FieldsFuncSeq(text, func(r rune) bool { return !inName(r) })
 }
 
-// claims tells whether a file says something with one of these words that it did not say before. One that can't be
-// parsed has more of the words than before.
-func (h *heldBack) claims(words []string) bool {
-	if h.text == nil {
-		return true
-	}
-	for _, said := range h.gained {
-		if slices.ContainsFunc(said, func(word string) bool { return slices.Contains(words, word) }) {
-			return true
-		}
-	}
-	return slices.ContainsFunc(words, func(word string) bool { return mentions(h.text, word) > mentions(h.before, word) })
-}
-
-// mentions counts how often a word stands in a text, and not as a part of a longer name.
-func mentions(text []byte, word string) (n int) {
-	for len(word) > 0 {
-		at := bytes.Index(text, []byte(word))
-		if at < 0 {
-			break
-		}
-		end := at + len(word)
-		if (at == 0 || !inName(text[at-1])) && (end == len(text) || !inName(text[end])) {
-			n++
-		}
-		text = text[at+1:]
+// counted is how often each word stands in a text.
+func counted(text string) map[string]int {
+	n := make(map[string]int)
+	for word := range words(text) {
+		n[word]++
 	}
 	return n
 }
 
-// inName tells whether a character goes on with the name or host beside it.
-func inName(c byte) bool {
-	return c == '-' || c == '_' || c == '.' || '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z'
+// inName tells whether a character goes on with the name, host or path beside it.
+func inName(r rune) bool {
+	return r == '-' || r == '_' || r == '.' || r == '*' || r == '/' || unicode.IsLetter(r) || unicode.IsDigit(r)
 }
