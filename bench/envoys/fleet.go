@@ -1,6 +1,7 @@
 package envoys
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"sync"
@@ -76,6 +77,23 @@ func (f *Fleet) Await(url string) error {
 		}
 	}
 	return nil
+}
+
+// Stay goes on for a while, or until ctx ends. An error is that a stream has ended.
+func (f *Fleet) Stay(ctx context.Context, d time.Duration) error {
+	over := time.After(d)
+	for {
+		select {
+		case a := <-f.told:
+			if a.Err != nil {
+				return a.Err
+			}
+		case <-over:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // Leave ends the connections.
