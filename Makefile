@@ -60,7 +60,7 @@ bench: go envoy redis ## Run the benchmarks (BENCH=pattern or none), then measur
 	@$(TOOLS) $(GO) run -buildvcs=false ./bench $(BENCHFLAGS)
 	@$(GO) run -buildvcs=false ./bench/fleet $(FLEETFLAGS)
 
-soak: go envoy redis ## Hold the promises that need load, outages or time (SCENARIO=L4), some seven minutes
+soak: go envoy redis ## Hold the promises that need load, outages or time (SCENARIO=L4), some twenty minutes
 	@$(TOOLS) $(GO) run -buildvcs=false ./soak $(SCENARIO)
 
 fuzz: go ## Fuzz every parser, each for FUZZTIME (10s)

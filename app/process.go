@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -76,13 +77,17 @@ func Serve(ctx context.Context, o Options) error {
 	return errors.Join(p.run(ctx), p.close())
 }
 
+// liveHeap is what was in use at the last collection, go_gc_heap_live_bytes: of all metrics of memory it is the one that rises
+// with a leak and with nothing else.
+var liveHeap = collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile("^/gc/heap/live:bytes$")}
+
 func newProcess(o Options) (*process, error) {
 	o = o.withDefaults()
 	if err := o.check(); err != nil {
 		return nil, err
 	}
 	p := &process{o: o, started: time.Now(), metrics: prometheus.NewRegistry(), refusals: refusals{log: o.Log}}
-	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	p.metrics.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(liveHeap)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := p.build(); err != nil {
 		return nil, errors.Join(err, p.close())
 	}

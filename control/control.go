@@ -136,6 +136,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	c.Recall()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.watchFleet(ctx) })
+	group.Go(func() error { return c.level(ctx) })
 	if c.shelf.rules != nil {
 		c.Load()
 		group.Go(func() error { c.follow(ctx); return nil })

@@ -24,25 +24,28 @@ import (
 type scenario struct {
 	name, promise string
 	run           func(*trial) error
-	limit         time.Duration // for all of it
+	limit         time.Duration // for all of it, beside lasts
+	lasts         time.Duration // of those that need time itself; --for takes its place
 }
 
 var scenarios = []scenario{
-	{"L1", "exact is exact: three replicas, 64 workers each", exactness, 2 * time.Minute},
-	{"L2", "leased is bounded", leases, time.Minute},
-	{"L3", "a sliding window decides as an exact log would", sliding, time.Minute},
-	{"L4", "Redis killed and started again", killed, time.Minute},
-	{"L5", "Redis slow, paused, or swallowing packets", stuck, time.Minute},
-	{"L6", "Redis absent at the start, wrong password, TLS refused", absent, time.Minute},
-	{"L7", "fail-over of Sentinel and Cluster, a read-only replica, slots that move", failover, 2 * time.Minute},
-	{"L8", "counters lost", lost, time.Minute},
-	{"L9", "Redis out of memory, or with an evicting policy", full, time.Minute},
-	{"L10", "scripts flushed each 100 ms", flushed, time.Minute},
-	{"L12", "one of ten replies lost", replies, time.Minute},
-	{"L14", "a hot key", hot, time.Minute},
-	{"L15", "a million keys", million, 2 * time.Minute},
-	{"K", "an issuer takes another key each 10 s", rotation, 2 * time.Minute},
-	{"L16", "three times as many calls as can be answered", overload, time.Minute},
+	{"C10", "rolling upgrade of two processes under load, with a push each 2 s", upgrade, 4 * time.Minute, 0},
+	{"C12", "coming and going, pushes, and Redis killed each minute leave nothing behind", leaks, 2 * time.Minute, 10 * time.Minute},
+	{"L1", "exact is exact: three replicas, 64 workers each", exactness, 2 * time.Minute, 0},
+	{"L2", "leased is bounded", leases, time.Minute, 0},
+	{"L3", "a sliding window decides as an exact log would", sliding, time.Minute, 0},
+	{"L4", "Redis killed and started again", killed, time.Minute, 0},
+	{"L5", "Redis slow, paused, or swallowing packets", stuck, time.Minute, 0},
+	{"L6", "Redis absent at the start, wrong password, TLS refused", absent, time.Minute, 0},
+	{"L7", "fail-over of Sentinel and Cluster, a read-only replica, slots that move", failover, 2 * time.Minute, 0},
+	{"L8", "counters lost", lost, time.Minute, 0},
+	{"L9", "Redis out of memory, or with an evicting policy", full, time.Minute, 0},
+	{"L10", "scripts flushed each 100 ms", flushed, time.Minute, 0},
+	{"L12", "one of ten replies lost", replies, time.Minute, 0},
+	{"L14", "a hot key", hot, time.Minute, 0},
+	{"L15", "a million keys", million, 2 * time.Minute, 0},
+	{"K", "an issuer takes another key each 10 s", rotation, 2 * time.Minute, 0},
+	{"L16", "three times as many calls as can be answered", overload, time.Minute, 0},
 }
 
 func main() {
@@ -59,6 +62,7 @@ func run(ctx context.Context, args []string) (err error) {
 	f := flag.NewFlagSet("soak", flag.ContinueOnError)
 	list := f.Bool("list", false, "list the scenarios and end")
 	program := f.String("legation", "", "`program` to hold to the promises instead of the one that is built from this module")
+	lasts := f.Duration("for", 0, "how long C12 lasts, and a minute of it is a tenth; default 10m")
 	f.Usage = func() {
 		fmt.Fprint(f.Output(), "Hold the promises that need load. Without a name it runs all scenarios.\n\n  go run ./soak [flag]... [L1]...\n\n")
 		f.PrintDefaults()
@@ -69,6 +73,12 @@ func run(ctx context.Context, args []string) (err error) {
 	chosen, err := choose(f.Args())
 	if err != nil {
 		return err
+	}
+	if *lasts != 0 {
+		if *lasts < 30*time.Second {
+			return errors.New("--for: want 30s at least")
+		}
+		chosen = lasting(chosen, *lasts)
 	}
 	if *list {
 		for _, s := range chosen {
@@ -87,8 +97,13 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, built.Close()) }()
-	if err := built.Has("redis"); err != nil {
-		return err
+	for _, program := range []string{"redis", "envoy"} {
+		if program == "envoy" && !slices.ContainsFunc(chosen, func(s scenario) bool { return strings.HasPrefix(s.name, "C") }) {
+			continue
+		}
+		if err := built.Has(program); err != nil {
+			return err
+		}
 	}
 	o.Legation = built.Legation()
 	return all(ctx, o, chosen)
@@ -105,6 +120,17 @@ func choose(names []string) ([]scenario, error) {
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool { return !slices.Contains(names, s.name) }), nil
+}
+
+// lasting has scenarios that need time itself take this much.
+func lasting(chosen []scenario, d time.Duration) []scenario {
+	chosen = slices.Clone(chosen)
+	for i := range chosen {
+		if chosen[i].lasts > 0 {
+			chosen[i].lasts = d
+		}
+	}
+	return chosen
 }
 
 // all runs the scenarios one after the other, each with processes of its own.
@@ -133,14 +159,15 @@ func all(ctx context.Context, o rig.Options, chosen []scenario) error {
 }
 
 func try(ctx context.Context, o rig.Options, s scenario) (failed int, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, fmt.Errorf("it took longer than %s", s.limit))
+	limit := s.limit + s.lasts
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than %s", limit))
 	defer cancel()
 	r, err := rig.New(ctx, o)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	t := &trial{ctx: ctx, rig: r, out: os.Stdout}
+	t := &trial{ctx: ctx, rig: r, out: os.Stdout, lasts: s.lasts}
 	err = s.run(t)
 	return t.failed, err
 }

@@ -25,7 +25,7 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// All scenarios together end within a quarter of an hour, but for the waits at full hours.
+// All scenarios together end within half an hour or so, but for the waits at full hours.
 func TestScenariosAreBounded(t *testing.T) {
 	seen, sum := map[string]bool{}, time.Duration(0)
 	for _, s := range scenarios {
@@ -33,10 +33,24 @@ func TestScenariosAreBounded(t *testing.T) {
 			t.Errorf("%s stands twice, or has no limit or promise", s.name)
 		}
 		seen[s.name] = true
-		sum += s.limit
+		sum += s.limit + s.lasts
 	}
-	if sum > 20*time.Minute {
+	if sum > 40*time.Minute {
 		t.Errorf("all together may take %s", sum)
+	}
+}
+
+func TestLasting(t *testing.T) {
+	for i, s := range lasting(scenarios, time.Minute) {
+		if want := min(scenarios[i].lasts, time.Minute); s.lasts != want {
+			t.Errorf("%s lasts %s, want %s", s.name, s.lasts, want)
+		}
+	}
+}
+
+func TestMedianOfGauge(t *testing.T) {
+	if got := median([][]float64{{1, 9}, {1, 2}, {1, 4}}, 1); got != 4 {
+		t.Errorf("got %g, want 4", got)
 	}
 }
 

@@ -22,6 +22,7 @@ type trial struct {
 	ctx    context.Context // ends with the scenario's time
 	rig    *rig.Rig
 	out    io.Writer
+	lasts  time.Duration // of a scenario that needs time itself
 	failed int
 }
 

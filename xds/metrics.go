@@ -9,6 +9,7 @@ type metrics struct {
 	bytes     *prometheus.CounterVec
 	nacks     *prometheus.CounterVec
 	floods    prometheus.Counter
+	away      prometheus.Counter
 	answered  prometheus.Histogram
 	publish   prometheus.Histogram
 }
@@ -32,6 +33,10 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 			Name: "legation_xds_floods_total",
 			Help: "Streams that were ended because they asked too often.",
 		}),
+		away: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "legation_xds_sent_away_total",
+			Help: "Streams that were ended so that their Envoys connect to control planes that have fewer.",
+		}),
 		answered: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "legation_xds_answer_seconds",
 			Help:    "Time from a response until the Envoy has acknowledged or rejected it.",
@@ -44,7 +49,7 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 		}),
 	}
 	if r != nil {
-		r.MustRegister(m.responses, m.bytes, m.nacks, m.floods, m.answered, m.publish, newFleet(s))
+		r.MustRegister(m.responses, m.bytes, m.nacks, m.floods, m.away, m.answered, m.publish, newFleet(s))
 	}
 	return m
 }

@@ -39,6 +39,7 @@ func TestMetrics(t *testing.T) {
 			"legation_xds_responses_total edge endpoint: 1",
 			"legation_xds_responses_total edge listener: 2",
 			"legation_xds_responses_total edge route: 1",
+			"legation_xds_sent_away_total: 0",
 			"legation_xds_sent_bytes_total edge cluster: some",
 			"legation_xds_sent_bytes_total edge endpoint: some",
 			"legation_xds_sent_bytes_total edge listener: some",

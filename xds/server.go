@@ -240,6 +240,36 @@ func (s *Server) connected() []*stream {
 	return slices.Collect(maps.Keys(s.streams))
 }
 
+// Streams is how many Envoys are connected by an aggregated stream.
+func (s *Server) Streams() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for st := range s.streams {
+		if st.only == "" {
+			n++
+		}
+	}
+	return n
+}
+
+// SendAway ends the aggregated streams of n Envoys, so that they connect anew, maybe to another control plane. They have all that there
+// is for them, and have been here for a while; may is asked about each by group and node id. It tells how many there were.
+func (s *Server) SendAway(n int, after time.Duration, may func(group, node string) bool) (gone int) {
+	for _, st := range s.connected() { // in the order of a map: any
+		if gone == n {
+			break
+		}
+		if st.only == "" && time.Since(st.opened) >= after && st.inStep() && may(st.group.name, st.node.GetId()) {
+			st.end(errSentAway)
+			gone++
+		}
+	}
+	s.metrics.away.Add(float64(gone))
+	return gone
+}
+
+var errSentAway = status.Error(codes.Unavailable, "other control planes have fewer Envoys: connect anew")
+
 // Status lists the connected Envoys by group, node id and time of connection.
 func (s *Server) Status() []NodeStatus {
 	streams := s.connected()

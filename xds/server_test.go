@@ -341,3 +341,42 @@ func TestTwoHundredStreamsGetInSync(t *testing.T) {
 		}
 	})
 }
+
+// Envoys that have all there is for them are sent away, as many as are wanted, and no others.
+func TestEnvoysAreSentAway(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := start(t, Options{})
+		p.Publish(usual(t, "1"))
+		var all []*envoy
+		for _, name := range []string{"a", "b", "c"} {
+			e := p.envoy(t, Delta, name)
+			e.askUsual()
+			e.got()
+			all = append(all, e)
+		}
+		refuses := p.envoy(t, Delta, "refuses")
+		refuses.set(func() { refuses.reject = func(string, []string) string { return "no" } })
+		refuses.askUsual()
+		refuses.got()
+		allowed := func(_, node string) bool { return node != "b" }
+		if n := p.SendAway(3, time.Second, allowed); n != 0 || p.Streams() != 4 {
+			t.Errorf("%d that have just come were sent away, %d are left", n, p.Streams())
+		}
+		time.Sleep(time.Second)
+		if n := p.SendAway(1, time.Second, allowed); n != 1 {
+			t.Errorf("%d were sent away, want 1", n)
+		}
+		synctest.Wait()
+		if n := p.SendAway(3, time.Second, allowed); n != 1 || p.Streams() != 3 {
+			t.Errorf("%d more were sent away and %d were left before, want the one that may be, of 3", n, p.Streams())
+		}
+		for i, want := range []codes.Code{codes.Unavailable, codes.OK, codes.Unavailable} {
+			if got := all[i].ended(); got != want {
+				t.Errorf("Envoy %d: its stream ended with %s, want %s", i, got, want)
+			}
+		}
+		if got := refuses.ended(); got != codes.OK {
+			t.Errorf("one that refuses something ended with %s", got)
+		}
+	})
+}

@@ -91,6 +91,13 @@ func (st *stream) status() NodeStatus {
 	return n
 }
 
+// inStep tells whether the Envoy has acknowledged all that there is for it.
+func (st *stream) inStep() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return len(st.types) > 0 && !slices.ContainsFunc(st.types, func(t *subscription) bool { return t.state() != ACK })
+}
+
 func (t *subscription) status() TypeStatus {
 	s := TypeStatus{Type: t.kind.short, State: t.state()}
 	if !t.kind.secret {

@@ -3,22 +3,17 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"slices"
-	"sync"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
+	"github.com/legation/legation/bench/envoys"
 )
 
 // figures are what was found of one engine. Times are processor time of the server and time until all clients were there.
@@ -57,11 +52,11 @@ func measure(ctx context.Context, s settings) (figures, error) {
 		cpus, times = append(cpus, cpu), append(times, took)
 	}
 	found.changeCPU, found.change = median(cpus), median(times)
-	f.leave()
+	f.Leave()
 	if s.sotw {
 		return found, nil
 	}
-	known, err := f.learn(ctx)
+	known, err := f.Learn(ctx, f.script)
 	if err != nil {
 		return found, fmt.Errorf("learn what there is: %w", err)
 	}
@@ -69,7 +64,7 @@ func measure(ctx context.Context, s settings) (figures, error) {
 	if err != nil {
 		return found, fmt.Errorf("reconnect: %w", err)
 	}
-	f.leave()
+	f.Leave()
 	return found, nil
 }
 
@@ -81,12 +76,9 @@ func median(d []time.Duration) time.Duration {
 // fleet is the clients of one server.
 type fleet struct {
 	settings
-	server  *process
-	script  *script
-	config  *tls.Config
-	clients []*client
-	told    chan arrival
-	gone    sync.WaitGroup
+	*envoys.Fleet
+	server *process
+	script *envoys.Script
 }
 
 // newFleet starts a server, and no client yet.
@@ -95,7 +87,7 @@ func newFleet(ctx context.Context, s settings) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := newScript(s)
+	script, err := envoys.NewScript(&corev3.Node{Id: "envoy", Cluster: group, UserAgentName: "envoy"}, s.sotw, asksOf(s))
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +95,17 @@ func newFleet(ctx context.Context, s settings) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fleet{settings: s, server: server, script: p, config: config, told: make(chan arrival, s.clients)}, nil
+	return &fleet{settings: s, Fleet: envoys.NewFleet(server.address, config), server: server, script: script}, nil
+}
+
+// asksOf is what a client asks for, in this order, as Envoy does.
+func asksOf(s settings) []envoys.Ask {
+	return []envoys.Ask{
+		{URL: resource.ClusterType},
+		{URL: resource.EndpointType, Names: clusterNames(s)},
+		{URL: resource.ListenerType},
+		{URL: resource.RouteType, Names: tableNames(s)},
+	}
 }
 
 // timed tells what the server used for do, until it rests again, and how long do took.
@@ -121,154 +123,38 @@ func (f *fleet) timed(do func() error) (cpu, took time.Duration, err error) {
 	return after.cpu - before.cpu, took, err
 }
 
-// open dials all clients at once, each of which sends the messages of start and then does what next says.
-func (f *fleet) open(start [][]byte, next func(*client) func(string)) error {
-	f.clients = make([]*client, f.settings.clients)
-	errs := make(chan error, len(f.clients))
-	for i := range f.clients {
-		f.gone.Add(1)
-		go func() {
-			defer f.gone.Done()
-			k, err := dial(f.server.address, f.script.path, f.config, wideWindow, f.told)
-			if err != nil {
-				errs <- err
-				return
-			}
-			f.clients[i] = k
-			for _, m := range start {
-				k.send(m)
-			}
-			errs <- k.flush()
-			k.follow(f.script, next(k))
-		}()
-	}
-	for range f.clients {
-		if err := <-errs; err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// await waits until each client has got a response of the type.
-func (f *fleet) await(url string) error {
-	late := time.After(patience)
-	for n := 0; n < f.settings.clients; {
-		select {
-		case a := <-f.told:
-			if a.err != nil {
-				return a.err
-			}
-			if a.url == url {
-				n++
-			}
-		case <-late:
-			return fmt.Errorf("%d of %d clients have got %s", n, f.settings.clients, url)
-		}
-	}
-	return nil
-}
-
-// join has each client ask for one type after the other, as Envoy does.
+// join has all clients come at once.
 func (f *fleet) join() error {
-	err := f.open([][]byte{f.script.first[asked[0]]}, func(k *client) func(string) {
-		at := 0
-		return func(url string) {
-			if at < len(asked)-1 && url == asked[at] {
-				at++
-				k.send(f.script.first[asked[at]])
-			}
-		}
-	})
-	if err != nil {
-		return err
-	}
-	return f.await(asked[len(asked)-1])
+	return f.Join(slices.Repeat([]*envoys.Script{f.script}, f.settings.clients))
 }
 
 func (f *fleet) change() error {
 	if err := f.server.say("change"); err != nil {
 		return err
 	}
-	return f.await(resource.RouteType)
+	return f.Await(resource.RouteType)
 }
 
 // reconnect has each client say all that it knows, and waits for the marker that it asks for last.
 func (f *fleet) reconnect(known map[string]map[string]string) error {
 	var start [][]byte
-	for _, url := range append(slices.Clone(asked), resource.SecretType) {
-		m, err := f.script.request(url, namesOf(f.settings, url), known[url])
+	for i, a := range append(slices.Clone(f.script.Asks), envoys.Ask{URL: resource.SecretType, Names: []string{marker}}) {
+		m, err := f.script.Request(i == 0, a, known[a.URL])
 		if err != nil {
 			return err
 		}
 		start = append(start, m)
 	}
-	if err := f.open(start, func(*client) func(string) { return func(string) {} }); err != nil {
+	err := f.Open(slices.Repeat([]*envoys.Script{f.script}, f.settings.clients), func(e *envoys.Envoy, _ *envoys.Script) func(string) {
+		for _, m := range start {
+			e.Send(m)
+		}
+		return func(string) {}
+	})
+	if err != nil {
 		return err
 	}
-	return f.await(resource.SecretType)
-}
-
-// leave ends the connections.
-func (f *fleet) leave() {
-	for _, k := range f.clients {
-		k.conn.Close()
-	}
-	done := make(chan struct{})
-	go func() {
-		f.gone.Wait()
-		close(done)
-	}()
-	for {
-		select {
-		case <-f.told:
-		case <-done:
-			for len(f.told) > 0 {
-				<-f.told
-			}
-			return
-		}
-	}
-}
-
-// learn asks for everything with a client that reads it.
-func (f *fleet) learn(ctx context.Context) (map[string]map[string]string, error) {
-	security := insecure.NewCredentials()
-	if f.config != nil {
-		security = credentials.NewTLS(f.config)
-	}
-	conn, err := grpc.NewClient(f.server.address, grpc.WithTransportCredentials(security), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
-	if err != nil {
-		return nil, err
-	}
-	known := map[string]map[string]string{}
-	for _, url := range asked {
-		err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{
-			Node: &corev3.Node{Id: "reader", Cluster: group}, TypeUrl: url, ResourceNamesSubscribe: namesOf(f.settings, url),
-		})
-		if err != nil {
-			return nil, err
-		}
-		r, err := stream.Recv()
-		if err != nil {
-			return nil, err
-		}
-		known[url] = map[string]string{}
-		for _, x := range r.GetResources() {
-			known[url][x.GetName()] = x.GetVersion()
-		}
-		if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: url, ResponseNonce: r.GetNonce()}); err != nil {
-			return nil, err
-		}
-	}
-	return known, nil
+	return f.Await(resource.SecretType)
 }
 
 // process is a server that runs.

@@ -16,7 +16,6 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"github.com/legation/legation/xds"
 	"google.golang.org/grpc"
@@ -218,6 +217,3 @@ func (t *theirs) register(g *grpc.Server) {
 
 // group is the node group of all clients.
 const group = "edge"
-
-// types that a client asks for, in this order.
-var asked = []string{resource.ClusterType, resource.EndpointType, resource.ListenerType, resource.RouteType}

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"github.com/legation/legation/bench/envoys"
 )
 
 // This file holds what is promised of herds and of Envoys that do not behave.
@@ -39,7 +42,7 @@ func herd(ctx context.Context, s settings) (list []promise, err error) {
 	if err := f.join(); err != nil {
 		return nil, err
 	}
-	f.leave()
+	f.Leave()
 	f.settings.clients = s.clients
 	before, err := f.server.rest()
 	if err != nil {
@@ -53,7 +56,7 @@ func herd(ctx context.Context, s settings) (list []promise, err error) {
 	if err != nil {
 		return nil, err
 	}
-	f.leave()
+	f.Leave()
 	after, err := f.server.usage()
 	back := before.rss + before.rss/10
 	began := time.Now()
@@ -89,7 +92,7 @@ func leaks(ctx context.Context, s settings) (list []promise, err error) {
 				return nil, err
 			}
 		}
-		f.leave()
+		f.Leave()
 		if _, err := f.server.rest(); err != nil {
 			return nil, err
 		}
@@ -133,10 +136,10 @@ func unruly(ctx context.Context, s settings) (list []promise, err error) {
 	if err != nil {
 		return nil, err
 	}
-	stuck, err := f.stuck()
+	stuck, err := f.Stuck(f.script, stuckClients)
 	defer func() {
 		for _, k := range stuck {
-			k.conn.Close()
+			k.Close()
 		}
 	}()
 	if err != nil {
@@ -147,7 +150,9 @@ func unruly(ctx context.Context, s settings) (list []promise, err error) {
 	}
 	ended := make(chan error, floods)
 	for range floods {
-		go func() { ended <- f.flood() }()
+		go func() {
+			ended <- f.Flood(f.script, envoys.Ask{URL: resource.RouteType, Names: []string{"no-such-table"}})
+		}()
 	}
 	beside, err := f.push()
 	if err != nil {
@@ -189,53 +194,4 @@ func (f *fleet) push() (time.Duration, error) {
 	}
 	slices.Sort(times)
 	return times[len(times)*99/100], nil
-}
-
-// stuck opens clients that ask for everything and read nothing, with the smallest windows.
-func (f *fleet) stuck() (all []*client, err error) {
-	for range stuckClients {
-		k, err := dial(f.server.address, f.script.path, f.config, initialWindow, nil)
-		if err != nil {
-			return all, err
-		}
-		all = append(all, k)
-		for _, url := range asked {
-			k.send(f.script.first[url])
-		}
-		if err := k.flush(); err != nil {
-			return all, err
-		}
-	}
-	return all, nil
-}
-
-// flood asks as often as the windows allow, until the server ends it.
-func (f *fleet) flood() error {
-	told := make(chan arrival)
-	k, err := dial(f.server.address, f.script.path, f.config, wideWindow, told)
-	if err != nil {
-		return err
-	}
-	defer k.conn.Close()
-	again, err := f.script.request(asked[3], []string{"no-such-table"}, nil)
-	if err != nil {
-		return err
-	}
-	more := func(string) {
-		for len(k.queue) < mostFrame*16 {
-			k.send(again)
-		}
-	}
-	k.send(f.script.first[asked[0]])
-	more("")
-	if err := k.flush(); err != nil {
-		return err
-	}
-	go k.follow(f.script, more)
-	for a := range told {
-		if a.err != nil {
-			break // cut off
-		}
-	}
-	return nil
 }

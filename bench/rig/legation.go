@@ -110,9 +110,12 @@ func (r *Rig) Check(ctx context.Context, policy string) error {
 	return nil
 }
 
+// asking has its connections closed once they rest: those of a process that was killed are no use.
+var asking = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{IdleConnTimeout: 10 * time.Second}}
+
 // Get asks the admin API.
 func (l *Legation) Get(path string) (string, error) {
-	a, err := (&http.Client{Timeout: 5 * time.Second}).Get("http://" + l.Admin + path)
+	a, err := asking.Get("http://" + l.Admin + path)
 	if err != nil {
 		return "", err
 	}
@@ -130,6 +133,26 @@ func (l *Legation) Metric(name string, pairs ...string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
+	return metricIn(text, name, pairs...)
+}
+
+// Gauges gives several metrics as they stood at one moment.
+func (l *Legation) Gauges(names ...string) ([]float64, error) {
+	text, err := l.Get("/metrics")
+	if err != nil {
+		return nil, err
+	}
+	values := make([]float64, len(names))
+	for i, name := range names {
+		if values[i], err = metricIn(text, name); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
+// metricIn is Metric in a text.
+func metricIn(text, name string, pairs ...string) (float64, error) {
 	sum, found := 0.0, false
 	for in := bufio.NewScanner(strings.NewReader(text)); in.Scan(); {
 		at := strings.LastIndexByte(in.Text(), ' ')

@@ -1,4 +1,4 @@
-package main
+package envoys
 
 import "google.golang.org/protobuf/encoding/protowire"
 
