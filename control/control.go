@@ -85,18 +85,24 @@ type Controller struct {
 	loaded    chan struct{} // closed once a whole policy is served
 	refused   chan struct{} // capacity 1: an Envoy has refused something
 
-	mu       sync.Mutex // loads come one after the other
+	// loading has loads and pushes come one after the other, however long Envoy is asked about one: what is found good
+	// is served over what it was compared with.
+	loading  sync.Mutex
 	recalled bool
-	last     policy.Files
-	told     time.Time   // when the log was last told of certificates near their end
-	tables   []*Compiled // the one being served first, then those that an Envoy may still run
-	settled  *time.Timer
+	told     time.Time // when the log was last told of certificates near their end
 	compiler *compiler
 	shelf    shelf
 	shrink   *Shrink // of the last load
 	approved string  // the revision that may take away as much as it does
-	fleet    fleet
 	encoder  encoder
+
+	// mu guards what is served. It is held for short work alone, as a group that goes back can't wait; who needs both takes
+	// loading first. What loads alone change, under both, may be read under either.
+	mu      sync.Mutex
+	last    policy.Files // changed by loads alone
+	tables  []*Compiled  // the one being served first, changed by loads alone, then those that an Envoy may still run
+	settled *time.Timer
+	fleet   fleet
 }
 
 // New returns a controller; nothing happens before Run.
@@ -163,6 +169,8 @@ func (c *Controller) Close() error {
 // companions go on answering for until the Envoys are back. Run does it, unless it was done before: it had better be,
 // before the companions' ports open.
 func (c *Controller) Recall() {
+	c.loading.Lock()
+	defer c.loading.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.recalled {
@@ -201,8 +209,13 @@ func (c *Controller) watched() []*watched {
 
 // Load reads the policy's source and serves what is good of it.
 func (c *Controller) Load() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.loading.Lock()
+	defer c.loading.Unlock()
+	c.load()
+}
+
+// load is Load for who holds loading.
+func (c *Controller) load() {
 	c.shrink = nil
 	candidate, problems, err := c.read()
 	good := c.pick(candidate, unknown(c.last, problems))
@@ -214,8 +227,10 @@ func (c *Controller) Load() {
 	c.conclude(candidate, good)
 }
 
-// conclude serves what is good of the candidate, and tells what came of it. The caller holds mu.
+// conclude serves what is good of the candidate, and tells what came of it. The caller holds loading.
 func (c *Controller) conclude(candidate policy.Files, good settled) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	before := c.outcome.Load()
 	next := *before
 	next.Read, next.Changed, next.Error, next.Rotated = time.Now(), false, "", nil
@@ -248,8 +263,19 @@ func (c *Controller) conclude(candidate policy.Files, good settled) {
 
 // emptied tells whether a policy has lost all that it is there for. One for Envoys that others configure has domains alone.
 func (c *Controller) emptied(m *policy.Model) bool {
-	had := len(c.tables) == 0 || len(c.tables[0].Model.Gateways) > 0
+	served := c.newest()
+	had := served == nil || len(served.Model.Gateways) > 0
 	return len(m.Gateways) == 0 && (had || len(m.Domains) == 0)
+}
+
+// newest is what is served, or was before the restart; nil where nothing was.
+func (c *Controller) newest() *Compiled {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.tables) == 0 {
+		return nil
+	}
+	return c.tables[0]
 }
 
 // serve hands the companions their tables, then publishes. The companions keep what the policies before asked for

@@ -47,6 +47,8 @@ var ErrDirectory = errors.New("this process serves a directory, which rules: cha
 // they take away too much, [revision.ErrMoved] says that they build on another revision than the last one.
 func (c *Controller) Push(ctx context.Context, files policy.Files, ch Change) (Accepted, error) {
 	files = revision.Kept(files) // what is tried is what others get
+	c.loading.Lock()
+	defer c.loading.Unlock()
 	compiled, problems, err := c.tried(files)
 	if err != nil {
 		return Accepted{}, err
@@ -69,6 +71,8 @@ func (c *Controller) Rollback(ctx context.Context, to string, ch Change) (Accept
 	if err != nil {
 		return Accepted{}, err
 	}
+	c.loading.Lock()
+	defer c.loading.Unlock()
 	compiled, problems, err := c.tried(files)
 	if err != nil {
 		return Accepted{}, fmt.Errorf("revision %d can't be served any more: %w", target.Number, err)
@@ -94,8 +98,6 @@ func (c *Controller) History() *revision.History {
 
 // tried compiles files as they would be served; a problem is an error.
 func (c *Controller) tried(files policy.Files) (*Compiled, policy.Problems, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	read := c.shelf.read
 	c.shelf.read = revision.Revision{Number: 1} // whole or not at all
 	good := c.settle(files, nil)
@@ -106,7 +108,7 @@ func (c *Controller) tried(files policy.Files) (*Compiled, policy.Problems, erro
 	case good.problems.HasErrors():
 		return nil, nil, &Refused{good.problems, files}
 	case good.compiled == nil: // nothing else than is served
-		return c.tables[0], good.problems, nil
+		return c.newest(), good.problems, nil
 	}
 	return good.compiled, good.problems, nil
 }
@@ -128,10 +130,7 @@ func (c *Controller) accept(ctx context.Context, next revision.Revision, good se
 		return c.accepted(head, true, good), err
 	}
 	if !ch.Force && !c.o.AllowShrink {
-		c.mu.Lock()
-		s := c.tooSmall(good.compiled)
-		c.mu.Unlock()
-		if s != nil {
+		if s := c.tooSmall(good.compiled); s != nil {
 			s.Cure = "if it is meant, say --force"
 			return Accepted{}, s
 		}
@@ -147,10 +146,9 @@ func (c *Controller) accept(ctx context.Context, next revision.Revision, good se
 	return c.accepted(next, false, good), nil
 }
 
-// adopt serves what was just accepted, as it was compiled then. Where a later one was loaded meanwhile, that stays.
+// adopt serves what was just accepted, as it was compiled then. Where a later one is served, which the history has lost,
+// that stays.
 func (c *Controller) adopt(r revision.Revision, good settled) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if s := &c.shelf; s.rules == nil {
 		s.head = r
 		s.pinned = true
@@ -200,11 +198,9 @@ func (c *Controller) approveDirectory(ctx context.Context, compiled *Compiled, c
 	o := c.outcome.Load()
 	switch hash := compiled.Model.Revision; {
 	case ch.Force && o.Shrink != nil && o.Shrink.Revision == hash:
-		c.mu.Lock()
 		c.approved = hash
-		c.mu.Unlock()
 		c.o.Log.Info("directory approved though it takes away much", "revision", hash, "by", ch.By)
-		c.Load()
+		c.load()
 	case ch.Force && o.Revision == hash:
 		if err := c.retry(ctx); err != nil {
 			return Accepted{}, err

@@ -383,7 +383,7 @@ func (c *Controller) republish(parked []*stand) {
 // retell has the outcome of the last load say how it stands by now.
 func (c *Controller) retell() Outcome {
 	next := *c.outcome.Load()
-	c.tell(&next)
+	c.tellParked(&next)
 	c.outcome.Store(&next)
 	return next
 }

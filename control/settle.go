@@ -88,6 +88,11 @@ func sameSecret(a, b *policy.Secret) bool {
 	return a.ID() == b.ID() && bytes.Equal(a.Value, b.Value) && bytes.Equal(a.Key, b.Key)
 }
 
+// rotates tells whether a model has other secrets than what is served. Where nothing is yet, there are none to compare.
+func (c *Controller) rotates(m *policy.Model) bool {
+	return c.outcome.Load().Model != nil && !sameSecrets(m.Secrets, c.serving())
+}
+
 // rotated is the IDs of the secrets that differ between two models of one revision.
 func rotated(before, after *policy.Model) []string {
 	if before == nil || before.Revision != after.Revision {

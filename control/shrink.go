@@ -113,10 +113,11 @@ func (c *Controller) tooSmall(next *Compiled) *Shrink {
 	if c.emptied(next.Model) {
 		return &Shrink{Revision: next.Model.Revision, Empty: true}
 	}
-	if len(c.tables) == 0 {
+	served := c.newest()
+	if served == nil {
 		return nil
 	}
-	return shrinks(c.tables[0], next)
+	return shrinks(served, next)
 }
 
 // shrinkOf finds the refusal that an error is.

@@ -23,7 +23,8 @@ const (
 	FromRevisions = "revisions"
 )
 
-// shelf is what a controller knows of its source and of revisions. Its fields are guarded by Controller.mu.
+// shelf is what a controller knows of its source and of revisions. Loads and pushes alone change it: Controller.loading
+// guards its fields, of which served is changed under Controller.mu as well, and may be read under that.
 type shelf struct {
 	local  *revision.History // of this process; nil: it can't be kept
 	rules  *revision.History // the history whose head rules; nil: a directory does
@@ -296,11 +297,17 @@ func (c *Controller) tell(o *Outcome) {
 	if s.whole() && s.read.Hash == o.Revision {
 		s.served = s.read // the same policy under another number
 	}
-	o.Accepted, o.Pinned, o.Shrink, o.Parked = nil, false, c.shrink, c.fleet.parked()
+	o.Accepted, o.Pinned, o.Shrink = nil, false, c.shrink
 	if s.served.Number > 0 && s.served.Hash == o.Revision {
 		o.Accepted = new(s.served)
 		o.Pinned = s.pinned
 	}
+	c.tellParked(o)
+}
+
+// tellParked completes an outcome with what Envoys refuse.
+func (c *Controller) tellParked(o *Outcome) {
+	o.Parked = c.fleet.parked()
 	c.metrics.parked.Reset()
 	for _, p := range o.Parked {
 		c.metrics.parked.WithLabelValues(p.Group).Set(1)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/feature"
 	"github.com/legation/legation/policy"
@@ -31,19 +32,25 @@ type Validation struct {
 // maxVerdicts is how many verdicts are remembered: those of the policy that is served and of some that were refused.
 const maxVerdicts = 4096
 
-// validator asks about policies, and remembers what it was told. It is used by one goroutine at a time; stop by any.
+// validator asks about policies, and remembers what it was told. Controller.loading guards it; stop any goroutine may call.
 type validator struct {
 	o       Validation
 	ended   chan struct{} // closed by stop
 	taken   map[[sha256.Size]byte]bool
-	refused map[string]policy.Problems // by revision and gateway: problems have places, which others have not
+	refused map[question]policy.Problems
+}
+
+// question is what a refusal answers: problems have places, which other revisions have not.
+type question struct {
+	revision, gateway string
+	secrets           [sha256.Size]byte // that join no revision
 }
 
 func newValidator(o Validation) *validator {
 	o.Patience = cmp.Or(o.Patience, time.Minute)
 	return &validator{
 		o: o, ended: make(chan struct{}),
-		taken: make(map[[sha256.Size]byte]bool), refused: make(map[string]policy.Problems),
+		taken: make(map[[sha256.Size]byte]bool), refused: make(map[question]policy.Problems),
 	}
 }
 
@@ -52,9 +59,9 @@ func (v *validator) stop() { close(v.ended) }
 
 // validate has the real Envoy asked about a policy, where that is wanted. The error holds the problems of what Envoy refuses,
 // or is that it can't be asked: then nothing new is served, since nobody knows whether an Envoy would take it. What is
-// served already, or was before a restart, is not asked about.
+// served already, or was before a restart, is not asked about; secrets that have changed are.
 func (c *Controller) validate(files policy.Files, compiled *Compiled) error {
-	if c.validator == nil || maps.EqualFunc(files, c.last, bytes.Equal) {
+	if c.validator == nil || maps.EqualFunc(files, c.last, bytes.Equal) && !c.rotates(compiled.Model) {
 		return nil
 	}
 	begin := time.Now()
@@ -100,8 +107,12 @@ func (v *validator) all(compiled *Compiled) error {
 
 // gateway is what Envoy refuses of a gateway, asked now or before.
 func (v *validator) gateway(ctx context.Context, compiled *Compiled, g *policy.Gateway) (policy.Problems, error) {
-	revision := compiled.Model.Revision + "/" + g.Name
-	if problems, known := v.refused[revision]; known {
+	secrets, err := secretsSum(compiled.Resources[g.Name])
+	if err != nil {
+		return nil, err
+	}
+	asked := question{compiled.Model.Revision, g.Name, secrets}
+	if problems, known := v.refused[asked]; known {
 		return problems, nil
 	}
 	b, err := envoy.Static(compiled.Resources[g.Name], envoy.BootstrapOptions{Group: g.Name, Secrets: v.o.Secrets})
@@ -112,7 +123,7 @@ func (v *validator) gateway(ctx context.Context, compiled *Compiled, g *policy.G
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(text)
+	sum := sha256.Sum256(append(text, secrets[:]...))
 	if v.taken[sum] {
 		return nil, nil
 	}
@@ -127,9 +138,25 @@ func (v *validator) gateway(ctx context.Context, compiled *Compiled, g *policy.G
 	}
 	problems, err := envoy.Judge{Kinds: feature.All(), Ask: v.o.Ask, Secrets: v.o.Secrets}.Gateway(ctx, compiled.Model, g)
 	if err == nil {
-		v.refused[revision] = problems
+		v.refused[asked] = problems
 	}
 	return problems, err
+}
+
+// secretsSum is a hash of the secrets among resources, which Envoy is asked about by the names of their files.
+func secretsSum(resources []envoy.Resource) (sum [sha256.Size]byte, err error) {
+	h := sha256.New()
+	for _, r := range resources {
+		if r.Type != resource.SecretType {
+			continue
+		}
+		value, err := proto.MarshalOptions{Deterministic: true}.Marshal(r.Message)
+		if err != nil {
+			return sum, err
+		}
+		h.Write(value)
+	}
+	return [sha256.Size]byte(h.Sum(nil)), nil
 }
 
 // able tells whether Envoy would take anything at all: one that ends because of its machine refuses every policy.

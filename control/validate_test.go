@@ -2,16 +2,20 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	"github.com/google/go-cmp/cmp"
 	"github.com/legation/legation/envoy"
 	"github.com/legation/legation/policy"
+	"github.com/legation/legation/store"
 )
 
 // judgeOf stands for an Envoy that refuses every policy that has a word in it.
@@ -175,6 +179,133 @@ func TestEnvoyThatHangsIsLeft(t *testing.T) {
 	c.Load()
 	if o := c.Outcome(); o.Revision != "" || !strings.Contains(o.Error, "no answer within 1ms") {
 		t.Errorf("serves %q, %q", o.Revision, o.Error)
+	}
+}
+
+// While Envoy is asked about a load a group goes back, and what is served can be seen; what was asked about is served then.
+func TestGroupGoesBackWhileEnvoyIsAsked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hang, answer := false, make(chan struct{})
+		p := judging(t, Options{Validation: &Validation{Ask: func(context.Context, *bootstrapv3.Bootstrap) error {
+			if hang {
+				<-answer
+			}
+			return nil
+		}}})
+		first := p.push(protected(1, 10))
+		e := p.envoy()
+		refuses := make(chan struct{})
+		e.set(func() { e.refuse, e.seen = true, func() { <-refuses } })
+		second := p.push(protected(2, 20))
+
+		hang = true
+		write(t, filepath.Join(p.dir, "policy.yaml"), protected(3, 30))
+		loaded := make(chan struct{})
+		go func() { p.Load(); close(loaded) }()
+		synctest.Wait() // it asks
+		close(refuses)
+		pass(5 * time.Second)
+		if o := p.Outcome(); o.Revision != second.Model.Revision || len(o.Parked) != 1 || o.Parked[0].To != first.Model.Revision {
+			t.Errorf("while Envoy is asked: serves %s, parked %+v; want the second policy parked", o.Revision, o.Parked)
+		}
+		if served, _ := p.Served(); served.Model.Revision != second.Model.Revision {
+			t.Errorf("while Envoy is asked: %s is served, want the second policy", served.Model.Revision)
+		}
+		if nodes := p.o.XDS.Status(); len(nodes) != 1 || nodes[0].Revision != first.Model.Revision {
+			t.Errorf("while Envoy is asked: the Envoy runs %+v, want the first policy", nodes)
+		}
+
+		refusing(false, e)
+		close(answer)
+		<-loaded
+		pass(5 * time.Second)
+		third := compile(t, protected(3, 30)).Model.Revision
+		if o := p.Outcome(); o.Revision != third || len(o.Parked) != 0 {
+			t.Errorf("once Envoy has answered: serves %s, parked %+v; want the third policy, %s", o.Revision, o.Parked, third)
+		}
+		if nodes := p.o.XDS.Status(); nodes[0].Revision != third {
+			t.Errorf("once Envoy has answered: the Envoy runs %s, want the third policy", nodes[0].Revision)
+		}
+	})
+}
+
+// A push about which Envoy does not answer is refused some time, and nobody but other loads and pushes waits for it.
+func TestPushWaitsAloneForEnvoy(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		board := boardOf(t)
+		hang := false
+		p := judging(t, Options{Parked: board, Validation: &Validation{Ask: func(ctx context.Context, b *bootstrapv3.Bootstrap) error {
+			if hang {
+				return hanging(ctx, b)
+			}
+			return nil
+		}}})
+		p.push(protected(1, 10))
+		p.envoy()
+		second := p.push(protected(2, 20))
+
+		hang = true
+		ended := make(chan error, 1)
+		go func() {
+			_, err := p.Push(t.Context(), policy.Files{"policy.yaml": []byte(protected(3, 30)), "keys.json": publicKeys(t)}, Change{Parent: NoParent})
+			ended <- err
+		}()
+		synctest.Wait() // it asks
+		value, err := json.Marshal(Parked{Group: "edge"})
+		must(t, err)
+		must(t, board.Put(t.Context(), store.Entry{
+			Name: parkedName("edge", p.fleet["edge"].now.digest), Value: value, Expires: time.Now().Add(time.Hour),
+		}))
+		pass(5 * time.Second)
+		if o := p.Outcome(); o.Revision != second.Model.Revision || len(o.Parked) != 1 {
+			t.Errorf("serves %s, parked %+v; want the second policy, which another process has parked", o.Revision, o.Parked)
+		}
+		if len(ended) > 0 {
+			t.Fatal("the push ended before Envoy could answer")
+		}
+		if err := <-ended; err == nil || !strings.Contains(err.Error(), "no answer within 1m0s") {
+			t.Errorf("got %v, want that Envoy can't be asked", err)
+		}
+	})
+}
+
+// A secret that changes is shown to Envoy: one that it refuses is not served, and one that it takes is.
+func TestRotatedSecretIsValidated(t *testing.T) {
+	t.Parallel()
+	secrets := t.TempDir()
+	dir := tree(t, map[string]string{"gateway.yaml": strings.Replace(gateway(10000), "port", "certificates: [{secret: tls/a}], protocol: HTTPS, port", 1), "app.yaml": team("app", 1)})
+	crt, key := pair(t, "a.test", far())
+	putPair(t, secrets, "tls/a", crt, key)
+	asked, refused := 0, ""
+	c, _ := byHand(t, Options{Dir: dir, Secrets: &Secrets{Dir: secrets}, Validation: &Validation{
+		Secrets: secrets,
+		Ask: func(context.Context, *bootstrapv3.Bootstrap) error {
+			asked++
+			if now, err := os.ReadFile(filepath.Join(secrets, "tls/a.crt")); err != nil || string(now) == refused {
+				return &envoy.Refused{Words: "no such pair"}
+			}
+			return nil
+		},
+	}})
+	c.Load()
+	revision := c.Outcome().Revision
+	bad, badKey := pair(t, "a.test", far())
+	refused = bad
+	putPair(t, secrets, "tls/a", bad, badKey)
+	c.Load()
+	if s, o := served(t, c, "certificate/tls/a"), c.Outcome(); string(s.Value) != crt || o.Revision != revision || !o.Problems.HasErrors() && o.Error == "" {
+		t.Errorf("a pair that Envoy refuses: told %v, %q; served: %t", o.Problems, o.Error, string(s.Value) == bad)
+	}
+	good, goodKey := pair(t, "a.test", far())
+	putPair(t, secrets, "tls/a", good, goodKey)
+	asked = 0
+	for range 3 {
+		c.Load()
+	}
+	if s, o := served(t, c, "certificate/tls/a"), c.Outcome(); string(s.Value) != good || o.Problems.HasErrors() || o.Error != "" || asked != 1 {
+		t.Errorf("a pair that Envoy takes: told %v, %q after %d questions; served: %t", o.Problems, o.Error, asked, string(s.Value) == good)
 	}
 }
 

@@ -2,8 +2,6 @@ package policy
 
 import (
 	"bytes"
-	"encoding/json"
-	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -89,16 +87,7 @@ func (d *Document) Problems() Problems {
 // DocumentSchema is the JSON Schema (draft 2020-12) of the documents that are read into what v points to, for editors.
 func DocumentSchema(title string, v any) []byte {
 	s := &Schemas{lang: New(), defs: make(map[string]any), names: make(map[schemaKey]string)}
-	root := maps.Clone(s.object(reflect.TypeOf(v).Elem(), false))
-	root["$schema"], root["title"], root["$defs"] = "https://json-schema.org/draft/2020-12/schema", title, s.defs
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(root); err != nil {
-		panic(fmt.Sprintf("policy: the schema of a document is no JSON: %v", err)) // a fault of the code, not of a document
-	}
-	return out.Bytes()
+	return s.encode(title, maps.Clone(s.object(reflect.TypeOf(v).Elem(), false)))
 }
 
 // KeyOf is the key that a node is the value of, or the node itself where it is none's.

@@ -19,20 +19,22 @@ func (l *Language) Schema() []byte {
 	for section, entry := range s.sections() {
 		properties[section] = described(named(entry, "object", "null"), sectionDocs[section])
 	}
-	root := map[string]any{
-		"$schema":              "https://json-schema.org/draft/2020-12/schema",
-		"title":                "Legation policy file",
+	return s.encode("Legation policy file", map[string]any{
 		"type":                 []string{"object", "null"},
 		"properties":           properties,
 		"additionalProperties": false,
-		"$defs":                s.defs,
-	}
+	})
+}
+
+// encode writes the schema of a whole file, with all that it has defined.
+func (s *Schemas) encode(title string, root map[string]any) []byte {
+	root["$schema"], root["title"], root["$defs"] = "https://json-schema.org/draft/2020-12/schema", title, s.defs
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	if err := enc.Encode(root); err != nil {
-		panic(fmt.Sprintf("policy: the schema of a kind is no JSON: %v", err)) // a fault of the code, not of a policy
+		panic(fmt.Sprintf("policy: a schema is no JSON: %v", err)) // a fault of the code, not of a policy
 	}
 	return out.Bytes()
 }

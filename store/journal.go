@@ -358,14 +358,6 @@ func (j *journal) settle() error {
 	}
 }
 
-// syncFolder makes a renaming outlast a power failure, where the file system can.
-func syncFolder(name string) {
-	if folder, err := os.Open(name); err == nil {
-		_ = folder.Sync()
-		_ = folder.Close()
-	}
-}
-
 // warn tells operators of a trouble once; nil when it is over.
 func (j *journal) warn(err error) {
 	text := ""

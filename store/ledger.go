@@ -11,7 +11,6 @@ import (
 	"iter"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -315,41 +314,29 @@ func (l *ledger) rewrite() error {
 		}
 		l.read() // another process may have kept it until now
 	}
-	name := l.path + ".new"
-	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	file, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	next := &output{File: file}
-	next.append([]byte(ledgerHead))
-	var b []byte
-	for e := range l.dump() {
-		if b = appendSized(b, e); len(b) >= frameSize {
-			next.append(sealed(b))
-			b = b[:0]
+	var next *output
+	_, err := replaced(l.path, func(file *os.File) error {
+		next = &output{File: file}
+		next.append([]byte(ledgerHead))
+		var b []byte
+		for e := range l.dump() {
+			if b = appendSized(b, e); len(b) >= frameSize {
+				next.append(sealed(b))
+				b = b[:0]
+			}
 		}
-	}
-	if len(b) > 0 {
-		next.append(sealed(b))
-	}
-	err = next.err
-	if err == nil {
-		err = file.Sync()
-	}
-	if err == nil {
-		err = os.Rename(name, l.path)
-	}
+		if len(b) > 0 {
+			next.append(sealed(b))
+		}
+		return next.err
+	})
 	if err != nil {
-		return errors.Join(err, file.Close(), os.Remove(name))
+		return err
 	}
 	if l.file != nil {
 		_ = l.file.Close() // it has no name any more
 	}
 	l.file, l.base = next, next.size
-	syncFolder(filepath.Dir(l.path))
 	return nil
 }
 

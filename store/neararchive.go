@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -302,25 +301,15 @@ func (a *NearArchive) Drop(_ context.Context, head int64, names ...string) error
 
 // rewrite has a file with what is of use take the place of the old one.
 func (a *NearArchive) rewrite() error {
-	name := a.path + ".new"
-	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+	var places map[string]blobPlace
+	var size int64
+	next, err := replaced(a.path, func(next *os.File) (err error) {
+		places, size, err = a.copy(next)
 		return err
-	}
-	next, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	})
 	if err != nil {
 		return err
 	}
-	places, size, err := a.copy(next)
-	if err == nil {
-		err = next.Sync()
-	}
-	if err == nil {
-		err = os.Rename(name, a.path)
-	}
-	if err != nil {
-		return errors.Join(err, next.Close(), os.Remove(name))
-	}
-	syncFolder(filepath.Dir(a.path))
 	if a.file != nil {
 		_ = a.file.Close() // it has no name any more
 	}

@@ -233,13 +233,7 @@ func (j *judging) received(r *Received, o *outcome) {
 func (j *judging) decisions(e *Expect, o *outcome) {
 	if a := e.Auth; a != nil {
 		got, at := o.auth(), j.at.Get("auth")
-		if a.Decision != "" && string(a.Decision) != got.decision {
-			text := got.decision
-			if got.reason != "" {
-				text += " (" + got.reason + ")"
-			}
-			j.differ(under(at, "decision"), string(a.Decision), text)
-		}
+		j.decided(at, string(a.Decision), got.decision, got.reason)
 		j.text(under(at, "entry"), a.Entry, got.entry, got.entry != "")
 		j.text(under(at, "consumer"), a.Consumer, got.consumer, got.consumer != "")
 		j.text(under(at, "reason"), a.Reason, got.reason, got.reason != "")
@@ -249,13 +243,7 @@ func (j *judging) decisions(e *Expect, o *outcome) {
 		return
 	}
 	got, at := o.limit(), j.at.Get("limit")
-	if l.Decision != "" && string(l.Decision) != got.decision {
-		text := got.decision
-		if got.name != "" {
-			text += " (" + got.name + ")"
-		}
-		j.differ(under(at, "decision"), string(l.Decision), text)
-	}
+	j.decided(at, string(l.Decision), got.decision, got.name)
 	j.text(under(at, "name"), l.Name, got.name, got.name != "")
 	if l.Remaining == nil {
 		return
@@ -265,6 +253,17 @@ func (j *judging) decisions(e *Expect, o *outcome) {
 	} else if n != *l.Remaining {
 		j.differ(under(at, "remaining"), fmt.Sprint(*l.Remaining), fmt.Sprint(n))
 	}
+}
+
+// decided holds a decision, for which there may be a reason, against the one that is expected.
+func (j *judging) decided(at *policy.Node, want, got, why string) {
+	if want == "" || want == got {
+		return
+	}
+	if why != "" {
+		got += " (" + why + ")"
+	}
+	j.differ(under(at, "decision"), want, got)
 }
 
 // under is what stands under a key of a map, or what stands in the map's place.

@@ -85,13 +85,18 @@ func (s settings) remove(ctx context.Context, path string, into any) error {
 	return s.call(ctx, http.MethodDelete, server+path, nil, into)
 }
 
+// asking is whom a verb asks, and whether it is to show the answer as JSON.
+func asking(c *cobra.Command) (s settings, asJSON bool, err error) {
+	if asJSON, err = jsonOutput(c); err != nil {
+		return s, false, err
+	}
+	s, err = newSettings(c.Flags())
+	return s, asJSON, err
+}
+
 // answered runs a verb whose answer get has, as JSON or as show has it for people.
 func answered[T any](c *cobra.Command, get func(settings) (T, error), show func(T) error) error {
-	asJSON, err := jsonOutput(c)
-	if err != nil {
-		return err
-	}
-	s, err := newSettings(c.Flags())
+	s, asJSON, err := asking(c)
 	if err != nil {
 		return err
 	}

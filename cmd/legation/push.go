@@ -122,11 +122,7 @@ func changeFlags(f *pflag.FlagSet) {
 
 // makeChange has a process make a change, and tells what came of it.
 func makeChange(c *cobra.Command, files policy.Files, change func(settings, context.Context, app.ChangeWanted) (control.Accepted, error)) error {
-	asJSON, err := jsonOutput(c)
-	if err != nil {
-		return err
-	}
-	s, err := newSettings(c.Flags())
+	s, asJSON, err := asking(c)
 	if err != nil {
 		return err
 	}

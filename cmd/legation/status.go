@@ -29,11 +29,7 @@ shows each resource of that Envoy, and with -o json those of all. Exit status 1 
   legation status --server https://10.0.0.5:18002 --token-file token -o json`,
 		Args: nothing,
 		RunE: func(c *cobra.Command, _ []string) error {
-			asJSON, err := jsonOutput(c)
-			if err != nil {
-				return err
-			}
-			s, err := newSettings(c.Flags())
+			s, asJSON, err := asking(c)
 			if err != nil {
 				return err
 			}

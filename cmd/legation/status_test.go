@@ -110,7 +110,7 @@ func TestStatus(t *testing.T) {
 		}},
 		{"an Envoy that left", change(func(s *app.Status) {
 			s.Left = []xds.NodeStatus{{ID: "edge-2", Group: "edge", Left: new(time.Now().Add(-time.Minute)), Types: []xds.TypeStatus{{Type: "cluster", State: xds.NACK}}}}
-		}), 0, []string{"left: edge-2 (edge) went 1m0s ago and is not back"}},
+		}), 0, []string{"left: edge-2 (edge) went 1m", "s ago and is not back"}},
 		{"an old Envoy", change(func(s *app.Status) {
 			s.Nodes[0].Lacks = []xds.Lack{{Type: "envoy.extensions.x.v3.X", Origin: "a.yaml:7:1"}}
 		}), 0, []string{"can't: edge-1 (Envoy 1.40.0) has no envoy.extensions.x.v3.X\n  a.yaml:7:1: needs it"}},

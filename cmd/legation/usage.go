@@ -28,22 +28,8 @@ What is used is what the store has counted, for all processes that share it; wha
   legation usage acme --limit plan/quota --give-back 500`,
 		Args: arguments(cobra.ExactArgs(1), "name a consumer"),
 		RunE: func(c *cobra.Command, args []string) error {
-			asJSON, err := jsonOutput(c)
-			if err != nil {
-				return err
-			}
-			s, err := newSettings(c.Flags())
-			if err != nil {
-				return err
-			}
-			u, err := askUsage(c, s, args[0])
-			switch {
-			case err != nil:
-				return err
-			case asJSON:
-				return writeJSON(c.OutOrStdout(), u)
-			}
-			return showUsage(c.OutOrStdout(), u, time.Now())
+			ask := func(s settings) (app.ConsumerUsage, error) { return askUsage(c, s, args[0]) }
+			return answered(c, ask, func(u app.ConsumerUsage) error { return showUsage(c.OutOrStdout(), u, time.Now()) })
 		},
 	}
 	f := c.Flags()
