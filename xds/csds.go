@@ -83,7 +83,7 @@ func (c ClientStatus) FetchClientStatus(_ context.Context, r *statusv3.ClientSta
 			Id: st.node.GetId(), Cluster: st.group.name, UserAgentName: "envoy",
 			UserAgentVersionType: &corev3.Node_UserAgentVersion{UserAgentVersion: st.version},
 		}}
-		served := st.group.served.Load()
+		served := st.serves()
 		for _, url := range slices.Sorted(maps.Keys(kinds)) {
 			k := kinds[url]
 			for _, one := range lists[k.short] {

@@ -24,6 +24,8 @@
 //   - One response of a type is on its way to an Envoy, and what changes meanwhile is sent as one when that is answered.
 //     Whoever has something to send sends it, but nobody waits for an Envoy that does not read (stream.go).
 //
+// Some Envoys of a group may be served another snapshot than the others, before all are ([Server.PublishStages]).
+//
 // Beside it stand the service that takes the Envoys' load reports ([Loads]), and the one that shows what each Envoy has
 // ([ClientStatus]); neither changes what is served.
 package xds

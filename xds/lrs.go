@@ -11,7 +11,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	loadv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -169,8 +168,8 @@ func (s *Server) clusters(group string) *set {
 	if g == nil {
 		return nil
 	}
-	if snapshot := g.served.Load(); snapshot != nil {
-		return snapshot.set(resource.ClusterType)
+	if v := g.served.Load(); v != nil {
+		return v.clusters
 	}
 	return nil
 }

@@ -21,6 +21,12 @@ type needs struct {
 	list []Lack // by type
 }
 
+// needy is the Envoys of a group that are served the same.
+type needy struct {
+	group  string
+	staged bool
+}
+
 // extensions of Envoy have their configuration there; other types are in every Envoy.
 const extensions = "envoy.extensions."
 
@@ -38,14 +44,14 @@ func (t talents) lacks(list []Lack) (lacks []Lack) {
 }
 
 // needsOf is made once for each snapshot, when somebody asks.
-func (r *roster) needsOf(group string, s *Snapshot) []Lack {
+func (r *roster) needsOf(by needy, s *Snapshot) []Lack {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s == nil {
-		delete(r.needs, group)
+		delete(r.needs, by)
 		return nil
 	}
-	if n := r.needs[group]; n.of == s {
+	if n := r.needs[by]; n.of == s {
 		return n.list
 	}
 	first := map[string]string{}
@@ -63,7 +69,7 @@ func (r *roster) needsOf(group string, s *Snapshot) []Lack {
 		list = append(list, Lack{name, origin})
 	}
 	slices.SortFunc(list, func(a, b Lack) int { return cmp.Compare(a.Type, b.Type) })
-	r.needs[group] = needs{s, list}
+	r.needs[by] = needs{s, list}
 	return list
 }
 

@@ -46,7 +46,7 @@ func (s *Server) Nodes(d Detail) (nodes Nodes) {
 			continue
 		}
 		n := st.status()
-		n.Lacks = st.talents.lacks(s.roster.needsOf(n.Group, st.group.served.Load()))
+		n.Lacks = st.talents.lacks(s.roster.needsOf(needy{n.Group, n.Staged}, st.serves()))
 		if d.Resources > 0 {
 			lists, count := st.resources()
 			if count <= room {

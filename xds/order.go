@@ -29,7 +29,7 @@ func (st *stream) step() bool {
 	if st.closed || st.group == nil {
 		return false
 	}
-	snapshot := st.group.served.Load()
+	snapshot := st.serves()
 	if snapshot == nil {
 		return false // held
 	}

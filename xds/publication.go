@@ -8,7 +8,7 @@ import (
 
 // Publication follows one [Server.Publish] until every Envoy that was connected then has answered for itself.
 type Publication struct {
-	groups  map[string]*Snapshot
+	groups  map[string]*serving
 	started time.Time
 	done    chan struct{}
 
@@ -45,7 +45,7 @@ type Tally struct {
 	Left         int `json:"left"`
 }
 
-func newPublication(groups map[string]*Snapshot, streams map[*stream]struct{}) *Publication {
+func newPublication(groups map[string]*serving, streams map[*stream]struct{}) *Publication {
 	p := &Publication{
 		groups:  groups,
 		started: time.Now(),
@@ -80,9 +80,9 @@ func (p *Publication) Outcome() Outcome {
 	return Outcome{State: p.outcome.State, Groups: maps.Clone(p.outcome.Groups)}
 }
 
-// arrive notes that st has ended up in state s with the snapshot.
+// arrive notes that st has ended up in state s with the snapshot, if it is the one that is meant for it.
 func (p *Publication) arrive(st *stream, with *Snapshot, s State) {
-	if p == nil || p.groups[st.group.name] != with {
+	if p == nil || p.groups[st.group.name].to(st.node.GetId()) != with {
 		return
 	}
 	p.note(st, func(t *Tally) {

@@ -142,6 +142,8 @@ type trial struct {
 	p      *plane
 	w      *world
 	last   *Snapshot
+	rest   *Snapshot // what the Envoys that have no stage are served; nil: last, as all
+	some   []string  // the Envoys that are served last all the same
 	models []*model
 	step   int
 }
@@ -160,13 +162,53 @@ func newTrial(t *testing.T, seed uint64) *trial {
 func (x *trial) publish() {
 	x.step++
 	x.last = x.w.snapshot(x.t, fmt.Sprint(x.step), x.last)
-	x.p.Publish(map[string]*Snapshot{"edge": x.last})
+	x.serve()
+}
+
+func (x *trial) serve() {
+	if x.rest == nil {
+		x.p.Publish(map[string]*Snapshot{"edge": x.last})
+		return
+	}
+	x.p.PublishStages(map[string]*Snapshot{"edge": x.rest}, map[string]Stage{"edge": {Snapshot: x.last, Nodes: x.some}})
+}
+
+// stage has what is published go to some Envoys only from here on, or to others than before; or to all again; or has the
+// others catch up with those.
+func (x *trial) stage() {
+	x.publish() // so that nobody is left with what is rejected
+	before := x.rest
+	if before == nil {
+		before = x.last
+	}
+	switch x.r.IntN(4) {
+	case 0: // promoted
+		x.rest = nil
+	case 1: // goes back
+		x.rest, x.some = before, nil
+	default:
+		x.rest, x.some = before, nil
+		for _, m := range x.models {
+			if x.r.IntN(2) == 0 {
+				x.some = append(x.some, m.id)
+			}
+		}
+	}
+	x.serve()
+}
+
+// aim is what an Envoy is served.
+func (x *trial) aim(m *model) *Snapshot {
+	if x.rest == nil || slices.Contains(x.some, m.id) {
+		return x.last
+	}
+	return x.rest
 }
 
 func (x *trial) run(steps int) {
 	for range steps {
 		m := x.models[x.r.IntN(len(x.models))]
-		switch x.r.IntN(12) {
+		switch x.r.IntN(15) {
 		case 0: // reconnects at once
 			m.leave()
 			m.connect(x.p)
@@ -191,6 +233,8 @@ func (x *trial) run(steps int) {
 			x.publish()
 			x.pause()
 			x.w.clusters[name] = variant
+		case 5, 6, 7:
+			x.stage()
 		default:
 			for range 1 + x.r.IntN(3) {
 				x.w.change(x.r)
@@ -208,7 +252,7 @@ func (x *trial) run(steps int) {
 	x.publish()
 	time.Sleep(time.Minute)
 	for _, m := range x.models {
-		m.settled(x.last)
+		m.settled(x.aim(m))
 	}
 }
 

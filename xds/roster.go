@@ -16,7 +16,7 @@ type roster struct {
 	mu    sync.Mutex         // guards what follows
 	left  []NodeStatus       // by the time at which they left
 	kinds map[uint64]talents // shared by the Envoys of one build
-	needs map[string]needs   // by group; made when somebody asks
+	needs map[needy]needs    // made when somebody asks
 }
 
 // talents is the message types that an Envoy says its extensions take; nil when it says nothing of the kind.
@@ -33,7 +33,7 @@ const (
 )
 
 func newRoster() *roster {
-	return &roster{seed: maphash.MakeSeed(), kinds: map[uint64]talents{}, needs: map[string]needs{}}
+	return &roster{seed: maphash.MakeSeed(), kinds: map[uint64]talents{}, needs: map[needy]needs{}}
 }
 
 // The fields of envoy.config.core.v3.Extension that are read.

@@ -90,11 +90,11 @@ type Server struct {
 	stopped bool
 }
 
-// group is the Envoys that are served the same snapshot.
+// group is the Envoys that are served the same snapshot, but for those that have a staged one.
 type group struct {
 	name   string
-	served atomic.Pointer[Snapshot] // nil: its streams are held
-	size   int                      // streams; guarded by Server.mu
+	served atomic.Pointer[serving] // nil: its streams are held
+	size   int                     // streams; guarded by Server.mu
 }
 
 // New makes a server. It starts nothing: see [Server.Run].
@@ -115,20 +115,30 @@ func New(o Options) *Server {
 // Publish replaces what the groups are served and returns at once. A group that is absent from the map is no longer
 // served: its streams are held and get nothing new. Nothing is sent unless [Server.Run] runs.
 func (s *Server) Publish(groups map[string]*Snapshot) *Publication {
-	groups = maps.Clone(groups)
-	maps.DeleteFunc(groups, func(_ string, snapshot *Snapshot) bool { return snapshot == nil })
+	return s.PublishStages(groups, nil)
+}
+
+// PublishStages is Publish where some Envoys of the groups that have a stage are served that instead.
+func (s *Server) PublishStages(groups map[string]*Snapshot, stages map[string]Stage) *Publication {
+	all := make(map[string]*serving, len(groups))
+	for name, snapshot := range groups {
+		if snapshot != nil {
+			all[name] = newServing(snapshot, stages[name])
+		}
+	}
 
 	s.mu.Lock()
-	p := newPublication(groups, s.streams)
+	p := newPublication(all, s.streams)
 	s.current.Swap(p).stop(Superseded)
-	changed := s.serve(groups)
+	changed := s.serve(all)
 	if s.stopped {
 		p.stop(Stopped)
 	}
 	s.mu.Unlock()
 
 	for _, name := range changed {
-		s.o.Log.Info("snapshot published", "group", name, "revision", groups[name].revision, "resources", groups[name].size())
+		v := all[name]
+		s.o.Log.Info("snapshot published", "group", name, "revision", v.snapshot.revision, "resources", v.snapshot.size())
 	}
 	select {
 	case s.wake <- struct{}{}:
@@ -138,7 +148,7 @@ func (s *Server) Publish(groups map[string]*Snapshot) *Publication {
 }
 
 // serve puts the snapshots in place and names the groups that they are new to.
-func (s *Server) serve(groups map[string]*Snapshot) (changed []string) {
+func (s *Server) serve(groups map[string]*serving) (changed []string) {
 	for name, g := range s.groups {
 		if groups[name] == nil {
 			g.served.Store(nil)
@@ -147,7 +157,7 @@ func (s *Server) serve(groups map[string]*Snapshot) (changed []string) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
 		before := s.group(name).served.Swap(groups[name])
-		if before == nil || before.revision != groups[name].revision {
+		if before == nil || before.snapshot.revision != groups[name].snapshot.revision {
 			changed = append(changed, name)
 		}
 	}

@@ -17,6 +17,8 @@ type NodeStatus struct {
 	// Held is an Envoy whose group is served nothing: there is no policy yet, or it has no such group. What the Envoy had
 	// stays.
 	Held bool `json:"held,omitempty"`
+	// Staged is an Envoy that is brought to what is staged, rather than to what its group is served.
+	Staged bool `json:"staged,omitempty"`
 
 	// Seen is when it last said something.
 	Seen time.Time `json:"seen,omitzero"`
@@ -82,6 +84,7 @@ func (st *stream) status() NodeStatus {
 		Connected: st.opened,
 		Seen:      time.Unix(0, st.seen.Load()),
 		Held:      st.group.served.Load() == nil,
+		Staged:    st.group.staged(st.target),
 		Revision:  st.revision,
 		Types:     make([]TypeStatus, 0, len(st.types)),
 	}

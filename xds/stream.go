@@ -84,6 +84,9 @@ func (st *stream) enter(n *corev3.Node) {
 	}
 }
 
+// serves is what the stream is to be brought to; nil: it is held.
+func (st *stream) serves() *Snapshot { return st.group.serves(st.node.GetId()) }
+
 // end has the stream end. The first reason counts.
 func (st *stream) end(err error) {
 	select {
@@ -147,7 +150,7 @@ func (st *stream) receive(r *request) error {
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	to := st.group.served.Load().set(url)
+	to := st.serves().set(url)
 
 	st.mu.Lock()
 	t, err := st.subscription(url)
