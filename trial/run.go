@@ -144,6 +144,7 @@ func (r *run) prepare() error {
 	if err != nil {
 		return err
 	}
+	unread, _ = unread.Split() // of policy in files of cases these tell themselves
 	tests, err := readTests(r.o.Dir, "")
 	if err != nil {
 		return err
