@@ -46,6 +46,7 @@ type walk struct {
 	links    map[string]string // where links lead: one that is swapped meanwhile, such as ..data, leads all files one way
 	entries  int
 	total    int
+	cases    int64 // bytes of files of cases
 }
 
 var errTooMany = errors.New("more files than a policy directory can have")
@@ -133,6 +134,8 @@ func (w *walk) entry(name, real string, depth int) error {
 	case err != nil:
 	case info.IsDir():
 		return w.folder(name, real, depth+1)
+	case IsTest(name) && info.Mode().IsRegular():
+		w.unserved(name, real, info.Size())
 	case !wanted:
 	case !info.Mode().IsRegular():
 		w.fail(name, "not a regular file")
@@ -192,6 +195,37 @@ func (w *walk) file(name, real string, size int64) error {
 		return fmt.Errorf("the files are larger than %d MiB together", MaxTotal>>20)
 	}
 	w.files[name] = content
+	return nil
+}
+
+// unserved warns of policy in a file of cases: its name alone has kept it from being served.
+func (w *walk) unserved(name, real string, size int64) {
+	if w.cases += size; size > maxFile || w.cases > MaxTotal {
+		return
+	}
+	content, err := readUpTo(w.fsys, real, size, maxFile)
+	if err != nil {
+		return
+	}
+	for _, root := range parse(name, content).roots {
+		if key := PolicyIn(root); key != nil {
+			p := &Problem{Pos: key.Pos, Path: key.Text, Warning: true, Message: "policy in a file of cases is not served"}
+			w.problems = append(w.problems, p.Hintf("files that end in _test.yaml hold cases for legation test: rename it"))
+			return
+		}
+	}
+}
+
+// PolicyIn finds policy in a document that is none: the key of its first section, nil where there is none.
+func PolicyIn(n *Node) *Node {
+	if n.Kind != Map {
+		return nil
+	}
+	for _, key := range n.Keys {
+		if slices.Contains(sections, key.Text) {
+			return key
+		}
+	}
 	return nil
 }
 

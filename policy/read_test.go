@@ -114,6 +114,35 @@ func TestReadFilesTellsWhatItCannotRead(t *testing.T) {
 	}
 }
 
+// Policy in files whose names make them cases is not served, and that is told; it is no reason to refuse the rest.
+func TestReadFilesWarnsOfPolicyAmongCases(t *testing.T) {
+	dir := tree(t, map[string]string{
+		"policy.yaml":           "routes: {}",
+		"policy_test.yaml":      "# of the policy\ncases:\n  one: {request: GET http://a.test/, expect: {auth: {decision: none}}}\n",
+		"a_test.yaml":           "# a test gateway\n\nservices: {}\nroutes: {}\n",
+		"teams/load_test.yml":   "cases: {}\nrateLimits: {}\n",
+		"teams/broken_test.yml": "routes: {",
+		"empty_test.yaml":       "",
+		"list_test.yaml":        "[routes]",
+		"many_test.yaml":        "cases: {}\n---\nroutes: {}\n",
+	})
+	files, told := read(t, dir)
+	if _, there := files["a_test.yaml"]; there || len(files) != 1 {
+		t.Errorf("got the files %v, want the policy alone", show(files))
+	}
+	want := []string{
+		"a_test.yaml:3:1: services: policy in a file of cases is not served",
+		"many_test.yaml:3:1: routes: policy in a file of cases is not served",
+		"teams/load_test.yml:2:1: rateLimits: policy in a file of cases is not served",
+	}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Error(diff)
+	}
+	if _, problems := policy.ReadFiles(os.DirFS(dir)); problems.HasErrors() {
+		t.Errorf("got errors, want warnings: %v", problems.Err())
+	}
+}
+
 func TestReadFilesRefusesTooManyFiles(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 20_001 {

@@ -27,8 +27,8 @@ func (ps Problems) Write(w io.Writer, files Files, colour bool) error {
 			out.WriteByte('\n')
 		}
 		p.write(&out, &v, paint, secret[p.Pos.start()], func(name string) [][]byte {
-			if lines[name] == nil {
-				lines[name] = bytes.Split(bytes.TrimPrefix(files[name], []byte("\ufeff")), []byte{'\n'})
+			if text, there := files[name]; there && lines[name] == nil {
+				lines[name] = bytes.Split(bytes.TrimPrefix(text, []byte("\ufeff")), []byte{'\n'})
 			}
 			return lines[name]
 		})

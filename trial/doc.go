@@ -6,5 +6,5 @@
 // holds them against the policy. isolate.go makes of what Envoys are served something that reaches nobody, with the keys and
 // certificates of authority.go, secrets.go and issuer.go, the samples of upstream.go and the companion of companion.go; rig.go
 // runs all of it. run.go goes through the cases, client.go asks, journal.go hears what Envoys say, judge.go compares, and
-// report.go, json.go and junit.go tell.
+// report.go and junit.go tell.
 package trial

@@ -30,8 +30,8 @@ type File struct {
 // DecodePolicy reads a test file, and notes where it stands.
 func (f *File) DecodePolicy(d *policy.Decode, n *policy.Node) {
 	f.node = n
-	if n.Kind == policy.Map && n.Get("cases") == nil && n.Get("routes") != nil {
-		d.Errorf(n.Get("routes"), "policy in a file of cases").Hintf("files that end in _test.yaml hold cases for legation test, and are not served: rename it")
+	if key := policy.PolicyIn(n); key != nil && n.Get("cases") == nil {
+		d.Errorf(n.Get(key.Text), "policy in a file of cases").Hintf("files that end in _test.yaml hold cases for legation test, and are not served: rename it")
 		return
 	}
 	d.Decode(n, f)

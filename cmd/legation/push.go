@@ -51,8 +51,8 @@ Exit status: 0 served, or kept and served by others; 1 the policy is bad, or ref
 			if err != nil {
 				return err
 			}
+			unread.Write(c.ErrOrStderr(), files, colour(c.ErrOrStderr()))
 			if unread.HasErrors() {
-				unread.Write(c.ErrOrStderr(), files, colour(c.ErrOrStderr()))
 				return errBad
 			}
 			return makeChange(c, files, func(s settings, ctx context.Context, w app.ChangeWanted) (a control.Accepted, err error) {

@@ -89,31 +89,37 @@ type place struct {
 	EndColumn int    `json:"endColumn,omitempty"` // of the first character after it
 }
 
-func (f finding) place(at policy.Pos) place {
-	return place{at.File, at.Line, at.Col, f.files.End(at)}
+// placeOf is a place in files.
+func placeOf(at policy.Pos, files policy.Files) place {
+	return place{at.File, at.Line, at.Col, files.End(at)}
+}
+
+// reportedOf is problems of files.
+func reportedOf(problems policy.Problems, files policy.Files) []reported {
+	all, rules := []reported{}, newRules()
+	for _, p := range problems {
+		one := reported{
+			place: placeOf(p.Pos, files), Path: p.Path, Severity: severity(p), Rule: rules.of(p),
+			Message: p.Message, Hint: p.Hint, Missing: p.Missing,
+		}
+		for _, at := range p.Also {
+			one.Also = append(one.Also, placeOf(at, files))
+		}
+		all = append(all, one)
+	}
+	return all
 }
 
 func (f finding) report() report {
-	r := report{OK: f.ok(), Problems: []reported{}, NotLookedUp: f.unknown}
+	r := report{OK: f.ok(), Problems: reportedOf(f.all(), f.files), NotLookedUp: f.unknown}
 	if r.OK {
 		r.Revision = f.compiled.Model.Revision
 	}
 	if f.err != nil {
 		r.Error = f.err.Error()
 	}
-	rules := newRules()
-	for i, p := range f.all() {
-		one := reported{
-			place: f.place(p.Pos), Path: p.Path, Severity: severity(p), Rule: rules.of(p),
-			Message: p.Message, Hint: p.Hint, Missing: p.Missing,
-		}
-		if i >= len(f.problems) {
-			one.Rule = "envoy"
-		}
-		for _, at := range p.Also {
-			one.Also = append(one.Also, f.place(at))
-		}
-		r.Problems = append(r.Problems, one)
+	for i := range r.Problems[len(f.problems):] {
+		r.Problems[len(f.problems)+i].Rule = "envoy"
 	}
 	return r
 }
@@ -139,6 +145,7 @@ func newRules() rules {
 		"envoy":     "What the real Envoy refuses, and nothing else can tell.",
 		"file":      "What is wrong with a file as a whole, or is no YAML of the policy language.",
 		"reference": "A name that nothing in the policy has.",
+		"cases":     "What a case of legation test expects, or how it is written.",
 	}
 	for _, section := range sections {
 		r[section] = "The section `" + section + "` of the policy."
@@ -166,6 +173,8 @@ func (r rules) of(p *policy.Problem) string {
 	switch {
 	case p.Missing != nil:
 		return "reference"
+	case len(words) > 0 && words[0] == "cases":
+		return "cases"
 	case len(words) == 0 || !slices.Contains(sections, words[0]):
 		return "file"
 	}

@@ -125,7 +125,7 @@ func testOptions(c *cobra.Command, dir string) (o trial.Options, format string, 
 func tellTest(out io.Writer, format string, w *trial.Writer, r *trial.Report, err error, whole bool) error {
 	switch format {
 	case "json":
-		return r.WriteJSON(out, err)
+		return writeTested(out, r, err)
 	case "junit":
 		return r.WriteJUnit(out, err)
 	}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // Without an Envoy nothing is run; what else keeps it from running is told before one is looked for.
@@ -49,10 +51,17 @@ func TestTestIsNotRun(t *testing.T) {
 	status, out, _ := legation("test", bad, "-o", "json", "--junit", report)
 	var told struct {
 		OK       bool
-		Problems []struct{ Message string }
+		Problems []reported
 	}
 	if err := json.Unmarshal([]byte(out), &told); err != nil || status != 1 || told.OK || len(told.Problems) != 1 {
-		t.Errorf("json: %d, %v, %s", status, err, out)
+		t.Fatalf("json: %d, %v, %s", status, err, out)
+	}
+	want := reported{
+		place: place{"policy_test.yaml", 1, 57, 61}, Path: "cases.a.expect.rout", Severity: "error", Rule: "cases",
+		Message: "unknown key \"rout\"", Hint: told.Problems[0].Hint,
+	}
+	if diff := cmp.Diff(want, told.Problems[0], cmp.AllowUnexported(reported{})); diff != "" {
+		t.Errorf("json: (-want +got):\n%s", diff)
 	}
 	text, err := os.ReadFile(report)
 	if err != nil {
