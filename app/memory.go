@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
+	"time"
 )
 
 const (
@@ -33,6 +34,50 @@ func tune(before int) {
 		debug.SetGCPercent(percent)
 	}
 	runtime.AddCleanup(new([64]byte), tune, percent) // which that collection finds unused
+}
+
+// settles is how long nothing may be loaded before what loads have left behind is given back to the system.
+const settles = 5 * time.Second
+
+// tidy gives back what a load of the policy took beside what it left, which is more than that: Go does so by and by when it
+// allocates, and a process that rests does not.
+type tidy struct {
+	mu    sync.Mutex // guards timer
+	timer *time.Timer
+}
+
+// loaded is told of each load.
+func (t *tidy) loaded() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.timer != nil {
+		t.timer.Reset(settles)
+		return
+	}
+	t.timer = time.AfterFunc(settles, func() {
+		if unused() > room {
+			debug.FreeOSMemory()
+		}
+	})
+}
+
+func (t *tidy) stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+}
+
+// unused is how many bytes of the heap were not in use at the last collection, and not given back.
+func unused() uint64 {
+	samples := []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"},
+	}
+	metrics.Read(samples)
+	held := samples[1].Value.Uint64() + samples[2].Value.Uint64() + samples[3].Value.Uint64()
+	return held - min(held, samples[0].Value.Uint64())
 }
 
 // percentFor is the GOGC that leaves room beside the bytes that are live.

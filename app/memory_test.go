@@ -31,3 +31,23 @@ func TestCollectorFollowsWhatIsLive(t *testing.T) {
 	until(t, "Go's default", func() bool { runtime.GC(); return gogc() == 100 })
 	runtime.KeepAlive(counts)
 }
+
+// What a load takes beside what it leaves is given back once nothing is loaded any more.
+func TestMemoryIsGivenBackAfterALoad(t *testing.T) {
+	load := make([]byte, 8*room)
+	for i := range load { // so that the system has to give it
+		load[i] = 1
+	}
+	runtime.KeepAlive(load)
+	load = nil
+	runtime.GC()
+	if n := unused(); n < 7*room {
+		t.Fatalf("%d bytes are held beside what is in use", n)
+	}
+	var memory tidy
+	memory.loaded()
+	memory.loaded()
+	until(t, "the memory to be given back", func() bool { return unused() <= 2*room })
+	memory.stop()
+	new(tidy).stop() // where nothing was loaded
+}

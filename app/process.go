@@ -52,6 +52,7 @@ type process struct {
 	refusals refusals
 	control  *control.Controller
 	stopping atomic.Bool
+	tidy     tidy
 
 	ports    []port
 	onServed atomic.Pointer[func(*policy.Model)] // told of every new revision
@@ -284,6 +285,7 @@ func (p *process) open() error {
 // close gives back what newProcess and open took.
 func (p *process) close() error {
 	var errs []error
+	p.tidy.stop()
 	for _, port := range p.ports {
 		if port.listener != nil {
 			_ = port.listener.Close() // closed already where it was served
@@ -362,6 +364,7 @@ func (p *process) report(o control.Outcome) {
 		}
 		p.warnOfPlaintext(o)
 		tuneCollector()
+		p.tidy.loaded()
 		if tell := p.onServed.Load(); tell != nil {
 			(*tell)(o.Model)
 		}

@@ -45,11 +45,15 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if r, ok := v.(*request); ok {
-		r.buffer = data.MaterializeToBuffer(mem.DefaultBufferPool())
+		r.buffer = data.MaterializeToBuffer(requests)
 		return r.decode(r.buffer.ReadOnlyData())
 	}
 	return c.CodecV2.Unmarshal(data, v)
 }
+
+// requests has buffers near the size of what comes: of grpc-go's, one of a megabyte holds any request that is longer than 32
+// KiB, as all are by which an Envoy comes back.
+var requests = mem.NewTieredBufferPool(256, 4<<10, 16<<10, 64<<10, 128<<10, 256<<10, 512<<10, 1<<20)
 
 // response is a response with its nonce.
 type response struct{ pieces mem.BufferSlice }
