@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,9 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	clusterservice "github.com/envoyproxy/go-control-plane/envoy/service/cluster/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	routeservice "github.com/envoyproxy/go-control-plane/envoy/service/route/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -140,7 +144,7 @@ func TestEnvoysThatHaveLeft(t *testing.T) {
 		}
 
 		for i := range maxLeft {
-			p.roster.left = append(p.roster.left, NodeStatus{ID: fmt.Sprint(i), Left: new(time.Now())})
+			p.roster.left[envoyName{"edge", fmt.Sprint(i)}] = NodeStatus{ID: fmt.Sprint(i), Left: new(time.Now().Add(time.Duration(i)))}
 		}
 		last := p.envoy(t, Delta, "last")
 		last.ask(cds)
@@ -157,6 +161,36 @@ func TestEnvoysThatHaveLeft(t *testing.T) {
 		}
 		if len(nodes) != maxLeft {
 			t.Errorf("%d Envoys are remembered, want %d", len(nodes), maxLeft)
+		}
+	})
+}
+
+func TestEnvoyThatHasLeftIsOneHoweverManyStreamsItHad(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := start(t, Options{})
+		p.Publish(usual(t, "1"))
+		ctx, leave := context.WithCancel(t.Context())
+		conn := p.conn(t)
+		routes, err := routeservice.NewRouteDiscoveryServiceClient(conn).DeltaRoutes(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clusters, err := clusterservice.NewClusterDiscoveryServiceClient(conn).StreamClusters(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := routes.Send(&discoveryv3.DeltaDiscoveryRequest{Node: nodeOf("e", "edge"), ResourceNamesSubscribe: []string{"r"}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := clusters.Send(&discoveryv3.DiscoveryRequest{Node: nodeOf("e", "edge")}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		left := p.Nodes(Detail{}).Left
+		if len(left) != 1 || len(left[0].Types) != 2 || left[0].Types[0].Type != "cluster" || left[0].Types[1].Type != "route" {
+			t.Errorf("got %+v, want one Envoy with its clusters and routes", left)
 		}
 	})
 }
