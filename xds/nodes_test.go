@@ -36,13 +36,57 @@ func (p *plane) resourceLines(t *testing.T, began time.Time) (lines []string) {
 			if r.Error != "" {
 				line += fmt.Sprintf(": %s @%s", r.Error, r.Origin)
 			}
-			if (r.Acknowledged != "") != (r.State == ACK && of.Type != "secret") || r.Acknowledged != "" && r.Sent != r.Acknowledged {
+			if has := r.State == ACK && of.Type != "secret"; r.State != NACK && (has != (r.Acknowledged != "") || has && r.Sent != r.Acknowledged) {
 				t.Errorf("%s: sent %q, acknowledged %q", line, r.Sent, r.Acknowledged)
 			}
 			lines = append(lines, line)
 		}
 	}
 	return lines
+}
+
+// kept is what the Envoys have still of what they reject, as "a 1".
+func (p *plane) kept(named func(name, version string) Resource) (lines []string) {
+	for _, n := range p.Nodes(Detail{Resources: 100}).Connected {
+		for _, of := range n.Types {
+			for _, r := range of.Resources {
+				for _, version := range []string{"1", "2", "3"} {
+					if r.State == NACK && r.Acknowledged == named(r.Name, version).Version && r.Acknowledged != r.Sent {
+						lines = append(lines, r.Name+" "+version)
+					}
+				}
+			}
+		}
+	}
+	return lines
+}
+
+// What waits behind a rejection is answered when it is asked for by name: then that is what the Envoy has, and keeps.
+func TestVersionThatAnEnvoyKeeps(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := start(t, Options{})
+		p.Publish(snapshot(t, "1", cluster("a", "1"), listener("l", "1"), listener("m", "1")))
+		e := p.envoy(t, Delta, "e")
+		e.ask(cds)
+		e.ask(lds, "l")
+		e.got()
+		e.set(func() { e.reject = rejecting(cds, "bad") })
+		p.Publish(snapshot(t, "2", cluster("a", "1"), cluster("bad", "1"), listener("l", "2"), listener("m", "2")))
+		want(t, e.got(), "cluster +bad")
+		e.ask(lds, "m")
+		want(t, e.got(), "listener +m")
+		e.set(func() { e.reject = rejecting(lds, "m") })
+		p.Publish(snapshot(t, "3", cluster("a", "1"), listener("l", "2"), listener("m", "3")))
+		want(t, e.got(), "listener +l +m")
+		want(t, p.kept(listener), "m 2")
+		p.Publish(snapshot(t, "4", cluster("a", "1"), listener("l", "2"), listener("m", "4")))
+		want(t, e.got(), "listener +m")
+		want(t, p.kept(listener), "m 2")
+		e.set(func() { e.reject = nil })
+		p.Publish(snapshot(t, "5", cluster("a", "1"), listener("l", "2"), listener("m", "5")))
+		want(t, e.got(), "listener +m")
+		want(t, p.kept(listener))
+	})
 }
 
 func TestResourcesOfAnEnvoy(t *testing.T) {
@@ -76,6 +120,7 @@ func TestResourcesOfAnEnvoy(t *testing.T) {
 				publish("2", cluster("a", "1"), cluster("b", "2"), route("r", "1"), secret)
 				got := p.resourceLines(t, began)
 				want(t, got[:2], "cluster a ACK 1s", "cluster b NACK 2s: Error adding/updating cluster(s) b: no good @policy.yaml:1:1")
+				want(t, p.kept(cluster), "b 1")
 
 				time.Sleep(time.Second)
 				d.set(func() { d.reject = nil })

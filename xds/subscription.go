@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -261,7 +262,7 @@ func (t *subscription) ship(part part) *shipment {
 		t.base, t.asked, t.over = place, nil, nil
 		return s
 	}
-	c := p.change
+	c, before := p.change, maps.Clone(t.over)
 	switch part {
 	case answers:
 		c = change{found: p.found, left: p.left, absent: p.absent}
@@ -283,6 +284,7 @@ func (t *subscription) ship(part part) *shipment {
 		place = newSet(whole, sumOf(whole))
 	}
 	s := pack(&p.way, c, whole, place)
+	s.except = before
 	s.encode(&p.way, p.of)
 	return s
 }
