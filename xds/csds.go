@@ -133,7 +133,7 @@ func genericConfig(url string, r ResourceStatus) *statusv3.ClientConfig_GenericX
 		g.ConfigStatus, g.ClientStatus = statusv3.ConfigStatus_SYNCED, adminv3.ClientResourceStatus_ACKED
 	case NACK:
 		g.ConfigStatus, g.ClientStatus = statusv3.ConfigStatus_ERROR, adminv3.ClientResourceStatus_NACKED
-		g.VersionInfo = "" // of what it keeps: a version before
+		g.VersionInfo = r.Acknowledged
 		g.ErrorState = &adminv3.UpdateFailureState{Details: r.Error, VersionInfo: r.Sent, LastUpdateAttempt: g.LastUpdated}
 		if r.Origin != "" {
 			g.ErrorState.Details += " (" + r.Origin + ")"

@@ -65,6 +65,27 @@ func generic(r *statusv3.ClientStatusResponse) (lines []string) {
 	return lines
 }
 
+func TestClientStatusTellsTheVersionThatIsKept(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := start(t, Options{})
+		p.Publish(snapshot(t, "1", cluster("a", "1")))
+		d := p.envoy(t, Delta, "d")
+		d.ask(cds)
+		d.got()
+		d.set(func() { d.reject = rejecting(cds, "a") })
+		p.Publish(snapshot(t, "2", cluster("a", "2")))
+		d.got()
+		got, err := startStatus(t, ClientStatus{Server: p.Server}).FetchClientStatus(t.Context(), &statusv3.ClientStatusRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		one := got.GetConfig()[0].GetGenericXdsConfigs()[0]
+		if kept, rejected := one.GetVersionInfo(), one.GetErrorState().GetVersionInfo(); kept != cluster("a", "1").Version || rejected != cluster("a", "2").Version {
+			t.Errorf("it keeps %q and rejects %q: %v", kept, rejected, one)
+		}
+	})
+}
+
 func TestClientStatus(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := start(t, Options{})

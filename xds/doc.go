@@ -20,7 +20,8 @@
 //     What it asks for is a pointer too (names.go). One that strays, because it rejects something, has exceptions until it is
 //     in line again (subscription.go).
 //   - What leads from a place to the snapshot is found and encoded once (passage.go). A response is those bytes and a nonce,
-//     which a codec hands to grpc-go as they are (wire.go). An acknowledgement is read where it lies.
+//     which a codec hands to grpc-go as they are (wire.go). A request is read where it lies (request.go): of names and
+//     versions that another Envoy has told before it takes their hashes, however many they are.
 //   - One response of a type is on its way to an Envoy, and what changes meanwhile is sent as one when that is answered.
 //     Whoever has something to send sends it, but nobody waits for an Envoy that does not read (stream.go).
 //

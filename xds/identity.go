@@ -141,12 +141,18 @@ func lifetime(d time.Duration) time.Duration {
 	return max(d, 0) - rand.N(min(max(d, 0)/10, 30*time.Second)+1)
 }
 
-// Recheck asks [Options.Identify] again about every stream and ends those whose Envoy may no longer join its group. It is
-// to be called when the rules have changed by which Envoys are known.
+// Recheck asks [Options.Identify] again about every stream, those of load reports among them, and ends those whose Envoy
+// may no longer join its group. It is to be called when the rules have changed by which Envoys are known.
 func (s *Server) Recheck() {
 	s.rechecks.Add(1)
 	for _, st := range s.connected() {
 		st.recheck()
+	}
+	s.mu.Lock()
+	loads := slices.Clone(s.loads)
+	s.mu.Unlock()
+	for _, l := range loads {
+		l.recheck()
 	}
 }
 

@@ -66,7 +66,7 @@ func (t *subscription) reject(s *shipment, words string) {
 		t.rejected = map[string]refusal{}
 	}
 	for _, e := range blamed {
-		had := s.from.get(e.Name)
+		had := s.had(e.Name)
 		if r, again := before[e.Name]; again {
 			had = r.had
 		}

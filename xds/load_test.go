@@ -429,6 +429,68 @@ func TestReportsEndWithTheCredentials(t *testing.T) {
 	}
 }
 
+// One that reports nothing loses its stream as well: when it may no longer have the group, and with its credentials.
+func TestSilentReportersLoseTheirStreams(t *testing.T) {
+	const life = 10 * time.Minute
+	for name, say := range map[string]struct {
+		who   func(asked int, s *Server) Identity // the nth time that somebody asks
+		until func(s *Server)
+	}{
+		"recheck": {
+			func(asked int, _ *Server) Identity {
+				return Identity{Groups: []string{"edge", "inner"}[asked-1:]}
+			},
+			func(s *Server) { s.Recheck() },
+		},
+		"recheck while it joins": {
+			func(asked int, s *Server) Identity {
+				if asked == 1 {
+					s.Recheck()
+				}
+				return Identity{Groups: []string{"edge", "inner"}[asked-1:]}
+			},
+			func(*Server) {},
+		},
+		"end of the credentials": {
+			func(int, *Server) Identity { return Identity{Groups: []string{"edge"}, Until: time.Now().Add(life)} },
+			func(*Server) { time.Sleep(life) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				_, s, c := startLoads(t, LoadOptions{})
+				asked := 0
+				s.o.Identify = func(context.Context) (Identity, error) {
+					asked++
+					return say.who(asked, s), nil
+				}
+				s.Publish(snapshot(t, "1", cluster("a", "1")))
+				r := report(t, c, capable("1"))
+				synctest.Wait()
+				say.until(s)
+				if got := r.ended(); got != codes.PermissionDenied {
+					t.Errorf("the stream ended with %s, want PermissionDenied", got)
+				}
+			})
+		})
+	}
+}
+
+func TestRecheckLeavesReportersThatMayStay(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l, s, c := startLoads(t, LoadOptions{})
+		s.Publish(snapshot(t, "1", cluster("a", "1")))
+		r := report(t, c, capable("1"))
+		r.asked()
+		s.Recheck()
+		r.send(stats("a", 0, zone("", 10)))
+		synctest.Wait()
+		if got := l.Snapshot(); len(got) != 1 || got[0].Total.Issued != 10 {
+			t.Errorf("what came afterwards is not counted: %+v", got)
+		}
+	})
+}
+
 func TestStoppingEndsReports(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		l, _, c := startLoads(t, LoadOptions{})

@@ -90,6 +90,9 @@ func NewLoads(s *Server, o LoadOptions) *Loads {
 		changed:   make(chan struct{}),
 	}
 	l.metrics = newLoadMetrics(o.Metrics, l)
+	s.mu.Lock()
+	s.loads = append(s.loads, l)
+	s.mu.Unlock()
 	return l
 }
 
@@ -174,10 +177,11 @@ func (s *Server) clusters(group string) *set {
 	return nil
 }
 
-// speaksFor tells whether who opened the stream may report for the group: those who may be served it.
-func (s *Server) speaksFor(ctx context.Context, group string) bool {
+// speaksFor tells whether who opened the stream may report for the group: those who may be served it. It tells until when,
+// too; zero: for ever.
+func (s *Server) speaksFor(ctx context.Context, group string) (until time.Time, ok bool) {
 	who, err := s.o.Identify(ctx)
-	return err == nil && who.May(group) && (who.Until.IsZero() || time.Now().Before(who.Until))
+	return who.Until, err == nil && who.May(group) && (who.Until.IsZero() || time.Now().Before(who.Until))
 }
 
 // loadService is the gRPC service.
@@ -185,15 +189,14 @@ type loadService struct{ l *Loads }
 
 // StreamLoadStats takes the reports of one Envoy until either side ends.
 func (s loadService) StreamLoadStats(str loadv3.LoadReportingService_StreamLoadStatsServer) error {
-	r := &reporter{l: s.l, str: str, held: map[*row]uint64{}}
+	r := &reporter{l: s.l, str: str, ended: make(chan error, 1), held: map[*row]uint64{}}
 	if err := s.l.open(r); err != nil {
 		return err
 	}
 	defer s.l.leave(r)
-	end := make(chan error, 1)
-	go func() { end <- r.read() }()
+	go func() { r.end(r.read()) }()
 	select {
-	case err := <-end:
+	case err := <-r.ended:
 		return err
 	case <-s.l.stopped:
 		return status.Error(codes.Unavailable, "the control plane is shutting down")
@@ -217,6 +220,24 @@ func (l *Loads) leave(r *reporter) {
 	delete(l.reporters, r)
 	r.hold(nil)
 	r.gone = true
+	if r.lapse != nil {
+		r.lapse.Stop()
+	}
+}
+
+// recheck ends the streams whose Envoy may no longer have its group, as [Server.Recheck] does with those that are served.
+func (l *Loads) recheck() {
+	l.mu.Lock()
+	var all []*reporter
+	for r := range l.reporters {
+		if r.group != "" {
+			all = append(all, r)
+		}
+	}
+	l.mu.Unlock()
+	for _, r := range all {
+		r.recheck()
+	}
 }
 
 // reporter is one Envoy.
@@ -224,7 +245,9 @@ type reporter struct {
 	l   *Loads
 	str loadv3.LoadReportingService_StreamLoadStatsServer
 
-	id, group string
+	ended chan error // capacity 1: why
+
+	id, group string // set once, by the reading goroutine with Loads.mu held
 	all       bool   // it can be asked for all clusters without naming them
 	asked     string // the version of the clusters that it was asked for
 	every     time.Duration
@@ -232,8 +255,24 @@ type reporter struct {
 	messages  int // since then
 
 	// guarded by Loads.mu
-	held map[*row]uint64 // what it has in progress
-	gone bool
+	held  map[*row]uint64 // what it has in progress
+	gone  bool
+	lapse *time.Timer // ends the stream with what its Envoy has shown; nil: that never ends
+}
+
+// end has the stream end. The first reason counts.
+func (r *reporter) end(err error) {
+	select {
+	case r.ended <- err:
+	default:
+	}
+}
+
+func (r *reporter) recheck() {
+	if _, ok := r.l.server.speaksFor(r.str.Context(), r.group); !ok {
+		r.l.o.Log.Warn("reporting envoy sent away: it may no longer have the group", "node", r.id, "group", r.group)
+		r.end(errLapsed)
+	}
 }
 
 // read takes one message after another. Envoy sends its node with each, 61 kB of it: so messages are received as bytes,
@@ -306,7 +345,7 @@ var errReport = status.Error(codes.InvalidArgument, "this is not a load report")
 // it may still have the group.
 func (r *reporter) admit(node []byte) error {
 	if r.group != "" {
-		if !r.l.server.speaksFor(r.str.Context(), r.group) {
+		if _, ok := r.l.server.speaksFor(r.str.Context(), r.group); !ok {
 			return errLapsed
 		}
 		if len(node) > 0 && (textField(node, 1) != r.id || textField(node, 2) != r.group) {
@@ -318,13 +357,28 @@ func (r *reporter) admit(node []byte) error {
 	if err := proto.Unmarshal(node, &n); err != nil || n.GetId() == "" || n.GetCluster() == "" {
 		return status.Error(codes.InvalidArgument, "node.id and node.cluster have to be set")
 	}
-	if !r.l.server.speaksFor(r.str.Context(), n.GetCluster()) {
+	rechecks := r.l.server.rechecks.Load()
+	until, ok := r.l.server.speaksFor(r.str.Context(), n.GetCluster())
+	if !ok {
 		r.l.o.Log.Warn("load report refused", "node", n.GetId(), "group", n.GetCluster())
 		return status.Errorf(codes.PermissionDenied, "the client certificate does not name the group %q", n.GetCluster())
 	}
-	r.id, r.group = n.GetId(), n.GetCluster()
 	r.all = slices.Contains(n.GetClientFeatures(), "envoy.lrs.supports_send_all_clusters")
+	r.l.welcome(r, &n, until)
+	if r.l.server.rechecks.Load() != rechecks { // it began before we had a group, and may have missed us
+		r.recheck()
+	}
 	return nil
+}
+
+// welcome notes who the Envoy is, until what it has shown ends.
+func (l *Loads) welcome(r *reporter, n *corev3.Node, until time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r.id, r.group = n.GetId(), n.GetCluster()
+	if !until.IsZero() && !r.gone {
+		r.lapse = time.AfterFunc(lifetime(time.Until(until)), func() { r.end(errLapsed) })
+	}
 }
 
 // textField is the last value of a string field of a message.

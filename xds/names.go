@@ -12,7 +12,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // This file is what makes a thousand Envoys that ask for the same thousand names cost as much memory as one. What they
@@ -33,7 +32,7 @@ type lack struct {
 	absent *names
 }
 
-// key stands for a set of strings, in any order: the sum of their hashes with a secret seed, and how many they are.
+// key stands for a set of strings, in any order: the sum of their hashes, and how many they are.
 type key struct {
 	hash  uint64
 	count int
@@ -57,11 +56,14 @@ func (n *names) list() []string {
 	return n.sorted
 }
 
-// pool finds the names and the states that some stream has already, by a hash with a secret seed. It holds nothing: what
+// seed is secret, so that nobody can find strings whose hashes add up to what others' do.
+var seed = maphash.MakeSeed()
+
+func hashOf(s string) uint64 { return maphash.String(seed, s) }
+
+// pool finds the names and the states that some stream has already, by their keys. It holds nothing: what
 // no stream has any more is forgotten.
 type pool struct {
-	seed maphash.Seed
-
 	mu    sync.Mutex // guards what follows
 	names map[key]weak.Pointer[names]
 	known map[key]weak.Pointer[set]
@@ -69,13 +71,10 @@ type pool struct {
 
 func newPool() *pool {
 	return &pool{
-		seed:  maphash.MakeSeed(),
 		names: map[key]weak.Pointer[names]{},
 		known: map[key]weak.Pointer[set]{},
 	}
 }
-
-func (p *pool) hash(s string) uint64 { return maphash.String(p.seed, s) }
 
 // read gives the names of a request, and whether "*" is among them.
 func (p *pool) read(f fields) (n *names, star bool, err error) {
@@ -85,22 +84,14 @@ func (p *pool) read(f fields) (n *names, star bool, err error) {
 	if f.count > maxNames {
 		return nil, false, tooMany()
 	}
-	var k key
-	f.each(func(b []byte) {
-		if len(b) == 1 && b[0] == '*' {
-			star = true
-			return
-		}
-		k = k.plus(maphash.Bytes(p.seed, b))
-	})
-	if n := p.find(k); n != nil {
-		return n, star, nil
+	if n := p.find(f.key); n != nil {
+		return n, f.star, nil
 	}
 	list, err := f.texts()
 	if err != nil {
 		return nil, false, err
 	}
-	return p.of(list), star, nil
+	return p.of(list), f.star, nil
 }
 
 func (p *pool) find(k key) *names {
@@ -116,7 +107,7 @@ func (p *pool) of(list []string) *names {
 	list = slices.Compact(list)
 	var k key
 	for _, s := range list {
-		k = k.plus(p.hash(s))
+		k = k.plus(hashOf(s))
 	}
 	return p.keep(list, k)
 }
@@ -159,7 +150,7 @@ func (p *pool) union(a, b *names) *names {
 	k, fresh := a.key, []string(nil)
 	for _, s := range b.sorted {
 		if !a.has(s) {
-			k, fresh = k.plus(p.hash(s)), append(fresh, s)
+			k, fresh = k.plus(hashOf(s)), append(fresh, s)
 		}
 	}
 	if len(fresh) == 0 {
@@ -195,7 +186,7 @@ func (p *pool) without(a, b *names) *names {
 	k, some := a.key, false
 	for _, s := range b.sorted {
 		if a.has(s) {
-			k, some = k.minus(p.hash(s)), true
+			k, some = k.minus(hashOf(s)), true
 		}
 	}
 	if !some {
@@ -215,8 +206,10 @@ func (p *pool) state(url string, f fields, to *set) (*set, error) {
 	if f.count > maxNames {
 		return nil, tooMany()
 	}
-	k := key{hash: p.hash(url)}
-	f.each(func(b []byte) { k = k.plus(maphash.Bytes(p.seed, b)) })
+	if f.star {
+		return nil, fmt.Errorf("initial_resource_versions: %w", errMalformed)
+	}
+	k := key{f.key.hash + hashOf(url), f.key.count}
 	p.mu.Lock()
 	s := p.known[k].Value()
 	p.mu.Unlock()
@@ -262,17 +255,12 @@ func readState(url string, f fields, to *set) (*set, error) {
 
 // readPair reads an element of initial_resource_versions.
 func readPair(b []byte) (name, version string, err error) {
-	for len(b) > 0 {
-		number, kind, n := protowire.ConsumeTag(b)
-		if n < 0 || kind != protowire.BytesType {
-			return "", "", fmt.Errorf("initial_resource_versions: %w", errMalformed)
-		}
-		value, m := protowire.ConsumeBytes(b[n:])
-		if m < 0 {
-			return "", "", fmt.Errorf("initial_resource_versions: %w", errMalformed)
-		}
-		b = b[n+m:]
+	for at := 0; at < len(b); {
+		number, value, end := consume(b, at)
 		switch {
+		case end < 0:
+			return "", "", fmt.Errorf("initial_resource_versions: %w", errMalformed)
+		case number != 1 && number != 2: // not what we know
 		case !utf8.Valid(value):
 			return "", "", notText()
 		case number == 1:
@@ -280,6 +268,7 @@ func readPair(b []byte) (name, version string, err error) {
 		case number == 2:
 			version = string(value)
 		}
+		at = end
 	}
 	return name, version, nil
 }

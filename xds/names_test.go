@@ -7,6 +7,7 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 )
 
@@ -64,7 +65,7 @@ func TestNamesThatNobodyHasAreForgotten(t *testing.T) {
 func TestNamesAreText(t *testing.T) {
 	t.Parallel()
 	r := &request{protocol: Delta}
-	if err := r.decode([]byte("\x1a\x01\xff")); err != nil {
+	if err := r.decode(mem.BufferSlice{mem.SliceBuffer("\x1a\x01\xff")}); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := newPool().read(r.names); status.Code(err) != codes.InvalidArgument {

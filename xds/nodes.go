@@ -12,8 +12,8 @@ type ResourceStatus struct {
 	Name string `json:"name"`
 	// State is [ACK], [NACK], [Sent] or [Waiting], as of its type; or [Absent].
 	State        TypeState `json:"state"`
-	Sent         string    `json:"sent,omitempty"` // the version that it was sent last, or said to have
-	Acknowledged string    `json:"acknowledged,omitempty"`
+	Sent         string    `json:"sent,omitempty"`         // the version that it was sent last, or said to have
+	Acknowledged string    `json:"acknowledged,omitempty"` // of one that it rejects: the version that it keeps
 	// Since is when it rejected what it was sent; or when what it has was made, or it connected, if that is later.
 	Since *time.Time `json:"since,omitempty"`
 
@@ -145,6 +145,9 @@ func (t *subscription) resource(name string, now *entry, shipped bool) (s Resour
 	switch {
 	case refused:
 		s.State, s.Sent, s.Error = NACK, rejected.version, t.words
+		if rejected.had != nil {
+			s.Acknowledged = rejected.had.Version
+		}
 	case shipped:
 		s.State = Sent
 	case now == nil && had == nil && t.answered && !t.asked.has(name):

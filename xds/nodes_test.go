@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,9 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	clusterservice "github.com/envoyproxy/go-control-plane/envoy/service/cluster/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	routeservice "github.com/envoyproxy/go-control-plane/envoy/service/route/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -32,13 +36,57 @@ func (p *plane) resourceLines(t *testing.T, began time.Time) (lines []string) {
 			if r.Error != "" {
 				line += fmt.Sprintf(": %s @%s", r.Error, r.Origin)
 			}
-			if (r.Acknowledged != "") != (r.State == ACK && of.Type != "secret") || r.Acknowledged != "" && r.Sent != r.Acknowledged {
+			if has := r.State == ACK && of.Type != "secret"; r.State != NACK && (has != (r.Acknowledged != "") || has && r.Sent != r.Acknowledged) {
 				t.Errorf("%s: sent %q, acknowledged %q", line, r.Sent, r.Acknowledged)
 			}
 			lines = append(lines, line)
 		}
 	}
 	return lines
+}
+
+// kept is what the Envoys have still of what they reject, as "a 1".
+func (p *plane) kept(named func(name, version string) Resource) (lines []string) {
+	for _, n := range p.Nodes(Detail{Resources: 100}).Connected {
+		for _, of := range n.Types {
+			for _, r := range of.Resources {
+				for _, version := range []string{"1", "2", "3"} {
+					if r.State == NACK && r.Acknowledged == named(r.Name, version).Version && r.Acknowledged != r.Sent {
+						lines = append(lines, r.Name+" "+version)
+					}
+				}
+			}
+		}
+	}
+	return lines
+}
+
+// What waits behind a rejection is answered when it is asked for by name: then that is what the Envoy has, and keeps.
+func TestVersionThatAnEnvoyKeeps(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := start(t, Options{})
+		p.Publish(snapshot(t, "1", cluster("a", "1"), listener("l", "1"), listener("m", "1")))
+		e := p.envoy(t, Delta, "e")
+		e.ask(cds)
+		e.ask(lds, "l")
+		e.got()
+		e.set(func() { e.reject = rejecting(cds, "bad") })
+		p.Publish(snapshot(t, "2", cluster("a", "1"), cluster("bad", "1"), listener("l", "2"), listener("m", "2")))
+		want(t, e.got(), "cluster +bad")
+		e.ask(lds, "m")
+		want(t, e.got(), "listener +m")
+		e.set(func() { e.reject = rejecting(lds, "m") })
+		p.Publish(snapshot(t, "3", cluster("a", "1"), listener("l", "2"), listener("m", "3")))
+		want(t, e.got(), "listener +l +m")
+		want(t, p.kept(listener), "m 2")
+		p.Publish(snapshot(t, "4", cluster("a", "1"), listener("l", "2"), listener("m", "4")))
+		want(t, e.got(), "listener +m")
+		want(t, p.kept(listener), "m 2")
+		e.set(func() { e.reject = nil })
+		p.Publish(snapshot(t, "5", cluster("a", "1"), listener("l", "2"), listener("m", "5")))
+		want(t, e.got(), "listener +m")
+		want(t, p.kept(listener))
+	})
 }
 
 func TestResourcesOfAnEnvoy(t *testing.T) {
@@ -72,6 +120,7 @@ func TestResourcesOfAnEnvoy(t *testing.T) {
 				publish("2", cluster("a", "1"), cluster("b", "2"), route("r", "1"), secret)
 				got := p.resourceLines(t, began)
 				want(t, got[:2], "cluster a ACK 1s", "cluster b NACK 2s: Error adding/updating cluster(s) b: no good @policy.yaml:1:1")
+				want(t, p.kept(cluster), "b 1")
 
 				time.Sleep(time.Second)
 				d.set(func() { d.reject = nil })
@@ -140,7 +189,7 @@ func TestEnvoysThatHaveLeft(t *testing.T) {
 		}
 
 		for i := range maxLeft {
-			p.roster.left = append(p.roster.left, NodeStatus{ID: fmt.Sprint(i), Left: new(time.Now())})
+			p.roster.left[envoyName{"edge", fmt.Sprint(i)}] = NodeStatus{ID: fmt.Sprint(i), Left: new(time.Now().Add(time.Duration(i)))}
 		}
 		last := p.envoy(t, Delta, "last")
 		last.ask(cds)
@@ -157,6 +206,36 @@ func TestEnvoysThatHaveLeft(t *testing.T) {
 		}
 		if len(nodes) != maxLeft {
 			t.Errorf("%d Envoys are remembered, want %d", len(nodes), maxLeft)
+		}
+	})
+}
+
+func TestEnvoyThatHasLeftIsOneHoweverManyStreamsItHad(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := start(t, Options{})
+		p.Publish(usual(t, "1"))
+		ctx, leave := context.WithCancel(t.Context())
+		conn := p.conn(t)
+		routes, err := routeservice.NewRouteDiscoveryServiceClient(conn).DeltaRoutes(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clusters, err := clusterservice.NewClusterDiscoveryServiceClient(conn).StreamClusters(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := routes.Send(&discoveryv3.DeltaDiscoveryRequest{Node: nodeOf("e", "edge"), ResourceNamesSubscribe: []string{"r"}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := clusters.Send(&discoveryv3.DiscoveryRequest{Node: nodeOf("e", "edge")}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		left := p.Nodes(Detail{}).Left
+		if len(left) != 1 || len(left[0].Types) != 2 || left[0].Types[0].Type != "cluster" || left[0].Types[1].Type != "route" {
+			t.Errorf("got %+v, want one Envoy with its clusters and routes", left)
 		}
 	})
 }

@@ -52,7 +52,8 @@ type answer struct {
 
 // shipment is a response, but for its nonce.
 type shipment struct {
-	from      *set // where the stream stood
+	from      *set              // where the stream stood
+	except    map[string]*entry // instead of what from says, of one stream: see subscription.over
 	version   string
 	entries   []*entry
 	changed   []*entry // those of the entries that are not repeated
@@ -62,6 +63,18 @@ type shipment struct {
 
 	pieces mem.BufferSlice
 	size   int
+}
+
+// had is what the Envoy had under that name before it was sent the shipment.
+func (p *shipment) had(name string) *entry {
+	e, ok := p.except[name]
+	switch {
+	case !ok:
+		return p.from.get(name)
+	case e == forgotten:
+		return nil
+	}
+	return e
 }
 
 func (w *way) wants(name string) bool { return w.wildcard || w.names.has(name) }

@@ -149,3 +149,13 @@ func kindOf(url string) kind {
 	}
 	return kind{short: "other", rank: rankNone, free: true}
 }
+
+// rankOf is the rank of the type with that short name.
+func rankOf(short string) int {
+	for _, k := range kinds {
+		if k.short == short {
+			return k.rank
+		}
+	}
+	return rankNone
+}

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"hash/maphash"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -11,13 +12,14 @@ import (
 
 // roster is what is known of Envoys beside what they are served: what they can do, and how those stood that have left.
 type roster struct {
-	seed maphash.Seed
-
-	mu    sync.Mutex         // guards what follows
-	left  []NodeStatus       // by the time at which they left
+	mu    sync.Mutex // guards what follows
+	left  map[envoyName]NodeStatus
 	kinds map[uint64]talents // shared by the Envoys of one build
 	needs map[needy]needs    // made when somebody asks
 }
+
+// envoyName is one Envoy, however many streams it has.
+type envoyName struct{ group, id string }
 
 // talents is the message types that an Envoy says its extensions take; nil when it says nothing of the kind.
 type talents map[string]struct{}
@@ -33,7 +35,7 @@ const (
 )
 
 func newRoster() *roster {
-	return &roster{seed: maphash.MakeSeed(), kinds: map[uint64]talents{}, needs: map[needy]needs{}}
+	return &roster{left: map[envoyName]NodeStatus{}, kinds: map[uint64]talents{}, needs: map[needy]needs{}}
 }
 
 // The fields of envoy.config.core.v3.Extension that are read.
@@ -48,7 +50,7 @@ func (r *roster) talentsOf(node []byte) talents {
 	count, hash := 0, uint64(0)
 	eachTalent(node, func(url []byte) {
 		count++
-		hash += maphash.Bytes(r.seed, url)
+		hash += maphash.Bytes(seed, url)
 	})
 	if count == 0 || count > maxTalents {
 		return nil
@@ -119,37 +121,56 @@ func disabled(extension []byte) (off bool) {
 	return off
 }
 
+func (st *stream) name() envoyName { return envoyName{st.group.name, st.node.GetId()} }
+
 // came forgets that an Envoy has left.
 func (r *roster) came(st *stream) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.left = slices.DeleteFunc(r.left, func(s NodeStatus) bool { return s.ID == st.node.GetId() && s.Group == st.node.GetCluster() })
+	delete(r.left, st.name())
 }
 
-// leave notes how an Envoy stood when it left.
+// leave notes how an Envoy stood when it left. Where it has a stream for each type, the last one speaks for those before.
 func (r *roster) leave(st *stream) {
 	last := st.status()
 	last.Left = new(time.Now())
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.age(*last.Left)
 	if len(last.ID) > maxNodeID {
 		return
 	}
-	if len(r.left) == maxLeft {
-		r.left = slices.Delete(r.left, 0, 1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before, again := r.left[st.name()]
+	if !again && len(r.left) == maxLeft {
+		r.forgetOldest()
 	}
-	r.left = append(r.left, last)
+	for _, t := range before.Types {
+		if !slices.ContainsFunc(last.Types, func(o TypeStatus) bool { return o.Type == t.Type }) {
+			last.Types = append(last.Types, t)
+		}
+	}
+	slices.SortStableFunc(last.Types, func(a, b TypeStatus) int { return rankOf(a.Type) - rankOf(b.Type) })
+	r.left[st.name()] = last
 }
 
-func (r *roster) age(now time.Time) {
-	r.left = slices.DeleteFunc(r.left, func(s NodeStatus) bool { return now.Sub(*s.Left) > keepLeft })
+func (r *roster) forgetOldest() {
+	var oldest envoyName
+	var since time.Time
+	for name, s := range r.left {
+		if since.IsZero() || s.Left.Before(since) {
+			oldest, since = name, *s.Left
+		}
+	}
+	delete(r.left, oldest)
 }
 
 // gone lists those that have left within the hour and have not come back.
-func (r *roster) gone() []NodeStatus {
+func (r *roster) gone() (list []NodeStatus) {
+	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.age(time.Now())
-	return slices.Clone(r.left)
+	maps.DeleteFunc(r.left, func(_ envoyName, s NodeStatus) bool { return now.Sub(*s.Left) > keepLeft })
+	for _, s := range r.left {
+		list = append(list, s)
+	}
+	return list
 }

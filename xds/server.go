@@ -85,6 +85,7 @@ type Server struct {
 	groups  map[string]*group
 	streams map[*stream]struct{} // those that have told their node
 	all     map[*stream]struct{}
+	loads   []*Loads
 	left    int         // streams, since memory was given back
 	tidy    *time.Timer // gives it back, once a herd has left
 	stopped bool

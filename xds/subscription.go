@@ -1,7 +1,7 @@
 package xds
 
 import (
-	"hash/maphash"
+	"maps"
 	"slices"
 	"time"
 
@@ -18,10 +18,11 @@ type subscription struct {
 
 	started  bool
 	wildcard bool
+	star     bool // state of the world: "*" was among them
 	narrow   bool // state of the world: has asked for names, so that none means nothing
 	names    *names
 	asked    *names // of them, those to be answered even if the Envoy has them
-	heard    uint64 // state of the world: hash of the names as they lay in the last request
+	heard    key    // state of the world: of the names in the last request
 	answered bool   // the Envoy has had a first answer, or said what it has
 
 	base *set              // what it has, if it wants it
@@ -44,9 +45,6 @@ type subscription struct {
 
 // forgotten stands for what the Envoy does not have, whatever base says.
 var forgotten = &entry{}
-
-// hearing hashes the names of requests, to find out that they are those of the one before.
-var hearing = maphash.MakeSeed()
 
 // subscribe takes what a request says the Envoy wants.
 func (t *subscription) subscribe(r *request, p *pool, to *set) error {
@@ -122,8 +120,7 @@ func (t *subscription) drop(dropped *names, star bool, p *pool) {
 
 // replace takes the names of a request in the state of the world, which are all that the Envoy wants.
 func (t *subscription) replace(r *request, p *pool) error {
-	heard := maphash.Bytes(hearing, r.names.raw)
-	if t.started && heard == t.heard {
+	if t.started && r.names.key == t.heard && r.names.star == t.star {
 		return nil
 	}
 	n, star, err := p.read(r.names)
@@ -136,7 +133,7 @@ func (t *subscription) replace(r *request, p *pool) error {
 		t.wildcard = false
 	}
 	t.asked = p.union(p.without(t.asked, p.without(t.asked, n)), p.without(n, t.names))
-	t.names, t.heard, t.started = n, heard, true
+	t.names, t.heard, t.star, t.started = n, r.names.key, star, true
 	return nil
 }
 
@@ -265,7 +262,7 @@ func (t *subscription) ship(part part) *shipment {
 		t.base, t.asked, t.over = place, nil, nil
 		return s
 	}
-	c := p.change
+	c, before := p.change, maps.Clone(t.over)
 	switch part {
 	case answers:
 		c = change{found: p.found, left: p.left, absent: p.absent}
@@ -287,6 +284,7 @@ func (t *subscription) ship(part part) *shipment {
 		place = newSet(whole, sumOf(whole))
 	}
 	s := pack(&p.way, c, whole, place)
+	s.except = before
 	s.encode(&p.way, p.of)
 	return s
 }

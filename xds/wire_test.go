@@ -1,118 +1,20 @@
 package xds
 
 import (
-	"slices"
-	"strings"
 	"testing"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	clusterservice "github.com/envoyproxy/go-control-plane/envoy/service/cluster/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	routeservice "github.com/envoyproxy/go-control-plane/envoy/service/route/v3"
 	"github.com/google/go-cmp/cmp"
-	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/anypb"
 )
-
-// read decodes a message in pieces of that size, as it comes in frames.
-func read(t *testing.T, p Protocol, m proto.Message, size int) *request {
-	t.Helper()
-	b, err := proto.Marshal(m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var data mem.BufferSlice
-	for piece := range slices.Chunk(b, size) {
-		data = append(data, mem.SliceBuffer(piece))
-	}
-	r := &request{protocol: p}
-	if err := (codec{encoding.GetCodecV2("proto")}).Unmarshal(data, r); err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-func TestRequestsAreReadWhereTheyLie(t *testing.T) {
-	t.Parallel()
-	long := strings.Repeat("n", 300) // whose length takes two bytes
-	node := &corev3.Node{Id: "e", Cluster: "edge", UserAgentName: "envoy", Extensions: []*corev3.Extension{{Name: "x"}}}
-	problem := &statuspb.Status{Code: 13, Message: "no good"}
-	for p, m := range map[Protocol]proto.Message{
-		Delta: &discoveryv3.DeltaDiscoveryRequest{
-			Node: node, TypeUrl: cds, ResourceNamesSubscribe: []string{"a", long}, ResourceNamesUnsubscribe: []string{"b"},
-			InitialResourceVersions: map[string]string{"a": "1"}, ResponseNonce: "7", ErrorDetail: problem,
-		},
-		SotW: &discoveryv3.DiscoveryRequest{
-			VersionInfo: "1", Node: node, TypeUrl: cds, ResourceNames: []string{"a", long}, ResponseNonce: "7", ErrorDetail: problem,
-		},
-	} {
-		r := read(t, p, m, 100)
-		names, err := r.names.texts()
-		if err != nil || !slices.Equal(names, []string{"a", long}) {
-			t.Errorf("%s: names %q, error %v", p, names, err)
-		}
-		if string(r.url) != cds || string(r.nonce) != "7" {
-			t.Errorf("%s: type %s, nonce %s", p, r.url, r.nonce)
-		}
-		if got, err := r.status(); err != nil || got.GetMessage() != "no good" {
-			t.Errorf("%s: status %v, error %v", p, got, err)
-		}
-		got, err := r.readNode(true)
-		want := &corev3.Node{Id: "e", Cluster: "edge", UserAgentName: "envoy"}
-		if diff := cmp.Diff(want, got, protocmp.Transform()); err != nil || diff != "" {
-			t.Errorf("%s: node: %v %s", p, err, diff)
-		}
-		if p == Delta && (r.dropped.count != 1 || r.known.count != 1) {
-			t.Errorf("%d dropped, %d known, want one of each", r.dropped.count, r.known.count)
-		}
-	}
-}
-
-func FuzzRequest(f *testing.F) {
-	for _, m := range []proto.Message{
-		&discoveryv3.DeltaDiscoveryRequest{TypeUrl: cds, ResourceNamesSubscribe: []string{"a"}, InitialResourceVersions: map[string]string{"a": "1"}},
-		&discoveryv3.DiscoveryRequest{TypeUrl: cds, ResourceNames: []string{"a"}, Node: nodeOf("e", "edge")},
-	} {
-		b, err := proto.Marshal(m)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b)
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, p := range []Protocol{Delta, SotW} {
-			r := &request{protocol: p}
-			ours := r.decode(b)
-			var theirs proto.Message = &discoveryv3.DeltaDiscoveryRequest{}
-			if p == SotW {
-				theirs = &discoveryv3.DiscoveryRequest{}
-			}
-			if err := proto.Unmarshal(b, theirs); err != nil {
-				continue // what is wrong within a field is found when it is looked at
-			}
-			if ours != nil {
-				t.Fatalf("%s: %v, which is well formed", p, ours)
-			}
-			asked := theirs.(interface{ GetTypeUrl() string }).GetTypeUrl()
-			if string(r.url) != asked {
-				t.Errorf("%s: type %q, want %q", p, r.url, asked)
-			}
-			if _, err := r.names.texts(); err != nil {
-				t.Errorf("%s: %v", p, err)
-			}
-			if _, err := newPool().state(cds, r.known, nothing); err != nil {
-				t.Errorf("%s: %v", p, err)
-			}
-		}
-	})
-}
 
 // What is sent is put together by hand: proto reads it as it would its own.
 func TestResponsesAreWhatProtoWouldSend(t *testing.T) {

@@ -103,10 +103,11 @@ func TestStatus(t *testing.T) {
 			s.Nodes[0].Seen = time.Now().Add(-2 * time.Second)
 			s.Nodes[0].Types[0].Resources = []xds.ResourceStatus{
 				{Name: "app", State: xds.ACK, Sent: "v7", Acknowledged: "v7", Since: new(time.Now().Add(-time.Hour)), Origin: "a.yaml:9:3"},
+				{Name: "bad", State: xds.NACK, Sent: "v9", Acknowledged: "v8", Origin: "a.yaml:9:3"},
 				{Name: "other", State: xds.Absent},
 			}
 		}), 0, []string{
-			"edge-1 was last heard 2s ago, and has:", "cluster  app       ACK     v7       1h0m0s  a.yaml:9:3\n", "cluster  other     absent  -        -       -\n",
+			"edge-1 was last heard 2s ago, and has:", "cluster  bad       NACK    v8       -       a.yaml:9:3\n", "cluster  app       ACK     v7       1h0m0s  a.yaml:9:3\n", "cluster  other     absent  -        -       -\n",
 		}},
 		{"an Envoy that left", change(func(s *app.Status) {
 			s.Left = []xds.NodeStatus{{ID: "edge-2", Group: "edge", Left: new(time.Now().Add(-time.Minute)), Types: []xds.TypeStatus{{Type: "cluster", State: xds.NACK}}}}
