@@ -49,7 +49,7 @@ func newScript(s settings) (*script, error) {
 	if s.sotw {
 		p.path = discoveryv3.AggregatedDiscoveryService_StreamAggregatedResources_FullMethodName
 	}
-	for _, url := range asked {
+	for _, url := range s.asked() {
 		var err error
 		if p.first[url], err = p.request(url, namesOf(s, url), nil); err != nil {
 			return nil, err
@@ -69,6 +69,8 @@ func namesOf(s settings, url string) []string {
 		return tableNames(s)
 	case resource.SecretType:
 		return []string{marker}
+	case resource.ExtensionConfigType:
+		return []string{labelName}
 	}
 	return nil
 }

@@ -171,6 +171,7 @@ func (f *fleet) await(url string) error {
 
 // join has each client ask for one type after the other, as Envoy does.
 func (f *fleet) join() error {
+	asked := f.asked()
 	err := f.open([][]byte{f.script.first[asked[0]]}, func(k *client) func(string) {
 		at := 0
 		return func(url string) {
@@ -196,7 +197,7 @@ func (f *fleet) change() error {
 // reconnect has each client say all that it knows, and waits for the marker that it asks for last.
 func (f *fleet) reconnect(known map[string]map[string]string) error {
 	var start [][]byte
-	for _, url := range append(slices.Clone(asked), resource.SecretType) {
+	for _, url := range append(f.asked(), resource.SecretType) {
 		m, err := f.script.request(url, namesOf(f.settings, url), known[url])
 		if err != nil {
 			return err
@@ -249,7 +250,7 @@ func (f *fleet) learn(ctx context.Context) (map[string]map[string]string, error)
 		return nil, err
 	}
 	known := map[string]map[string]string{}
-	for _, url := range asked {
+	for _, url := range f.asked() {
 		err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{
 			Node: &corev3.Node{Id: "reader", Cluster: group}, TypeUrl: url, ResourceNamesSubscribe: namesOf(f.settings, url),
 		})
@@ -285,7 +286,7 @@ func startServer(ctx context.Context, s settings) (*process, error) {
 		return nil, err
 	}
 	p := &process{cmd: exec.CommandContext(ctx, self, serveVerb, "--engine", s.engine, "--layout", s.layout, "--tls", s.tls,
-		"--clusters", fmt.Sprint(s.clusters), "--routes", fmt.Sprint(s.routes))}
+		fmt.Sprintf("--labels=%t", s.labels), "--clusters", fmt.Sprint(s.clusters), "--routes", fmt.Sprint(s.routes))}
 	p.cmd.Stderr = os.Stderr
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err

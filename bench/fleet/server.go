@@ -40,6 +40,7 @@ func serve(args []string) error {
 	f.StringVar(&s.engine, "engine", "", "")
 	f.StringVar(&s.layout, "layout", "", "")
 	f.StringVar(&s.tls, "tls", "", "")
+	f.BoolVar(&s.labels, "labels", false, "")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -128,13 +129,14 @@ func ownUsage() (usage, error) {
 type ours struct {
 	settings
 	server    *xds.Server
-	resources []xds.Resource
-	tables    int // where they begin
+	resources []xds.Resource // the label first
+	tables    int            // where they begin
 	last      *xds.Snapshot
 }
 
 func newOurs(s settings) *ours {
 	o := &ours{settings: s, server: xds.New(xds.Options{})}
+	o.add(labelName, label(0))
 	for _, name := range clusterNames(s) {
 		o.add(name, cluster(name))
 	}
@@ -166,6 +168,11 @@ func (o *ours) publish(change int) error {
 		return err
 	}
 	o.resources[o.tables+n] = r
+	if s := o.settings; s.labels {
+		if o.resources[0], err = xds.NewResource(labelName, label(change), "", ""); err != nil {
+			return err
+		}
+	}
 	if o.last, err = o.last.Next(fmt.Sprint(change), o.resources); err != nil {
 		return err
 	}
@@ -219,5 +226,11 @@ func (t *theirs) register(g *grpc.Server) {
 // group is the node group of all clients.
 const group = "edge"
 
-// types that a client asks for, in this order.
-var asked = []string{resource.ClusterType, resource.EndpointType, resource.ListenerType, resource.RouteType}
+// asked is the types that a client asks for, in this order.
+func (s *settings) asked() []string {
+	types := []string{resource.ClusterType, resource.EndpointType, resource.ListenerType, resource.RouteType}
+	if s.labels {
+		types = append(types, resource.ExtensionConfigType)
+	}
+	return types
+}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 )
 
 // This file holds what is promised of herds and of Envoys that do not behave.
@@ -199,7 +201,7 @@ func (f *fleet) stuck() (all []*client, err error) {
 			return all, err
 		}
 		all = append(all, k)
-		for _, url := range asked {
+		for _, url := range f.asked() {
 			k.send(f.script.first[url])
 		}
 		if err := k.flush(); err != nil {
@@ -217,7 +219,7 @@ func (f *fleet) flood() error {
 		return err
 	}
 	defer k.conn.Close()
-	again, err := f.script.request(asked[3], []string{"no-such-table"}, nil)
+	again, err := f.script.request(resource.RouteType, []string{"no-such-table"}, nil)
 	if err != nil {
 		return err
 	}
@@ -226,7 +228,7 @@ func (f *fleet) flood() error {
 			k.send(again)
 		}
 	}
-	k.send(f.script.first[asked[0]])
+	k.send(f.script.first[resource.ClusterType])
 	more("")
 	if err := k.flush(); err != nil {
 		return err
