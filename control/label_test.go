@@ -17,8 +17,8 @@ import (
 
 // types is those that may change.
 var types = []string{
-	resource.ClusterType, resource.EndpointType, resource.RouteType, resource.ListenerType, resource.ExtensionConfigType,
-	resource.SecretType,
+	resource.ClusterType, resource.EndpointType, resource.ListenerType, resource.RouteType, resource.ScopedRouteType,
+	resource.ExtensionConfigType, resource.SecretType,
 }
 
 // changed is the types in which two snapshots differ.
