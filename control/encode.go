@@ -14,6 +14,13 @@ import (
 type encoder struct {
 	last   map[string][]encoded // by gateway, sorted by type and name
 	served map[string]*xds.Snapshot
+	labels labels
+}
+
+// labels are what names the revision to the Envoys. Those of one revision are made once.
+type labels struct {
+	revision string
+	all      []xds.Resource
 }
 
 // encoded is a resource, and what it is to the server.
@@ -24,6 +31,9 @@ type encoded struct {
 
 // snapshots makes the snapshot of every node group.
 func (e *encoder) snapshots(c *Compiled) (map[string]*xds.Snapshot, error) {
+	if err := e.labels.name(c.Model.Revision); err != nil {
+		return nil, err
+	}
 	groups := make(map[string]*xds.Snapshot, len(c.Resources))
 	next := make(map[string][]encoded, len(c.Resources))
 	for group, list := range c.Resources {
@@ -31,10 +41,11 @@ func (e *encoder) snapshots(c *Compiled) (map[string]*xds.Snapshot, error) {
 		if err != nil {
 			return nil, fmt.Errorf("gateway %s: %w", group, err)
 		}
-		resources := make([]xds.Resource, len(all))
+		resources := make([]xds.Resource, len(all), len(all)+len(e.labels.all))
 		for i, r := range all {
 			resources[i] = r.served
 		}
+		resources = append(resources, e.labels.all...)
 		if groups[group], err = e.served[group].Next(c.Model.Revision, resources); err != nil {
 			return nil, fmt.Errorf("gateway %s: %w", group, err)
 		}
@@ -42,6 +53,24 @@ func (e *encoder) snapshots(c *Compiled) (map[string]*xds.Snapshot, error) {
 	}
 	e.last, e.served = next, maps.Clone(groups)
 	return groups, nil
+}
+
+// name makes the labels of a revision. They join a snapshot here, and are no part of what is compiled, so that everything
+// that compares policies by what they compile to finds the same in revisions that differ elsewhere.
+func (l *labels) name(revision string) error {
+	if l.revision == revision {
+		return nil
+	}
+	var all []xds.Resource
+	for _, r := range envoy.Labels(revision) {
+		served, err := xds.NewResource(r.Name, r.Message, "", "")
+		if err != nil {
+			return err
+		}
+		all = append(all, served)
+	}
+	l.revision, l.all = revision, all
+	return nil
 }
 
 // encode goes through both lists side by side.

@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/legation/legation/auth"
@@ -44,7 +43,7 @@ func TestAThousandEdits(t *testing.T) {
 		must(t, err)
 		want, err := new(encoder).snapshots(anew)
 		must(t, err)
-		for _, url := range []string{resource.ClusterType, resource.EndpointType, resource.ListenerType, resource.RouteType, resource.ScopedRouteType} {
+		for _, url := range types {
 			if got, want := served["edge"].Version(url), want["edge"].Version(url); got != want {
 				t.Errorf("edit %d: %s has the version %s, want %s", n, url, got, want)
 			}

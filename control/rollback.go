@@ -75,12 +75,12 @@ func newIssue(compiled *Compiled, snapshot *xds.Snapshot) issue {
 }
 
 // digest is a hash of what a snapshot holds, the same on every replica. Secrets are left out: it is told to other
-// processes.
+// processes. So are extension configs, which are the labels: each revision has others, of the same policy for a group too.
 func digest(s *xds.Snapshot) string {
 	h := sha256.New()
 	for _, url := range []string{
 		resource.ListenerType, resource.RouteType, resource.ScopedRouteType, resource.VirtualHostType, resource.ClusterType,
-		resource.EndpointType, resource.ExtensionConfigType, resource.RuntimeType,
+		resource.EndpointType, resource.RuntimeType,
 	} {
 		h.Write([]byte(s.Version(url) + "\n"))
 	}

@@ -138,6 +138,9 @@ func (t *translation) connectionManager(c ListenerContext, keys scopeKeys, filte
 		manager.HttpFilters = append(manager.HttpFilters, httpFilter(f))
 	}
 	manager.HttpFilters = append(manager.HttpFilters, router())
+	if len(manager.AccessLog) > 0 {
+		manager.HttpFilters = labelled(manager.HttpFilters)
+	}
 	t.patch(manager, c.Listener.Settings)
 	return manager
 }

@@ -238,12 +238,12 @@ func markRoute(route *routev3.Route) {
 	if route.Metadata.FilterMetadata == nil {
 		route.Metadata.FilterMetadata = make(map[string]*structpb.Struct, 1)
 	}
-	revision := fmt.Sprintf("%016x", xxhash.Sum64(stableBytes(route)))[:12]
+	version := fmt.Sprintf("%016x", xxhash.Sum64(stableBytes(route)))[:12]
 	mark := route.Metadata.FilterMetadata[Metadata]
 	if mark == nil {
 		mark = &structpb.Struct{Fields: make(map[string]*structpb.Value, 2)}
 		route.Metadata.FilterMetadata[Metadata] = mark
 	}
 	mark.Fields["route"] = structpb.NewStringValue(route.Name)
-	mark.Fields["revision"] = structpb.NewStringValue(revision)
+	mark.Fields["version"] = structpb.NewStringValue(version)
 }

@@ -5,20 +5,24 @@ import (
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // Static puts the resources of one gateway into a bootstrap that a stock Envoy loads by itself. What is answered by
-// the companion still needs one. It holds the contents of secrets, unless o.Secrets names their directory.
+// the companion still needs one. It holds the contents of secrets, unless o.Secrets names their directory. Access logs name
+// the revision where the resources have its [Labels].
 func Static(resources []Resource, o BootstrapOptions) (*bootstrapv3.Bootstrap, error) {
 	s := inliner{
 		routes:    make(map[string]*routev3.RouteConfiguration),
 		endpoints: make(map[string]*endpointv3.ClusterLoadAssignment),
+		labels:    make(map[string]*anypb.Any),
 	}
 	for _, r := range resources {
 		switch m := r.Message.(type) {
@@ -28,6 +32,8 @@ func Static(resources []Resource, o BootstrapOptions) (*bootstrapv3.Bootstrap, e
 			s.scopes = append(s.scopes, m)
 		case *endpointv3.ClusterLoadAssignment:
 			s.endpoints[r.Name] = m
+		case *corev3.TypedExtensionConfig:
+			s.labels[r.Name] = m.TypedConfig
 		}
 	}
 	b := base(o)
@@ -72,6 +78,15 @@ type inliner struct {
 	routes    map[string]*routev3.RouteConfiguration
 	scopes    []*routev3.ScopedRouteConfiguration
 	endpoints map[string]*endpointv3.ClusterLoadAssignment
+	labels    map[string]*anypb.Any
+}
+
+// label is what a filter is that comes as a resource: the resource, or what is there until it comes.
+func (s inliner) label(name string, from *corev3.ExtensionConfigSource) *anypb.Any {
+	if there := s.labels[name]; there != nil {
+		return there
+	}
+	return from.DefaultConfig
 }
 
 func (s inliner) cluster(m *clusterv3.Cluster) *clusterv3.Cluster {
@@ -89,6 +104,9 @@ func (s inliner) listener(m *listenerv3.Listener) (*listenerv3.Listener, error) 
 	l := proto.Clone(m).(*listenerv3.Listener)
 	for _, chain := range l.FilterChains {
 		for _, f := range chain.Filters {
+			if from := f.GetConfigDiscovery(); from != nil {
+				f.ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: s.label(f.Name, from)}
+			}
 			manager := new(hcmv3.HttpConnectionManager)
 			if !f.GetTypedConfig().MessageIs(manager) {
 				continue
@@ -106,6 +124,11 @@ func (s inliner) listener(m *listenerv3.Listener) (*listenerv3.Listener, error) 
 }
 
 func (s inliner) manager(m *hcmv3.HttpConnectionManager) error {
+	for _, f := range m.HttpFilters {
+		if from := f.GetConfigDiscovery(); from != nil {
+			f.ConfigType = &hcmv3.HttpFilter_TypedConfig{TypedConfig: s.label(f.Name, from)}
+		}
+	}
 	if name := m.GetRds().GetRouteConfigName(); name != "" {
 		routes := s.routes[name]
 		if routes == nil {

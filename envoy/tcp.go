@@ -46,7 +46,7 @@ func (t *translation) tcpChains(
 	}
 	return []*listenerv3.FilterChain{{
 		Name:    routes[0].Name,
-		Filters: append(network, t.tcpFilter(c, routes[0], used)),
+		Filters: t.tcpFilters(c, routes[0], network, used),
 	}}
 }
 
@@ -58,7 +58,7 @@ func (t *translation) passthroughChains(
 	t.byServerName(c, routes)
 	var chains []*listenerv3.FilterChain
 	for _, r := range routes {
-		filters := append(network, t.tcpFilter(c, r, used))
+		filters := t.tcpFilters(c, r, network, used)
 		chains = append(chains, sniChains(r.Name, r.Hostnames, filters, nil)...)
 	}
 	return chains
@@ -86,7 +86,7 @@ func (t *translation) terminatedChains(
 	}
 	var chains []*listenerv3.FilterChain
 	for _, r := range routes {
-		filters := append(network, t.tcpFilter(c, r, used))
+		filters := t.tcpFilters(c, r, network, used)
 		for _, certificate := range certs.names {
 			if names := served[pair{r.Name, certificate}]; len(names) > 0 {
 				socket := t.downstreamTLS(c, certs.by[certificate])
@@ -144,8 +144,10 @@ func nowhere(network []*listenerv3.Filter) []*listenerv3.FilterChain {
 	return []*listenerv3.FilterChain{{Name: "nowhere", Filters: append(network, closes)}}
 }
 
-// tcpFilter is the network filter that sends connections to a route's backends.
-func (t *translation) tcpFilter(c ListenerContext, r *policy.BoundRoute, used services) *listenerv3.Filter {
+// tcpFilters is the network filters of a chain, the last of which sends connections to a route's backends.
+func (t *translation) tcpFilters(
+	c ListenerContext, r *policy.BoundRoute, network []*listenerv3.Filter, used services,
+) []*listenerv3.Filter {
 	proxy := tcpProxy(r)
 	if len(r.Backends) == 0 {
 		t.problem(r.Pos, "routes."+r.Name, "the route has no backends", "add backends: {SERVICE: 1}")
@@ -165,7 +167,11 @@ func (t *translation) tcpFilter(c ListenerContext, r *policy.BoundRoute, used se
 		t.problem(r.Pos, "routes."+r.Name, "Envoy would refuse this: "+err.Error(), "")
 	}
 	used.ofConnections(proxy)
-	return networkFilter(wellknown.TCPProxy, proxy)
+	chain := append(network, networkFilter(wellknown.TCPProxy, proxy))
+	if len(proxy.AccessLog) > 0 {
+		return labelledConnections(chain)
+	}
+	return chain
 }
 
 // tcpProxy is ours before the settings.

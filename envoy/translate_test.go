@@ -78,7 +78,7 @@ func TestContributionsAreMerged(t *testing.T) {
 		t.Errorf("stacked limits: %v, %v", limit, err)
 	}
 	mark := got.Metadata.FilterMetadata[envoy.Metadata].AsMap()
-	if revision, _ := mark["revision"].(string); mark["route"] != "r" || len(revision) != 12 {
+	if version, _ := mark["version"].(string); mark["route"] != "r" || len(version) != 12 {
 		t.Errorf("metadata %v", mark)
 	}
 }

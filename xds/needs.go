@@ -57,6 +57,9 @@ func (r *roster) needsOf(by needy, s *Snapshot) []Lack {
 	first := map[string]string{}
 	for _, of := range s.sets {
 		for _, e := range of.sorted {
+			if kindOf(e.Type).label {
+				continue // what refers to one has its type as well
+			}
 			for _, name := range packed(e.Body.GetValue()) {
 				if origin, ok := first[name]; strings.HasPrefix(name, extensions) && (!ok || e.Origin < origin) {
 					first[name] = e.Origin

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/google/go-cmp/cmp"
@@ -155,9 +154,6 @@ func TestRenamedListenerIsOneAnswer(t *testing.T) {
 func TestScopedRoutesAreWhole(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := start(t, Options{})
-		scope := func(name, to string) Resource {
-			return must(NewResource(name, &routev3.ScopedRouteConfiguration{Name: name, RouteConfigurationName: to}, "", ""))
-		}
 		p.Publish(snapshot(t, "1", scope("a", "r"), scope("b", "r"), secret("x", "1"), secret("y", "1")))
 		s := p.envoy(t, SotW, "s")
 		s.ask(srds)

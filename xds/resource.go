@@ -111,7 +111,8 @@ const (
 	rankEndpoint
 	rankRoute
 	rankListener
-	rankNone // nothing waits for it
+	rankLabel // tells what is served, so it comes after all that is
+	rankNone  // nothing waits for it
 )
 
 // kind is what the server has to know of a resource type.
@@ -120,6 +121,8 @@ type kind struct {
 	rank  int
 
 	calm  bool // what is asked for by name waits as well for what comes before it
+	label bool // tells what the Envoy has: a first answer waits for nothing, later ones not for the ACK of what is plain
+	plain bool // Envoy acts by it as soon as it has read it, and needs nothing else for it
 	free  bool // needs nothing that comes before it: never waits
 	late  bool // removed last, when nothing can use it any more; otherwise together with what replaces it
 	whole bool // state of the world: Envoy takes what is missing in an answer for removed
@@ -130,14 +133,15 @@ type kind struct {
 }
 
 // kinds: a listener or a scope that changes its name has to go in the answer that brings the new one, because Envoy
-// rejects two with the same address or key. Scoped routes are whole too: Envoy drops those that an answer lacks.
+// rejects two with the same address or key. Scoped routes are whole too: Envoy drops those that an answer lacks. Extension
+// configs are labels: listeners have a default in their place and never wait for them.
 var kinds = map[string]kind{
 	resource.ClusterType:         {short: "cluster", rank: rankCluster, late: true, whole: true, wild: true},
 	resource.EndpointType:        {short: "endpoint", rank: rankEndpoint, late: true, part: true},
-	resource.RouteType:           {short: "route", rank: rankRoute, calm: true, late: true, part: true},
+	resource.RouteType:           {short: "route", rank: rankRoute, calm: true, plain: true, late: true, part: true},
 	resource.ScopedRouteType:     {short: "scoped_route", rank: rankRoute, whole: true, wild: true},
 	resource.VirtualHostType:     {short: "virtual_host", rank: rankRoute, part: true},
-	resource.ExtensionConfigType: {short: "extension_config", rank: rankRoute, calm: true, late: true},
+	resource.ExtensionConfigType: {short: "extension_config", rank: rankLabel, label: true, late: true},
 	resource.SecretType:          {short: "secret", rank: rankRoute, free: true, late: true, secret: true},
 	resource.ListenerType:        {short: "listener", rank: rankListener, whole: true, wild: true},
 	resource.RuntimeType:         {short: "runtime", rank: rankNone, free: true},

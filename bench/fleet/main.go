@@ -39,6 +39,7 @@ type settings struct {
 	routes   int
 	layout   string // of the routes: perHost or one
 	sotw     bool
+	labels   bool   // each change has the label that access logs tell of it
 	tls      string // folder with the certificates; "" without TLS
 	changes  int
 }
@@ -70,6 +71,9 @@ func (s *settings) title() string {
 	}
 	if s.tls != "" {
 		tls = " mTLS"
+	}
+	if s.labels {
+		tls += " labels"
 	}
 	return protocol + " " + s.layout + tls
 }
@@ -108,18 +112,25 @@ func run(ctx context.Context, args []string) error {
 // compare measures both engines in each setting.
 func compare(ctx context.Context, s settings, certificates, only string) (*report, error) {
 	r := &report{}
-	for _, c := range []struct{ layout, protocol, tls string }{
-		{perHost, "delta", ""},
-		{perHost, "sotw", ""},
-		{perHost, "delta", certificates},
-		{oneTable, "delta", ""},
+	for _, c := range []struct {
+		layout, protocol, tls string
+		labels                bool
+	}{
+		{perHost, "delta", "", false},
+		{perHost, "delta", "", true},
+		{perHost, "sotw", "", false},
+		{perHost, "delta", certificates, false},
+		{oneTable, "delta", "", false},
 	} {
 		one := s
-		one.layout, one.sotw, one.tls = c.layout, c.protocol == "sotw", c.tls
+		one.layout, one.sotw, one.tls, one.labels = c.layout, c.protocol == "sotw", c.tls, c.labels
 		if !strings.Contains(one.title(), only) {
 			continue
 		}
 		for _, engine := range []string{cache, legation} {
+			if one.labels && engine == cache {
+				continue // it has none: legation with them is held against it without
+			}
 			one.engine = engine
 			fmt.Fprintf(os.Stderr, "%s: %s\n", one.title(), engine)
 			found, err := measure(ctx, one)

@@ -100,12 +100,16 @@ func newFleet(ctx context.Context, s settings) (*fleet, error) {
 
 // asksOf is what a client asks for, in this order, as Envoy does.
 func asksOf(s settings) []envoys.Ask {
-	return []envoys.Ask{
+	asks := []envoys.Ask{
 		{URL: resource.ClusterType},
 		{URL: resource.EndpointType, Names: clusterNames(s)},
 		{URL: resource.ListenerType},
 		{URL: resource.RouteType, Names: tableNames(s)},
 	}
+	if s.labels {
+		asks = append(asks, envoys.Ask{URL: resource.ExtensionConfigType, Names: []string{labelName}})
+	}
+	return asks
 }
 
 // timed tells what the server used for do, until it rests again, and how long do took.
@@ -171,7 +175,7 @@ func startServer(ctx context.Context, s settings) (*process, error) {
 		return nil, err
 	}
 	p := &process{cmd: exec.CommandContext(ctx, self, serveVerb, "--engine", s.engine, "--layout", s.layout, "--tls", s.tls,
-		"--clusters", fmt.Sprint(s.clusters), "--routes", fmt.Sprint(s.routes))}
+		fmt.Sprintf("--labels=%t", s.labels), "--clusters", fmt.Sprint(s.clusters), "--routes", fmt.Sprint(s.routes))}
 	p.cmd.Stderr = os.Stderr
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err

@@ -77,11 +77,12 @@ func (g goal) judge(times float64) string {
 	return fmt.Sprintf("%s %s, %s: %.1f × less, wanted %.0f ×", word, g.scenario, g.what, times, g.times)
 }
 
-// beside gives the cache's figures in the same setting.
+// beside gives the cache's figures in the same setting, but for labels.
 func (r *report) beside(one row) (figures, bool) {
 	if one.engine != legation {
 		return figures{}, false
 	}
+	one.labels = false
 	for _, other := range r.rows {
 		if other.engine == cache && other.title() == one.title() {
 			return other.figures, true

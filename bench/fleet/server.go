@@ -39,6 +39,7 @@ func serve(args []string) error {
 	f.StringVar(&s.engine, "engine", "", "")
 	f.StringVar(&s.layout, "layout", "", "")
 	f.StringVar(&s.tls, "tls", "", "")
+	f.BoolVar(&s.labels, "labels", false, "")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -127,13 +128,14 @@ func ownUsage() (usage, error) {
 type ours struct {
 	settings
 	server    *xds.Server
-	resources []xds.Resource
-	tables    int // where they begin
+	resources []xds.Resource // the label first
+	tables    int            // where they begin
 	last      *xds.Snapshot
 }
 
 func newOurs(s settings) *ours {
 	o := &ours{settings: s, server: xds.New(xds.Options{})}
+	o.add(labelName, label(0))
 	for _, name := range clusterNames(s) {
 		o.add(name, cluster(name))
 	}
@@ -165,6 +167,11 @@ func (o *ours) publish(change int) error {
 		return err
 	}
 	o.resources[o.tables+n] = r
+	if s := o.settings; s.labels {
+		if o.resources[0], err = xds.NewResource(labelName, label(change), "", ""); err != nil {
+			return err
+		}
+	}
 	if o.last, err = o.last.Next(fmt.Sprint(change), o.resources); err != nil {
 		return err
 	}

@@ -9,8 +9,11 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	setmetadatav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_metadata/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // The resources that both engines serve.
@@ -93,6 +96,21 @@ func host(s settings, n, change int) *routev3.VirtualHost {
 		})
 	}
 	return h
+}
+
+// labelName is that of the label.
+const labelName = "revision"
+
+// label is what names the revision to access logs.
+func label(change int) *corev3.TypedExtensionConfig {
+	filter, err := anypb.New(&setmetadatav3.Config{Metadata: []*setmetadatav3.Metadata{{
+		MetadataNamespace: "legation",
+		Value:             &structpb.Struct{Fields: map[string]*structpb.Value{"revision": structpb.NewStringValue(fmt.Sprintf("%012d", change))}},
+	}}})
+	if err != nil {
+		panic(err) // of a text it cannot be
+	}
+	return &corev3.TypedExtensionConfig{Name: labelName, TypedConfig: filter}
 }
 
 func listener() *listenerv3.Listener { return &listenerv3.Listener{Name: "http", StatPrefix: "http"} }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/legation/legation/control"
@@ -56,7 +57,8 @@ func renderStatic(c *cobra.Command, p loaded, group string) error {
 		return usage{fmt.Errorf("name the gateway with --group: %s", strings.Join(names, ", "))}
 	}
 	o.Group, o.Secrets = group, p.directory
-	b, err := envoy.Static(compiled.Resources[group], o)
+	resources := append(slices.Clone(compiled.Resources[group]), envoy.Labels(compiled.Model.Revision)...)
+	b, err := envoy.Static(resources, o)
 	if err != nil {
 		return err
 	}

@@ -33,14 +33,25 @@ routes: {orders: {hostnames: [a.test], match: {path: /v1}, backends: {orders: 1}
 `
 
 // varying is the fields that differ from run to run.
-var varying = []string{"time", "requestId", "revision", "endpoint", "durationMs", "backendMs"}
+var varying = []string{"time", "requestId", "endpoint", "durationMs", "backendMs", "routeVersion"}
+
+// revision is how the lines name the revision of a policy.
+func revision(t *testing.T, text string) string {
+	t.Helper()
+	m, problems := policy.New(kinds...).Load(policy.Files{"policy.yaml": []byte(text)})
+	if err := problems.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return m.Revision[:12]
+}
 
 func TestLines(t *testing.T) {
 	backend := golden.Backend(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(201)
 		w.Write([]byte("hello"))
 	})
-	e := golden.Serve(t, fmt.Sprintf(live, "true", backend), kinds...)
+	text := fmt.Sprintf(live, "true", backend)
+	e := golden.Serve(t, text, kinds...)
 	e.Ask(t, "GET", "a.test", "/v1/orders?token=secret", "user-agent", `a"},{"b`)
 	e.Ask(t, "GET", "a.test", "/other?token=secret", "user-agent", "b")
 
@@ -61,11 +72,12 @@ func TestLines(t *testing.T) {
 			"gateway": "edge", "method": "GET", "host": "a.test", "path": "/v1/orders", "protocol": "HTTP/1.1",
 			"client": "127.0.0.1", "userAgent": `a"},{"b`, "status": 201.0, "details": "via_upstream", "flags": "-",
 			"bytesReceived": 0.0, "bytesSent": 5.0, "route": "orders", "service": "orders", "attempts": 1.0,
+			"revision": revision(t, text),
 		},
 		{
 			"gateway": "edge", "method": "GET", "host": "a.test", "path": "/other", "protocol": "HTTP/1.1",
 			"client": "127.0.0.1", "userAgent": "b", "status": 404.0, "details": "route_not_found", "flags": "NR",
-			"bytesReceived": 0.0, "bytesSent": 22.0, "attempts": 0.0,
+			"bytesReceived": 0.0, "bytesSent": 22.0, "attempts": 0.0, "revision": revision(t, text),
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -114,7 +126,8 @@ func TestFormatsAndFilters(t *testing.T) {
 		}
 	})
 	dir := t.TempDir()
-	e := golden.Serve(t, fmt.Sprintf(several, dir, backend), kinds...)
+	policy := fmt.Sprintf(several, dir, backend)
+	e := golden.Serve(t, policy, kinds...)
 	e.Ask(t, "GET", "a.test", "/v1/slow?token=secret")
 	e.Ask(t, "GET", "a.test", "/other?token=secret")
 	e.Ask(t, "GET", "a.test", "/gone")
@@ -130,7 +143,7 @@ func TestFormatsAndFilters(t *testing.T) {
 	}
 
 	text := strings.Split(read("text"), "\n")
-	want := regexp.MustCompile(`^\[[0-9TZ:.-]+\] "GET /v1/slow HTTP/1.1" 200 - 0 0 [0-9]+ "127.0.0.1" "Go-http-client/1.1" "[0-9a-f-]{36}" "a.test" "127.0.0.1:[0-9]+"$`)
+	want := regexp.MustCompile(`^\[[0-9TZ:.-]+\] "GET /v1/slow HTTP/1.1" 200 - 0 0 [0-9]+ "127.0.0.1" "Go-http-client/1.1" "[0-9a-f-]{36}" "a.test" "127.0.0.1:[0-9]+" ` + revision(t, policy) + `$`)
 	if len(text) != 5 || !want.MatchString(text[0]) {
 		t.Errorf("got the text %q", text)
 	}
@@ -178,7 +191,7 @@ func TestSamplesAreTheSameInAllLogs(t *testing.T) {
 
 func TestCollectorGetsRecords(t *testing.T) {
 	collector := golden.Collect(t)
-	e := golden.Serve(t, fmt.Sprintf(`
+	text := fmt.Sprintf(`
 gateways:
   edge:
     listeners: {http: {port: 10000}}
@@ -187,7 +200,8 @@ services: {orders: {endpoints: [%q]}, otel: {endpoints: [%q], protocol: grpc}}
 routes:
   orders: {hostnames: [a.test], match: {path: /v1}, backends: {orders: 1}}
   health: {hostnames: [a.test], match: {path: /health}, backends: {orders: 1}, accessLog: off}
-`, golden.Backend(t, golden.Echo), collector.Address), kinds...)
+`, golden.Backend(t, golden.Echo), collector.Address)
+	e := golden.Serve(t, text, kinds...)
 	e.Ask(t, "GET", "a.test", "/health")
 	e.Ask(t, "GET", "a.test", "/v1/orders?token=secret", "user-agent", `a"b`)
 
@@ -206,7 +220,7 @@ routes:
 		Attributes: map[string]string{
 			"gateway": "edge", "method": "GET", "host": "a.test", "path": "/v1/orders", "protocol": "HTTP/1.1", "client": "127.0.0.1",
 			"userAgent": `a"b`, "status": "200", "details": "via_upstream", "flags": "-", "bytesReceived": "0", "route": "orders",
-			"service": "orders", "attempts": "1",
+			"service": "orders", "attempts": "1", "revision": revision(t, text),
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -266,6 +280,7 @@ routes: {db: {hostnames: ["*"], backends: {db: 1}}}
 	}
 	want := map[string]any{
 		"gateway": "edge", "client": "127.0.0.1", "flags": "-", "bytesReceived": 51.0, "service": "db", "attempts": 1.0,
+		"revision": m.Revision[:12],
 	}
 	if diff := cmp.Diff(want, got[0]); diff != "" {
 		t.Errorf("line (-want +got):\n%s", diff)

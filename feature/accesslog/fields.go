@@ -1,6 +1,10 @@
 package accesslog
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/legation/legation/envoy"
+)
 
 // What Envoy writes of a path as the client sent it; NQ leaves out the query.
 const (
@@ -13,6 +17,12 @@ const authMetadata = "envoy.filters.http.ext_authz"
 
 // limitMetadata is where Envoy keeps what the rate limit service tells, which counts where auth doesn't.
 const limitMetadata = "envoy.filters.http.ratelimit"
+
+// What the labels have written down of the policy's revision: see [envoy.Labels].
+const (
+	revisionOfRequest    = "%DYNAMIC_METADATA(" + envoy.Metadata + ":" + envoy.LabelKey + ")%"
+	revisionOfConnection = "%FILTER_STATE(" + envoy.ConnectionLabel + ":PLAIN)%"
+)
 
 // first is the substitution of the first of these that there is, each metadata's name and key.
 func first(metadata ...string) string {
@@ -45,11 +55,12 @@ var ofRequests = defaults{
 		"durationMs":    "%DURATION%",
 		"backendMs":     "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:ms)%", // of the last try
 
-		"route":    "%METADATA(ROUTE:legation:route)%",
-		"revision": "%METADATA(ROUTE:legation:revision)%",
-		"service":  "%UPSTREAM_CLUSTER%",
-		"endpoint": "%UPSTREAM_HOST%",
-		"attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+		"revision":     revisionOfRequest,
+		"route":        "%METADATA(ROUTE:legation:route)%",
+		"routeVersion": "%METADATA(ROUTE:legation:version)%",
+		"service":      "%UPSTREAM_CLUSTER%",
+		"endpoint":     "%UPSTREAM_HOST%",
+		"attempts":     "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
 
 		"consumer": "%DYNAMIC_METADATA(" + authMetadata + ":consumer)%",
 		"provider": "%DYNAMIC_METADATA(" + authMetadata + ":provider)%",
@@ -62,7 +73,7 @@ var ofRequests = defaults{
 	withQuery: map[string]string{"path": pathAndQuery},
 	line: `[%START_TIME%] "%REQ(:METHOD)% ` + pathOnly + ` %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% ` +
 		`%BYTES_RECEIVED% %BYTES_SENT% %DURATION% "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%" "%REQ(USER-AGENT)%" ` +
-		`"%REQ(X-REQUEST-ID)%" "%REQ(X-ENVOY-ORIGINAL-HOST?:AUTHORITY)%" "%UPSTREAM_HOST%"`,
+		`"%REQ(X-REQUEST-ID)%" "%REQ(X-ENVOY-ORIGINAL-HOST?:AUTHORITY)%" "%UPSTREAM_HOST%" ` + revisionOfRequest,
 	body: "%REQ(:METHOD)% " + pathOnly + " %RESPONSE_CODE%",
 }
 
@@ -77,11 +88,12 @@ var ofConnections = defaults{
 		"bytesReceived": "%BYTES_RECEIVED%",
 		"bytesSent":     "%BYTES_SENT%",
 		"durationMs":    "%DURATION%",
+		"revision":      revisionOfConnection,
 		"service":       "%UPSTREAM_CLUSTER%",
 		"endpoint":      "%UPSTREAM_HOST%",
 		"attempts":      "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
 	},
 	line: `[%START_TIME%] "%REQUESTED_SERVER_NAME%" %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% ` +
-		`"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%" "%UPSTREAM_CLUSTER%" "%UPSTREAM_HOST%"`,
+		`"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%" "%UPSTREAM_CLUSTER%" "%UPSTREAM_HOST%" ` + revisionOfConnection,
 	body: "connection to %UPSTREAM_CLUSTER% %RESPONSE_FLAGS%",
 }

@@ -41,7 +41,7 @@ const (
 	point = `(?:DS_RX_BEG|DS_RX_END|US_CX_BEG|US_CX_END|US_HS_END|US_TX_BEG|US_TX_END|US_RX_BEG|US_RX_END|DS_TX_BEG|DS_TX_END)`
 )
 
-// commands is what may be logged. What is missing could hold secrets (environment variables, filter state, expressions)
+// commands is what may be logged. What is missing could hold secrets (environment variables, other filter state, expressions)
 // or is a whole certificate.
 var commands = func() map[string]argument {
 	all := map[string]argument{
@@ -53,6 +53,7 @@ var commands = func() map[string]argument {
 		"QUERY_PARAMS":          takes(`ORIG|DECODED`, "%QUERY_PARAMS(ORIG)%").orCut(),
 		"DYNAMIC_METADATA":      needs(`[^()%]+`, "%DYNAMIC_METADATA("+authMetadata+":consumer)%").orCut(),
 		"METADATA":              needs(`(?:ROUTE|CLUSTER|UPSTREAM_HOST|LISTENER):[^()%]+`, "%METADATA(ROUTE:legation:route)%").orCut(),
+		"FILTER_STATE":          needs(regexp.QuoteMeta(envoy.ConnectionLabel)+`:PLAIN`, revisionOfConnection),
 		"COMMON_DURATION":       needs(point+`:`+point+`:(?:ms|us|ns)`, "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:ms)%"),
 		"GRPC_STATUS":           takes(`CAMEL_STRING|SNAKE_STRING|NUMBER`, "%GRPC_STATUS(SNAKE_STRING)%"),
 		"RESPONSE_CODE_DETAILS": takes(`ALLOW_WHITESPACES`, "%RESPONSE_CODE_DETAILS%"),

@@ -126,7 +126,7 @@ func (c content) result(t *testing.T, kinds []*policy.Kind) string {
 	}
 	c.again(t, kinds, resources)
 	for _, gateway := range model.Gateways {
-		validate(t, resources[gateway.Name])
+		validate(t, append(resources[gateway.Name], envoy.Labels(model.Revision)...))
 	}
 	return out.String()
 }

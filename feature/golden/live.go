@@ -118,7 +118,8 @@ func (c content) write(t *testing.T, path, zone string, kinds []*policy.Kind) st
 	if err != nil {
 		t.Fatal(err)
 	}
-	bootstrap, err := envoy.Static(resources["edge"], envoy.BootstrapOptions{Group: "edge", Zone: zone, Admin: "127.0.0.1:0"})
+	labelled := append(resources["edge"], envoy.Labels(model.Revision)...)
+	bootstrap, err := envoy.Static(labelled, envoy.BootstrapOptions{Group: "edge", Zone: zone, Admin: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,8 @@ func Start(t *testing.T, m *policy.Model, kinds []*policy.Kind, companion string
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := envoy.Static(resources["edge"], envoy.BootstrapOptions{Group: "edge", Companion: companion, Admin: "127.0.0.1:0"})
+	labelled := append(resources["edge"], envoy.Labels(m.Revision)...)
+	b, err := envoy.Static(labelled, envoy.BootstrapOptions{Group: "edge", Companion: companion, Admin: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
