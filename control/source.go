@@ -25,11 +25,13 @@ const (
 
 // shelf is what a controller knows of its source and of revisions. Its fields are guarded by Controller.mu.
 type shelf struct {
-	local  *revision.History // of this process; nil: it can't be kept
-	rules  *revision.History // the history whose head rules; nil: a directory does
-	close  func() error
-	head   revision.Revision // of local
-	served revision.Revision // what is served, or was before the restart; of rules where there is one
+	local *revision.History // of this process; nil: it can't be kept
+	rules *revision.History // the history whose head rules; nil: a directory does
+	close func() error
+	head  revision.Revision // of local
+	// recalled is the content hash of what this process served before the restart; empty where it is not known.
+	recalled string
+	served   revision.Revision // what is served, or was before the restart; of rules where there is one
 
 	// Of the last reading of the source.
 	read   revision.Revision // the revision that it gave; of number 0: a directory's files as they stand
@@ -93,7 +95,7 @@ func (c *Controller) recall() *policy.Model {
 		c.o.Log.Warn("last good policy not usable", "error", err)
 	}
 	if len(all) > 0 {
-		c.shelf.head = all[0]
+		c.shelf.head, c.shelf.recalled = all[0], all[0].Hash
 	}
 	for _, r := range first(all, recallable) {
 		files, err := c.shelf.local.Files(ctx, r)
@@ -296,7 +298,7 @@ func (c *Controller) tell(o *Outcome) {
 	if s.whole() && s.read.Hash == o.Revision {
 		s.served = s.read // the same policy under another number
 	}
-	o.Accepted, o.Pinned, o.Shrink, o.Parked = nil, false, c.shrink, c.fleet.parked()
+	o.Accepted, o.Pinned, o.Shrink, o.Parked, o.Staged = nil, false, c.shrink, c.fleet.parked(), c.fleet.staged()
 	if s.served.Number > 0 && s.served.Hash == o.Revision {
 		o.Accepted = new(s.served)
 		o.Pinned = s.pinned
@@ -304,5 +306,9 @@ func (c *Controller) tell(o *Outcome) {
 	c.metrics.parked.Reset()
 	for _, p := range o.Parked {
 		c.metrics.parked.WithLabelValues(p.Group).Set(1)
+	}
+	c.metrics.staged.Reset()
+	for _, s := range o.Staged {
+		c.metrics.staged.WithLabelValues(s.Group).Set(float64(len(s.Canaries)))
 	}
 }
