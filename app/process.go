@@ -487,7 +487,11 @@ func (p *process) readiness() readiness {
 		r.Degraded = append(r.Degraded, fmt.Sprintf("policy: %d problems keep changes back", n))
 	}
 	for _, parked := range outcome.Parked {
-		r.Degraded = append(r.Degraded, "policy: gateway "+parked.Group+" was rolled back, as its Envoys refuse what there is for it")
+		why := "as its Envoys refuse what there is for it"
+		if parked.Canaries {
+			why = "as Envoys that had it first did not keep what there is for it"
+		}
+		r.Degraded = append(r.Degraded, "policy: gateway "+parked.Group+" was rolled back, "+why)
 	}
 	if p.store != nil {
 		if h := p.store.Health(); !h.OK {

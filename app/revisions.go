@@ -18,6 +18,7 @@ type Revisions struct {
 	Source    string              `json:"source"`           // where the policy comes from: directory or revisions
 	Served    int64               `json:"served,omitempty"` // the number of what this process serves
 	Pinned    bool                `json:"pinned,omitempty"` // that is a rollback, which holds until the directory changes
+	Staged    []control.Staged    `json:"staged,omitempty"` // what some Envoys have of that before the others
 	Revisions []revision.Revision `json:"revisions"`
 }
 
@@ -90,7 +91,7 @@ func (a *admin) revisions(r *http.Request) (any, error) {
 		return nil, err
 	}
 	o := a.p.control.Outcome()
-	h := Revisions{Source: o.Source, Pinned: o.Pinned, Revisions: append([]revision.Revision{}, all...)}
+	h := Revisions{Source: o.Source, Pinned: o.Pinned, Staged: o.Staged, Revisions: append([]revision.Revision{}, all...)}
 	if o.Accepted != nil {
 		h.Served = o.Accepted.Number
 	}

@@ -66,6 +66,7 @@ type Outcome struct {
 	Pinned   bool               `json:"pinned,omitempty"`   // it is a rollback, which holds until the directory changes
 	Shrink   *Shrink            `json:"shrink,omitempty"`   // what is refused as it takes away too much
 	Parked   []Parked           `json:"parked,omitempty"`   // what Envoys refused, and what they are served instead
+	Staged   []Staged           `json:"staged,omitempty"`   // what some Envoys of a group have before the others
 
 	Rotated []string `json:"-"` // the IDs of the secrets that changed under the same revision
 
@@ -181,8 +182,12 @@ func (c *Controller) Recall() {
 	if model == nil {
 		return
 	}
-	if compiled, err := c.compiler.compile(model); err == nil && c.loadTables([]*Compiled{compiled}) == nil {
-		c.tables = []*Compiled{compiled}
+	compiled, err := c.compiler.compile(model)
+	if err != nil {
+		return
+	}
+	if tables := append([]*Compiled{compiled}, c.elsewhere(compiled)...); c.loadTables(tables) == nil {
+		c.tables = tables
 	}
 }
 
@@ -304,7 +309,13 @@ func (c *Controller) serve(compiled *Compiled) error {
 		c.forgetAfter(compiled, c.o.Retain)
 		return nil
 	}
-	publication := c.o.XDS.Publish(c.fleet.snapshots())
+	c.tellNow()
+	c.untilAcknowledged(c.publish(), compiled)
+	return nil
+}
+
+// untilAcknowledged keeps what the companions know of older policies until the Envoys run what was published.
+func (c *Controller) untilAcknowledged(publication *xds.Publication, compiled *Compiled) {
 	go func() {
 		<-publication.Done()
 		// An Envoy that refused, or has not answered, goes on asking for what it had.
@@ -314,7 +325,6 @@ func (c *Controller) serve(compiled *Compiled) error {
 			c.forgetAfter(compiled, c.o.Grace)
 		}
 	}()
-	return nil
 }
 
 // forget drops the tables older than current, which every Envoy now runs; not if a newer one was served meanwhile.

@@ -18,6 +18,8 @@ type metrics struct {
 	validation  prometheus.Histogram
 	rollbacks   *prometheus.CounterVec
 	parked      *prometheus.GaugeVec
+	stages      *prometheus.CounterVec
+	staged      *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) metrics {
@@ -59,6 +61,14 @@ func newMetrics(r prometheus.Registerer) metrics {
 			Name: "legation_control_parked",
 			Help: "1 for a node group that is served an older policy, since its Envoys refused what there is for it.",
 		}, []string{"group"}),
+		stages: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "legation_control_stages_total",
+			Help: "Policies that went to some Envoys of a node group first, by what became of them: promoted to the others, or failed.",
+		}, []string{"group", "result"}),
+		staged: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "legation_control_staged",
+			Help: "Envoys of a node group that have a policy before the others; absent while there is none on its way.",
+		}, []string{"group"}),
 	}
 	for _, result := range []string{"published", "unchanged", "refused"} {
 		m.loads.WithLabelValues(result) // there from the start, so that the first one is an increase
@@ -67,7 +77,7 @@ func newMetrics(r prometheus.Registerer) metrics {
 		m.validations.WithLabelValues(result)
 	}
 	if r != nil {
-		r.MustRegister(m.loads, m.problems, m.warnings, m.served, m.expiry, m.validations, m.validation, m.rollbacks, m.parked)
+		r.MustRegister(m.loads, m.problems, m.warnings, m.served, m.expiry, m.validations, m.validation, m.rollbacks, m.parked, m.stages, m.staged)
 	}
 	return m
 }

@@ -1,9 +1,9 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
-	"maps"
 	"strings"
 	"time"
 
@@ -15,14 +15,20 @@ type tally struct {
 	Connected int    `json:"connected"`
 	Refused   int    `json:"refused,omitempty"`
 	Digest    string `json:"digest"` // of what they refuse
+
+	// Of a group whose policy goes to some Envoys first.
+	Candidates []string          `json:"candidates,omitempty"` // some of those that are connected, by node id
+	Core       string            `json:"core,omitempty"`       // of what goes to some first
+	Canaries   map[string]Canary `json:"canaries,omitempty"`   // those that are connected, by node id
 }
 
 // muster adds up the Envoys of a group over all processes: one that is alone with its process is not alone in its group.
 type muster struct {
 	board store.Board
 	name  string // of this process; empty: it is alone
-	told  map[string]tally
+	told  []byte
 	at    time.Time // when that was told
+	deaf  bool      // the board could not be written: others may not be heard either
 }
 
 const (
@@ -40,39 +46,59 @@ func (m *muster) due() bool { return m.shared() && time.Since(m.at) >= tellEvery
 
 // tell tells the other processes of the Envoys here: when that has changed, and each 5 s.
 func (m *muster) tell(ctx context.Context, counts map[string]tally) {
-	if !m.shared() || maps.Equal(counts, m.told) && !m.due() {
+	if !m.shared() {
 		return
 	}
 	value, err := json.Marshal(counts)
+	if len(value) > mustersMax {
+		for group, t := range counts {
+			t.Candidates = nil // each process chooses among its own
+			counts[group] = t
+		}
+		value, err = json.Marshal(counts)
+	}
 	if err != nil || len(value) > mustersMax {
 		return // so many groups: each process judges by its own Envoys
 	}
-	e := store.Entry{Name: mustered + m.name, Value: value, Expires: time.Now().Add(forgotten)}
-	if m.board.Put(ctx, e) == nil {
-		m.told, m.at = counts, time.Now()
+	if bytes.Equal(value, m.told) && !m.due() {
+		return
 	}
+	e := store.Entry{Name: mustered + m.name, Value: value, Expires: time.Now().Add(forgotten)}
+	if err := m.board.Put(ctx, e); err != nil {
+		m.deaf = true
+		return
+	}
+	m.told, m.at, m.deaf = value, time.Now(), false
 }
 
 // sum adds what the other processes told to what this one has counted.
 func (m *muster) sum(group string, own tally) tally {
+	for _, other := range m.others(group) {
+		own.Connected += other.Connected
+		if other.Digest == own.Digest {
+			own.Refused += other.Refused
+		}
+	}
+	return own
+}
+
+// others is what the other processes told of a group.
+func (m *muster) others(group string) (all []tally) {
 	if !m.shared() {
-		return own
+		return nil
 	}
 	for e := range m.board.Entries() {
 		name, ok := strings.CutPrefix(e.Name, mustered)
 		if !ok || name == m.name {
 			continue
 		}
-		var others map[string]tally
-		if json.Unmarshal(e.Value, &others) != nil {
+		var told map[string]tally
+		if json.Unmarshal(e.Value, &told) != nil {
 			continue
 		}
-		if other := others[group]; other.Connected > 0 {
-			own.Connected += other.Connected
-			if other.Digest == own.Digest {
-				own.Refused += other.Refused
-			}
+		if t := told[group]; t.Connected > 0 {
+			all = append(all, t)
 		}
 	}
-	return own
+	return all
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -39,7 +40,8 @@ type plane struct {
 	t        *testing.T
 	dir      string
 	listener *bufconn.Listener
-	envoys   int // so many were started
+	envoys   int    // so many were started
+	stop     func() // ends what watches the fleet; nil: nothing does
 }
 
 func newPlane(t *testing.T, o Options, withXDS bool) *plane {
@@ -117,7 +119,9 @@ func knowsLimit(s *ratelimit.Service, id string) bool {
 // proxy is a client that takes clusters and listeners; it answers as it is told.
 type proxy struct {
 	t      *testing.T
+	id     string
 	stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
+	leave  func() // ends its stream
 
 	mu     sync.Mutex // guards what follows
 	refuse bool       // NACK instead of ACK
@@ -129,11 +133,17 @@ type proxy struct {
 
 func (p *plane) envoy() *proxy {
 	p.t.Helper()
+	p.envoys++
+	return p.envoyCalled(fmt.Sprintf("envoy-%d", p.envoys))
+}
+
+func (p *plane) envoyCalled(id string) *proxy {
+	p.t.Helper()
 	conn, err := grpc.NewClient("passthrough:///plane", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return p.listener.DialContext(ctx) }))
 	must(p.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &proxy{t: p.t, seen: func() {}}
+	e := &proxy{t: p.t, id: id, leave: cancel, seen: func() {}}
 	e.stream, err = discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
 	must(p.t, err)
 	var done sync.WaitGroup
@@ -143,8 +153,6 @@ func (p *plane) envoy() *proxy {
 		done.Wait()
 		must(p.t, conn.Close())
 	})
-	p.envoys++
-	id := fmt.Sprintf("envoy-%d", p.envoys)
 	for _, url := range []string{resource.ClusterType, resource.ListenerType} {
 		must(p.t, e.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: url, Node: &corev3.Node{Id: id, Cluster: "edge"}}))
 	}
@@ -425,4 +433,23 @@ func TestNoGapWhilePoliciesChange(t *testing.T) {
 			t.Errorf("%d tables are kept", n)
 		}
 	})
+}
+
+// endpointsOf asks for these.
+func endpointsOf(names ...string) *discoveryv3.DeltaDiscoveryRequest {
+	return &discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.EndpointType, ResourceNamesSubscribe: names}
+}
+
+// port is that of the endpoint of a service, as the Envoy was told last. The caller holds mu.
+func (e *proxy) port(t *testing.T, name string) (port uint32) {
+	t.Helper()
+	for _, r := range e.took {
+		if r.GetName() != name || r.GetResource().GetTypeUrl() != resource.EndpointType {
+			continue
+		}
+		var a endpointv3.ClusterLoadAssignment
+		must(t, r.GetResource().UnmarshalTo(&a))
+		port = a.GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint().GetAddress().GetSocketAddress().GetPortValue()
+	}
+	return port
 }

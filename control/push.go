@@ -26,6 +26,7 @@ type Accepted struct {
 	revision.Revision
 	Unchanged bool            `json:"unchanged,omitempty"` // it was the head already
 	Served    bool            `json:"served"`              // by this process, by now
+	Staged    []Staged        `json:"staged,omitempty"`    // the groups of which some Envoys get it first
 	Problems  policy.Problems `json:"problems"`            // warnings
 }
 
@@ -167,7 +168,7 @@ func (c *Controller) adopt(r revision.Revision, good settled) {
 func (c *Controller) accepted(r revision.Revision, unchanged bool, good settled) Accepted {
 	o := c.outcome.Load()
 	return Accepted{
-		Revision: r, Unchanged: unchanged, Problems: append(policy.Problems{}, good.problems...),
+		Revision: r, Unchanged: unchanged, Problems: append(policy.Problems{}, good.problems...), Staged: o.stagedOf(r.Hash),
 		Served: o.Accepted != nil && o.Accepted.Number == r.Number,
 	}
 }
@@ -211,5 +212,5 @@ func (c *Controller) approveDirectory(ctx context.Context, compiled *Compiled, c
 	if o = c.outcome.Load(); o.Accepted == nil || o.Revision != compiled.Model.Revision {
 		return Accepted{}, ErrDirectory // it has changed meanwhile
 	}
-	return Accepted{Revision: *o.Accepted, Unchanged: true, Served: true, Problems: policy.Problems{}}, nil
+	return Accepted{Revision: *o.Accepted, Unchanged: true, Served: true, Staged: o.stagedOf(o.Revision), Problems: policy.Problems{}}, nil
 }

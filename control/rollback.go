@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -26,18 +27,19 @@ type Parked struct {
 	Revision string    `json:"revision"` // content hash of the policy that holds it
 	To       string    `json:"to"`       // that of the policy that the group is served instead
 	Time     time.Time `json:"time"`
-	Refused  int       `json:"refused"` // Envoys
-	Of       int       `json:"of"`      // that were connected, to all processes
-	Reasons  []Reason  `json:"reasons"` // some of them
+	Refused  int       `json:"refused"`            // Envoys
+	Of       int       `json:"of"`                 // that were connected, to all processes
+	Canaries bool      `json:"canaries,omitempty"` // these are those that had it first
+	Reasons  []Reason  `json:"reasons"`            // some of them
 }
 
-// Reason is what one Envoy refused.
+// Reason is what one Envoy refused, or what became of a canary.
 type Reason struct {
 	Node     string `json:"node"`
-	Type     string `json:"type"` // short: "cluster", "listener"
+	Type     string `json:"type"` // short: "cluster", "listener"; empty where it refused nothing
 	Resource string `json:"resource,omitempty"`
-	Origin   string `json:"origin,omitempty"` // in the policy
-	Error    string `json:"error"`            // Envoy's words
+	Origin   string `json:"origin,omitempty"` // in the policy; of delivery where it refused nothing
+	Error    string `json:"error"`            // Envoy's words, or what it did
 }
 
 const (
@@ -56,12 +58,15 @@ type stand struct {
 	now    issue   // what the policy has for it
 	good   *issue  // the last that one of its Envoys took whole, or that it had before; nil: none is known
 	parked *Parked // now was refused: good is served
+	plan   *plan   // nil: what is new goes to all at once
+	stage  *stage  // now goes to some first; nil: to all
 }
 
 // issue is a snapshot of a group, with what the companions answer for it.
 type issue struct {
 	revision string
 	digest   string
+	core     string
 	snapshot *xds.Snapshot
 	tables   *Compiled // Auth and Limits alone
 	at       time.Time // when it was first published
@@ -69,7 +74,7 @@ type issue struct {
 
 func newIssue(compiled *Compiled, snapshot *xds.Snapshot) issue {
 	return issue{
-		revision: compiled.Model.Revision, digest: digest(snapshot), snapshot: snapshot,
+		revision: compiled.Model.Revision, digest: digest(snapshot), core: core(snapshot), snapshot: snapshot,
 		tables: &Compiled{Auth: compiled.Auth, Limits: compiled.Limits}, at: time.Now(),
 	}
 }
@@ -87,26 +92,26 @@ func digest(s *xds.Snapshot) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// tables is what the companions have to know beside what the policy itself asks for: of groups that went back.
+// tables is what the companions have to know beside what the policy itself asks for: of groups that went back, and of those
+// in which not all have it yet.
 func (f fleet) tables(now *Compiled) (all []*Compiled) {
 	for _, name := range slices.Sorted(maps.Keys(f)) {
-		if st := f[name]; st.parked != nil {
-			all = append(all, older([]*Compiled{st.good.tables}, now)...)
+		if st := f[name]; st.parked != nil || st.stage != nil {
+			all = append(all, older([]*Compiled{st.served().tables}, now)...)
 		}
 	}
 	return all
 }
 
-// snapshots is what the groups are served.
-func (f fleet) snapshots() map[string]*xds.Snapshot {
-	groups := make(map[string]*xds.Snapshot, len(f))
-	for name, st := range f {
-		groups[name] = st.now.snapshot
-		if st.parked != nil {
-			groups[name] = st.good.snapshot
+// publish serves the groups what there is for them.
+func (c *Controller) publish() *xds.Publication {
+	groups, stages := make(map[string]*xds.Snapshot, len(c.fleet)), map[string]xds.Stage{}
+	for name, st := range c.fleet {
+		if groups[name] = st.served().snapshot; st.stage != nil {
+			stages[name] = xds.Stage{Snapshot: st.now.snapshot, Nodes: st.stage.nodes()}
 		}
 	}
-	return groups
+	return c.o.XDS.PublishStages(groups, stages)
 }
 
 // parked lists what is parked, by group.
@@ -121,14 +126,20 @@ func (f fleet) parked() (all []Parked) {
 
 // next makes the fleet that a policy's snapshots lead to. What is parked stays so while it is the same.
 func (c *Controller) next(compiled *Compiled, groups map[string]*xds.Snapshot) fleet {
-	c.approve(c.o.XDS.Status())
-	next := make(fleet, len(groups))
+	nodes := c.o.XDS.Status()
+	c.approve(nodes)
+	next, plans := make(fleet, len(groups)), plansOf(compiled.Model)
 	for name, snapshot := range groups {
-		st := &stand{now: newIssue(compiled, snapshot)}
-		if old := c.fleet[name]; old != nil {
-			st.good = old.good
+		st, old := &stand{now: newIssue(compiled, snapshot), plan: plans[name]}, c.fleet[name]
+		if old != nil {
+			if st.good = old.good; old.stage != nil {
+				st.good = new(old.stage.base)
+			}
 			if old.now.digest == st.now.digest {
 				st.now.at, st.parked = old.now.at, old.parked
+			}
+			if st.parked != nil { // certificates are renewed all the same
+				st.good = new(old.good.follow(old.now.snapshot, st.now.snapshot, resource.SecretType))
 			}
 		}
 		if st.parked == nil {
@@ -136,6 +147,9 @@ func (c *Controller) next(compiled *Compiled, groups map[string]*xds.Snapshot) f
 		}
 		if st.parked != nil && !c.back(name, st) {
 			st.parked = nil // there is nothing else to serve
+		}
+		if st.parked == nil {
+			c.begin(name, st, old, nodes)
 		}
 		next[name] = st
 	}
@@ -146,7 +160,7 @@ func (c *Controller) next(compiled *Compiled, groups map[string]*xds.Snapshot) f
 func (c *Controller) approve(nodes []xds.NodeStatus) {
 	for _, n := range nodes {
 		st := c.fleet[n.Group]
-		if st != nil && st.parked == nil && n.Revision == st.now.revision && len(refusals(n, time.Time{})) == 0 {
+		if st != nil && st.parked == nil && st.stage == nil && n.Revision == st.now.revision && len(refusals(n, time.Time{})) == 0 {
 			st.good = new(st.now)
 		}
 	}
@@ -155,7 +169,7 @@ func (c *Controller) approve(nodes []xds.NodeStatus) {
 // back finds what a group goes back to; false where there is nothing.
 func (c *Controller) back(group string, st *stand) bool {
 	if st.good == nil || st.good.digest == st.now.digest {
-		st.good = c.before(group, st.now)
+		st.good = c.before(group, st.now, st.parked.To)
 	}
 	if st.good == nil {
 		return false
@@ -166,42 +180,96 @@ func (c *Controller) back(group string, st *stand) bool {
 	return true
 }
 
-// before looks in the history for what a group had before, that is not parked as well.
-func (c *Controller) before(group string, now issue) *issue {
-	h := cmp.Or(c.shelf.rules, c.shelf.local)
-	if h == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
-	defer cancel()
-	all, err := h.List(ctx)
-	if err != nil {
-		return nil
-	}
-	seen := map[string]bool{now.revision: true}
-	all = slices.DeleteFunc(all, func(r revision.Revision) bool {
-		known := seen[r.Hash]
-		seen[r.Hash] = true
-		return known
-	})
-	for _, r := range first(all, lookedBack) {
-		files, err := h.Files(ctx, r)
-		if err != nil {
-			continue
-		}
-		compiled, _, err := c.Try(files)
-		if err != nil || compiled == nil {
-			continue
-		}
-		groups, err := new(encoder).snapshots(compiled)
-		if err != nil || groups[group] == nil {
-			continue
-		}
-		if one := newIssue(compiled, groups[group]); one.digest != now.digest && c.known(group, one.digest) == nil {
+// before looks in the history for what a group had before, that is not parked as well: the policy with that content hash, if
+// it can be.
+func (c *Controller) before(group string, now issue, hash string) *issue {
+	for _, one := range c.past(group, now.revision, hash) {
+		if one.snapshot != nil && one.digest != now.digest && c.known(group, one.digest) == nil {
 			return &one
 		}
 	}
 	return nil
+}
+
+// elsewhere is what the companions have to know beside a policy that was served before the restart: of groups that had gone
+// back from it by then, and of those in which not all had it yet.
+func (c *Controller) elsewhere(compiled *Compiled) (all []*Compiled) {
+	if c.o.Parked == nil {
+		return nil
+	}
+	groups, err := new(encoder).snapshots(compiled)
+	if err != nil {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
+		now, from := newIssue(compiled, groups[name]), ""
+		if p := c.known(name, now.digest); p != nil {
+			from = p.To
+		} else if rec := c.record(name); rec != nil && !rec.Whole {
+			from = rec.From
+		}
+		if from == "" {
+			continue
+		}
+		if one := c.before(name, now, from); one != nil {
+			all = append(all, older([]*Compiled{one.tables}, compiled)...)
+		}
+	}
+	return all
+}
+
+// past yields what the history has for a group: of the policy with that content hash, and then from the last one back. Of
+// the one that there is now it yields nothing but that it is there.
+func (c *Controller) past(group, now, hash string) iter.Seq2[int, issue] {
+	return func(yield func(int, issue) bool) {
+		h := cmp.Or(c.shelf.rules, c.shelf.local)
+		if h == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), storeTime)
+		defer cancel()
+		all, err := h.List(ctx)
+		if err != nil {
+			return
+		}
+		seen := map[string]bool{}
+		all = slices.DeleteFunc(all, func(r revision.Revision) bool {
+			known := seen[r.Hash]
+			seen[r.Hash] = true
+			return known
+		})
+		if i := slices.IndexFunc(all, func(r revision.Revision) bool { return r.Hash == hash }); i > 0 {
+			all = slices.Concat(all[i:i+1], all[:i], all[i+1:])
+		}
+		for i, r := range first(all, lookedBack+1) {
+			one := issue{revision: r.Hash}
+			if r.Hash != now {
+				if one = c.issueOf(ctx, h, r, group); one.snapshot == nil {
+					continue
+				}
+			}
+			if !yield(i, one) {
+				return
+			}
+		}
+	}
+}
+
+// issueOf compiles what a revision has for a group; without a snapshot where that can't be.
+func (c *Controller) issueOf(ctx context.Context, h *revision.History, r revision.Revision, group string) (none issue) {
+	files, err := h.Files(ctx, r)
+	if err != nil {
+		return none
+	}
+	compiled, _, err := c.Try(files)
+	if err != nil || compiled == nil {
+		return none
+	}
+	groups, err := new(encoder).snapshots(compiled)
+	if err != nil || groups[group] == nil {
+		return none
+	}
+	return newIssue(compiled, groups[group])
 }
 
 // known is what this or another process parked.
@@ -248,10 +316,12 @@ func (c *Controller) watchFleet(ctx context.Context) error {
 			refused, doubted = true, time.Now()
 		case <-tick.C:
 		}
-		if refused || time.Since(doubted) < doubtFor || muster.due() {
+		if refused || time.Since(doubted) < doubtFor || muster.due() || c.staging() {
 			c.judge(ctx, &muster)
 		}
 		c.heed()
+		c.tellStages(ctx)
+		c.retellStages()
 	}
 }
 
@@ -260,15 +330,18 @@ func (c *Controller) judge(ctx context.Context, m *muster) {
 	nodes := c.o.XDS.Status()
 	c.mu.Lock()
 	c.approve(nodes)
+	if c.observe(nodes, m.deaf) {
+		c.publish()
+	}
 	counts, reasons := c.count(nodes)
 	c.mu.Unlock()
 	m.tell(ctx, counts)
 	c.mu.Lock()
-	var parked []*stand
+	parked, held := c.failing()
 	for group, own := range counts {
 		st := c.fleet[group]
 		all := m.sum(group, own)
-		if st == nil || st.parked != nil || st.now.digest != own.Digest || !tooMany(all) {
+		if st == nil || st.parked != nil || st.stage != nil || st.now.digest != own.Digest || !tooMany(all) {
 			continue
 		}
 		st.parked = &Parked{Group: group, Time: time.Now(), Refused: all.Refused, Of: all.Connected, Reasons: reasons[group]}
@@ -283,6 +356,7 @@ func (c *Controller) judge(ctx context.Context, m *muster) {
 	for _, st := range parked {
 		c.spread(ctx, st)
 	}
+	c.promote(ctx, held)
 }
 
 // tooMany tells whether a group is to go back: one odd Envoy among others is left alone.
@@ -308,12 +382,18 @@ func (c *Controller) count(nodes []xds.NodeStatus) (map[string]tally, map[string
 			t.Connected++
 		}
 		seen[one] = refused
-		if found := refusals(n, st.now.at); len(found) > 0 && !refused && st.parked == nil {
+		if found := refusals(n, st.now.at); len(found) > 0 && !refused && st.parked == nil && st.stage == nil {
 			t.Refused++
 			seen[one] = true
 			reasons[n.Group] = first(append(reasons[n.Group], found...), reasonsKept)
 		}
 		counts[n.Group] = t
+	}
+	for group, t := range counts {
+		if st := c.fleet[group]; st.plan != nil && c.o.Replica != "" {
+			st.describe(&t, group, nodes)
+			counts[group] = t
+		}
 	}
 	return counts, reasons
 }
@@ -340,12 +420,17 @@ func (c *Controller) heed() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.outcome.Load().Revision == "" {
+		return // nothing is served yet
+	}
 	var parked []*stand
 	for group, st := range c.fleet {
 		if st.parked != nil {
 			continue
 		}
-		if st.parked = c.known(group, st.now.digest); st.parked != nil && !c.back(group, st) {
+		if st.parked = c.known(group, st.now.digest); st.parked != nil && st.stage != nil {
+			st.fall(*st.parked)
+		} else if st.parked != nil && !c.back(group, st) {
 			st.parked = nil
 		}
 		if st.parked != nil {
@@ -353,6 +438,7 @@ func (c *Controller) heed() {
 		}
 	}
 	c.republish(parked)
+	c.heedRecords()
 }
 
 // republish serves the groups that went back what they had, after the companions know it, and tells of it.
@@ -367,9 +453,12 @@ func (c *Controller) republish(parked []*stand) {
 		}
 		return
 	}
-	c.o.XDS.Publish(c.fleet.snapshots())
+	c.publish()
 	for _, st := range parked {
 		p := st.parked
+		if p.Canaries {
+			c.metrics.stages.WithLabelValues(p.Group, "failed").Inc()
+		}
 		c.metrics.rollbacks.WithLabelValues(p.Group).Inc()
 		r := append(p.Reasons, Reason{})[0]
 		c.o.Log.Error("group rolled back: its envoys refuse the policy", "group", p.Group, "revision", p.Revision, "to", p.To,
@@ -408,32 +497,40 @@ func (c *Controller) spread(ctx context.Context, st *stand) {
 	}
 }
 
-// retry forgets what is parked, so that it is served again: what was in the way may be gone.
+// retry forgets what is parked, so that it is tried again: what was in the way may be gone. What goes in stages has all of
+// them anew; a stage that is under way goes on to all Envoys at once.
 func (c *Controller) retry(ctx context.Context) error {
-	c.mu.Lock()
-	var names []string
-	for group, st := range c.fleet {
-		if st.parked != nil {
-			names = append(names, parkedName(group, st.now.digest))
-		}
-	}
-	c.mu.Unlock()
-	for _, name := range names {
-		if c.o.Parked == nil {
-			break
-		}
-		if err := c.o.Parked.Put(ctx, store.Entry{Name: name, Expires: time.Now().Add(-time.Second)}); err != nil {
-			return err
-		}
-	}
+	nodes := c.o.XDS.Status()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, st := range c.fleet {
-		if st.parked != nil {
-			st.parked, st.now.at = nil, time.Now()
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	var over []*stand
+	for group, st := range c.fleet {
+		if st.parked == nil && st.stage == nil {
+			continue
 		}
+		if st.parked != nil && c.o.Parked != nil {
+			gone := store.Entry{Name: parkedName(group, st.now.digest), Expires: time.Now().Add(-time.Second)}
+			if err := c.o.Parked.Put(ctx, gone); err != nil {
+				return err
+			}
+		}
+		if st.now.at = time.Now(); st.parked != nil && st.plan != nil {
+			st.stage, st.parked = newStage(*st.good, nil), nil
+			c.choose(group, st, nodes)
+			continue
+		}
+		if err := c.put(ctx, record{Group: group, Core: st.now.core, Whole: true, Time: time.Now()}); err != nil {
+			return err
+		}
+		over = append(over, st)
 	}
-	c.o.XDS.Publish(c.fleet.snapshots())
-	c.retell()
+	c.tellNow()
+	if len(over) == 0 {
+		c.publish()
+		c.retell()
+	}
+	c.release(over)
 	return nil
 }

@@ -24,7 +24,8 @@ func judging(t *testing.T, o Options) *plane {
 		defer close(ended)
 		_ = p.watchFleet(ctx)
 	}()
-	t.Cleanup(func() { cancel(); <-ended })
+	p.stop = func() { cancel(); <-ended }
+	t.Cleanup(p.stop)
 	return p
 }
 
@@ -196,6 +197,9 @@ func TestParkedOverARestart(t *testing.T) {
 
 		o.Dir = p.dir
 		p = judging(t, o)
+		if !p.knows(first) || !p.knows(second) {
+			t.Error("before the first load the companions do not know both policies")
+		}
 		p.Load()
 		e = p.envoy()
 		pass(5 * time.Second)

@@ -26,11 +26,13 @@ const (
 // shelf is what a controller knows of its source and of revisions. Loads and pushes alone change it: Controller.loading
 // guards its fields, of which served is changed under Controller.mu as well, and may be read under that.
 type shelf struct {
-	local  *revision.History // of this process; nil: it can't be kept
-	rules  *revision.History // the history whose head rules; nil: a directory does
-	close  func() error
-	head   revision.Revision // of local
-	served revision.Revision // what is served, or was before the restart; of rules where there is one
+	local *revision.History // of this process; nil: it can't be kept
+	rules *revision.History // the history whose head rules; nil: a directory does
+	close func() error
+	head  revision.Revision // of local
+	// recalled is the content hash of what this process served before the restart; empty where it is not known.
+	recalled string
+	served   revision.Revision // what is served, or was before the restart; of rules where there is one
 
 	// Of the last reading of the source.
 	read   revision.Revision // the revision that it gave; of number 0: a directory's files as they stand
@@ -94,7 +96,7 @@ func (c *Controller) recall() *policy.Model {
 		c.o.Log.Warn("last good policy not usable", "error", err)
 	}
 	if len(all) > 0 {
-		c.shelf.head = all[0]
+		c.shelf.head, c.shelf.recalled = all[0], all[0].Hash
 	}
 	for _, r := range first(all, recallable) {
 		files, err := c.shelf.local.Files(ctx, r)
@@ -305,11 +307,15 @@ func (c *Controller) tell(o *Outcome) {
 	c.tellParked(o)
 }
 
-// tellParked completes an outcome with what Envoys refuse.
+// tellParked completes an outcome with what Envoys refuse, and what only some of them have yet.
 func (c *Controller) tellParked(o *Outcome) {
-	o.Parked = c.fleet.parked()
+	o.Parked, o.Staged = c.fleet.parked(), c.fleet.staged()
 	c.metrics.parked.Reset()
 	for _, p := range o.Parked {
 		c.metrics.parked.WithLabelValues(p.Group).Set(1)
+	}
+	c.metrics.staged.Reset()
+	for _, s := range o.Staged {
+		c.metrics.staged.WithLabelValues(s.Group).Set(float64(len(s.Canaries)))
 	}
 }

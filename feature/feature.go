@@ -13,6 +13,7 @@ import (
 	"github.com/legation/legation/feature/connections"
 	"github.com/legation/legation/feature/cors"
 	"github.com/legation/legation/feature/credentials"
+	"github.com/legation/legation/feature/delivery"
 	"github.com/legation/legation/feature/directresponse"
 	"github.com/legation/legation/feature/fault"
 	"github.com/legation/legation/feature/grpcweb"
@@ -65,6 +66,7 @@ func All() []*policy.Kind {
 		compression.Kind,
 		connections.Kind,
 		cors.Kind,
+		delivery.Kind,
 		ratelimit.DescriptorsKind,
 		directresponse.Kind,
 		ratelimit.DomainKind,

@@ -264,13 +264,13 @@ func (s *Server) Streams() (n int) {
 }
 
 // SendAway ends the aggregated streams of n Envoys, so that they connect anew, maybe to another control plane. They have all that there
-// is for them, and have been here for a while; may is asked about each by group and node id. It tells how many there were.
+// is for them, which is nothing staged, and have been here for a while; may is asked about each by group and node id. It tells how many there were.
 func (s *Server) SendAway(n int, after time.Duration, may func(group, node string) bool) (gone int) {
 	for _, st := range s.connected() { // in the order of a map: any
 		if gone == n {
 			break
 		}
-		if st.only == "" && time.Since(st.opened) >= after && st.inStep() && may(st.group.name, st.node.GetId()) {
+		if st.only == "" && time.Since(st.opened) >= after && st.settled() && may(st.group.name, st.node.GetId()) {
 			st.end(errSentAway)
 			gone++
 		}

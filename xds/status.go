@@ -94,11 +94,11 @@ func (st *stream) status() NodeStatus {
 	return n
 }
 
-// inStep tells whether the Envoy has acknowledged all that there is for it.
-func (st *stream) inStep() bool {
+// settled tells whether the Envoy has acknowledged all that there is for it, and is watched by nobody for whether it holds.
+func (st *stream) settled() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return len(st.types) > 0 && !slices.ContainsFunc(st.types, func(t *subscription) bool { return t.state() != ACK })
+	return !st.group.staged(st.target) && len(st.types) > 0 && !slices.ContainsFunc(st.types, func(t *subscription) bool { return t.state() != ACK })
 }
 
 func (t *subscription) status() TypeStatus {

@@ -67,6 +67,7 @@ func showHistory(w io.Writer, h app.Revisions) error {
 	if h.Pinned {
 		fmt.Fprintln(w, "pinned: the rollback holds until the directory changes")
 	}
+	showStaged(w, h.Staged)
 	return nil
 }
 

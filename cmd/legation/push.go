@@ -40,9 +40,14 @@ What takes away more than half of the listeners or clusters is refused without -
 refuses all pushes, but for its very directory with --force: that approves what was held back, and tries again what Envoys
 have refused.
 
-Exit status: 0 served, or kept and served by others; 1 the policy is bad, or refused; 2 usage.`,
+A gateway whose policy says delivery has it go to some of its Envoys first, and to the others once those have held it. --wait
+waits for that; the same push with --force has all of them get it at once.
+
+Exit status: 0 served, or kept and served by others, and with --wait all Envoys get it; 1 the policy is bad, or refused, or with
+--wait it went back, or another one took its place; 2 usage.`,
 		Example: `  legation push policy/ -m "longer timeouts for orders"
   legation push policy/ --parent 41 --server https://10.0.0.5:18002 --token-file token
+  legation push policy/ --wait                until all Envoys get it, where it goes to some of them first
   legation push policy/ --force               though it takes away more than half
   legation push policy/ --parent none         only as the first revision of all`,
 		Args: directory,
@@ -115,7 +120,8 @@ func changeFlags(f *pflag.FlagSet) {
 	f.StringP("message", "m", "", "why, for the history")
 	f.String("parent", "", "the revision that this builds on: its number or hash; none for the first one; else the last one there is")
 	f.String("by", "", "who makes the change, for the history; else the user and host of this command")
-	f.Bool("force", false, "though it takes away more than half of the listeners or clusters; and try again what Envoys have refused")
+	f.Bool("force", false, "though it takes away more than half of the listeners or clusters; and try again what Envoys have refused, or let it go to all")
+	f.Bool("wait", false, "where it goes to some Envoys first (delivery): until all get it, or it went back")
 	outputFlag(f)
 	clientFlags(f)
 }
@@ -137,11 +143,23 @@ func makeChange(c *cobra.Command, files policy.Files, change func(settings, cont
 		return tellRefusal(c, err, files, asJSON)
 	}
 	if asJSON {
-		return writeJSON(c.OutOrStdout(), a)
+		err = writeJSON(c.OutOrStdout(), a)
+	} else {
+		a.Problems.Write(c.ErrOrStderr(), files, colour(c.ErrOrStderr()))
+		showAccepted(c.OutOrStdout(), a)
 	}
-	a.Problems.Write(c.ErrOrStderr(), files, colour(c.ErrOrStderr()))
-	showAccepted(c.OutOrStdout(), a)
-	return nil
+	if wait, _ := c.Flags().GetBool("wait"); err != nil || !wait {
+		return err
+	}
+	err = await(c.Context(), c.ErrOrStderr(), a, func(ctx context.Context) (control.Outcome, error) {
+		var now app.Status
+		err := s.ask(ctx, "/status", &now)
+		return now.Policy, err
+	})
+	if err == nil && !asJSON && len(a.Staged) > 0 {
+		_, err = fmt.Fprintln(c.OutOrStdout(), "all Envoys get it")
+	}
+	return err
 }
 
 // wantedChange is what the flags say of a change. The parent is the last revision unless they name one.
@@ -225,4 +243,5 @@ func showAccepted(w io.Writer, a control.Accepted) {
 	if a.Pin != "" {
 		fmt.Fprintln(w, "note: it holds until the directory changes")
 	}
+	showGoing(w, a.Staged)
 }

@@ -22,7 +22,8 @@ func statusCommand() *cobra.Command {
 		Short: "Show what is served, and what each connected Envoy made of it",
 		Long: `Ask a legation process for the revision that it serves, the problems of the policy files, and each connected Envoy:
 its gateway or sidecar (the group), its version, and whether it took (ACK) or refused (NACK) what it was sent, with the
-policy line of a refusal; what it can't do of the policy; and which Envoys have left within the hour. With --node it also
+policy line of a refusal; what it can't do of the policy; and which Envoys have left within the hour. What some Envoys have
+before the others (delivery) is told with how long these have held it, and why it went back. With --node it also
 shows each resource of that Envoy, and with -o json those of all. Exit status 1 when there is a problem or a NACK.`,
 		Example: `  legation status
   legation status --node edge-1
@@ -164,14 +165,8 @@ func showPolicy(w io.Writer, o control.Outcome) {
 	if o.Pinned {
 		fmt.Fprintln(w, "  pinned: a rollback, which holds until the directory changes")
 	}
-	for _, p := range o.Parked {
-		fmt.Fprintf(w, "ROLLED BACK: gateway %s is served revision %s: %d of %d Envoys refused %s, at %s\n", p.Group, short(p.To), p.Refused, p.Of,
-			short(p.Revision), p.Time.Local().Format(time.DateTime))
-		for _, r := range p.Reasons {
-			fmt.Fprintf(w, "  %s: %s %s refused by %s: %s\n", dash(r.Origin), r.Type, r.Resource, r.Node, r.Error)
-		}
-		fmt.Fprintln(w, "  It is parked until it changes; legation push DIR --force tries it again.")
-	}
+	showStaged(w, o.Staged)
+	showParked(w, o.Parked)
 }
 
 // shownNames is how many names of a certificate are shown.

@@ -85,6 +85,31 @@ func TestStatus(t *testing.T) {
 		{"a store that is down", change(func(s *app.Status) { *s.Store = store.Health{Kind: "redis", Reason: "refused"} }), 0, []string{"redis, degraded: refused"}},
 		{"a store to be looked after", change(func(s *app.Status) { s.Store.Warning = "redis evicts keys" }), 0, []string{"store: redis, ok\n  warning: redis evicts keys\n"}},
 		{"keys that can't be had", change(func(s *app.Status) { s.Keys[0].Error = "timeout" }), 0, []string{"2 keys, last fetch: timeout"}},
+		{"on its way", change(func(s *app.Status) {
+			since := time.Now().Add(-12 * time.Second)
+			s.Policy.Staged = []control.Staged{
+				{Group: "edge", Revision: "2222222222222", From: "1111111111111", Hold: 30, Of: 12, Canaries: []control.Canary{
+					{Node: "edge-1", Connected: since, Since: since},
+					{Node: "edge-2", Connected: since},
+					{Node: "edge-3"},
+					{Node: "edge-4", Connected: since, Since: since, Held: true},
+				}},
+				{Group: "inner", Revision: "2222222222222", From: "1111111111111", Hold: 60, Canaries: []control.Canary{}},
+			}
+		}), 0, []string{
+			"STAGED: 4 of 12 Envoys of edge have revision 222222222222, the others 111111111111; it goes on when these have held it for 30s\n",
+			"  edge-1: holds it for 12s of 30s\n", "  edge-2: has not taken all of it yet\n", "  edge-3: is not connected\n",
+			"  edge-4: has held it for 30s\n", "STAGED: revision 222222222222 waits for an Envoy of inner to go to first; until then 111111111111 is served\n",
+		}},
+		{"gone back", change(func(s *app.Status) {
+			s.Policy.Parked = []control.Parked{{Group: "edge", Revision: "2222222222222", To: "1111111111111", Refused: 1, Of: 2, Canaries: true, Reasons: []control.Reason{
+				{Node: "edge-1", Origin: "a.yaml:4:5", Error: "left 4s after it took it, and did not come back"},
+				{Node: "edge-2", Type: "listener", Resource: "http", Origin: "a.yaml:2:7", Error: "no"},
+			}}}
+		}), 1, []string{
+			"ROLLED BACK: gateway edge is served revision 111111111111: 1 of 2 Envoys that had 222222222222 first did not keep it, at ",
+			"  a.yaml:4:5: edge-1 left 4s after it took it, and did not come back\n", "  a.yaml:2:7: listener http refused by edge-2: no\n",
+		}},
 		{"secrets", change(func(s *app.Status) {
 			day := 24 * time.Hour
 			s.Policy.Secrets = []control.Secret{
