@@ -98,10 +98,10 @@ type Controller struct {
 	encoder  encoder
 
 	// mu guards what is served. It is held for short work alone, as a group that goes back can't wait; who needs both takes
-	// loading first. What loads alone change, under both, may be read under either.
+	// loading first.
 	mu      sync.Mutex
-	last    policy.Files // changed by loads alone
-	tables  []*Compiled  // the one being served first, changed by loads alone, then those that an Envoy may still run
+	last    policy.Files // changed by loads alone, under both: it may be read under either
+	tables  []*Compiled  // the one being served first, then those that an Envoy may still run
 	settled *time.Timer
 	fleet   fleet
 }

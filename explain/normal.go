@@ -205,14 +205,18 @@ func (a *asked) own(manager *hcmv3.HttpConnectionManager) {
 	if manager.GetAddUserAgent().GetValue() && a.first("user-agent") == "" {
 		set("user-agent", "", "Envoy gives its own name where the client has none")
 	}
-	if !manager.GetUseRemoteAddress().GetValue() {
+	hops, remote := manager.GetXffNumTrustedHops(), manager.GetUseRemoteAddress().GetValue()
+	if _, told := a.Headers["x-forwarded-proto"]; !told || remote && hops == 0 {
+		a.Headers["x-forwarded-proto"] = []string{a.Scheme}
+	}
+	if !remote {
 		return
 	}
 	peer := ""
 	if a.Client.IsValid() {
 		peer = a.Client.String()
 	}
-	forwarded, hops := a.first("x-forwarded-for"), manager.GetXffNumTrustedHops()
+	forwarded := a.first("x-forwarded-for")
 	if client, ok := fromProxies(forwarded, hops); ok {
 		a.Client = client
 	}
@@ -226,9 +230,6 @@ func (a *asked) own(manager *hcmv3.HttpConnectionManager) {
 	}
 	set(clientHeader, client, say)
 	set("x-request-id", "", "Envoy gives each request an ID of its own")
-	if _, told := a.Headers["x-forwarded-proto"]; !told || hops == 0 {
-		a.Headers["x-forwarded-proto"] = []string{a.Scheme}
-	}
 	delete(a.Headers, "x-forwarded-client-cert")
 }
 

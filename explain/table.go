@@ -21,8 +21,8 @@ type found struct {
 // look finds the route of a request.
 func (d *door) look(manager *hcmv3.HttpConnectionManager, a *asked) found {
 	f := found{host: d.host(manager, a.Host), index: -1}
-	if f.host == nil || a.first("x-forwarded-proto") == "" && manager.GetUseRemoteAddress().GetValue() {
-		return f // a proxy that says nothing of the scheme finds no route
+	if f.host == nil || a.first("x-forwarded-proto") == "" {
+		return f // a proxy, or an app beside its sidecar, that says nothing of the scheme finds no route
 	}
 	routes, maybe, why := d.matcher.listFor(f.host, a)
 	f.routes = routes

@@ -178,36 +178,6 @@ func costsLittle(t *testing.T, l *policy.Language, files policy.Files) {
 	}
 }
 
-// TestHostileFilesCostLittle bounds what a file can make the loader allocate. Everything that stays reachable at once
-// is far less than what is allocated in all.
-func TestHostileFilesCostLittle(t *testing.T) {
-	l := testLanguage()
-	for name, content := range hostile {
-		t.Run(name, func(t *testing.T) {
-			costsLittle(t, l, policy.Files{"a.yaml": []byte(content)})
-		})
-	}
-}
-
-// TestHostileEndpointFilesCostLittle is the same for what stands beside the policy.
-func TestHostileEndpointFilesCostLittle(t *testing.T) {
-	l := testLanguage()
-	for name, content := range map[string]string{
-		"lines":      strings.Repeat("1.1.1.1:1\n", 100_000),
-		"attributes": strings.Repeat("1.1.1.1:1 a=b c=d e=f g=h i=j k=l\n", 30_000),
-		"one line":   "1.1.1.1:1" + repeat(90_000, " k%d=v"),
-		"words":      "1.1.1.1:1" + strings.Repeat(" w", 500_000),
-		"list":       "[" + strings.Repeat(`"1.1.1.1:1",`, 80_000) + `"1.1.1.1:1"]`,
-		"deep list":  `["` + `",` + strings.Repeat("[", 1<<19),
-		"nul":        strings.Repeat("\x00", 1<<20),
-		"no end":     `["` + strings.Repeat("x", 1<<20-8),
-	} {
-		t.Run(name, func(t *testing.T) {
-			costsLittle(t, l, policy.Files{"p.yaml": []byte(listed), "s.endpoints": []byte(content)})
-		})
-	}
-}
-
 // TestManyServicesReadOneFileOnce: a file of endpoints is read once, whoever names it, and good for so many services only.
 func TestManyServicesReadOneFileOnce(t *testing.T) {
 	const head = "gateways: {edge: {listeners: {http: {port: 80}}}}\nservices:\n"

@@ -125,7 +125,7 @@ func showFiles(w io.Writer, r app.RevisionFiles) error {
 	if _, rest, more := strings.Cut(r.Message, "\n"); more {
 		fmt.Fprintf(w, "\n%s\n", strings.TrimSpace(rest))
 	}
-	fmt.Fprintf(w, "\n%d %s, %d bytes, %d changed\n", r.Files, plural(r.Files, "file", "files"), r.Bytes, r.Changed)
+	fmt.Fprintf(w, "\n%d %s, %d bytes; %d changed since its parent\n", r.Files, plural(r.Files, "file", "files"), r.Bytes, r.Changed)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for _, name := range slices.Sorted(maps.Keys(r.Sizes)) {
 		fmt.Fprintf(t, "%d\t  %s\n", r.Sizes[name], name)

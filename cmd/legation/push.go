@@ -235,7 +235,8 @@ func showAccepted(w io.Writer, a control.Accepted) {
 	case a.Source == revision.Rollback:
 		fmt.Fprintf(w, "revision %d (%s), with the files of %d\n", a.Number, short(a.Hash), a.Of)
 	default:
-		fmt.Fprintf(w, "revision %d (%s): %d of %d %s changed\n", a.Number, short(a.Hash), a.Changed, a.Files, plural(a.Files, "file", "files"))
+		// Those that are gone have changed, too: there may be more of them than there are files.
+		fmt.Fprintf(w, "revision %d (%s): %d %s changed, %d in all\n", a.Number, short(a.Hash), a.Changed, plural(a.Changed, "file", "files"), a.Files)
 	}
 	if !a.Served {
 		fmt.Fprintln(w, "note: it is kept, and not served by this process: see legation status")
