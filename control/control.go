@@ -85,6 +85,8 @@ type Controller struct {
 	loaded    chan struct{} // closed once a whole policy is served
 	refused   chan struct{} // capacity 1: an Envoy has refused something
 
+	accepting sync.Mutex // held from a revision's end in the history until it is served: it is not to be loaded meanwhile
+
 	mu       sync.Mutex // loads come one after the other
 	recalled bool
 	last     policy.Files

@@ -273,6 +273,8 @@ func (c *Controller) follow(ctx context.Context) {
 
 // behind tells whether there is something to load: a history that rests costs one look at it.
 func (c *Controller) behind(ctx context.Context) bool {
+	c.accepting.Lock()
+	defer c.accepting.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
 	head, err := c.shelf.rules.Head(ctx)
