@@ -1,9 +1,7 @@
 package app
 
 import (
-	"encoding/json"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"time"
@@ -71,21 +69,13 @@ func side(c *control.Compiled, files policy.Files) diff.Policy {
 }
 
 // readLarge reads a body that holds a policy. That it has to be JSON by its type keeps forms of other sites out.
-func readLarge(r *http.Request, into any, shape string) error {
+func readLarge(r *http.Request, into filed, shape string) error {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return problemf(http.StatusUnsupportedMediaType, "want content-type: application/json")
 	}
-	body := http.MaxBytesReader(nil, r.Body, maxCandidate)
-	in := json.NewDecoder(body)
-	in.DisallowUnknownFields()
-	err := in.Decode(into)
+	err := decodeFiled(r, into)
 	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return problemf(http.StatusRequestEntityTooLarge, "want a body of at most %d MiB", large.Limit>>20)
-	}
-	if err == nil {
-		if _, end := in.Token(); !errors.Is(end, io.EOF) {
-			err = errors.New("something comes after it")
-		}
 	}
 	if err != nil {
 		return problemf(http.StatusBadRequest, `want %s: %w`, shape, err)

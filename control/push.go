@@ -136,7 +136,7 @@ func (c *Controller) accept(ctx context.Context, next revision.Revision, good se
 			return Accepted{}, s
 		}
 	}
-	next.Parent, next.By, next.Message, next.Forced, next.Time = head.Number, ch.By, ch.Message, ch.Force, time.Now().UTC()
+	next.Parent, next.By, next.Message, next.Forced, next.Time = head.Number, ch.By, ch.Message, ch.Force, time.Now().UTC().Round(0) // as it is read again
 	next, err = h.Append(ctx, next, good.files)
 	if err != nil {
 		return Accepted{}, err

@@ -276,6 +276,8 @@ func (c *Controller) follow(ctx context.Context) {
 
 // behind tells whether there is something to load: a history that rests costs one look at it.
 func (c *Controller) behind(ctx context.Context) bool {
+	c.loading.Lock() // what is being pushed is about to be served
+	defer c.loading.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
 	head, err := c.shelf.rules.Head(ctx)

@@ -1,13 +1,20 @@
 package e2e
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/legation/legation/app"
+	"github.com/legation/legation/control"
 )
 
 // BenchmarkEdit measures from the edit of a policy file to the first answer of a real Envoy that shows it, with the
@@ -103,6 +110,101 @@ func BenchmarkSwap(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 		})
 	}
+}
+
+// BenchmarkPush measures from a push to the first answer of a real Envoy that shows the route that differs: by the call of the
+// API that the verb makes, and by legation push, a process of its own that reads all files and asks for the head first. There
+// are twenty routes to a file, as in BenchmarkSwap; the median of all pushes, and the processor time of the process for one.
+func BenchmarkPush(b *testing.B) {
+	for _, row := range []struct {
+		routes  int
+		perHost bool
+		verb    bool
+	}{{1000, false, false}, {10000, true, false}, {50000, true, false}, {1000, false, true}, {10000, true, true}, {50000, true, true}} {
+		b.Run(fmt.Sprintf("routes=%d/perHost=%v/verb=%v", row.routes, row.perHost, row.verb), func(b *testing.B) {
+			port := ports(b, 1)[0]
+			policy := edge(port, upstream(b, "app"))
+			if row.perHost {
+				policy = strings.Replace(policy, "address: 127.0.0.1}", "address: 127.0.0.1, routeTables: perHost}", 1)
+			}
+			dir := policyDir(b, policy)
+			for from := 0; from < row.routes; from += 20 {
+				write(b, filepath.Join(dir, fmt.Sprintf("many-%05d.yaml", from)), many(from, min(from+20, row.routes)))
+			}
+			write(b, filepath.Join(dir, "edit.yaml"), routeTelling(-1))
+			p := newPlane(b, "")
+			p.child = start(b, binary, p.args("serve")...)
+			eventually(b, "the admin port", func() error { _, err := get("http://"+p.admin+"/healthz", ""); return err })
+			files := filesOf(b, dir)
+			head := pushFiles(b, p, files, 0)
+			p.envoy(b, "edge")
+			url := fmt.Sprintf("http://localhost:%d/edited", port)
+			answers(b, url)
+			var took []time.Duration
+			before := processorTime(b, p.cmd.Process.Pid)
+			for b.Loop() {
+				n := len(took)
+				write(b, filepath.Join(dir, "edit.yaml"), routeTelling(n))
+				files["edit.yaml"] = []byte(routeTelling(n))
+				begin := time.Now()
+				if row.verb {
+					if out, err := exec.Command(binary, "push", dir, "--server", "http://"+p.admin).CombinedOutput(); err != nil {
+						b.Fatalf("%v: %s", err, out)
+					}
+				} else {
+					head = pushFiles(b, p, files, head)
+				}
+				awaitEdit(b, url, n)
+				took = append(took, time.Since(begin))
+			}
+			slices.Sort(took)
+			b.ReportMetric(took[len(took)/2].Seconds()*1e3, "ms/push")
+			spent := processorTime(b, p.cmd.Process.Pid) - before
+			b.ReportMetric(spent.Seconds()*1e3/float64(len(took)), "CPU-ms/push")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// filesOf reads a policy directory.
+func filesOf(b *testing.B, dir string) map[string][]byte {
+	b.Helper()
+	files := map[string][]byte{}
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if err == nil {
+			files[e.Name()], err = os.ReadFile(filepath.Join(dir, e.Name()))
+		}
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return files
+}
+
+// pushFiles pushes by the API, and gives the number of the revision.
+func pushFiles(b *testing.B, p *plane, files map[string][]byte, head int64) int64 {
+	b.Helper()
+	parent := fmt.Sprint(head)
+	if head == 0 {
+		parent = "none"
+	}
+	body, err := json.Marshal(app.Push{Files: files, ChangeWanted: app.ChangeWanted{Parent: parent}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	patient := *client // the first push is of all there is
+	patient.Timeout = time.Minute
+	r, err := patient.Post("http://"+p.admin+"/revisions", "application/json", bytes.NewReader(body))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Body.Close()
+	var a control.Accepted
+	if err := json.NewDecoder(r.Body).Decode(&a); err != nil || r.StatusCode != http.StatusOK {
+		b.Fatalf("status %d, %v", r.StatusCode, err)
+	}
+	return a.Number
 }
 
 // routeTelling is a route whose answers tell a number.

@@ -63,11 +63,18 @@ func decode(value []byte) (r Revision, err error) {
 	return r, nil
 }
 
+// long is from where on content is packed in less time rather than in less space, since a push waits for it, in bytes.
+const long = 64 << 10
+
 // pack makes a blob.
 func pack(content []byte) []byte {
 	var b bytes.Buffer
 	b.WriteByte(1)
-	w, err := flate.NewWriter(&b, flate.DefaultCompression)
+	level := flate.DefaultCompression
+	if len(content) > long {
+		level = flate.BestSpeed
+	}
+	w, err := flate.NewWriter(&b, level)
 	if err == nil {
 		_, err = w.Write(content)
 		err = errors.Join(err, w.Close())

@@ -1,6 +1,7 @@
 package revision
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,9 +28,10 @@ type History struct {
 	log     *slog.Logger
 	most    int64 // bytes that are stored; past it three quarters stay
 
-	mu     sync.Mutex // guards what follows
-	listed manifest   // of the revision that was appended or read last: most of the next one's files are the same
-	name   string     // of that manifest
+	mu     sync.Mutex   // guards what follows
+	listed manifest     // of the revision that was appended or read last: most of the next one's files are the same
+	name   string       // of that manifest
+	added  policy.Files // the files that it lists, where they were appended; else nil
 }
 
 // New returns the history that an archive has.
@@ -134,14 +136,24 @@ func (h *History) manifest(ctx context.Context, name string) (manifest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list of files: %w", err)
 	}
-	h.remember(name, m)
+	h.remember(name, m, nil)
 	return m, nil
 }
 
-func (h *History) remember(name string, m manifest) {
+func (h *History) remember(name string, m manifest, files policy.Files) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.name, h.listed = name, m
+	h.name, h.listed, h.added = name, m, files
+}
+
+// appended is the files of a manifest, where they are at hand.
+func (h *History) appended(name string) policy.Files {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if name != h.name {
+		return nil
+	}
+	return h.added
 }
 
 // Append makes a revision of these files the head, in the place of r.Parent, and gives it with what it lacked. [ErrMoved]
@@ -162,7 +174,8 @@ func (h *History) Append(ctx context.Context, r Revision, files policy.Files) (R
 		return r, fmt.Errorf("%w: revision %d is the last one, and this one builds on %d", ErrMoved, head.Number, r.Parent)
 	}
 	r.Number = max(r.Number, r.Parent+1)
-	add, listed, err := h.addition(ctx, &r, head, Kept(files))
+	files = Kept(files)
+	add, listed, err := h.addition(ctx, &r, head, files)
 	if err != nil {
 		return r, err
 	}
@@ -182,7 +195,7 @@ func (h *History) Append(ctx context.Context, r Revision, files policy.Files) (R
 	} else if err != nil {
 		return r, fmt.Errorf("revision %d: %w", r.Number, err)
 	}
-	h.remember(r.Manifest, listed)
+	h.remember(r.Manifest, listed, files)
 	if needed != nil {
 		h.clear(ctx, r, needed)
 	}
@@ -202,7 +215,13 @@ func (h *History) addition(ctx context.Context, r *Revision, head Revision, file
 	}
 	r.Files, r.Bytes, r.Stored = len(files), 0, head.Stored
 	listed := make(manifest, len(files))
+	had := h.appended(head.Manifest)
 	for name, content := range files {
+		if same, ok := had[name]; ok && bytes.Equal(same, content) {
+			listed[name] = before[name]
+			r.Bytes += int64(len(content))
+			continue
+		}
 		if !fs.ValidPath(name) || !shows(name) {
 			return add, nil, fmt.Errorf("%w: %.64q is no name of a file", ErrInvalid, name)
 		}

@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 )
 
 // patience is how long clients may take for anything.
@@ -15,6 +18,8 @@ const patience = 3 * time.Minute
 type Fleet struct {
 	Address string
 	TLS     *tls.Config // nil: plain text
+	// Connected is when the last of those had its connection that came last.
+	Connected time.Time
 
 	envoys []*Envoy
 	told   chan Arrival
@@ -39,9 +44,11 @@ func (f *Fleet) Join(scripts []*Script) error {
 func (f *Fleet) Open(scripts []*Script, begin func(*Envoy, *Script) func(url string)) error {
 	f.envoys = make([]*Envoy, len(scripts))
 	errs := make(chan error, len(scripts))
+	connected := make(chan time.Time, len(scripts))
 	for i, s := range scripts {
 		f.gone.Go(func() {
 			e, err := dial(f.Address, s.path, f.TLS, wideWindow, f.told)
+			connected <- time.Now()
 			if err != nil {
 				errs <- err
 				return
@@ -56,8 +63,46 @@ func (f *Fleet) Open(scripts []*Script, begin func(*Envoy, *Script) func(url str
 		if err := <-errs; err != nil {
 			return err
 		}
+		if at := <-connected; at.After(f.Connected) {
+			f.Connected = at
+		}
 	}
 	return nil
+}
+
+// Marker is a secret that is asked for last, to know that all before it was dealt with. A server need not have it.
+const Marker = "marker"
+
+// Rejoin is Join of Envoys that tell what they have, by type and name.
+func (f *Fleet) Rejoin(scripts []*Script, known map[string]map[string]string) error {
+	asks := append(slices.Clone(scripts[0].Asks), Ask{resource.SecretType, []string{Marker}})
+	var rest [][]byte
+	for _, a := range asks[1:] {
+		m, err := scripts[0].Request(false, a, known[a.URL])
+		if err != nil {
+			return err
+		}
+		rest = append(rest, m)
+	}
+	hellos := make(map[*Script][]byte, len(scripts))
+	for _, s := range scripts {
+		hello, err := s.Request(true, asks[0], known[asks[0].URL])
+		if err != nil {
+			return err
+		}
+		hellos[s] = hello
+	}
+	err := f.Open(scripts, func(e *Envoy, s *Script) func(string) {
+		e.Send(hellos[s])
+		for _, m := range rest {
+			e.Send(m)
+		}
+		return func(string) {}
+	})
+	if err != nil {
+		return err
+	}
+	return f.Await(resource.SecretType)
 }
 
 // Await waits until each Envoy has got a response of a type.

@@ -60,7 +60,7 @@ func measure(ctx context.Context, s settings) (figures, error) {
 	if err != nil {
 		return found, fmt.Errorf("learn what there is: %w", err)
 	}
-	found.reconnectCPU, found.reconnect, err = f.timed(func() error { return f.reconnect(known) })
+	found.reconnectCPU, found.reconnect, err = f.timed(func() error { return f.Rejoin(f.everybody(), known) })
 	if err != nil {
 		return found, fmt.Errorf("reconnect: %w", err)
 	}
@@ -128,8 +128,10 @@ func (f *fleet) timed(do func() error) (cpu, took time.Duration, err error) {
 }
 
 // join has all clients come at once.
-func (f *fleet) join() error {
-	return f.Join(slices.Repeat([]*envoys.Script{f.script}, f.settings.clients))
+func (f *fleet) join() error { return f.Join(f.everybody()) }
+
+func (f *fleet) everybody() []*envoys.Script {
+	return slices.Repeat([]*envoys.Script{f.script}, f.settings.clients)
 }
 
 func (f *fleet) change() error {
@@ -137,28 +139,6 @@ func (f *fleet) change() error {
 		return err
 	}
 	return f.Await(resource.RouteType)
-}
-
-// reconnect has each client say all that it knows, and waits for the marker that it asks for last.
-func (f *fleet) reconnect(known map[string]map[string]string) error {
-	var start [][]byte
-	for i, a := range append(slices.Clone(f.script.Asks), envoys.Ask{URL: resource.SecretType, Names: []string{marker}}) {
-		m, err := f.script.Request(i == 0, a, known[a.URL])
-		if err != nil {
-			return err
-		}
-		start = append(start, m)
-	}
-	err := f.Open(slices.Repeat([]*envoys.Script{f.script}, f.settings.clients), func(e *envoys.Envoy, _ *envoys.Script) func(string) {
-		for _, m := range start {
-			e.Send(m)
-		}
-		return func(string) {}
-	})
-	if err != nil {
-		return err
-	}
-	return f.Await(resource.SecretType)
 }
 
 // process is a server that runs.

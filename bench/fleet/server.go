@@ -17,6 +17,7 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
+	"github.com/legation/legation/bench/envoys"
 	"github.com/legation/legation/xds"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
@@ -143,7 +144,7 @@ func newOurs(s settings) *ours {
 		o.add(name, endpoints(name))
 	}
 	o.add("http", listener())
-	o.add(marker, secret())
+	o.add(envoys.Marker, secret())
 	o.tables = len(o.resources)
 	for i, name := range tableNames(s) {
 		o.add(name, table(s, i, 0))

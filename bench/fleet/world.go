@@ -11,6 +11,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	setmetadatav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_metadata/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"github.com/legation/legation/bench/envoys"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -34,9 +35,6 @@ func numbered(format string, n int) []string {
 	}
 	return names
 }
-
-// marker is a secret that is asked for last, to know that all before it was dealt with.
-const marker = "marker"
 
 func cluster(name string) *clusterv3.Cluster {
 	return &clusterv3.Cluster{
@@ -116,7 +114,7 @@ func label(change int) *corev3.TypedExtensionConfig {
 func listener() *listenerv3.Listener { return &listenerv3.Listener{Name: "http", StatPrefix: "http"} }
 
 func secret() *tlsv3.Secret {
-	return &tlsv3.Secret{Name: marker, Type: &tlsv3.Secret_GenericSecret{GenericSecret: &tlsv3.GenericSecret{
+	return &tlsv3.Secret{Name: envoys.Marker, Type: &tlsv3.Secret_GenericSecret{GenericSecret: &tlsv3.GenericSecret{
 		Secret: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: "x"}},
 	}}}
 }

@@ -152,15 +152,20 @@ func ticks(pid int) (time.Duration, error) {
 }
 
 // RSS is the memory that a process has in use, in bytes.
-func RSS(pid int) (uint64, error) {
+func RSS(pid int) (uint64, error) { return memory(pid, "VmRSS") }
+
+// PeakRSS is the most that RSS was, since the start of the process or since the kernel was told to forget it.
+func PeakRSS(pid int) (uint64, error) { return memory(pid, "VmHWM") }
+
+func memory(pid int, field string) (uint64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
-	_, after, found := strings.Cut(string(text), "VmRSS:")
+	_, after, found := strings.Cut(string(text), field+":")
 	fields := strings.Fields(after)
 	if !found || len(fields) == 0 {
-		return 0, fmt.Errorf("/proc/%d/status has no VmRSS", pid)
+		return 0, fmt.Errorf("/proc/%d/status has no %s", pid, field)
 	}
 	kib, err := strconv.ParseUint(fields[0], 10, 64)
 	return kib << 10, err
