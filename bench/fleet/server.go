@@ -20,6 +20,7 @@ import (
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"github.com/legation/legation/xds"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/proto"
 )
@@ -54,9 +55,13 @@ func serve(args []string) error {
 		options = append(options, grpc.Creds(c))
 	}
 	var e engine
-	if s.engine == legation {
+	switch s.engine {
+	case legation:
 		e = newOurs(s)
-	} else {
+	case bare:
+		e = nobody{}
+		options = append(options, grpc.ForceServerCodecV2(unreadCodec{encoding.GetCodecV2("proto")}))
+	default:
 		e = newTheirs(s)
 	}
 	if err := e.publish(0); err != nil {
