@@ -72,6 +72,17 @@ func start(t testing.TB, o Options) *plane {
 	return p
 }
 
+// inSync is a server, and an Envoy that has the usual resources at revision 1.
+func inSync(t *testing.T, o Options, p Protocol, id string) (*plane, *envoy) {
+	t.Helper()
+	server := start(t, o)
+	server.Publish(usual(t, "1"))
+	e := server.envoy(t, p, id)
+	e.askUsual()
+	e.got()
+	return server, e
+}
+
 func (p *plane) dial(t testing.TB) discoveryv3.AggregatedDiscoveryServiceClient {
 	t.Helper()
 	return discoveryv3.NewAggregatedDiscoveryServiceClient(p.conn(t))
@@ -79,8 +90,14 @@ func (p *plane) dial(t testing.TB) discoveryv3.AggregatedDiscoveryServiceClient 
 
 func (p *plane) conn(t testing.TB) *grpc.ClientConn {
 	t.Helper()
+	return connTo(t, p.listener)
+}
+
+// connTo is a connection to a listener in memory.
+func connTo(t testing.TB, l *bufconn.Listener) *grpc.ClientConn {
+	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///plane",
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return p.listener.DialContext(ctx) }),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)

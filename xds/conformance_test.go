@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -19,7 +18,6 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
@@ -191,13 +189,6 @@ type conformant struct {
 
 func newConformant(t *testing.T, p *plane, protocol Protocol, of string, aggregated bool) *conformant {
 	t.Helper()
-	conn, err := grpc.NewClient("passthrough:///plane",
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return p.listener.DialContext(ctx) }),
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
 	service, method := "envoy.service.discovery.v3.AggregatedDiscoveryService", "AggregatedResources"
 	if !aggregated {
 		service, method = conformanceTypes[of].service, conformanceTypes[of].stream
@@ -208,7 +199,7 @@ func newConformant(t *testing.T, p *plane, protocol Protocol, of string, aggrega
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	str, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/"+service+"/"+prefix+method)
+	str, err := p.conn(t).NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/"+service+"/"+prefix+method)
 	if err != nil {
 		t.Fatal(err)
 	}

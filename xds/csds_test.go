@@ -1,9 +1,7 @@
 package xds
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 
@@ -14,7 +12,6 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
@@ -26,17 +23,8 @@ func startStatus(t *testing.T, c ClientStatus) statusv3.ClientStatusDiscoverySer
 	listener, g := bufconn.Listen(1<<16), grpc.NewServer()
 	c.Register(g)
 	go func() { _ = g.Serve(listener) }()
-	conn, err := grpc.NewClient("passthrough:///status",
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		conn.Close()
-		g.Stop()
-	})
-	return statusv3.NewClientStatusDiscoveryServiceClient(conn)
+	t.Cleanup(g.Stop)
+	return statusv3.NewClientStatusDiscoveryServiceClient(connTo(t, listener))
 }
 
 // generic is the configurations as "node: ClusterType a@ ACKED SYNCED contents: words".

@@ -29,11 +29,7 @@ func TestRejectedIsNotSentAgain(t *testing.T) {
 	} {
 		t.Run(string(protocol), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				p := start(t, Options{})
-				p.Publish(usual(t, "1"))
-				e := p.envoy(t, protocol, "e")
-				e.askUsual()
-				e.got()
+				p, e := inSync(t, Options{}, protocol, "e")
 				e.set(func() { e.reject = rejecting(cds, "a") })
 				bad := snapshot(t, "2", cluster("a", "bad"), endpoint("a", "1"), route("r", "changed"), listener("l", "2"))
 				pub := p.Publish(bad)
@@ -64,11 +60,7 @@ func TestRejectedIsNotSentAgain(t *testing.T) {
 
 func TestRejectionOutlastsTheNextAcknowledgement(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		p := start(t, Options{})
-		p.Publish(usual(t, "1"))
-		d := p.envoy(t, Delta, "d")
-		d.askUsual()
-		d.got()
+		p, d := inSync(t, Options{}, Delta, "d")
 		d.set(func() { d.reject = rejecting(cds, "bad") })
 		p.Publish(snapshot(t, "2", cluster("a", "1"), cluster("bad", "1"), endpoint("a", "1"), route("r", "a"), listener("l", "1")))
 		want(t, d.got(), "cluster +bad")
@@ -89,11 +81,7 @@ func TestRejectionOutlastsTheNextAcknowledgement(t *testing.T) {
 
 func TestRejectedWholeSetIsNotRepeated(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		p := start(t, Options{})
-		p.Publish(usual(t, "1"))
-		s := p.envoy(t, SotW, "s")
-		s.askUsual()
-		s.got()
+		p, s := inSync(t, Options{}, SotW, "s")
 		s.set(func() { s.reject = rejecting(cds, "bad") })
 		p.Publish(snapshot(t, "2", cluster("a", "1"), cluster("bad", "1"), endpoint("a", "1"), route("r", "a"), listener("l", "1")))
 		want(t, s.got(), "cluster a bad")

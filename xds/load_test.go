@@ -20,7 +20,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
@@ -36,19 +35,12 @@ func startLoads(t *testing.T, o LoadOptions) (*Loads, *Server, loadv3.LoadReport
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = l.Run(ctx) })
 	wg.Go(func() { _ = g.Serve(listener) })
-	conn, err := grpc.NewClient("passthrough:///plane",
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		conn.Close()
 		cancel()
 		g.Stop()
 		wg.Wait()
 	})
-	return l, s, loadv3.NewLoadReportingServiceClient(conn)
+	return l, s, loadv3.NewLoadReportingServiceClient(connTo(t, listener))
 }
 
 // reporting is the client's end of a stream.

@@ -29,11 +29,7 @@ func TestMakeBeforeBreak(t *testing.T) {
 	} {
 		t.Run(string(protocol), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				p := start(t, Options{})
-				p.Publish(usual(t, "1"))
-				e := p.envoy(t, protocol, "e")
-				e.askUsual()
-				e.got()
+				p, e := inSync(t, Options{}, protocol, "e")
 				pub := p.Publish(move(t))
 				<-pub.Done()
 				got := append(e.got(), "after a second")
@@ -46,11 +42,7 @@ func TestMakeBeforeBreak(t *testing.T) {
 
 func TestEachStageWaitsForTheAcknowledgement(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		p := start(t, Options{StageTimeout: time.Hour})
-		p.Publish(usual(t, "1"))
-		d := p.envoy(t, Delta, "d")
-		d.askUsual()
-		d.got()
+		p, d := inSync(t, Options{StageTimeout: time.Hour}, Delta, "d")
 		d.set(func() { d.mute = true })
 
 		pub := p.Publish(snapshot(t, "2", cluster("b", "1"), endpoint("a", "2"), route("r", "b"), listener("l", "2")))
@@ -98,11 +90,7 @@ func (d *diary) String() string {
 func TestStageTimeoutGoesOnWithoutTheAcknowledgement(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		log := &diary{}
-		p := start(t, Options{StageTimeout: 5 * time.Second, Log: slog.New(slog.NewTextHandler(log, nil))})
-		p.Publish(usual(t, "1"))
-		d := p.envoy(t, Delta, "d")
-		d.askUsual()
-		d.got()
+		p, d := inSync(t, Options{StageTimeout: 5 * time.Second, Log: slog.New(slog.NewTextHandler(log, nil))}, Delta, "d")
 		d.set(func() { d.mute = true })
 		began := time.Now()
 		pub := p.Publish(snapshot(t, "2", cluster("b", "1"), route("r", "b"), listener("l", "2")))
@@ -218,11 +206,7 @@ func TestSecretsWaitForNothing(t *testing.T) {
 
 func TestSupersedingPublish(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		p := start(t, Options{StageTimeout: time.Hour})
-		p.Publish(usual(t, "1"))
-		d := p.envoy(t, Delta, "d")
-		d.askUsual()
-		d.got()
+		p, d := inSync(t, Options{StageTimeout: time.Hour}, Delta, "d")
 		d.set(func() { d.mute = true })
 		second := p.Publish(move(t))
 		want(t, d.got(), "cluster +b")
@@ -246,11 +230,7 @@ func TestSupersedingPublish(t *testing.T) {
 
 func TestNewEnvoyInTheMiddleGetsTheTarget(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		p := start(t, Options{StageTimeout: time.Hour})
-		p.Publish(usual(t, "1"))
-		d := p.envoy(t, Delta, "d")
-		d.askUsual()
-		d.got()
+		p, d := inSync(t, Options{StageTimeout: time.Hour}, Delta, "d")
 		d.set(func() { d.mute = true })
 		p.Publish(move(t))
 		synctest.Wait()

@@ -23,11 +23,7 @@ func (e *envoy) nack(url string, n int, words string) {
 
 func TestRejectionOfWhatHasGoneMeanwhileBlocksNothing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		p := start(t, Options{})
-		p.Publish(usual(t, "1"))
-		d := p.envoy(t, Delta, "d")
-		d.askUsual()
-		d.got()
+		p, d := inSync(t, Options{}, Delta, "d")
 		d.set(func() { d.mute = true })
 		p.Publish(snapshot(t, "2", cluster("a", "1"), cluster("bad", "1"), endpoint("a", "1"), route("r", "bad"), listener("l", "1")))
 		want(t, d.got(), "cluster +bad")
@@ -40,11 +36,7 @@ func TestRejectionOfWhatHasGoneMeanwhileBlocksNothing(t *testing.T) {
 // The answer lists everything, and Envoy drops what is missing: of what it rejected it still has the version before.
 func TestLastGoodOutlastsARejectionInTheStateOfTheWorld(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		p := start(t, Options{})
-		p.Publish(usual(t, "1"))
-		s := p.envoy(t, SotW, "s")
-		s.askUsual()
-		s.got()
+		p, s := inSync(t, Options{}, SotW, "s")
 		s.set(func() { s.reject = rejecting(cds, "a") })
 		p.Publish(snapshot(t, "2", cluster("a", "bad"), endpoint("a", "1"), route("r", "a"), listener("l", "1")))
 		want(t, s.got(), "cluster a", "endpoint a")

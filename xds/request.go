@@ -75,11 +75,11 @@ func (r *request) decode(message mem.BufferSlice) error {
 		case saysType:
 			r.url = value
 		case saysNames:
-			r.names.add(number, value)
+			r.names.take(number, value, &c)
 		case saysDropped:
-			r.dropped.add(number, value)
+			r.dropped.take(number, value, &c)
 		case saysKnown:
-			r.known.add(number, value)
+			r.known.take(number, value, &c)
 		case saysNonce:
 			r.nonce = value
 		case saysProblem:
@@ -141,8 +141,25 @@ type fields struct {
 	star    bool // one is "*"
 }
 
-func (f *fields) add(number protowire.Number, value []byte) {
-	f.number, f.count = number, f.count+1
+// take notes the field that was read last, and those of its kind that come next, which may be a thousand: it goes through
+// short ones as fast as their hashes can be had.
+func (f *fields) take(number protowire.Number, value []byte, c *cursor) {
+	f.number = number
+	f.add(value)
+	tag := byte(number)<<3 | byte(protowire.BytesType)
+	for b := c.b; c.at+2 <= len(b) && b[c.at] == tag && b[c.at+1] < 0x80; {
+		from := c.at + 2
+		end := from + int(b[c.at+1])
+		if end > len(b) {
+			return // in the next piece
+		}
+		f.add(b[from:end])
+		c.at = end
+	}
+}
+
+func (f *fields) add(value []byte) {
+	f.count++
 	if len(value) == 1 && value[0] == '*' {
 		f.star = true
 		return

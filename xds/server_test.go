@@ -122,11 +122,7 @@ func TestFirstAnswers(t *testing.T) {
 
 func TestReconnectingEnvoyGetsOnlyTheDifference(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		p := start(t, Options{})
-		p.Publish(usual(t, "1"))
-		first := p.envoy(t, Delta, "d")
-		first.askUsual()
-		first.got()
+		_, first := inSync(t, Options{}, Delta, "d")
 		first.cancel()
 
 		restarted := start(t, Options{})

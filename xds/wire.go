@@ -24,7 +24,6 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.StaticConnWindowSize(window),
 		grpc.ReadBufferSize(16 << 10),
 		grpc.WriteBufferSize(32 << 10),
-		grpc.SharedWriteBuffer(true),
 		grpc.MaxRecvMsgSize(most), // a reconnecting Envoy names all that it has
 		grpc.MaxConcurrentStreams(streams),
 	}

@@ -1,5 +1,6 @@
 // Fleet measures xDS for a thousand Envoys: what a change, a join storm and a reconnection cost legation's xds room, beside
-// go-control-plane's SnapshotCache at its best (one key for the fleet) over the same gRPC server options. Each server is a
+// go-control-plane's SnapshotCache at its best (one key for the fleet) over the same gRPC server options, and beside a gRPC
+// server that only reads what reconnecting Envoys say: there is no getting below that. Each server is a
 // process of its own, which tells its processor time by getrusage; the Envoys are light clients in this one.
 package main
 
@@ -48,6 +49,7 @@ type settings struct {
 const (
 	legation = "legation"
 	cache    = "SnapshotCache"
+	bare     = "bare gRPC"
 	perHost  = "perHost"
 	oneTable = "one"
 )
@@ -109,7 +111,7 @@ func run(ctx context.Context, args []string) error {
 	return r.print(os.Stdout, s)
 }
 
-// compare measures both engines in each setting.
+// compare measures the engines in each setting.
 func compare(ctx context.Context, s settings, certificates, only string) (*report, error) {
 	r := &report{}
 	for _, c := range []struct {
@@ -127,10 +129,14 @@ func compare(ctx context.Context, s settings, certificates, only string) (*repor
 		if !strings.Contains(one.title(), only) {
 			continue
 		}
-		for _, engine := range []string{cache, legation} {
-			if one.labels && engine == cache {
-				continue // it has none: legation with them is held against it without
-			}
+		engines := []string{cache, legation, bare}
+		if one.sotw {
+			engines = engines[:2]
+		}
+		if one.labels {
+			engines = engines[1:2] // the cache has none: legation with them is held against it without
+		}
+		for _, engine := range engines {
 			one.engine = engine
 			fmt.Fprintf(os.Stderr, "%s: %s\n", one.title(), engine)
 			found, err := measure(ctx, one)

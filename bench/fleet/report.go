@@ -53,7 +53,7 @@ func (r *report) print(w io.Writer, s settings) error {
 			span(func(f figures) time.Duration { return f.changeCPU }), span(func(f figures) time.Duration { return f.change }),
 			span(func(f figures) time.Duration { return f.joinCPU }), span(func(f figures) time.Duration { return f.join }),
 			span(func(f figures) time.Duration { return f.reconnectCPU }), span(func(f figures) time.Duration { return f.reconnect }),
-			cell(fmt.Sprintf("%d MiB", one.rss>>20), func(f figures) float64 { return float64(f.rss) }))
+			cell(mebibytes(one.rss), func(f figures) float64 { return float64(f.rss) }))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -61,8 +61,8 @@ func (r *report) print(w io.Writer, s settings) error {
 	fmt.Fprintln(w)
 	for _, g := range goals {
 		for _, one := range r.rows {
-			if their, ok := r.beside(one); ok && one.title() == g.scenario {
-				fmt.Fprintln(w, g.judge(g.figure(their)/g.figure(one.figures)))
+			if their, ok := r.beside(one); ok && one.engine == legation && one.title() == g.scenario {
+				fmt.Fprintln(w, g.judge(g.figure(their)/g.figure(one.figures))+r.floor(one, their, g))
 			}
 		}
 	}
@@ -77,18 +77,39 @@ func (g goal) judge(times float64) string {
 	return fmt.Sprintf("%s %s, %s: %.1f × less, wanted %.0f ×", word, g.scenario, g.what, times, g.times)
 }
 
+// floor tells what a server that only reads would come to, where that was measured.
+func (r *report) floor(one row, their figures, g goal) string {
+	least, ok := r.of(bare, one)
+	if !ok || g.figure(least) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; a gRPC server that only reads: %.1f ×", g.figure(their)/g.figure(least))
+}
+
 // beside gives the cache's figures in the same setting, but for labels.
 func (r *report) beside(one row) (figures, bool) {
-	if one.engine != legation {
+	if one.engine == cache {
 		return figures{}, false
 	}
 	one.labels = false
+	return r.of(cache, one)
+}
+
+// of gives an engine's figures in the setting of a row.
+func (r *report) of(engine string, one row) (figures, bool) {
 	for _, other := range r.rows {
-		if other.engine == cache && other.title() == one.title() {
+		if other.engine == engine && other.title() == one.title() {
 			return other.figures, true
 		}
 	}
 	return figures{}, false
+}
+
+func mebibytes(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d MiB", n>>20)
 }
 
 func milliseconds(d time.Duration) string {

@@ -20,6 +20,7 @@ import (
 	"github.com/legation/legation/bench/envoys"
 	"github.com/legation/legation/xds"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/proto"
 )
@@ -55,9 +56,13 @@ func serve(args []string) error {
 		options = append(options, grpc.Creds(c))
 	}
 	var e engine
-	if s.engine == legation {
+	switch s.engine {
+	case legation:
 		e = newOurs(s)
-	} else {
+	case bare:
+		e = nobody{asks: len(asksOf(s))}
+		options = append(options, grpc.ForceServerCodecV2(unreadCodec{encoding.GetCodecV2("proto")}))
+	default:
 		e = newTheirs(s)
 	}
 	if err := e.publish(0); err != nil {
