@@ -78,6 +78,7 @@ type request struct {
 
 	node, url, nonce, problem []byte
 	hasNode, hasProblem       bool
+	hasVersion                bool   // state of the world: the Envoy has resources of the type
 	names                     fields // resource_names, or those to subscribe to
 	dropped                   fields // delta: those to unsubscribe from
 	known                     fields // delta: initial_resource_versions
@@ -150,6 +151,8 @@ func (r *request) list(number protowire.Number) *fields {
 func (r *request) note(number protowire.Number, value []byte) {
 	if r.protocol == SotW {
 		switch number {
+		case 1:
+			r.hasVersion = len(value) > 0
 		case 2:
 			r.node, r.hasNode = value, true
 		case 4:
