@@ -37,7 +37,7 @@ type model struct {
 	waits   func() // the acknowledgement of clusters that are not warm yet
 	fresh   bool   // in the state of the world: the first answer for clusters is yet to come, and cannot know what is had
 	refused map[string]bool
-	issued  map[string]*Snapshot // by the body of their label
+	issued  *sync.Map // the snapshots, by the body of their label
 
 	delta  discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 	sotw   discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesClient
@@ -218,11 +218,12 @@ func (m *model) take(url, nonce string, things map[string]thing, gone []string, 
 
 // checkLabel complains of a label that comes before what it tells of.
 func (m *model) checkLabel(label thing) {
-	s := m.issued[label.body]
-	if s == nil {
+	found, ok := m.issued.Load(label.body)
+	if !ok {
 		m.t.Errorf("%s: a label of nothing", m.id)
 		return
 	}
+	s := found.(*Snapshot)
 	for _, url := range []string{cds, rds, lds} {
 		for _, e := range s.set(url).sorted {
 			if m.has[url][e.Name].body != string(e.Body.GetValue()) {

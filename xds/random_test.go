@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -144,12 +145,12 @@ type trial struct {
 	w      *world
 	last   *Snapshot
 	models []*model
-	issued map[string]*Snapshot // by the body of their label
+	issued *sync.Map // the snapshots, by the body of their label
 	step   int
 }
 
 func newTrial(t *testing.T, seed uint64) *trial {
-	x := &trial{t: t, r: rand.New(rand.NewPCG(seed, 1)), w: newWorld(), p: start(t, Options{}), issued: map[string]*Snapshot{}}
+	x := &trial{t: t, r: rand.New(rand.NewPCG(seed, 1)), w: newWorld(), p: start(t, Options{}), issued: new(sync.Map)}
 	for i := range 4 {
 		m := newModel(t, fmt.Sprintf("e%d", i), []Protocol{Delta, SotW}[i%2])
 		m.issued = x.issued
@@ -163,7 +164,7 @@ func newTrial(t *testing.T, seed uint64) *trial {
 func (x *trial) publish() {
 	x.step++
 	x.last = x.w.snapshot(x.t, fmt.Sprint(x.step), x.last)
-	x.issued[string(label(x.last.revision).Body.GetValue())] = x.last
+	x.issued.Store(string(label(x.last.revision).Body.GetValue()), x.last)
 	x.p.Publish(map[string]*Snapshot{"edge": x.last})
 }
 
