@@ -86,11 +86,14 @@ func TestFirstLabelWaitsForNothing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := start(t, Options{StageTimeout: time.Hour})
 		p.Publish(snapshot(t, "1", cluster("a", "1"), listener("l", "1"), label("1")))
-		e := p.envoy(t, Delta, "e")
-		e.set(func() { e.mute = true })
-		e.ask(cds)
-		e.ask(ecds, "revision")
-		want(t, e.got(), "cluster +a", "extension_config +revision")
+		for _, protocol := range []Protocol{Delta, SotW} {
+			e := p.envoy(t, protocol, string(protocol))
+			e.set(func() { e.mute = true })
+			e.ask(cds)
+			e.ask(ecds, "revision")
+			plus := map[Protocol]string{Delta: "+"}[protocol]
+			want(t, e.got(), "cluster "+plus+"a", "extension_config "+plus+"revision")
+		}
 	})
 }
 

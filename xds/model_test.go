@@ -33,9 +33,11 @@ type model struct {
 	nonces  map[string]string
 	held    []func() // acknowledgements, while muted
 	muted   bool
+	silent  bool   // has been muted on this stream
 	waits   func() // the acknowledgement of clusters that are not warm yet
 	fresh   bool   // in the state of the world: the first answer for clusters is yet to come, and cannot know what is had
 	refused map[string]bool
+	issued  *sync.Map // the snapshots, by the body of their label
 
 	delta  discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 	sotw   discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesClient
@@ -52,7 +54,7 @@ type thing struct {
 
 func newModel(t testing.TB, id string, p Protocol) *model {
 	m := &model{t: t, id: id, proto: p, has: map[string]map[string]thing{}, stale: map[string]bool{}, refused: map[string]bool{}}
-	for _, url := range []string{cds, eds, rds, lds} {
+	for _, url := range []string{cds, eds, rds, lds, ecds} {
 		m.has[url] = map[string]thing{}
 	}
 	return m
@@ -68,9 +70,9 @@ func (m *model) connect(p *plane) {
 	m.t.Cleanup(cancel)
 	m.cancel, m.life = cancel, m.life+1
 	m.asked, m.open, m.nonces = map[string]map[string]bool{}, map[string]map[string]bool{}, map[string]string{}
-	m.held, m.waits, m.fresh = nil, nil, m.proto == SotW
+	m.held, m.waits, m.fresh, m.silent = nil, nil, m.proto == SotW, m.muted
 	clear(m.stale) // as after initial_fetch_timeout: what they wait for may be gone, and nobody has its bytes any more
-	for _, url := range []string{cds, eds, rds, lds} {
+	for _, url := range []string{cds, eds, rds, lds, ecds} {
 		m.asked[url], m.open[url] = map[string]bool{}, map[string]bool{}
 	}
 	var err error
@@ -86,6 +88,7 @@ func (m *model) connect(p *plane) {
 	m.request(cds, nil, nil, true)
 	m.follow(true)
 	m.request(lds, nil, nil, true)
+	m.narrow(ecds, map[string]bool{"revision": true}, true)
 }
 
 // leave ends the stream.
@@ -100,7 +103,7 @@ func (m *model) leave() {
 func (m *model) mute(yes bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.muted = yes
+	m.muted, m.silent = yes, m.silent || yes
 	if !yes {
 		for _, ack := range m.held {
 			ack()
@@ -161,6 +164,9 @@ func thingOf(t testing.TB, x *anypb.Any, version string) thing {
 func (m *model) take(url, nonce string, things map[string]thing, gone []string, whole bool) {
 	m.nonces[url] = nonce
 	had, before := m.has[url], m.failing()
+	if url == ecds && !m.open[ecds]["revision"] && !m.silent { // the change goes on without one that does not answer
+		m.checkLabel(things["revision"])
+	}
 	var bad []string
 	for name, is := range things {
 		delete(m.open[url], name)
@@ -208,6 +214,23 @@ func (m *model) take(url, nonce string, things map[string]thing, gone []string, 
 	}
 	m.follow(false)
 	m.acknowledge(url, nonce, bad)
+}
+
+// checkLabel complains of a label that comes before what it tells of.
+func (m *model) checkLabel(label thing) {
+	found, ok := m.issued.Load(label.body)
+	if !ok {
+		m.t.Errorf("%s: a label of nothing", m.id)
+		return
+	}
+	s := found.(*Snapshot)
+	for _, url := range []string{cds, rds, lds} {
+		for _, e := range s.set(url).sorted {
+			if m.has[url][e.Name].body != string(e.Body.GetValue()) {
+				m.t.Errorf("%s: the label of %s comes before %s %s", m.id, s.revision, kindOf(url).short, e.Name)
+			}
+		}
+	}
 }
 
 // failing lists the routes to clusters that are not there, or have no endpoints.
@@ -277,8 +300,13 @@ func (m *model) narrow(url string, to map[string]bool, first bool) {
 // request sends names to add and drop. The first one of a type tells what the model has.
 func (m *model) request(url string, more, less []string, first bool) {
 	if m.proto == SotW {
+		version := "" // only whether there is one is looked at
+		if len(m.has[url]) > 0 {
+			version = "one"
+		}
 		err := m.sotw.Send(&discoveryv3.DiscoveryRequest{
 			Node: nodeOf(m.id, "edge"), TypeUrl: url, ResourceNames: slices.Collect(maps.Keys(m.asked[url])), ResponseNonce: m.nonces[url],
+			VersionInfo: version,
 		})
 		if unlessEnded(err) != nil {
 			m.t.Error(err)

@@ -99,9 +99,9 @@ func (st *stream) ready(t *subscription) bool {
 	switch {
 	case t.next == nil:
 		return false
-	case !t.answered && (t.kind.label || !st.blocked(t)):
+	case !t.answered && (!st.blocked(t) || t.kind.label && !t.had):
 		return true // even if empty: Envoy waits for a first answer
-	case t.kind.calm && st.behindOthers(t):
+	case t.kind.calm && st.behindOthers(t), t.kind.label && !t.answered:
 		return false
 	case len(t.next.found)+len(t.next.left)+len(t.next.absent) > 0:
 		return true
@@ -130,8 +130,9 @@ func (st *stream) blocked(t *subscription) bool {
 	if t.kind.free || t.kind.rank <= rankEndpoint {
 		return false // endpoints go right behind their clusters: see next
 	}
+	known := t.answered || t.kind.label && t.had // a new Envoy has no last good: it gets what there is
 	for _, o := range st.types {
-		if o.kind.rank < t.kind.rank && len(o.rejected) > 0 && t.answered { // a new Envoy has no last good: it gets what there is
+		if o.kind.rank < t.kind.rank && len(o.rejected) > 0 && known {
 			return true
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,7 +119,7 @@ func (w *world) snapshot(t testing.TB, revision string, before *Snapshot) *Snaps
 	for name, routes := range w.listeners {
 		list = append(list, listener(name, routes))
 	}
-	s, err := before.Next(revision, list)
+	s, err := before.Next(revision, append(list, label(revision)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +127,8 @@ func (w *world) snapshot(t testing.TB, revision string, before *Snapshot) *Snaps
 }
 
 // Under random sequences of changes, restarts, reconnections, rejections and slow Envoys no route ever leads to a cluster
-// that is not warm, every name is answered, and in the end each Envoy has what was published last.
+// that is not warm, no label comes before what it tells of, every name is answered, and in the end each Envoy has what was
+// published last.
 func TestNoSequenceBreaksARequest(t *testing.T) {
 	for seed := range uint64(50) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -145,13 +147,15 @@ type trial struct {
 	rest   *Snapshot // what the Envoys that have no stage are served; nil: last, as all
 	some   []string  // the Envoys that are served last all the same
 	models []*model
+	issued *sync.Map // the snapshots, by the body of their label
 	step   int
 }
 
 func newTrial(t *testing.T, seed uint64) *trial {
-	x := &trial{t: t, r: rand.New(rand.NewPCG(seed, 1)), w: newWorld(), p: start(t, Options{})}
+	x := &trial{t: t, r: rand.New(rand.NewPCG(seed, 1)), w: newWorld(), p: start(t, Options{}), issued: new(sync.Map)}
 	for i := range 4 {
 		m := newModel(t, fmt.Sprintf("e%d", i), []Protocol{Delta, SotW}[i%2])
+		m.issued = x.issued
 		m.connect(x.p)
 		x.models = append(x.models, m)
 	}
@@ -162,6 +166,7 @@ func newTrial(t *testing.T, seed uint64) *trial {
 func (x *trial) publish() {
 	x.step++
 	x.last = x.w.snapshot(x.t, fmt.Sprint(x.step), x.last)
+	x.issued.Store(string(label(x.last.revision).Body.GetValue()), x.last)
 	x.serve()
 }
 

@@ -24,6 +24,7 @@ type request struct {
 
 	node, url, nonce, problem []byte
 	hasNode, hasProblem       bool
+	hasVersion                bool   // state of the world: the Envoy has resources of the type
 	names                     fields // resource_names, or those to subscribe to
 	dropped                   fields // delta: those to unsubscribe from
 	known                     fields // delta: initial_resource_versions
@@ -34,6 +35,7 @@ type role int
 
 const (
 	saysNothing role = iota // to us
+	saysVersion
 	saysNode
 	saysType
 	saysNames
@@ -45,7 +47,7 @@ const (
 
 // roles are those of the fields of DiscoveryRequest and DeltaDiscoveryRequest, by number.
 var roles = map[Protocol][]role{
-	SotW:  {2: saysNode, 3: saysNames, 4: saysType, 5: saysNonce, 6: saysProblem},
+	SotW:  {1: saysVersion, 2: saysNode, 3: saysNames, 4: saysType, 5: saysNonce, 6: saysProblem},
 	Delta: {1: saysNode, 2: saysType, 3: saysNames, 4: saysDropped, 5: saysKnown, 6: saysNonce, 7: saysProblem},
 }
 
@@ -70,6 +72,8 @@ func (r *request) decode(message mem.BufferSlice) error {
 			continue
 		}
 		switch roles[number] {
+		case saysVersion:
+			r.hasVersion = len(value) > 0
 		case saysNode:
 			r.node, r.hasNode = value, true
 		case saysType:

@@ -121,7 +121,7 @@ type kind struct {
 	rank  int
 
 	calm  bool // what is asked for by name waits as well for what comes before it
-	label bool // tells what the Envoy has: a first answer waits for nothing, later ones not for the ACK of what is plain
+	label bool // tells what the Envoy has: an Envoy without any is answered at once, others last, but right behind what is plain
 	plain bool // Envoy acts by it as soon as it has read it, and needs nothing else for it
 	free  bool // needs nothing that comes before it: never waits
 	late  bool // removed last, when nothing can use it any more; otherwise together with what replaces it

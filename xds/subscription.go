@@ -20,6 +20,7 @@ type subscription struct {
 	wildcard bool
 	star     bool // state of the world: "*" was among them
 	narrow   bool // state of the world: has asked for names, so that none means nothing
+	had      bool // state of the world: it has had some on a stream before
 	names    *names
 	asked    *names // of them, those to be answered even if the Envoy has them
 	heard    key    // state of the world: of the names in the last request
@@ -127,6 +128,7 @@ func (t *subscription) replace(r *request, p *pool) error {
 	if err != nil {
 		return err
 	}
+	t.had = t.had || !t.started && r.hasVersion
 	t.narrow = t.narrow || r.names.count > 0
 	t.widen(star || !t.narrow && t.kind.wild)
 	if !star && t.narrow {
