@@ -98,6 +98,8 @@ type Controller struct {
 	approved string  // the revision that may take away as much as it does
 	fleet    fleet
 	encoder  encoder
+
+	remembered map[string]map[string]issue // while it is looked for: what earlier revisions have for the groups
 }
 
 // New returns a controller; nothing happens before Run.
@@ -135,6 +137,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		defer context.AfterFunc(ctx, c.validator.stop)()
 	}
 	c.Recall()
+	c.awaitBoard(ctx)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.watchFleet(ctx) })
 	if c.shelf.rules != nil {

@@ -256,6 +256,128 @@ func TestHoldIsWithoutABreak(t *testing.T) {
 	})
 }
 
+// Where the hold is short, what the others ran until then is answered for all the same.
+func TestCompanionsAfterAShortHold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := judging(t, Options{})
+		first := p.push(delivered(protected(1, 10), "delivery: {canary: 1, hold: 2s}, "))
+		p.start(3)
+		pass(time.Minute)
+		second := p.push(delivered(protected(2, 20), "delivery: {canary: 1, hold: 2s}, "))
+		if pass(4 * time.Second); p.count(second) != 3 {
+			t.Fatalf("got %v", p.runs())
+		}
+		if pass(8 * time.Second); !p.knows(first) {
+			t.Error("8s after the others left it, the first policy is not known")
+		}
+		if pass(5 * time.Second); p.knows(first) {
+			t.Error("a while later the first policy is still known")
+		}
+	})
+}
+
+// A canary that was gone by the time it was chosen has another take its place; after a restart, too, also where none had
+// been chosen yet.
+func TestCanaryThatNeverCame(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{DataDir: t.TempDir(), Parked: boardOf(t)}
+		p := judging(t, o)
+		restart := func() {
+			p.stop()
+			must(t, p.Close())
+			o.Dir = p.dir
+			p = judging(t, o)
+			p.Load()
+		}
+		first := p.push(byStages(1, 10))
+		second := p.push(byStages(2, 20)) // while there is no Envoy
+		restart()
+		if s := p.Outcome().Staged; len(s) != 1 || s[0].From != first.Model.Revision || len(s[0].Canaries) != 0 {
+			t.Fatalf("got %+v, want it to wait for an Envoy", s)
+		}
+		p.start(2)
+		pass(5 * time.Second)
+		gone := p.canary()
+		restart()
+		p.envoyCalled("new-1")
+		p.envoyCalled("new-2")
+		if pass(10 * time.Second); p.canary() != gone || p.count(first) != 2 {
+			t.Errorf("got %s and %v, want %s to be waited for", p.canary(), p.runs(), gone)
+		}
+		if pass(10 * time.Second); !strings.HasPrefix(p.canary(), "new-") || p.count(second) != 1 {
+			t.Errorf("got %s, want another in the place of %s", p.canary(), gone)
+		}
+		if pass(30 * time.Second); p.count(second) != 2 {
+			t.Errorf("got %v", p.runs())
+		}
+	})
+}
+
+// slow is a board of which nothing is known for a while.
+type slow struct {
+	store.Board
+	known atomic.Bool
+}
+
+func (s *slow) Known() bool { return s.known.Load() }
+
+func (s *slow) Get(name string) (store.Entry, bool) {
+	if !s.known.Load() {
+		return store.Entry{}, false
+	}
+	return s.Board.Get(name)
+}
+
+// A start waits a moment for what other processes know.
+func TestStartAwaitsTheBoard(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		board := &slow{Board: boardOf(t)}
+		c := newPlane(t, Options{Parked: board}, true)
+		began := time.Now()
+		time.AfterFunc(time.Second, func() { board.known.Store(true) })
+		if c.awaitBoard(t.Context()); time.Since(began) < time.Second || time.Since(began) > 1100*time.Millisecond {
+			t.Errorf("it waited %s", time.Since(began))
+		}
+		board.known.Store(false)
+		began = time.Now()
+		if c.awaitBoard(t.Context()); time.Since(began) != boardTime {
+			t.Errorf("it waited %s, want %s", time.Since(began), boardTime)
+		}
+	})
+}
+
+// What a process has parked while the board was away others hear of later.
+func TestParkedIsToldLater(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		board := &frail{Board: boardOf(t)}
+		a, b := judging(t, Options{Parked: board, Replica: "a"}), judging(t, Options{Parked: board, Replica: "b"})
+		both := func(port int) *Compiled {
+			a.push(delivered(protected(port, port), "delivery: {canary: 2}, "))
+			return b.push(delivered(protected(port, port), "delivery: {canary: 2}, "))
+		}
+		first := both(1)
+		one := a.envoyCalled("at-a")
+		b.envoyCalled("at-b")
+		pass(10 * time.Second)
+		board.gone.Store(true)
+		refusing(true, one)
+		second := both(2)
+		pass(40 * time.Second)
+		if len(a.Outcome().Parked) != 1 || len(b.Outcome().Parked) != 0 || b.count(second) != 1 || a.count(first) != 1 {
+			t.Errorf("without the board: %+v and %+v", a.Outcome().Parked, b.Outcome().Parked)
+		}
+		board.gone.Store(false)
+		pass(10 * time.Second)
+		if got := b.Outcome().Parked; len(got) != 1 || len(got[0].Reasons) == 0 || got[0].Reasons[0].Node != "at-a" || b.count(first) != 1 {
+			t.Errorf("with it: %+v", got)
+		}
+	})
+}
+
 // The first Envoy that connects is the canary where there was none.
 func TestStageWaitsForAnEnvoy(t *testing.T) {
 	t.Parallel()
