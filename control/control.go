@@ -311,6 +311,12 @@ func (c *Controller) forget(current *Compiled) {
 		return
 	}
 	c.tables = c.tables[:1:1]
+	if c.o.XDS == nil { // other processes serve it, maybe not to all
+		if left := c.elsewhere(current); len(left) > 0 {
+			c.tables = append(c.tables, left...)
+			c.forgetAfter(current, c.o.Retain)
+		}
+	}
 	if err := c.loadTables(slices.Concat(c.tables, c.fleet.tables(current))); err != nil {
 		c.o.Log.Error("companion tables not trimmed", "error", err)
 	}

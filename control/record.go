@@ -44,6 +44,9 @@ func (c *Controller) record(group string) *record {
 	return &rec
 }
 
+// over tells whether all Envoys get what it is about; so they do without a record.
+func (r *record) over() bool { return r == nil || r.Whole }
+
 // put writes a record.
 func (c *Controller) put(ctx context.Context, rec record) error {
 	if c.o.Parked == nil {

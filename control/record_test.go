@@ -160,3 +160,26 @@ func TestParkedIsToldLater(t *testing.T) {
 		}
 	})
 }
+
+// A companion that serves no Envoys itself answers for what others keep from some of them, as long as they do.
+func TestCompanionAloneHeedsStages(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		board := boardOf(t)
+		xds := judging(t, Options{Parked: board, Replica: "a"})
+		companion := newPlane(t, Options{Parked: board, Replica: "b", Retain: time.Minute}, false)
+		both := func(port int) *Compiled {
+			xds.push(delivered(protected(port, port), "delivery: {canary: 1, hold: 10m}, "))
+			return companion.push(delivered(protected(port, port), "delivery: {canary: 1, hold: 10m}, "))
+		}
+		first := both(1)
+		xds.start(2)
+		second := both(2)
+		if pass(9 * time.Minute); xds.count(first) != 1 || !companion.knows(first) || !companion.knows(second) {
+			t.Errorf("during the hold the first policy is known: %t", companion.knows(first))
+		}
+		if pass(3 * time.Minute); xds.count(second) != 2 || companion.knows(first) || !companion.knows(second) {
+			t.Errorf("after it the first policy is known: %t", companion.knows(first))
+		}
+	})
+}

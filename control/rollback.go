@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -193,10 +194,10 @@ func (c *Controller) before(group string, now issue, hash string) *issue {
 	return nil
 }
 
-// elsewhere is what the companions have to know beside a policy that was served before the restart: of groups that had gone
-// back from it by then, and of those in which not all had it yet.
+// elsewhere is what the companions have to know beside a policy that was served before the restart, or that other processes
+// serve: of groups that have gone back from it, and of those in which not all have it yet.
 func (c *Controller) elsewhere(compiled *Compiled) (all []*Compiled) {
-	if c.o.Parked == nil {
+	if !c.unequal() {
 		return nil
 	}
 	groups, err := new(encoder).snapshots(compiled)
@@ -219,6 +220,19 @@ func (c *Controller) elsewhere(compiled *Compiled) (all []*Compiled) {
 		}
 	}
 	return all
+}
+
+// unequal tells whether there may be groups that are not served, all of them, what the policy has for them.
+func (c *Controller) unequal() bool {
+	if c.o.Parked == nil {
+		return false
+	}
+	for e := range c.o.Parked.Entries() {
+		if group, ok := strings.CutPrefix(e.Name, staged); ok && !c.record(group).over() || strings.HasPrefix(e.Name, parkedPart) {
+			return true
+		}
+	}
+	return false
 }
 
 // past yields what the history has for a group: of the policy with that content hash, and then from the last one back. Of
@@ -314,7 +328,9 @@ func (c *Controller) known(group, digest string) *Parked {
 	return &p
 }
 
-func parkedName(group, digest string) string { return "parked/" + group + "/" + digest }
+const parkedPart = "parked/"
+
+func parkedName(group, digest string) string { return parkedPart + group + "/" + digest }
 
 // Refused is told that an Envoy has refused something. It does not wait.
 func (c *Controller) Refused() {
