@@ -164,11 +164,15 @@ func (c *Controller) begin(group string, st, old *stand, nodes []xds.NodeStatus)
 	} else if st.plan != nil && c.fleet == nil { // and not a group that is new
 		base = c.running(group, st.now)
 	}
-	if base == nil || base.core == st.now.core {
+	if base == nil {
 		return
 	}
 	rec := c.record(group)
 	switch {
+	case base.core == st.now.core:
+		if old != nil && (old.stage != nil || old.parked != nil) && !rec.over() {
+			c.tellAtOnce(record{Group: group, Core: st.now.core, Whole: true, Time: time.Now()})
+		}
 	case rec != nil && rec.Core == st.now.core && rec.Whole:
 	case st.plan == nil || c.shelf.read.Source == revision.Rollback || old != nil && old.hopeless(group, nodes):
 		if rec != nil && !(rec.Core == st.now.core && rec.Whole) {
@@ -208,21 +212,22 @@ func (st *stand) served() issue {
 // is known, or where it is what there is now.
 func (c *Controller) running(group string, now issue) *issue {
 	rec, from := c.record(group), ""
-	under := rec != nil && !rec.Whole // a stage was, when this process was not there
+	under := !rec.over() // a stage was, when this process was not there
+	mine := rec != nil && rec.Core == now.core
 	switch {
+	case mine && rec.Whole, !mine && c.shelf.recalled == now.revision:
+		return nil
 	case under:
 		from = rec.From
-	case rec != nil && rec.Core == now.core || c.shelf.recalled == now.revision:
-		return nil
 	}
 	for i, one := range c.past(group, now.revision, from) {
 		switch {
-		case one.snapshot == nil && i == 0 && !under:
+		case one.snapshot == nil && (i == 0 && !under || one.revision == from):
 			return nil // it was served already
 		case one.snapshot == nil || c.known(group, one.digest) != nil:
 		case one.core != now.core:
 			return &one
-		case !under || rec.Core != now.core:
+		case !under || !mine:
 			return nil
 		}
 	}

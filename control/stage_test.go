@@ -273,6 +273,82 @@ func TestCompanionsAfterAShortHold(t *testing.T) {
 	})
 }
 
+// Who takes back what went wrong, with the files as they were, has what the others have, also after a restart.
+func TestTakenBackByHand(t *testing.T) {
+	t.Parallel()
+	for name, refuse := range map[string]bool{"refused": true, "under way": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				o := Options{DataDir: t.TempDir(), Parked: boardOf(t)}
+				p := judging(t, o)
+				p.push(byStages(1, 10))
+				envoys := p.start(3)
+				p.push(byStages(2, 20))
+				pass(35 * time.Second)
+				refusing(refuse, slices.Collect(maps.Values(envoys))...)
+				third := p.push(byStages(3, 30))
+				refusing(false, slices.Collect(maps.Values(envoys))...)
+				pass(5 * time.Second)
+				second := p.push(byStages(2, 20))
+				if pass(2 * time.Second); p.count(second) != 3 || p.Outcome().Staged != nil || p.Outcome().Parked != nil {
+					t.Errorf("got %v, %+v", p.runs(), p.Outcome())
+				}
+				p.stop()
+				must(t, p.Close())
+				o.Dir = p.dir
+				p = judging(t, o)
+				p.Load()
+				p.start(3)
+				if pass(2 * time.Second); p.count(second) != 3 || p.Outcome().Staged != nil || p.Outcome().Parked != nil {
+					t.Errorf("after a restart: got %v, %+v", p.runs(), p.Outcome().Staged)
+				}
+				write(t, filepath.Join(p.dir, "policy.yaml"), byStages(3, 30))
+				p.Load()
+				pass(2 * time.Second)
+				if parked := p.Outcome().Parked; refuse != (len(parked) == 1) || !refuse && p.count(third) != 1 {
+					t.Errorf("again: got %v, %+v", p.runs(), parked)
+				}
+			})
+		})
+	}
+}
+
+// Processes that serve directories of their own do not take another's stage for theirs, nor after a restart.
+func TestStageOfAnotherDirectory(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		board := boardOf(t)
+		a := judging(t, Options{Parked: board, Replica: "a"})
+		o := Options{Parked: board, Replica: "b", DataDir: t.TempDir()}
+		b := judging(t, o)
+		a.push(byStages(1, 10))
+		b.push(byStages(1, 10))
+		b.push(protected(2, 20)) // at once
+		a.envoyCalled("at-a")
+		b.envoyCalled("at-b")
+		pass(10 * time.Second)
+		b.push(byStages(2, 20))
+		a.push(byStages(3, 30))
+		pass(5 * time.Second)
+		b.stop()
+		must(t, b.Close())
+		o.Dir = b.dir
+		b = judging(t, o)
+		b.Load()
+		b.envoyCalled("at-b")
+		pass(2 * time.Second)
+		if s := b.Outcome().Staged; s != nil || len(b.runs()) != 1 {
+			t.Errorf("got %+v, %v", s, b.runs())
+		}
+		for _, n := range b.o.XDS.Status() {
+			if n.Revision != b.Outcome().Revision {
+				t.Errorf("the Envoy runs %s, want %s", n.Revision, b.Outcome().Revision)
+			}
+		}
+	})
+}
+
 // A canary that was gone by the time it was chosen has another take its place; after a restart, too, also where none had
 // been chosen yet.
 func TestCanaryThatNeverCame(t *testing.T) {
