@@ -104,6 +104,7 @@ type Controller struct {
 	tables  []*Compiled  // the one being served first, then those that an Envoy may still run
 	settled *time.Timer
 	fleet   fleet
+	remembered map[string]map[string]issue // while it is looked for: what earlier revisions have for the groups
 }
 
 // New returns a controller; nothing happens before Run.
@@ -141,6 +142,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		defer context.AfterFunc(ctx, c.validator.stop)()
 	}
 	c.Recall()
+	c.awaitBoard(ctx)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.watchFleet(ctx) })
 	group.Go(func() error { return c.level(ctx) })
@@ -335,6 +337,12 @@ func (c *Controller) forget(current *Compiled) {
 		return
 	}
 	c.tables = c.tables[:1:1]
+	if c.o.XDS == nil { // other processes serve it, maybe not to all
+		if left := c.elsewhere(current); len(left) > 0 {
+			c.tables = append(c.tables, left...)
+			c.forgetAfter(current, c.o.Retain)
+		}
+	}
 	if err := c.loadTables(slices.Concat(c.tables, c.fleet.tables(current))); err != nil {
 		c.o.Log.Error("companion tables not trimmed", "error", err)
 	}

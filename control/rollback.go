@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -58,6 +59,7 @@ type stand struct {
 	now    issue   // what the policy has for it
 	good   *issue  // the last that one of its Envoys took whole, or that it had before; nil: none is known
 	parked *Parked // now was refused: good is served
+	told   bool    // the board has what is parked
 	plan   *plan   // nil: what is new goes to all at once
 	stage  *stage  // now goes to some first; nil: to all
 }
@@ -126,6 +128,7 @@ func (f fleet) parked() (all []Parked) {
 
 // next makes the fleet that a policy's snapshots lead to. What is parked stays so while it is the same.
 func (c *Controller) next(compiled *Compiled, groups map[string]*xds.Snapshot) fleet {
+	defer c.remember()()
 	nodes := c.o.XDS.Status()
 	c.approve(nodes)
 	next, plans := make(fleet, len(groups)), plansOf(compiled.Model)
@@ -136,14 +139,14 @@ func (c *Controller) next(compiled *Compiled, groups map[string]*xds.Snapshot) f
 				st.good = new(old.stage.base)
 			}
 			if old.now.digest == st.now.digest {
-				st.now.at, st.parked = old.now.at, old.parked
+				st.now.at, st.parked, st.told = old.now.at, old.parked, old.told
 			}
 			if st.parked != nil { // certificates are renewed all the same
 				st.good = new(old.good.follow(old.now.snapshot, st.now.snapshot, resource.SecretType))
 			}
 		}
 		if st.parked == nil {
-			st.parked = c.known(name, st.now.digest)
+			st.parked, st.told = c.known(name, st.now.digest), true
 		}
 		if st.parked != nil && !c.back(name, st) {
 			st.parked = nil // there is nothing else to serve
@@ -191,16 +194,17 @@ func (c *Controller) before(group string, now issue, hash string) *issue {
 	return nil
 }
 
-// elsewhere is what the companions have to know beside a policy that was served before the restart: of groups that had gone
-// back from it by then, and of those in which not all had it yet.
+// elsewhere is what the companions have to know beside a policy that was served before the restart, or that other processes
+// serve: of groups that have gone back from it, and of those in which not all have it yet.
 func (c *Controller) elsewhere(compiled *Compiled) (all []*Compiled) {
-	if c.o.Parked == nil {
+	if !c.unequal() {
 		return nil
 	}
 	groups, err := new(encoder).snapshots(compiled)
 	if err != nil {
 		return nil
 	}
+	defer c.remember()()
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
 		now, from := newIssue(compiled, groups[name]), ""
 		if p := c.known(name, now.digest); p != nil {
@@ -216,6 +220,19 @@ func (c *Controller) elsewhere(compiled *Compiled) (all []*Compiled) {
 		}
 	}
 	return all
+}
+
+// unequal tells whether there may be groups that are not served, all of them, what the policy has for them.
+func (c *Controller) unequal() bool {
+	if c.o.Parked == nil {
+		return false
+	}
+	for e := range c.o.Parked.Entries() {
+		if group, ok := strings.CutPrefix(e.Name, staged); ok && !c.record(group).over() || strings.HasPrefix(e.Name, parkedPart) {
+			return true
+		}
+	}
+	return false
 }
 
 // past yields what the history has for a group: of the policy with that content hash, and then from the last one back. Of
@@ -255,21 +272,44 @@ func (c *Controller) past(group, now, hash string) iter.Seq2[int, issue] {
 	}
 }
 
-// issueOf compiles what a revision has for a group; without a snapshot where that can't be.
-func (c *Controller) issueOf(ctx context.Context, h *revision.History, r revision.Revision, group string) (none issue) {
+// remember has what is compiled of the history kept until the function that it returns is called: groups look at the same
+// revisions.
+func (c *Controller) remember() (forget func()) {
+	c.remembered = map[string]map[string]issue{}
+	return func() { c.remembered = nil }
+}
+
+// issueOf is what a revision has for a group; without a snapshot where that can't be.
+func (c *Controller) issueOf(ctx context.Context, h *revision.History, r revision.Revision, group string) issue {
+	issues, ok := c.remembered[r.Hash]
+	if !ok {
+		issues = c.issuesOf(ctx, h, r)
+		if c.remembered != nil {
+			c.remembered[r.Hash] = issues
+		}
+	}
+	return issues[group]
+}
+
+// issuesOf compiles a revision, by group.
+func (c *Controller) issuesOf(ctx context.Context, h *revision.History, r revision.Revision) map[string]issue {
 	files, err := h.Files(ctx, r)
 	if err != nil {
-		return none
+		return nil
 	}
 	compiled, _, err := c.Try(files)
 	if err != nil || compiled == nil {
-		return none
+		return nil
 	}
 	groups, err := new(encoder).snapshots(compiled)
-	if err != nil || groups[group] == nil {
-		return none
+	if err != nil {
+		return nil
 	}
-	return newIssue(compiled, groups[group])
+	issues := make(map[string]issue, len(groups))
+	for name, snapshot := range groups {
+		issues[name] = newIssue(compiled, snapshot)
+	}
+	return issues
 }
 
 // known is what this or another process parked.
@@ -288,7 +328,9 @@ func (c *Controller) known(group, digest string) *Parked {
 	return &p
 }
 
-func parkedName(group, digest string) string { return "parked/" + group + "/" + digest }
+const parkedPart = "parked/"
+
+func parkedName(group, digest string) string { return parkedPart + group + "/" + digest }
 
 // Refused is told that an Envoy has refused something. It does not wait.
 func (c *Controller) Refused() {
@@ -321,6 +363,9 @@ func (c *Controller) watchFleet(ctx context.Context) error {
 		}
 		c.heed()
 		c.tellStages(ctx)
+		if !muster.deaf {
+			c.spread(ctx) // what could not be told before
+		}
 		c.retellStages()
 	}
 }
@@ -331,6 +376,7 @@ func (c *Controller) judge(ctx context.Context, m *muster) {
 	c.mu.Lock()
 	c.approve(nodes)
 	if c.observe(nodes, m.deaf) {
+		c.tellNow()
 		c.publish()
 	}
 	counts, reasons := c.count(nodes)
@@ -344,7 +390,7 @@ func (c *Controller) judge(ctx context.Context, m *muster) {
 		if st == nil || st.parked != nil || st.stage != nil || st.now.digest != own.Digest || !tooMany(all) {
 			continue
 		}
-		st.parked = &Parked{Group: group, Time: time.Now(), Refused: all.Refused, Of: all.Connected, Reasons: reasons[group]}
+		st.parked, st.told = &Parked{Group: group, Time: time.Now(), Refused: all.Refused, Of: all.Connected, Reasons: reasons[group]}, false
 		if !c.back(group, st) {
 			st.parked = nil
 			continue
@@ -353,8 +399,8 @@ func (c *Controller) judge(ctx context.Context, m *muster) {
 	}
 	c.republish(parked)
 	c.mu.Unlock()
-	for _, st := range parked {
-		c.spread(ctx, st)
+	if len(parked) > 0 {
+		c.spread(ctx)
 	}
 	c.promote(ctx, held)
 }
@@ -428,6 +474,7 @@ func (c *Controller) heed() {
 		if st.parked != nil {
 			continue
 		}
+		st.told = true
 		if st.parked = c.known(group, st.now.digest); st.parked != nil && st.stage != nil {
 			st.fall(*st.parked)
 		} else if st.parked != nil && !c.back(group, st) {
@@ -461,7 +508,11 @@ func (c *Controller) republish(parked []*stand) {
 		}
 		c.metrics.rollbacks.WithLabelValues(p.Group).Inc()
 		r := append(p.Reasons, Reason{})[0]
-		c.o.Log.Error("group rolled back: its envoys refuse the policy", "group", p.Group, "revision", p.Revision, "to", p.To,
+		why := "group rolled back: its envoys refuse the policy"
+		if p.Canaries {
+			why = "group rolled back: envoys that had the policy first did not keep it"
+		}
+		c.o.Log.Error(why, "group", p.Group, "revision", p.Revision, "to", p.To,
 			"refused", p.Refused, "of", p.Of, "node", r.Node, "type", r.Type, "resource", r.Resource, "at", r.Origin, "error", r.Error)
 	}
 	next := c.retell()
@@ -478,23 +529,41 @@ func (c *Controller) retell() Outcome {
 }
 
 // spread tells other processes, and this one after a restart, what is parked.
-func (c *Controller) spread(ctx context.Context, st *stand) {
+func (c *Controller) spread(ctx context.Context) {
 	if c.o.Parked == nil {
 		return
 	}
-	value, err := json.Marshal(st.parked)
-	if len(value) > parkedMax { // by odd names of nodes: that it is parked counts more than why
-		told := *st.parked
-		told.Reasons = nil
-		value, err = json.Marshal(told)
+	untold := map[*stand]Parked{}
+	c.mu.Lock()
+	for _, st := range c.fleet {
+		if st.parked != nil && !st.told {
+			untold[st] = *st.parked
+		}
 	}
-	if err == nil {
-		name := parkedName(st.parked.Group, st.now.digest)
-		err = c.o.Parked.Put(ctx, store.Entry{Name: name, Value: value, Expires: time.Now().Add(parkedFor)})
+	c.mu.Unlock()
+	for st, p := range untold {
+		if err := c.putParked(ctx, p, st.now.digest); err != nil {
+			c.o.Log.Warn("what envoys refused is not known to other processes", "group", p.Group, "error", err)
+			if c.o.Replica != "" {
+				continue // it is tried again
+			}
+		}
+		c.mu.Lock()
+		st.told = true
+		c.mu.Unlock()
+	}
+}
+
+func (c *Controller) putParked(ctx context.Context, p Parked, digest string) error {
+	value, err := json.Marshal(p)
+	if len(value) > parkedMax { // by odd names of nodes: that it is parked counts more than why
+		p.Reasons = nil
+		value, err = json.Marshal(p)
 	}
 	if err != nil {
-		c.o.Log.Warn("what envoys refused is not known to other processes", "group", st.parked.Group, "error", err)
+		return err
 	}
+	return c.o.Parked.Put(ctx, store.Entry{Name: parkedName(p.Group, digest), Value: value, Expires: time.Now().Add(parkedFor)})
 }
 
 // retry forgets what is parked, so that it is tried again: what was in the way may be gone. What goes in stages has all of

@@ -275,10 +275,10 @@ func TestParkedByAllWhateverAnEnvoySays(t *testing.T) {
 		board := boardOf(t)
 		p := judging(t, Options{Parked: board, Replica: "a"})
 		for _, size := range []int{10, 100_000} {
-			st := &stand{parked: &Parked{Group: "edge", Reasons: []Reason{{Node: strings.Repeat("x", size)}}}, now: issue{digest: strconv.Itoa(size)}}
-			p.spread(t.Context(), st)
+			digest := strconv.Itoa(size)
+			must(t, p.putParked(t.Context(), Parked{Group: "edge", Reasons: []Reason{{Node: strings.Repeat("x", size)}}}, digest))
 			p.mu.Lock()
-			got := p.known("edge", st.now.digest)
+			got := p.known("edge", digest)
 			p.mu.Unlock()
 			if got == nil || len(got.Reasons) == 1 != (size == 10) {
 				t.Errorf("a name of %d bytes: others know %+v", size, got)

@@ -5,8 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
-	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -15,7 +13,6 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/legation/legation/policy"
 	"github.com/legation/legation/revision"
-	"github.com/legation/legation/store"
 	"github.com/legation/legation/xds"
 )
 
@@ -38,29 +35,13 @@ type Staged struct {
 	Origin   string    `json:"origin"`   // of delivery, in the policy
 }
 
-// Canary is an Envoy that has a policy before the others.
-type Canary struct {
-	Node      string    `json:"node"`
-	Connected time.Time `json:"connected,omitzero"` // zero: it is not
-	Since     time.Time `json:"since,omitzero"`     // when it had acknowledged all of it; zero: it has not
-	Held      bool      `json:"held,omitempty"`     // for long enough
-}
-
 // stagedOf is the stages of the policy with that content hash.
 func (o *Outcome) stagedOf(hash string) []Staged {
 	return slices.DeleteFunc(slices.Clone(o.Staged), func(s Staged) bool { return s.Revision != hash })
 }
 
-const (
-	staged     = "stage/"
-	absentFor  = 15 * time.Second // that a canary may be away: it may be on its way back, or to another process
-	takenIn    = time.Minute      // that it may need to take all of it, clusters that get warm included
-	returnsMax = 3                // it comes back for the third time: it may have crashed as often
-	unsettled  = 5 * time.Second  // after which one is chosen that has not even taken what the group has
-	namesTold  = 300              // Envoys of a group that other processes are told of, to choose from
-	nameMax    = 256              // bytes of the node id of a canary
-	recordTime = time.Second      // that a record may take to be written while a policy waits for it
-)
+// namesTold is how many Envoys of a group other processes are told of, to choose from.
+const namesTold = 300
 
 // plan is what the policy of a group says under delivery.
 type plan struct {
@@ -91,18 +72,7 @@ type stage struct {
 	canaries map[string]*canary // by node id; empty: none is chosen yet
 	known    bool               // the record has them
 	of       int                // Envoys, over all processes
-}
-
-// canary is one as this process sees it.
-type canary struct {
-	Canary
-	came    time.Time // when it connected last, though it may have left
-	took    time.Time // Since, though it may have left
-	seen    time.Time // when it was last connected, or began to be waited for
-	behind  time.Time // since when it is connected and lacks something; zero: it does not
-	here    bool      // connected to this process
-	returns int
-	refused []Reason
+	stuck    bool               // it is held, and the board can't be told
 }
 
 func newStage(base issue, canaries []string) *stage {
@@ -121,6 +91,16 @@ func (s *stage) choose(ids []string) {
 }
 
 func (s *stage) nodes() []string { return slices.Sorted(maps.Keys(s.canaries)) }
+
+// wanting tells whether there are canaries to be chosen: there are none, or one was never seen, as it had left by then.
+func (s *stage) wanting() bool {
+	for _, k := range s.canaries {
+		if k.came.IsZero() && time.Since(k.seen) > absentFor {
+			return true
+		}
+	}
+	return len(s.canaries) == 0
+}
 
 // held tells whether all canaries have held it for long enough.
 func (s *stage) held() bool {
@@ -182,14 +162,18 @@ func (c *Controller) begin(group string, st, old *stand, nodes []xds.NodeStatus)
 	var base *issue
 	if old != nil {
 		base = new(old.served())
-	} else if st.plan != nil {
+	} else if st.plan != nil && c.fleet == nil { // and not a group that is new
 		base = c.running(group, st.now)
 	}
-	if base == nil || base.core == st.now.core {
+	if base == nil {
 		return
 	}
 	rec := c.record(group)
 	switch {
+	case base.core == st.now.core:
+		if old != nil && (old.stage != nil || old.parked != nil) && !rec.over() {
+			c.tellAtOnce(record{Group: group, Core: st.now.core, Whole: true, Time: time.Now()})
+		}
 	case rec != nil && rec.Core == st.now.core && rec.Whole:
 	case st.plan == nil || c.shelf.read.Source == revision.Rollback || old != nil && old.hopeless(group, nodes):
 		if rec != nil && !(rec.Core == st.now.core && rec.Whole) {
@@ -198,6 +182,7 @@ func (c *Controller) begin(group string, st, old *stand, nodes []xds.NodeStatus)
 	case rec != nil && rec.Core == st.now.core && (old == nil || old.parked == nil):
 		st.stage = newStage(*base, rec.Canaries)
 		st.stage.known = true
+		c.logStaged(group, st)
 	default:
 		st.stage = newStage(*base, nil)
 		c.choose(group, st, nodes)
@@ -228,21 +213,22 @@ func (st *stand) served() issue {
 // is known, or where it is what there is now.
 func (c *Controller) running(group string, now issue) *issue {
 	rec, from := c.record(group), ""
-	under := rec != nil && !rec.Whole // a stage was, when this process was not there
+	under := !rec.over() // a stage was, when this process was not there
+	mine := rec != nil && rec.Core == now.core
 	switch {
+	case mine && rec.Whole, !mine && c.shelf.recalled == now.revision:
+		return nil
 	case under:
 		from = rec.From
-	case rec != nil && rec.Core == now.core || c.shelf.recalled == now.revision:
-		return nil
 	}
 	for i, one := range c.past(group, now.revision, from) {
 		switch {
-		case one.snapshot == nil && i == 0 && !under:
+		case one.snapshot == nil && (i == 0 && !under || one.revision == from):
 			return nil // it was served already
 		case one.snapshot == nil || c.known(group, one.digest) != nil:
 		case one.core != now.core:
 			return &one
-		case !under || rec.Core != now.core:
+		case !under || !mine:
 			return nil
 		}
 	}
@@ -262,43 +248,26 @@ func (c *Controller) choose(group string, st *stand, nodes []xds.NodeStatus) {
 	}
 	pool = ranked(pool, st.now.core)
 	st.stage.of = total
-	st.stage.choose(first(pool, st.plan.Canaries(total)))
-	if st.stage.known = false; len(st.stage.canaries) > 0 {
+	pool = first(pool, st.plan.Canaries(total))
+	size := 0
+	for i, id := range pool {
+		if size += len(id); size > recordMax {
+			pool = pool[:i]
+			break
+		}
+	}
+	before := st.stage.nodes()
+	if st.stage.choose(pool); !slices.Equal(before, st.stage.nodes()) {
+		st.stage.known = false
+		c.logStaged(group, st)
+	}
+}
+
+func (c *Controller) logStaged(group string, st *stand) {
+	if len(st.stage.canaries) > 0 {
 		c.o.Log.Info("staged: some envoys get the policy first", "group", group, "revision", st.now.revision, "canaries", st.stage.nodes(),
-			"of", total, "hold", st.plan.Holds())
+			"hold", st.plan.Holds())
 	}
-}
-
-// envoysOf is the node ids of the Envoys of a group that have taken what they are served, and of all.
-func envoysOf(nodes []xds.NodeStatus, group string) (settled, all []string) {
-	for _, n := range nodes {
-		if n.Group != group || len(n.ID) > nameMax {
-			continue
-		}
-		if all = append(all, n.ID); n.Revision != "" && acknowledged(n) {
-			settled = append(settled, n.ID)
-		}
-	}
-	slices.Sort(all)
-	slices.Sort(settled)
-	return slices.Compact(settled), slices.Compact(all)
-}
-
-// acknowledged tells whether an Envoy has taken all that it was sent.
-func acknowledged(n xds.NodeStatus) bool {
-	return !slices.ContainsFunc(n.Types, func(t xds.TypeStatus) bool { return t.State != xds.ACK })
-}
-
-// ranked sorts names by their hashes with a salt, each once.
-func ranked(names []string, salt string) []string {
-	rank := make(map[string][sha256.Size]byte, len(names))
-	for _, name := range names {
-		rank[name] = sha256.Sum256([]byte(salt + "\x00" + name))
-	}
-	return slices.SortedFunc(maps.Keys(rank), func(a, b string) int {
-		x, y := rank[a], rank[b]
-		return cmp.Or(slices.Compare(x[:], y[:]), cmp.Compare(a, b))
-	})
 }
 
 // observe looks how the canaries stand, and tells whether there are new ones. The caller holds mu.
@@ -307,10 +276,10 @@ func (c *Controller) observe(nodes []xds.NodeStatus, deaf bool) (chosen bool) {
 		if st.stage == nil {
 			continue
 		}
-		if len(st.stage.canaries) == 0 {
+		if st.stage.wanting() {
+			before := st.stage.nodes()
 			c.choose(group, st, nodes)
-			chosen = chosen || len(st.stage.canaries) > 0
-			continue
+			chosen = chosen || !slices.Equal(before, st.stage.nodes())
 		}
 		others := c.muster().others(group)
 		_, all := envoysOf(nodes, group)
@@ -327,99 +296,6 @@ func (c *Controller) observe(nodes []xds.NodeStatus, deaf bool) (chosen bool) {
 
 // muster reads what other processes told.
 func (c *Controller) muster() *muster { return &muster{board: c.o.Parked, name: c.o.Replica} }
-
-// sight is what there is to see of a canary.
-type sight struct {
-	connected time.Time // zero: nowhere
-	took      bool
-	told      *Canary // by the process that it is connected to; nil: it is this one, or one that does not serve it yet
-	elsewhere bool    // connected to one that does not serve it yet
-	refused   []Reason
-}
-
-func sightOf(st *stand, group, id string, nodes []xds.NodeStatus, others []tally) (s sight) {
-	for _, n := range nodes {
-		if n.Group != group || n.ID != id {
-			continue
-		}
-		took := n.Staged && n.Revision == st.now.revision && acknowledged(n)
-		s.took = took && (s.took || s.connected.IsZero())
-		if n.Connected.After(s.connected) {
-			s.connected = n.Connected
-		}
-		if n.Staged {
-			s.refused = append(s.refused, refusals(n, st.now.at)...)
-		}
-	}
-	if !s.connected.IsZero() {
-		return s
-	}
-	for _, other := range others {
-		k, there := other.Canaries[id]
-		if there && other.Core == st.now.core && k.Connected.After(s.connected) {
-			s.connected, s.told, s.took = k.Connected, &k, !k.Since.IsZero()
-		}
-		s.elsewhere = s.elsewhere || slices.Contains(other.Candidates, id)
-	}
-	return s
-}
-
-// look takes what there is to see of it. Where the other processes can't be heard, one that is not here counts as there.
-func (k *canary) look(s sight, hold time.Duration, deaf bool) {
-	now := time.Now()
-	k.here = !s.connected.IsZero() && s.told == nil
-	if s.connected.IsZero() {
-		k.Connected, k.Since, k.Held, k.behind = time.Time{}, time.Time{}, false, time.Time{}
-		if s.elsewhere || deaf {
-			k.seen = now
-		}
-		return
-	}
-	k.seen, k.refused = now, s.refused
-	if !s.connected.Equal(k.came) {
-		if !k.came.IsZero() {
-			k.returns++
-		}
-		k.came, k.Since, k.Held = s.connected, time.Time{}, false
-	}
-	k.Connected = s.connected
-	switch {
-	case !s.took:
-		k.Held = false
-		if k.behind.IsZero() {
-			k.behind = now
-		}
-		return
-	case s.told != nil:
-		k.Since, k.Held = s.told.Since, s.told.Held
-	default:
-		if k.Since.IsZero() {
-			k.Since = now
-		}
-		k.Held = now.Sub(k.Since) >= hold
-	}
-	k.behind, k.took = time.Time{}, k.Since
-}
-
-// wrong is why the stage can't go on, as far as this canary goes.
-func (k *canary) wrong(origin string) []Reason {
-	now, why := time.Now(), ""
-	switch {
-	case len(k.refused) > 0:
-		return k.refused
-	case k.Connected.IsZero() && now.Sub(k.seen) > absentFor && k.took.IsZero():
-		why = "left before it had taken it, and did not come back"
-	case k.Connected.IsZero() && now.Sub(k.seen) > absentFor:
-		why = fmt.Sprintf("left %s after it took it, and did not come back", max(k.seen.Sub(k.took).Round(time.Second), time.Second))
-	case k.returns >= returnsMax:
-		why = "came back for the third time since it got it"
-	case !k.behind.IsZero() && now.Sub(k.behind) > takenIn:
-		why = fmt.Sprintf("has not taken it within %s", takenIn)
-	default:
-		return nil
-	}
-	return []Reason{{Node: k.Node, Origin: origin, Error: why}}
-}
 
 // failing parks what is staged where a canary has gone wrong, and lists what has all canaries hold it. The caller holds mu.
 func (c *Controller) failing() (parked []*stand, held map[string]*stage) {
@@ -439,6 +315,7 @@ func (c *Controller) failing() (parked []*stand, held map[string]*stage) {
 		switch {
 		case refused > 0:
 			st.parked = &Parked{Group: group, Time: time.Now(), Refused: refused, Of: len(st.stage.canaries), Canaries: true, Reasons: reasons}
+			st.told = false
 			st.fall(*st.parked)
 			parked = append(parked, st)
 		case st.stage.held():
@@ -467,7 +344,12 @@ func (c *Controller) promote(ctx context.Context, held map[string]*stage) {
 		rec := record{Group: group, Core: st.now.core, Whole: true, Time: time.Now()}
 		c.mu.Unlock()
 		if err := c.put(ctx, rec); err != nil {
-			c.o.Log.Warn("stage not over: other processes can't know it", "group", group, "error", err)
+			c.mu.Lock()
+			if !s.stuck {
+				c.o.Log.Warn("stage not over: other processes can't know it", "group", group, "error", err)
+			}
+			s.stuck = true
+			c.mu.Unlock()
 			if c.o.Replica != "" {
 				continue
 			}
@@ -488,6 +370,8 @@ func (c *Controller) release(stands []*stand) {
 	if len(stands) == 0 {
 		return
 	}
+	c.tables = slices.Clone(c.tables)
+	c.tables[0] = new(*c.tables[0]) // for what waits to forget the older ones, this is another
 	for _, st := range stands {
 		c.tables = append(c.tables, older([]*Compiled{st.served().tables}, c.tables[0])...)
 		st.stage, st.parked = nil, nil
@@ -496,113 +380,6 @@ func (c *Controller) release(stands []*stand) {
 	next := c.retell()
 	next.Changed, next.Rotated = false, nil // told already
 	c.o.Report(next)
-}
-
-// record is how what is new to a group is delivered.
-type record struct {
-	Group    string    `json:"group"`
-	Core     string    `json:"core"`               // what is
-	Whole    bool      `json:"whole,omitempty"`    // to all Envoys
-	Canaries []string  `json:"canaries,omitempty"` // to these first
-	From     string    `json:"from,omitempty"`     // content hash of the policy that the others are served
-	Time     time.Time `json:"time"`
-}
-
-// record is the last one of a group; nil where there is none.
-func (c *Controller) record(group string) *record {
-	if c.o.Parked == nil {
-		return nil
-	}
-	e, ok := c.o.Parked.Get(staged + group)
-	if !ok {
-		return nil
-	}
-	var rec record
-	if json.Unmarshal(e.Value, &rec) != nil || rec.Group != group {
-		return nil
-	}
-	return &rec
-}
-
-// put writes a record.
-func (c *Controller) put(ctx context.Context, rec record) error {
-	if c.o.Parked == nil {
-		return nil
-	}
-	value, err := json.Marshal(rec)
-	if err != nil {
-		return err
-	}
-	return c.o.Parked.Put(ctx, store.Entry{Name: staged + rec.Group, Value: value, Expires: time.Now().Add(parkedFor)})
-}
-
-// tellAtOnce writes a record while a policy waits for it; true when it could.
-func (c *Controller) tellAtOnce(rec record) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), recordTime)
-	defer cancel()
-	return c.put(ctx, rec) == nil
-}
-
-// untold is the records that are still to be written of who the canaries are. The caller holds mu.
-func (f fleet) untold() map[*stage]record {
-	all := map[*stage]record{}
-	for group, st := range f {
-		if s := st.stage; s != nil && len(s.canaries) > 0 && !s.known {
-			all[s] = record{Group: group, Core: st.now.core, Canaries: s.nodes(), From: s.base.revision, Time: s.began}
-		}
-	}
-	return all
-}
-
-// tellNow writes what is untold before an Envoy is served it, so that a restart knows of it. The caller holds mu.
-func (c *Controller) tellNow() {
-	for s, rec := range c.fleet.untold() {
-		s.known = c.tellAtOnce(rec)
-	}
-}
-
-// tellStages writes what is still untold, while nobody waits.
-func (c *Controller) tellStages(ctx context.Context) {
-	c.mu.Lock()
-	untold := c.fleet.untold()
-	c.mu.Unlock()
-	for s, rec := range untold {
-		err := c.put(ctx, rec)
-		c.mu.Lock()
-		s.known = s.known || err == nil && slices.Equal(rec.Canaries, s.nodes())
-		c.mu.Unlock()
-	}
-}
-
-// heedRecords does what other processes say of the stages: who the canaries are, that they are over, or that what was
-// parked is tried again. The caller holds mu.
-func (c *Controller) heedRecords() {
-	var over []*stand
-	changed := false
-	for group, st := range c.fleet {
-		rec := c.record(group)
-		if rec == nil || rec.Core != st.now.core {
-			continue
-		}
-		switch {
-		case st.parked != nil && (!rec.Time.After(st.parked.Time) || c.known(group, st.now.digest) != nil):
-		case st.parked != nil && (rec.Whole || st.plan == nil):
-			st.now.at = time.Now()
-			over = append(over, st)
-		case st.parked != nil:
-			st.stage = newStage(*st.good, rec.Canaries)
-			st.parked, st.now.at, st.stage.known, changed = nil, time.Now(), true, true
-		case st.stage != nil && rec.Whole:
-			over = append(over, st)
-		case st.stage != nil && !slices.Equal(rec.Canaries, st.stage.nodes()) && len(rec.Canaries) > 0:
-			st.stage.choose(rec.Canaries)
-			st.stage.known, changed = true, true
-		}
-	}
-	if changed {
-		c.publish()
-	}
-	c.release(over)
 }
 
 // staging tells whether a stage is under way.

@@ -1,21 +1,17 @@
 package control
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"github.com/legation/legation/store"
 )
 
 // byStages is the protected policy, of which each change goes to one Envoy first.
@@ -256,6 +252,141 @@ func TestHoldIsWithoutABreak(t *testing.T) {
 	})
 }
 
+// Where the hold is short, what the others ran until then is answered for all the same.
+func TestCompanionsAfterAShortHold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := judging(t, Options{})
+		first := p.push(delivered(protected(1, 10), "delivery: {canary: 1, hold: 2s}, "))
+		p.start(3)
+		pass(time.Minute)
+		second := p.push(delivered(protected(2, 20), "delivery: {canary: 1, hold: 2s}, "))
+		if pass(4 * time.Second); p.count(second) != 3 {
+			t.Fatalf("got %v", p.runs())
+		}
+		if pass(8 * time.Second); !p.knows(first) {
+			t.Error("8s after the others left it, the first policy is not known")
+		}
+		if pass(5 * time.Second); p.knows(first) {
+			t.Error("a while later the first policy is still known")
+		}
+	})
+}
+
+// Who takes back what went wrong, with the files as they were, has what the others have, also after a restart.
+func TestTakenBackByHand(t *testing.T) {
+	t.Parallel()
+	for name, refuse := range map[string]bool{"refused": true, "under way": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				o := Options{DataDir: t.TempDir(), Parked: boardOf(t)}
+				p := judging(t, o)
+				p.push(byStages(1, 10))
+				envoys := p.start(3)
+				p.push(byStages(2, 20))
+				pass(35 * time.Second)
+				refusing(refuse, slices.Collect(maps.Values(envoys))...)
+				third := p.push(byStages(3, 30))
+				refusing(false, slices.Collect(maps.Values(envoys))...)
+				pass(5 * time.Second)
+				second := p.push(byStages(2, 20))
+				if pass(2 * time.Second); p.count(second) != 3 || p.Outcome().Staged != nil || p.Outcome().Parked != nil {
+					t.Errorf("got %v, %+v", p.runs(), p.Outcome())
+				}
+				p.stop()
+				must(t, p.Close())
+				o.Dir = p.dir
+				p = judging(t, o)
+				p.Load()
+				p.start(3)
+				if pass(2 * time.Second); p.count(second) != 3 || p.Outcome().Staged != nil || p.Outcome().Parked != nil {
+					t.Errorf("after a restart: got %v, %+v", p.runs(), p.Outcome().Staged)
+				}
+				write(t, filepath.Join(p.dir, "policy.yaml"), byStages(3, 30))
+				p.Load()
+				pass(2 * time.Second)
+				if parked := p.Outcome().Parked; refuse != (len(parked) == 1) || !refuse && p.count(third) != 1 {
+					t.Errorf("again: got %v, %+v", p.runs(), parked)
+				}
+			})
+		})
+	}
+}
+
+// Processes that serve directories of their own do not take another's stage for theirs, nor after a restart.
+func TestStageOfAnotherDirectory(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		board := boardOf(t)
+		a := judging(t, Options{Parked: board, Replica: "a"})
+		o := Options{Parked: board, Replica: "b", DataDir: t.TempDir()}
+		b := judging(t, o)
+		a.push(byStages(1, 10))
+		b.push(byStages(1, 10))
+		b.push(protected(2, 20)) // at once
+		a.envoyCalled("at-a")
+		b.envoyCalled("at-b")
+		pass(10 * time.Second)
+		b.push(byStages(2, 20))
+		a.push(byStages(3, 30))
+		pass(5 * time.Second)
+		b.stop()
+		must(t, b.Close())
+		o.Dir = b.dir
+		b = judging(t, o)
+		b.Load()
+		b.envoyCalled("at-b")
+		pass(2 * time.Second)
+		if s := b.Outcome().Staged; s != nil || len(b.runs()) != 1 {
+			t.Errorf("got %+v, %v", s, b.runs())
+		}
+		for _, n := range b.o.XDS.Status() {
+			if n.Revision != b.Outcome().Revision {
+				t.Errorf("the Envoy runs %s, want %s", n.Revision, b.Outcome().Revision)
+			}
+		}
+	})
+}
+
+// A canary that was gone by the time it was chosen has another take its place; after a restart, too, also where none had
+// been chosen yet.
+func TestCanaryThatNeverCame(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{DataDir: t.TempDir(), Parked: boardOf(t)}
+		p := judging(t, o)
+		restart := func() {
+			p.stop()
+			must(t, p.Close())
+			o.Dir = p.dir
+			p = judging(t, o)
+			p.Load()
+		}
+		first := p.push(byStages(1, 10))
+		second := p.push(byStages(2, 20)) // while there is no Envoy
+		restart()
+		if s := p.Outcome().Staged; len(s) != 1 || s[0].From != first.Model.Revision || len(s[0].Canaries) != 0 {
+			t.Fatalf("got %+v, want it to wait for an Envoy", s)
+		}
+		p.start(2)
+		pass(5 * time.Second)
+		gone := p.canary()
+		restart()
+		p.envoyCalled("new-1")
+		p.envoyCalled("new-2")
+		if pass(10 * time.Second); p.canary() != gone || p.count(first) != 2 {
+			t.Errorf("got %s and %v, want %s to be waited for", p.canary(), p.runs(), gone)
+		}
+		if pass(10 * time.Second); !strings.HasPrefix(p.canary(), "new-") || p.count(second) != 1 {
+			t.Errorf("got %s, want another in the place of %s", p.canary(), gone)
+		}
+		if pass(30 * time.Second); p.count(second) != 2 {
+			t.Errorf("got %v", p.runs())
+		}
+	})
+}
+
 // The first Envoy that connects is the canary where there was none.
 func TestStageWaitsForAnEnvoy(t *testing.T) {
 	t.Parallel()
@@ -486,91 +617,6 @@ func TestStageOverARestart(t *testing.T) {
 		p.Load()
 		if s := p.Outcome().Staged; len(s) != 1 || s[0].From != third.Model.Revision {
 			t.Errorf("what changed meanwhile: got %+v, want it to be staged", s)
-		}
-	})
-}
-
-// frail is a board that can't be written for a while.
-type frail struct {
-	store.Board
-	gone atomic.Bool
-}
-
-func (f *frail) Put(ctx context.Context, e store.Entry) error {
-	if f.gone.Load() {
-		return errors.New("gone")
-	}
-	return f.Board.Put(ctx, e)
-}
-
-// Several processes have the same canaries, and end a stage together: when all of them have held it.
-func TestReplicasStageTogether(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		board := &frail{Board: boardOf(t)}
-		var planes []*plane
-		for i, name := range []string{"a", "b", "c"} {
-			p := judging(t, Options{Parked: board, Replica: name})
-			p.push(delivered(protected(1, 10), "delivery: {canary: 2}, "))
-			for n := range 2 {
-				p.envoyCalled(fmt.Sprintf("%s-%d", name, n))
-			}
-			planes = append(planes, p)
-			pass(time.Duration(i) * time.Second)
-		}
-		pass(10 * time.Second)
-		count := func(c *Compiled) (n int) {
-			for _, p := range planes {
-				n += p.count(c)
-			}
-			return n
-		}
-		second := planes[0].push(delivered(protected(2, 20), "delivery: {canary: 2}, "))
-		pass(5 * time.Second) // the others are slower
-		planes[1].push(delivered(protected(2, 20), "delivery: {canary: 2}, "))
-		planes[2].push(delivered(protected(2, 20), "delivery: {canary: 2}, "))
-		pass(10 * time.Second)
-		var told []string
-		for _, p := range planes {
-			s := p.Outcome().Staged
-			if len(s) != 1 || s[0].Of != 6 {
-				t.Fatalf("got %+v", s)
-			}
-			text := ""
-			for _, k := range s[0].Canaries {
-				text += fmt.Sprintf("%s %t ", k.Node, !k.Since.IsZero())
-			}
-			told = append(told, text)
-		}
-		if told[0] != told[1] || told[1] != told[2] || strings.Count(told[0], "true") != 2 || count(second) != 2 {
-			t.Errorf("got %q, %d have it, want the same two", told, count(second))
-		}
-		board.gone.Store(true)
-		if pass(40 * time.Second); count(second) != 2 {
-			t.Errorf("without the board: %d have it, want the others to wait", count(second))
-		}
-		board.gone.Store(false)
-		if pass(10 * time.Second); count(second) != 6 {
-			t.Errorf("%d have it, want all", count(second))
-		}
-
-		// What one canary refuses is parked by all.
-		for _, p := range planes {
-			p.push(delivered(protected(3, 30), "delivery: {canary: 6}, "))
-		}
-		pass(5 * time.Second)
-		must(t, board.Put(t.Context(), store.Entry{Name: staged + "edge", Value: []byte("[")})) // nonsense is passed over
-		one := planes[1].envoyCalled("b-1")
-		one.set(func() { one.refuse = true })
-		pass(5 * time.Second)
-		fourth := planes[1].push(delivered(protected(4, 40), "delivery: {canary: 6}, "))
-		planes[0].push(delivered(protected(4, 40), "delivery: {canary: 6}, "))
-		planes[2].push(delivered(protected(4, 40), "delivery: {canary: 6}, "))
-		pass(5 * time.Second)
-		for i, p := range planes {
-			if got := p.Outcome().Parked; len(got) != 1 || got[0].Revision != fourth.Model.Revision || !got[0].Canaries {
-				t.Errorf("replica %d: got %+v", i, got)
-			}
 		}
 	})
 }

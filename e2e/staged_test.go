@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -208,4 +209,109 @@ func TestCanaryIsKilled(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Two processes on one Redis have one canary together, end the stage together, and what the canary of one refuses both
+// park. While Redis is gone nothing goes on.
+func TestFirstToSomeOfSeveralProcesses(t *testing.T) {
+	t.Parallel()
+	ask := ports(t, 2)
+	a, b := &staging{plane: newPlane(t, ""), port: ask[0]}, &staging{plane: newPlane(t, ""), port: ask[0]}
+	both := []*staging{a, b}
+	redis := redisAt(t, ask[1])
+	for i, s := range both {
+		s.child = start(t, binary, s.args("serve", "--redis", fmt.Sprintf("redis://127.0.0.1:%d", ask[1]), "--redis-timeout", "100ms")...)
+		s.envoys = map[string]*envoyChild{}
+		for n := range 2 {
+			name := fmt.Sprintf("edge-%c%d", 'a'+i, n)
+			s.envoys[name] = s.envoyUnready(t, "edge", "--node", name)
+		}
+	}
+	eventually(t, "the first push", func() error {
+		if out, status := a.client(t, "push", dirOf(t, a.byStages("one", "4s")), "--parent", "none"); status != 0 {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
+	saying := func(word string) []string { return append(a.saying(t, word), b.saying(t, word)...) }
+	have := func(word string, n int) time.Duration {
+		t.Helper()
+		return eventually(t, fmt.Sprintf("%d Envoys that say %s", n, word), func() error {
+			if got := saying(word); len(got) != n {
+				return fmt.Errorf("got %v", got)
+			}
+			return nil
+		})
+	}
+	together := func(what string, try func(app.Status) error) {
+		t.Helper()
+		for _, s := range both {
+			s.eventually(t, what, try)
+		}
+	}
+	have("one", 4)
+	together("all in step", func(now app.Status) error {
+		if len(now.Policy.Staged) > 0 || len(now.Nodes) != 2 || now.Nodes[0].Revision != now.Policy.Revision || now.Nodes[1].Revision != now.Policy.Revision {
+			return fmt.Errorf("%+v", now.Nodes)
+		}
+		return nil
+	})
+
+	began := time.Now()
+	a.pushes(t, a.byStages("two", "4s"))
+	have("two", 1)
+	one, _ := a.canary(t)
+	if other, _ := b.canary(t); other != one {
+		t.Errorf("%s and %s are canaries, want one", one, other)
+	}
+	together("how many there are", func(now app.Status) error {
+		if len(now.Policy.Staged) == 1 && now.Policy.Staged[0].Of != 4 {
+			return fmt.Errorf("got %+v, want one of 4", now.Policy.Staged)
+		}
+		return nil
+	})
+	have("two", 4)
+	took := time.Since(began)
+	if t.Logf("all had it %s after the push began, of which 4s were held", took); took < 4*time.Second || took > 9*time.Second {
+		t.Error("want 4s to 9s")
+	}
+
+	a.pushes(t, a.byStages("three", "4s"))
+	have("three", 1)
+	a.canary(t)
+	redis.kill()
+	if out, status := a.client(t, "push", dirOf(t, a.byStages("three", "4s")), "--parent", "3"); status == 0 {
+		t.Errorf("pushed without Redis: %s", out)
+	}
+	began = time.Now()
+	eventually(t, "8s without Redis", func() error {
+		if got := saying("three"); len(got) != 1 {
+			t.Fatalf("%v have it, want the others to wait", got)
+		}
+		if time.Since(began) < 8*time.Second {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	redisAt(t, ask[1])
+	t.Logf("all had it %s after Redis was back", have("three", 4))
+
+	bad := strings.Replace(a.byStages("bad", "4s"), "address: 127.0.0.1", "address: 127.0.0.1, "+refusedByEnvoy, 1)
+	began = time.Now()
+	eventually(t, "a push that is refused", func() error {
+		if out, status := a.client(t, "push", dirOf(t, bad)); status != 0 {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
+	together("both rolled back", func(now app.Status) error {
+		if len(now.Policy.Parked) != 1 || !strings.HasPrefix(now.Policy.Parked[0].Reasons[0].Origin, "policy.yaml:1:") {
+			return fmt.Errorf("%+v", now.Policy.Parked)
+		}
+		return nil
+	})
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("rolled back after %s, want 5s at most", took)
+	}
+	have("three", 4)
 }
