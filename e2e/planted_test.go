@@ -39,6 +39,23 @@ func hashesOf(secret string) []string {
 	return []string{hex.EncodeToString(sum[:8]), base64.StdEncoding.EncodeToString(sum[:])[:10], string(sum[:8])}
 }
 
+const plantedPolicy = `gateways:
+  edge:
+    listeners:
+      http: {port: PLAIN, address: 127.0.0.1}
+      https: {port: SECURE, address: 127.0.0.1, protocol: HTTPS, certificates: [{secret: tls/edge}]}
+auth:
+  keys: {apiKey: {header: x-api-key}}
+  demo: {jwt: {issuer: "https://quickstart.legation.test/", audiences: [quickstart], jwks: {file: test-keys.json}}}
+consumers:
+  initech: {apiKeys: [{secret: consumers/initech}]}
+services:
+  app: {endpoints: ["APP"]}
+routes:
+  open: {hostnames: [localhost], match: {path: /open}, backends: {app: 1}, rateLimit: {rate: 100/day, by: {header: x-session}}}
+  private: {hostnames: [localhost], match: {path: /private}, backends: {app: 1}, auth: [keys, demo], rateLimit: {rate: 100/day, by: consumer}}
+`
+
 // Secrets of every kind are planted: in files, of callers, in the settings. None is to be seen in logs at debug, in anything the
 // admin port or the command line tell, in answers to callers, in Redis, or in the data directory.
 func TestPlantedSecretsAreShownNowhere(t *testing.T) {
@@ -68,22 +85,7 @@ func TestPlantedSecretsAreShownNowhere(t *testing.T) {
 	server := start(t, redisProgram(), "--port", fmt.Sprint(listen[2]), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir(),
 		"--requirepass", hidden["Redis password"])
 	server.says(0, "Ready to accept connections")
-	policy := strings.NewReplacer("PLAIN", fmt.Sprint(listen[0]), "SECURE", fmt.Sprint(listen[1]), "APP", upstream(t, "app")).Replace(`gateways:
-  edge:
-    listeners:
-      http: {port: PLAIN, address: 127.0.0.1}
-      https: {port: SECURE, address: 127.0.0.1, protocol: HTTPS, certificates: [{secret: tls/edge}]}
-auth:
-  keys: {apiKey: {header: x-api-key}}
-  demo: {jwt: {issuer: "https://quickstart.legation.test/", audiences: [quickstart], jwks: {file: test-keys.json}}}
-consumers:
-  initech: {apiKeys: [{secret: consumers/initech}]}
-services:
-  app: {endpoints: ["APP"]}
-routes:
-  open: {hostnames: [localhost], match: {path: /open}, backends: {app: 1}, rateLimit: {rate: 100/day, by: {header: x-session}}}
-  private: {hostnames: [localhost], match: {path: /private}, backends: {app: 1}, auth: [keys, demo], rateLimit: {rate: 100/day, by: consumer}}
-`)
+	policy := strings.NewReplacer("PLAIN", fmt.Sprint(listen[0]), "SECURE", fmt.Sprint(listen[1]), "APP", upstream(t, "app")).Replace(plantedPolicy)
 	p := newPlane(t, "")
 	p.child = start(t, binary, p.args("serve", "--log-level", "debug", "--decision-log", "all", "--secrets-dir", secrets, "--admin-token-file", filepath.Join(secrets, "admin"),
 		"--redis", fmt.Sprintf("redis://:%s@127.0.0.1:%d", url.QueryEscape(hidden["Redis password"]), listen[2]))...)
