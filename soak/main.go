@@ -29,7 +29,7 @@ type scenario struct {
 }
 
 var scenarios = []scenario{
-	{"C8", "a thousand Envoys come at once", herd, 4 * time.Minute, 0},
+	{"C8", "a thousand Envoys come at once", herd, 3 * time.Minute, 0},
 	{"C9", "Envoys that read nothing and Envoys that flood, beside good ones", unruly, 4 * time.Minute, 0},
 	{"C10", "rolling upgrade of two processes under load, with a push each 2 s", upgrade, 4 * time.Minute, 0},
 	{"C12", "coming and going, pushes, and Redis killed each minute leave nothing behind", leaks, 2 * time.Minute, 10 * time.Minute},
