@@ -99,11 +99,11 @@ type Controller struct {
 
 	// mu guards what is served. It is held for short work alone, as a group that goes back can't wait; who needs both takes
 	// loading first.
-	mu      sync.Mutex
-	last    policy.Files // changed by loads alone, under both: it may be read under either
-	tables  []*Compiled  // the one being served first, then those that an Envoy may still run
-	settled *time.Timer
-	fleet   fleet
+	mu         sync.Mutex
+	last       policy.Files // changed by loads alone, under both: it may be read under either
+	tables     []*Compiled  // the one being served first, then those that an Envoy may still run
+	settled    *time.Timer
+	fleet      fleet
 	remembered map[string]map[string]issue // while it is looked for: what earlier revisions have for the groups
 }
 
