@@ -92,13 +92,13 @@ func TestFirstToSomeEnvoys(t *testing.T) {
 	if len(pushed.Staged) != 1 || pushed.Staged[0].Of != 3 || len(pushed.Staged[0].Canaries) != 1 {
 		t.Errorf("the push says %+v, want one of three Envoys", pushed.Staged)
 	}
-	first := eventually(t, "one Envoy has it", func() error {
+	eventually(t, "one Envoy has it", func() error {
 		if got := s.saying(t, "two"); len(got) != 1 {
 			return fmt.Errorf("got %v", got)
 		}
 		return nil
 	})
-	t.Logf("the canary had it %s after the push began", first)
+	t.Logf("the canary had it %s after the push began", time.Since(began))
 	canary, _ := s.canary(t)
 	if got := s.saying(t, "two"); !slices.Equal(got, []string{canary}) {
 		t.Errorf("%v have it, want %s alone", got, canary)
@@ -211,22 +211,29 @@ func TestCanaryIsKilled(t *testing.T) {
 	})
 }
 
+// newStagings is two processes on one Redis, each with two Envoys of one gateway, at these ports.
+func newStagings(t *testing.T, port, redisPort int) (both []*staging, redis *child) {
+	t.Helper()
+	redis = redisAt(t, redisPort)
+	for _, prefix := range []string{"edge-a", "edge-b"} {
+		s := &staging{plane: newPlane(t, ""), envoys: map[string]*envoyChild{}, port: port}
+		s.child = start(t, binary, s.args("serve", "--redis", fmt.Sprintf("redis://127.0.0.1:%d", redisPort), "--redis-timeout", "100ms")...)
+		for n := range 2 {
+			name := fmt.Sprint(prefix, n)
+			s.envoys[name] = s.envoyUnready(t, "edge", "--node", name)
+		}
+		both = append(both, s)
+	}
+	return both, redis
+}
+
 // Two processes on one Redis have one canary together, end the stage together, and what the canary of one refuses both
 // park. While Redis is gone nothing goes on.
 func TestFirstToSomeOfSeveralProcesses(t *testing.T) {
 	t.Parallel()
 	ask := ports(t, 2)
-	a, b := &staging{plane: newPlane(t, ""), port: ask[0]}, &staging{plane: newPlane(t, ""), port: ask[0]}
-	both := []*staging{a, b}
-	redis := redisAt(t, ask[1])
-	for i, s := range both {
-		s.child = start(t, binary, s.args("serve", "--redis", fmt.Sprintf("redis://127.0.0.1:%d", ask[1]), "--redis-timeout", "100ms")...)
-		s.envoys = map[string]*envoyChild{}
-		for n := range 2 {
-			name := fmt.Sprintf("edge-%c%d", 'a'+i, n)
-			s.envoys[name] = s.envoyUnready(t, "edge", "--node", name)
-		}
-	}
+	both, redis := newStagings(t, ask[0], ask[1])
+	a, b := both[0], both[1]
 	eventually(t, "the first push", func() error {
 		if out, status := a.client(t, "push", dirOf(t, a.byStages("one", "4s")), "--parent", "none"); status != 0 {
 			return fmt.Errorf("%s", out)
