@@ -96,7 +96,7 @@ func TestPushToSomeFirst(t *testing.T) {
 	t.Cleanup(s.Close)
 	dir := policyDir(t, "policy.yaml", "gateways: {}\n")
 	status, out, errs := legation("push", dir, "--server", s.URL)
-	if want := "revision 2 (2): 1 of 1 file changed\nstaged: to 2 of 12 Envoys of edge, which hold it for 30s before the others get it\n"; status != 0 || out != want || errs != "" {
+	if want := "revision 2 (2): 1 file changed, 1 in all\nstaged: to 2 of 12 Envoys of edge, which hold it for 30s before the others get it\n"; status != 0 || out != want || errs != "" {
 		t.Errorf("got %d %q %q, want %q", status, out, errs, want)
 	}
 	if asked.Load() != 0 {
