@@ -440,7 +440,7 @@ var (
 func TestCommandLinesInDocsExist(t *testing.T) {
 	help := helps(t)
 	every := strings.Join(slices.Collect(maps.Values(help)), "\n") +
-		" --changes --domain --entry --grpc-timeout --legation --list --pid --promises --rounds --run --seconds --target --variant" // of go run ./bench and below
+		" --changes --domain --entry --for --grpc-timeout --legation --list --pid --promises --rounds --run --seconds --target --variant" // of go run ./bench and below, and ./soak
 	known := func(flag, text string) bool { return slices.Contains(flags.FindAllString(text, -1), flag) }
 	for name, text := range documents(t) {
 		for _, code := range codeOf(text) {
