@@ -440,7 +440,7 @@ var (
 func TestCommandLinesInDocsExist(t *testing.T) {
 	help := helps(t)
 	every := strings.Join(slices.Collect(maps.Values(help)), "\n") +
-		" --changes --domain --entry --for --grpc-timeout --legation --list --pid --promises --rounds --run --seconds --target --variant" // of go run ./bench, what is below it, and ./soak
+		" --changes --domain --entry --for --grpc-timeout --legation --list --pid --promises --rounds --run --seconds --target --variant" // of go run ./bench and below, and ./soak
 	known := func(flag, text string) bool { return slices.Contains(flags.FindAllString(text, -1), flag) }
 	for name, text := range documents(t) {
 		for _, code := range codeOf(text) {
@@ -478,9 +478,7 @@ func helps(t *testing.T) map[string]string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "legation")
 	run := func(name string, args ...string) string {
-		c := exec.CommandContext(t.Context(), name, args...)
-		c.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build: all but its own packages are compiled already
-		out, err := c.CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%s %v: %v\n%s", name, args, err, out)
 		}
@@ -550,10 +548,6 @@ var (
 
 func TestLinksInDocsLead(t *testing.T) {
 	all := documents(t)
-	headings := map[string][]string{}
-	for name, text := range all {
-		headings[name] = anchors(text)
-	}
 	for name, text := range all {
 		for _, l := range link.FindAllStringSubmatch(outsideFences(text), -1) {
 			to, anchor, _ := strings.Cut(l[1], "#")
@@ -567,7 +561,7 @@ func TestLinksInDocsLead(t *testing.T) {
 			if _, err := os.Stat(filepath.Join("..", at)); err != nil {
 				t.Errorf("%s: the link to %s leads nowhere", name, l[1])
 			}
-			if anchor != "" && !slices.Contains(headings[at], anchor) {
+			if anchor != "" && !slices.Contains(anchors(all[at]), anchor) {
 				t.Errorf("%s: the link to %s leads to no heading", name, l[1])
 			}
 		}

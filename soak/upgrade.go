@@ -18,6 +18,7 @@ const (
 	realEnvoys = 6
 	roamers    = 200
 	spreadTime = 30 * time.Second
+	atLeast    = 6 * time.Second // of load and pushes after each upgrade, also where the streams stand evenly at once
 )
 
 // C10. First with real Envoys, on one port of which the kernel has each connection taken by one of them; then with more
@@ -68,7 +69,10 @@ func upgradeWith(t *trial, simulated bool) error {
 			return err
 		}
 		t.hold(took <= spreadTime, "%d %s Envoys, process %d of 2 upgraded: spread again %.1f s after it was ready (%s), at most %.0f s",
-			n, name, i+1, time.Since(ready).Seconds(), r.standing(), spreadTime.Seconds())
+			n, name, i+1, took.Seconds(), r.standing(), spreadTime.Seconds())
+		if err := r.sleep(atLeast - time.Since(ready)); err != nil {
+			return err
+		}
 	}
 	if load != nil {
 		good, failed, why := load.end()
@@ -252,7 +256,7 @@ func (r *rolling) pushOn(ctx context.Context) {
 
 // holdPushes holds that all of them were taken, and that the last one is everywhere.
 func (r *rolling) holdPushes(n int, simulated bool) error {
-	r.hold(r.failed == nil && int64(r.pushes) == r.head-1, "%d pushes, each taken: revision %d is the last one %v", r.pushes, r.head, errors.Join(r.failed))
+	r.hold(r.failed == nil && r.pushes > 0 && int64(r.pushes) == r.head-1, "%d pushes, each taken: revision %d is the last one %v", r.pushes, r.head, errors.Join(r.failed))
 	began := time.Now()
 	err := rig.Until(r.ctx, 10*time.Second, "the last push at all Envoys", func() error {
 		for _, p := range r.planes {
