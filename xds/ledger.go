@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -39,6 +40,14 @@ func (st *stream) answer(t *subscription, nonce string, problem *statuspb.Status
 
 // acknowledge: what was sent now is no longer rejected; what was not sent now still is.
 func (t *subscription) acknowledge(s *shipment) {
+	t.accept(s)
+	if len(t.rejected) == 0 {
+		t.acked, t.words, t.blamed = s.version, "", nil
+	}
+}
+
+// accept forgets the rejections of what was sent.
+func (t *subscription) accept(s *shipment) {
 	if s.whole {
 		clear(t.rejected)
 	}
@@ -49,9 +58,6 @@ func (t *subscription) acknowledge(s *shipment) {
 	for _, name := range s.gone {
 		delete(t.rejected, name)
 	}
-	if len(t.rejected) == 0 {
-		t.acked, t.words, t.blamed = s.version, "", nil
-	}
 }
 
 // refusal is a resource that the Envoy has rejected.
@@ -60,21 +66,22 @@ type refusal struct {
 	had     *entry // which it has still; nil if it had none
 }
 
+// reject: what is not blamed was taken, or had been before.
 func (t *subscription) reject(s *shipment, words string) {
-	blamed, before := blame(words, s), t.rejected
-	if s.whole || t.rejected == nil { // what is repeated unchanged was accepted before
-		t.rejected = map[string]refusal{}
-	}
+	blamed, refused := blame(words, s), map[string]refusal{}
 	for _, e := range blamed {
 		had := s.had(e.Name)
-		if r, again := before[e.Name]; again {
+		if r, again := t.rejected[e.Name]; again {
 			had = r.had
 		}
-		t.rejected[e.Name] = refusal{e.Version, had}
+		refused[e.Name] = refusal{e.Version, had}
 	}
 	if len(blamed) == 0 { // Envoy rejects a removal, or an empty set
-		t.rejected[""] = refusal{version: s.version}
+		refused[""] = refusal{version: s.version}
 	}
+	t.accept(s)
+	maps.Copy(refused, t.rejected)
+	t.rejected = refused
 	t.words, t.blamed = legible(words), blames(blamed)
 }
 

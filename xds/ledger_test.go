@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -257,4 +258,23 @@ func TestBlame(t *testing.T) {
 			t.Errorf("%q blames %q, want %q", words, got, want)
 		}
 	}
+}
+
+// Of an answer that is rejected for one resource, the others were taken, also one that was rejected before.
+func TestMendedBesideARejectionIsTaken(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p, d := inSync(t, Options{}, Delta, "d")
+		rest := []Resource{cluster("a", "1"), endpoint("a", "1"), listener("l", "1")}
+		for i, bad := range []string{"b", "c"} {
+			d.set(func() { d.reject = rejecting(cds, bad) })
+			p.Publish(snapshot(t, bad, append(rest, route("r", "a"), cluster("b", fmt.Sprint(i)), cluster("c", fmt.Sprint(i)))...))
+			want(t, d.got(), "cluster +b +c")
+		}
+		d.set(func() { d.reject = nil })
+		p.Publish(snapshot(t, "4", append(rest, route("r", "b"), cluster("b", "1"), cluster("c", "2"))...))
+		want(t, d.got(), "cluster +c", "route +r")
+		if s := p.Status()[0]; s.Types[0].State != ACK || s.Revision != "4" {
+			t.Errorf("status %+v, want acknowledged", s)
+		}
+	})
 }
