@@ -85,6 +85,19 @@ func (t *subscription) reject(s *shipment, words string) {
 	t.words, t.blamed = legible(words), blames(blamed)
 }
 
+// overtake notes that another response is sent behind the one in flight, whose answer will not count. What that one has
+// instead of something rejected is taken for accepted: the Envoy may have it, and requests go there.
+func (t *subscription) overtake() {
+	if t.inflight == nil || len(t.rejected) == 0 {
+		return
+	}
+	for _, e := range t.inflight.changed {
+		if r, ok := t.rejected[e.Name]; ok && r.version != e.Version {
+			t.rejected[e.Name] = refusal{r.version, e}
+		}
+	}
+}
+
 // maxWords bounds what is kept of Envoy's words, in bytes: of a thousand clusters at once it has something to say to each.
 const maxWords = 2 << 10
 

@@ -94,7 +94,7 @@ func (w *world) change(r *rand.Rand) {
 	case 7: // the listener is renamed
 		w.listen(w.name("l"))
 	case 8: // everything moves
-		for name := range w.routes {
+		for _, name := range slices.Sorted(maps.Keys(w.routes)) {
 			c := w.name("c")
 			w.clusters[c], w.endpoints[c] = "1", "1"
 			w.routes[name] = c

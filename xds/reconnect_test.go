@@ -89,3 +89,24 @@ func TestAbsentEndpointsAreEmptyInTheStateOfTheWorld(t *testing.T) {
 		want(t, s.got(), "endpoint a -missing")
 	})
 }
+
+// An Envoy that is slow to answer has what it was sent after a rejection, also when what it rejected is sent again behind it.
+func TestMendedOutlastsTheSameRejectionAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p, s := inSync(t, Options{}, SotW, "s")
+		s.set(func() { s.reject = rejecting(cds, "b") })
+		rest := []Resource{cluster("a", "1"), endpoint("a", "1"), route("r", "a"), listener("l", "1")}
+		bad := snapshot(t, "2", append(rest, cluster("b", "bad"))...)
+		p.Publish(bad)
+		want(t, s.got(), "cluster a b")
+		s.set(func() { s.mute = true })
+		p.Publish(snapshot(t, "3", append(rest, cluster("b", "1"))...))
+		want(t, s.got(), "cluster a b")
+		p.Publish(bad)
+		time.Sleep(5 * time.Second)
+		want(t, s.got(), "cluster a b")
+		p.Publish(snapshot(t, "4", append(rest, cluster("c", "1"))...))
+		time.Sleep(5 * time.Second)
+		want(t, s.got(), "cluster a b c")
+	})
+}

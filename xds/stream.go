@@ -242,6 +242,7 @@ func (st *stream) send(mustNotBlock bool) {
 // ship takes what is due. A nonce cannot be guessed: an Envoy that tells it has read the response.
 func (st *stream) ship() (*subscription, *shipment, string) {
 	t := st.next()
+	t.overtake()
 	s := t.ship(st.allowed(t))
 	st.renewEndpoints(s)
 	t.inflight, t.nonce, t.sent, t.at = s, fmt.Sprintf("%016x", rand.Uint64()), s.version, time.Now()
