@@ -258,6 +258,11 @@ func (c *Controller) choose(group string, st *stand, nodes []xds.NodeStatus) {
 	}
 	before := st.stage.nodes()
 	if st.stage.choose(pool); !slices.Equal(before, st.stage.nodes()) {
+		for _, n := range nodes { // until they are looked at, the status has them as they were chosen
+			if k := st.stage.canaries[n.ID]; k != nil && n.Group == group && n.Connected.After(k.Connected) {
+				k.Connected = n.Connected
+			}
+		}
 		st.stage.known = false
 		c.logStaged(group, st)
 	}

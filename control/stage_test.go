@@ -84,6 +84,9 @@ func TestHeldByTheCanaryGoesToAll(t *testing.T) {
 		pass(5 * time.Second)
 		began := time.Now()
 		second := p.push(byStages(2, 20))
+		if s := p.Outcome().Staged; len(s) != 1 || !s[0].Canaries[0].Connected.Equal(began.Add(-5*time.Second)) {
+			t.Errorf("just chosen: got %+v, want a canary that is connected", s)
+		}
 		pass(3 * time.Second)
 		want := []Staged{{
 			Group: "edge", Revision: second.Model.Revision, From: first.Model.Revision, Time: began, Hold: 30, Of: 4, Origin: "policy.yaml:1:19",

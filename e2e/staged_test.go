@@ -104,7 +104,7 @@ func TestFirstToSomeEnvoys(t *testing.T) {
 		t.Errorf("%v have it, want %s alone", got, canary)
 	}
 	out, _ := s.client(t, "status")
-	for _, want := range []string{"STAGED: 1 of 3 Envoys of edge have revision", canary + ": holds it for", "of 5s"} {
+	for _, want := range []string{"goes to 1 of 3 Envoys of edge first", canary + ": holds it for", "of 5s"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("status lacks %q:\n%s", want, out)
 		}

@@ -19,12 +19,18 @@ func showStaged(w io.Writer, all []control.Staged) {
 			fmt.Fprintf(w, "STAGED: revision %s waits for an Envoy of %s to go to first; until then %s is served\n", short(s.Revision), s.Group, short(s.From))
 			continue
 		}
-		fmt.Fprintf(w, "STAGED: %d of %d Envoys of %s have revision %s, the others %s; it goes on when these have held it for %s\n",
-			len(s.Canaries), s.Of, s.Group, short(s.Revision), short(s.From), hold)
+		fmt.Fprintf(w, "STAGED: revision %s goes to %s first, others have %s; it goes on when %s held it for %s\n",
+			short(s.Revision), canariesOf(s), short(s.From), plural(len(s.Canaries), "that one has", "these have"), hold)
 		for _, k := range s.Canaries {
 			fmt.Fprintf(w, "  %s: %s\n", k.Node, standing(k, hold))
 		}
 	}
+}
+
+// canariesOf tells how many of how many Envoys have it first. One that has left is among them: there may be more than are
+// connected, as after a restart.
+func canariesOf(s control.Staged) string {
+	return fmt.Sprintf("%d of %d Envoys of %s", len(s.Canaries), max(s.Of, len(s.Canaries)), s.Group)
 }
 
 func holdOf(s control.Staged) time.Duration { return time.Duration(s.Hold * float64(time.Second)) }
@@ -69,8 +75,8 @@ func showGoing(w io.Writer, all []control.Staged) {
 			fmt.Fprintf(w, "staged: to the first Envoy of %s that connects, which holds it for %s before others get it\n", s.Group, holdOf(s))
 			continue
 		}
-		fmt.Fprintf(w, "staged: to %d of %d Envoys of %s, which %s it for %s before the others get it\n",
-			len(s.Canaries), s.Of, s.Group, plural(len(s.Canaries), "holds", "hold"), holdOf(s))
+		fmt.Fprintf(w, "staged: to %s, which %s it for %s before the others get it\n",
+			canariesOf(s), plural(len(s.Canaries), "holds", "hold"), holdOf(s))
 	}
 }
 

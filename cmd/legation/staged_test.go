@@ -105,7 +105,7 @@ func TestPushToSomeFirst(t *testing.T) {
 	if status, out, errs = legation("push", dir, "--wait", "--server", s.URL); status != 0 || !strings.HasSuffix(out, "others get it\nall Envoys get it\n") || asked.Load() != 1 {
 		t.Errorf("--wait: got %d %q %q", status, out, errs)
 	}
-	if status, out, errs = legation("history", "--server", s.URL); status != 0 || !strings.Contains(out, "STAGED: 1 of 12 Envoys of edge have revision 2, the others 1;") {
+	if status, out, errs = legation("history", "--server", s.URL); status != 0 || !strings.Contains(out, "STAGED: revision 2 goes to 1 of 12 Envoys of edge first, others have 1; it goes on when that one has held it for 30s\n") {
 		t.Errorf("history: got %d %q %q", status, out, errs)
 	}
 }

@@ -95,9 +95,11 @@ func TestStatus(t *testing.T) {
 					{Node: "edge-4", Connected: since, Since: since, Held: true},
 				}},
 				{Group: "inner", Revision: "2222222222222", From: "1111111111111", Hold: 60, Canaries: []control.Canary{}},
+				{Group: "back", Revision: "2222222222222", From: "1111111111111", Hold: 60, Canaries: []control.Canary{{Node: "back-1"}}},
 			}
 		}), 0, []string{
-			"STAGED: 4 of 12 Envoys of edge have revision 222222222222, the others 111111111111; it goes on when these have held it for 30s\n",
+			"goes to 1 of 1 Envoys of back first",
+			"STAGED: revision 222222222222 goes to 4 of 12 Envoys of edge first, others have 111111111111; it goes on when these have held it for 30s\n",
 			"  edge-1: holds it for 12s of 30s\n", "  edge-2: has not taken all of it yet\n", "  edge-3: is not connected\n",
 			"  edge-4: has held it for 30s\n", "STAGED: revision 222222222222 waits for an Envoy of inner to go to first; until then 111111111111 is served\n",
 		}},
