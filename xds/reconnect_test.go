@@ -110,3 +110,29 @@ func TestMendedOutlastsTheSameRejectionAgain(t *testing.T) {
 		want(t, s.got(), "cluster a b c")
 	})
 }
+
+// What was rejected, and has gone, and comes back, is sent again: the Envoy never had it.
+func TestRejectedIsSentWhenItComesBack(t *testing.T) {
+	for protocol, lines := range map[Protocol][]string{
+		Delta: {"cluster +b", "extension_config +revision", "cluster +b"},
+		SotW:  {"cluster a b", "extension_config revision", "cluster a b"},
+	} {
+		t.Run(string(protocol), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				p, e := labelled(t, Options{}, protocol)
+				e.set(func() { e.reject = rejecting(cds, "b") })
+				rest := []Resource{cluster("a", "1"), endpoint("a", "1"), route("r", "a"), scope("s", "r"), listener("l", "1")}
+				bad := snapshot(t, "2", append(rest, cluster("b", "bad"), label("2"))...)
+				p.Publish(bad)
+				got := e.got()
+				p.Publish(snapshot(t, "3", append(rest, label("3"))...))
+				got = append(got, e.got()...)
+				pub := p.Publish(bad)
+				want(t, append(got, e.got()...), lines...)
+				if got := pub.Outcome().State; got != Rejected {
+					t.Errorf("state %s, want rejected again", got)
+				}
+			})
+		})
+	}
+}
