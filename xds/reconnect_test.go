@@ -136,3 +136,24 @@ func TestRejectedIsSentWhenItComesBack(t *testing.T) {
 		})
 	}
 }
+
+// A cluster that comes back changed, and goes again before its endpoints could be sent, is warm all the same.
+func TestEndpointsOfWhatComesAndGoesAreSentInTheStateOfTheWorld(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p, s := inSync(t, Options{RemovalGrace: time.Minute}, SotW, "s")
+		with := func(revision, endpoints string, more ...Resource) map[string]*Snapshot {
+			return snapshot(t, revision, append(more, cluster("a", "1"), endpoint("a", endpoints), route("r", "a"), listener("l", "1"))...)
+		}
+		p.Publish(with("2", "1", cluster("b", "1"), endpoint("b", "1")))
+		s.ask(eds, "b")
+		want(t, s.got(), "cluster a b", "endpoint b")
+		s.set(func() { s.mute = true })
+		p.Publish(with("3", "2"))
+		want(t, s.got(), "endpoint a")
+		p.Publish(with("4", "2", cluster("b", "2"), endpoint("b", "1")))
+		want(t, s.got(), "cluster a b")
+		p.Publish(with("5", "2"))
+		time.Sleep(5 * time.Second)
+		want(t, s.got(), "endpoint b")
+	})
+}
