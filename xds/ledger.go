@@ -86,15 +86,23 @@ func (t *subscription) reject(s *shipment, words string) {
 }
 
 // overtake notes that another response is sent behind the one in flight, whose answer will not count. What that one has
-// instead of something rejected is taken for accepted: the Envoy may have it, and requests go there.
+// instead of something rejected is taken for accepted, as all that is not answered in time. An answer that is whole repeats
+// it, so there it is only what the Envoy may have, and requests may go to.
 func (t *subscription) overtake() {
 	if t.inflight == nil || len(t.rejected) == 0 {
 		return
 	}
 	for _, e := range t.inflight.changed {
-		if r, ok := t.rejected[e.Name]; ok && r.version != e.Version {
+		switch r, ok := t.rejected[e.Name]; {
+		case !ok || r.version == e.Version:
+		case t.inflight.whole:
 			t.rejected[e.Name] = refusal{r.version, e}
+		default:
+			delete(t.rejected, e.Name)
 		}
+	}
+	if len(t.rejected) == 0 {
+		t.words, t.blamed = "", nil
 	}
 }
 

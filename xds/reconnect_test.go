@@ -157,3 +157,23 @@ func TestEndpointsOfWhatComesAndGoesAreSentInTheStateOfTheWorld(t *testing.T) {
 		want(t, s.got(), "endpoint b")
 	})
 }
+
+// What is mended in an answer that is not answered in time does not count as rejected for ever.
+func TestMendedIsTakenWithoutAnAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p, d := inSync(t, Options{}, Delta, "d")
+		d.set(func() { d.reject = rejecting(cds, "b") })
+		rest := []Resource{cluster("a", "1"), endpoint("a", "1"), listener("l", "1")}
+		p.Publish(snapshot(t, "2", append(rest, route("r", "a"), cluster("b", "bad"))...))
+		want(t, d.got(), "cluster +b")
+		d.set(func() { d.mute = true })
+		p.Publish(snapshot(t, "3", append(rest, route("r", "a"), cluster("b", "1"))...))
+		want(t, d.got(), "cluster +b")
+		p.Publish(snapshot(t, "4", append(rest, route("r", "c"), cluster("b", "1"), cluster("c", "1"))...))
+		time.Sleep(5 * time.Second)
+		want(t, d.got(), "cluster +c")
+		d.set(func() { d.mute = false })
+		d.ack(cds, 7) // 1 to 4 were the first answers
+		want(t, d.got(), "route +r")
+	})
+}
