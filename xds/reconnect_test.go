@@ -177,3 +177,26 @@ func TestMendedIsTakenWithoutAnAnswer(t *testing.T) {
 		want(t, d.got(), "route +r")
 	})
 }
+
+// What an Envoy asked for while it was not there is sent when it is there again.
+func TestAbsentIsSentWhenItComesBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := start(t, Options{})
+		rest := []Resource{cluster("a", "1"), endpoint("a", "1"), listener("l", "1")}
+		with := snapshot(t, "1", append(rest, route("r", "a"), route("q", "a"))...)
+		p.Publish(with)
+		d := p.envoy(t, Delta, "d")
+		d.askUsual()
+		d.got()
+		d.set(func() { d.mute = true })
+		p.Publish(snapshot(t, "2", append(rest, route("r", "b"), cluster("b", "1"))...))
+		d.ask(rds, "q")
+		want(t, d.got(), "cluster +b")
+		time.Sleep(5 * time.Second)
+		want(t, d.got(), "route +r -q")
+		d.set(func() { d.mute = false })
+		p.Publish(with)
+		time.Sleep(5 * time.Second)
+		want(t, d.got(), "route +q +r")
+	})
+}

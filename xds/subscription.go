@@ -269,6 +269,7 @@ func (t *subscription) ship(part part) *shipment {
 	if part != answers && !p.own {
 		s, place := p.answer(part == everything)
 		t.base, t.asked, t.over = place, nil, nil
+		t.lose(p.absent)
 		return s
 	}
 	c, before := p.change, maps.Clone(t.over)
@@ -290,6 +291,7 @@ func (t *subscription) ship(part part) *shipment {
 		for _, e := range p.kept {
 			t.except(e.Name, e)
 		}
+		t.lose(p.absent)
 	}
 	var whole []*entry
 	place := p.to
@@ -311,7 +313,12 @@ func (t *subscription) hand(c change) {
 			t.except(e.Name, e)
 		}
 	}
-	for _, name := range c.absent {
+	t.lose(c.absent)
+}
+
+// lose notes that the Envoy has been told that there is nothing under these names, whatever is left over of it.
+func (t *subscription) lose(names []string) {
+	for _, name := range names {
 		if delete(t.over, name); t.base.get(name) != nil {
 			t.except(name, forgotten)
 		}
