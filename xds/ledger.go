@@ -86,15 +86,23 @@ func (t *subscription) reject(s *shipment, words string) {
 }
 
 // overtake notes that another response is sent behind the one in flight, whose answer will not count. What that one has
-// instead of something rejected is taken for accepted: the Envoy may have it, and requests go there.
+// instead of something rejected is taken for accepted, as all that is not answered in time. An answer that is whole repeats
+// it, so there it is only what the Envoy may have, and requests may go to.
 func (t *subscription) overtake() {
 	if t.inflight == nil || len(t.rejected) == 0 {
 		return
 	}
 	for _, e := range t.inflight.changed {
-		if r, ok := t.rejected[e.Name]; ok && r.version != e.Version {
+		switch r, ok := t.rejected[e.Name]; {
+		case !ok || r.version == e.Version:
+		case t.inflight.whole:
 			t.rejected[e.Name] = refusal{r.version, e}
+		default:
+			delete(t.rejected, e.Name)
 		}
+	}
+	if len(t.rejected) == 0 {
+		t.words, t.blamed = "", nil
 	}
 }
 
@@ -119,16 +127,19 @@ func legible(words string) string {
 // unshown tells whether a character moves the cursor of a terminal, or turns the order around.
 func unshown(c rune) bool { return unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) }
 
-// absolve forgets the rejection of what the new target does not have: the Envoy never took it.
+// absolve forgets the rejection of what the new target does not have: the Envoy never took it. With deltas it counts as
+// something that no target has, so that it is taken away with what is left over, and sent should it come back.
 func (t *subscription) absolve(to *set) {
 	for name, r := range t.rejected {
 		if to.get(name) != nil {
 			continue // it is sent again if it has changed
 		}
 		delete(t.rejected, name)
-		switch {
-		case t.protocol == Delta || name == "":
-		case t.has(name) == nil || t.has(name).Version != r.version: // something else was sent since
+		switch has := t.has(name); {
+		case name == "":
+		case has == nil || has.Version != r.version: // something else was sent since
+		case t.protocol == Delta:
+			t.except(name, &entry{Resource: Resource{Type: t.url, Name: name}})
 		case r.had != nil:
 			t.except(name, r.had) // which it keeps until it is cleaned up
 		default:

@@ -27,6 +27,7 @@ type change struct {
 	left    []*entry // asked for by name, and no longer there, as they were
 	absent  []string // asked for by name, but not there
 	gone    []*entry // had, but no longer there
+	kept    []*entry // the same of what stays
 }
 
 // open is whether there is more than what is left over.
@@ -92,6 +93,9 @@ func (p *passage) chart() {
 		p.reprieve()
 	}
 	if p.protocol == SotW && !kindOf(p.url).whole {
+		if kindOf(p.url).stays {
+			p.kept = p.gone
+		}
 		p.gone = nil // which an answer could not say
 	}
 }
@@ -131,7 +135,7 @@ func (p *passage) answer(clean bool) (*shipment, *set) {
 		a = &p.clean
 	}
 	a.made.Do(func() {
-		if a.place = p.to; !clean && len(p.gone) > 0 {
+		if a.place = p.to; !clean && len(p.gone) > 0 || len(p.kept) > 0 {
 			a.place = p.of.keeping(p.to, p.from)
 		}
 		c := p.change

@@ -126,6 +126,7 @@ type kind struct {
 	free  bool // needs nothing that comes before it: never waits
 	late  bool // removed last, when nothing can use it any more; otherwise together with what replaces it
 	whole bool // state of the world: Envoy takes what is missing in an answer for removed
+	stays bool // state of the world: what has gone counts as had for as long as the Envoy asks for it: a cluster left over needs it
 	part  bool // state of the world: an answer may hold the changed resources only
 	wild  bool // a first request without names asks for everything
 
@@ -137,7 +138,7 @@ type kind struct {
 // configs are labels: listeners have a default in their place and never wait for them.
 var kinds = map[string]kind{
 	resource.ClusterType:         {short: "cluster", rank: rankCluster, late: true, whole: true, wild: true},
-	resource.EndpointType:        {short: "endpoint", rank: rankEndpoint, late: true, part: true},
+	resource.EndpointType:        {short: "endpoint", rank: rankEndpoint, late: true, part: true, stays: true},
 	resource.RouteType:           {short: "route", rank: rankRoute, calm: true, plain: true, late: true, part: true},
 	resource.ScopedRouteType:     {short: "scoped_route", rank: rankRoute, whole: true, wild: true},
 	resource.VirtualHostType:     {short: "virtual_host", rank: rankRoute, part: true},

@@ -208,6 +208,11 @@ func (t *subscription) detour(p *passage) *passage {
 			own.gone = append(own.gone, e)
 		}
 	}
+	for _, e := range p.kept {
+		if _, except := t.over[e.Name]; !except {
+			own.kept = append(own.kept, e)
+		}
+	}
 	says := t.protocol == Delta || t.kind.whole // that something is gone
 	for name, had := range t.over {
 		now := p.to.get(name)
@@ -215,6 +220,8 @@ func (t *subscription) detour(p *passage) *passage {
 		case !t.wants(name) || t.asked.has(name) || now == nil && had == forgotten:
 		case now == nil && says:
 			own.gone = append(own.gone, had)
+		case now == nil && t.kind.stays:
+			own.kept = append(own.kept, had)
 		case now != nil && now.Version != had.Version:
 			own.upserts = append(own.upserts, now)
 		}
@@ -233,7 +240,7 @@ func (t *subscription) settle(s *Snapshot) {
 	if !t.settled {
 		return
 	}
-	if t.answered && !gone {
+	if t.answered && !gone && (t.next == nil || len(t.next.kept) == 0) {
 		t.base, t.asked, t.over, t.next = to, nil, nil, nil
 	}
 	if t.answered && t.inflight == nil && len(t.rejected) == 0 {
@@ -262,6 +269,7 @@ func (t *subscription) ship(part part) *shipment {
 	if part != answers && !p.own {
 		s, place := p.answer(part == everything)
 		t.base, t.asked, t.over = place, nil, nil
+		t.lose(p.absent)
 		return s
 	}
 	c, before := p.change, maps.Clone(t.over)
@@ -278,6 +286,12 @@ func (t *subscription) ship(part part) *shipment {
 	default:
 		c.left = nil
 		t.base, t.asked, t.over = p.to, nil, nil
+	}
+	if part != answers {
+		for _, e := range p.kept {
+			t.except(e.Name, e)
+		}
+		t.lose(p.absent)
 	}
 	var whole []*entry
 	place := p.to
@@ -299,7 +313,12 @@ func (t *subscription) hand(c change) {
 			t.except(e.Name, e)
 		}
 	}
-	for _, name := range c.absent {
+	t.lose(c.absent)
+}
+
+// lose notes that the Envoy has been told that there is nothing under these names, whatever is left over of it.
+func (t *subscription) lose(names []string) {
+	for _, name := range names {
 		if delete(t.over, name); t.base.get(name) != nil {
 			t.except(name, forgotten)
 		}
