@@ -317,6 +317,46 @@ func TestTakenBackByHand(t *testing.T) {
 	}
 }
 
+// What another process has just let go to all is what a newer policy is compared with by a process that has not looked yet:
+// when that is the first to have it, and when it is not.
+func TestStageThatIsOverElsewhere(t *testing.T) {
+	t.Parallel()
+	for _, first := range []string{"who looks", "who does not"} {
+		t.Run(first, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				board := boardOf(t)
+				a := judging(t, Options{Parked: board, Replica: "a"})
+				b := judging(t, Options{Parked: board, Replica: "b"})
+				a.push(byStages(1, 10))
+				b.push(byStages(1, 10))
+				a.envoyCalled("one")
+				a.envoyCalled("two")
+				pass(10 * time.Second)
+				second := a.push(byStages(2, 20))
+				b.push(byStages(2, 20))
+				pass(2 * time.Second)
+				b.stop()
+				if pass(35 * time.Second); a.staging() || !b.staging() {
+					t.Fatalf("got %+v and %+v, want the stage to be over for who looks", a.Outcome().Staged, b.Outcome().Staged)
+				}
+				planes := []*plane{a, b}
+				if first == "who does not" {
+					slices.Reverse(planes)
+				}
+				for _, p := range planes {
+					p.push(byStages(3, 30))
+				}
+				for _, p := range planes {
+					if s := p.Outcome().Staged; len(s) != 1 || s[0].From != second.Model.Revision {
+						t.Errorf("got %+v, want one that leaves the others at %s", s, second.Model.Revision)
+					}
+				}
+			})
+		})
+	}
+}
+
 // Processes that serve directories of their own do not take another's stage for theirs, nor after a restart.
 func TestStageOfAnotherDirectory(t *testing.T) {
 	t.Parallel()
