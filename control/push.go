@@ -27,6 +27,8 @@ type Accepted struct {
 	Unchanged bool            `json:"unchanged,omitempty"` // it was the head already
 	Served    bool            `json:"served"`              // by this process, by now
 	Staged    []Staged        `json:"staged,omitempty"`    // the groups of which some Envoys get it first
+	Released  []string        `json:"released,omitempty"`  // the groups of which all Envoys get it by force: it was on its way, or parked
+	Parked    []Parked        `json:"parked,omitempty"`    // the groups that don't get it, as it was refused before
 	Problems  policy.Problems `json:"problems"`            // warnings
 }
 
@@ -125,10 +127,13 @@ func (c *Controller) accept(ctx context.Context, next revision.Revision, good se
 		return Accepted{}, err
 	}
 	if head.Number > 0 && head.Hash == next.Hash && (next.Pin == "" || next.Pin == head.Pin) {
+		var released []string
 		if ch.Force {
-			err = c.retry(ctx)
+			released, err = c.retry(ctx)
 		}
-		return c.accepted(head, true, good), err
+		a := c.accepted(head, true, good)
+		a.Released = released
+		return a, err
 	}
 	if !ch.Force && !c.o.AllowShrink {
 		if s := c.tooSmall(good.compiled); s != nil {
@@ -169,7 +174,7 @@ func (c *Controller) accepted(r revision.Revision, unchanged bool, good settled)
 	o := c.outcome.Load()
 	return Accepted{
 		Revision: r, Unchanged: unchanged, Problems: append(policy.Problems{}, good.problems...), Staged: o.stagedOf(r.Hash),
-		Served: o.Accepted != nil && o.Accepted.Number == r.Number,
+		Parked: o.parkedOf(r.Hash), Served: o.Accepted != nil && o.Accepted.Number == r.Number,
 	}
 }
 
@@ -197,13 +202,15 @@ func (c *Controller) builds(ctx context.Context, parent string, head revision.Re
 // files with force has seen it.
 func (c *Controller) approveDirectory(ctx context.Context, compiled *Compiled, ch Change) (Accepted, error) {
 	o := c.outcome.Load()
+	var released []string
 	switch hash := compiled.Model.Revision; {
 	case ch.Force && o.Shrink != nil && o.Shrink.Revision == hash:
 		c.approved = hash
 		c.o.Log.Info("directory approved though it takes away much", "revision", hash, "by", ch.By)
 		c.load()
 	case ch.Force && o.Revision == hash:
-		if err := c.retry(ctx); err != nil {
+		var err error
+		if released, err = c.retry(ctx); err != nil {
 			return Accepted{}, err
 		}
 	default:
@@ -212,5 +219,8 @@ func (c *Controller) approveDirectory(ctx context.Context, compiled *Compiled, c
 	if o = c.outcome.Load(); o.Accepted == nil || o.Revision != compiled.Model.Revision {
 		return Accepted{}, ErrDirectory // it has changed meanwhile
 	}
-	return Accepted{Revision: *o.Accepted, Unchanged: true, Served: true, Staged: o.stagedOf(o.Revision), Problems: policy.Problems{}}, nil
+	return Accepted{
+		Revision: *o.Accepted, Unchanged: true, Served: true, Staged: o.stagedOf(o.Revision), Released: released, Parked: o.parkedOf(o.Revision),
+		Problems: policy.Problems{},
+	}, nil
 }

@@ -47,6 +47,12 @@ func (c *Controller) record(group string) *record {
 // over tells whether all Envoys get what it is about; so they do without a record.
 func (r *record) over() bool { return r == nil || r.Whole }
 
+// past tells whether all Envoys get what was on its way, as another process has said while this one did not look: that it
+// is over, or that what is next goes on from there.
+func (r *record) past(was, next issue) bool {
+	return r != nil && (r.Core == was.core && r.Whole || r.Core == next.core && r.From == was.revision)
+}
+
 // put writes a record.
 func (c *Controller) put(ctx context.Context, rec record) error {
 	if c.o.Parked == nil {

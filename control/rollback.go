@@ -126,6 +126,11 @@ func (f fleet) parked() (all []Parked) {
 	return all
 }
 
+// parkedOf is what is parked of the policy with that content hash.
+func (o *Outcome) parkedOf(hash string) []Parked {
+	return slices.DeleteFunc(slices.Clone(o.Parked), func(p Parked) bool { return p.Revision != hash })
+}
+
 // next makes the fleet that a policy's snapshots lead to. What is parked stays so while it is the same.
 func (c *Controller) next(compiled *Compiled, groups map[string]*xds.Snapshot) fleet {
 	defer c.remember()()
@@ -567,8 +572,8 @@ func (c *Controller) putParked(ctx context.Context, p Parked, digest string) err
 }
 
 // retry forgets what is parked, so that it is tried again: what was in the way may be gone. What goes in stages has all of
-// them anew; a stage that is under way goes on to all Envoys at once.
-func (c *Controller) retry(ctx context.Context) error {
+// them anew; a stage that is under way goes on to all Envoys at once. It lists the groups of which all get it.
+func (c *Controller) retry(ctx context.Context) (released []string, err error) {
 	nodes := c.o.XDS.Status()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -582,7 +587,7 @@ func (c *Controller) retry(ctx context.Context) error {
 		if st.parked != nil && c.o.Parked != nil {
 			gone := store.Entry{Name: parkedName(group, st.now.digest), Expires: time.Now().Add(-time.Second)}
 			if err := c.o.Parked.Put(ctx, gone); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		if st.now.at = time.Now(); st.parked != nil && st.plan != nil {
@@ -591,9 +596,9 @@ func (c *Controller) retry(ctx context.Context) error {
 			continue
 		}
 		if err := c.put(ctx, record{Group: group, Core: st.now.core, Whole: true, Time: time.Now()}); err != nil {
-			return err
+			return nil, err
 		}
-		over = append(over, st)
+		over, released = append(over, st), append(released, group)
 	}
 	c.tellNow()
 	if len(over) == 0 {
@@ -601,5 +606,6 @@ func (c *Controller) retry(ctx context.Context) error {
 		c.retell()
 	}
 	c.release(over)
-	return nil
+	slices.Sort(released)
+	return released, nil
 }

@@ -159,8 +159,11 @@ func (c *Controller) begin(group string, st, old *stand, nodes []xds.NodeStatus)
 		st.stage.base = old.stage.base.follow(old.now.snapshot, st.now.snapshot, resource.EndpointType, resource.SecretType)
 		return
 	}
+	rec := c.record(group)
 	var base *issue
-	if old != nil {
+	if old != nil && old.stage != nil && rec.past(old.now, st.now) {
+		base = new(old.now)
+	} else if old != nil {
 		base = new(old.served())
 	} else if st.plan != nil && c.fleet == nil { // and not a group that is new
 		base = c.running(group, st.now)
@@ -168,7 +171,6 @@ func (c *Controller) begin(group string, st, old *stand, nodes []xds.NodeStatus)
 	if base == nil {
 		return
 	}
-	rec := c.record(group)
 	switch {
 	case base.core == st.now.core:
 		if old != nil && (old.stage != nil || old.parked != nil) && !rec.over() {

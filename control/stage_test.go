@@ -317,6 +317,67 @@ func TestTakenBackByHand(t *testing.T) {
 	}
 }
 
+// What another process has just let go to all is what a newer policy is compared with by a process that has not looked yet:
+// when that is the first to have it, and when it is not.
+func TestStageThatIsOverElsewhere(t *testing.T) {
+	t.Parallel()
+	for _, first := range []string{"who looks", "who does not"} {
+		t.Run(first, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				board := boardOf(t)
+				a := judging(t, Options{Parked: board, Replica: "a"})
+				b := judging(t, Options{Parked: board, Replica: "b"})
+				a.push(byStages(1, 10))
+				b.push(byStages(1, 10))
+				a.envoyCalled("one")
+				a.envoyCalled("two")
+				pass(10 * time.Second)
+				second := a.push(byStages(2, 20))
+				b.push(byStages(2, 20))
+				pass(2 * time.Second)
+				b.stop()
+				if pass(35 * time.Second); a.staging() || !b.staging() {
+					t.Fatalf("got %+v and %+v, want the stage to be over for who looks", a.Outcome().Staged, b.Outcome().Staged)
+				}
+				planes := []*plane{a, b}
+				if first == "who does not" {
+					slices.Reverse(planes)
+				}
+				for _, p := range planes {
+					p.push(byStages(3, 30))
+				}
+				for _, p := range planes {
+					if s := p.Outcome().Staged; len(s) != 1 || s[0].From != second.Model.Revision {
+						t.Errorf("got %+v, want one that leaves the others at %s", s, second.Model.Revision)
+					}
+				}
+			})
+		})
+	}
+}
+
+// What was refused before is told in the answer to who goes back to it.
+func TestRollbackToWhatWasRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := judging(t, Options{Parked: boardOf(t), DataDir: t.TempDir()})
+		p.push(byStages(1, 10))
+		envoys := slices.Collect(maps.Values(p.start(2)))
+		refusing(true, envoys...)
+		second := p.push(byStages(2, 20))
+		refusing(false, envoys...)
+		pass(2 * time.Second)
+		p.push(byStages(3, 30))
+		pass(40 * time.Second)
+		a, err := p.Rollback(t.Context(), "2", Change{Parent: "head"})
+		must(t, err)
+		if len(a.Parked) != 1 || a.Parked[0].Group != "edge" || a.Parked[0].Revision != second.Model.Revision {
+			t.Errorf("got %+v, want it to say that it is parked for edge", a)
+		}
+	})
+}
+
 // Processes that serve directories of their own do not take another's stage for theirs, nor after a restart.
 func TestStageOfAnotherDirectory(t *testing.T) {
 	t.Parallel()
@@ -519,16 +580,19 @@ func TestForce(t *testing.T) {
 		envoys := p.start(3)
 		second := p.push(byStages(2, 20))
 		pass(2 * time.Second)
-		force := func() {
+		again := func(force bool) Accepted {
 			t.Helper()
 			files, _, err := ReadDir(p.dir)
 			must(t, err)
-			if _, err := p.Push(t.Context(), files, Change{Parent: "head", Force: true}); err != nil {
-				t.Fatal(err)
-			}
+			a, err := p.Push(t.Context(), files, Change{Parent: "head", Force: force})
+			must(t, err)
 			pass(2 * time.Second)
+			return a
 		}
-		if force(); p.count(second) != 3 || p.Outcome().Staged != nil {
+		if a := again(true); !slices.Equal(a.Released, []string{"edge"}) || a.Staged != nil {
+			t.Errorf("the answer: got %+v, want it to say that all of edge get it", a)
+		}
+		if p.count(second) != 3 || p.Outcome().Staged != nil {
 			t.Errorf("got %v, want all to have it", p.runs())
 		}
 		refusing(true, slices.Collect(maps.Values(envoys))...)
@@ -537,7 +601,10 @@ func TestForce(t *testing.T) {
 		if pass(2 * time.Second); len(p.Outcome().Parked) != 1 {
 			t.Fatalf("got %+v", p.Outcome())
 		}
-		if force(); len(p.Outcome().Parked) != 0 || p.count(third) != 1 || p.canary() == "" {
+		if a := again(true); len(a.Staged) != 1 || len(a.Released) != 0 || len(a.Parked) != 0 {
+			t.Errorf("the answer: got %+v, want it to say that it begins anew", a)
+		}
+		if len(p.Outcome().Parked) != 0 || p.count(third) != 1 || p.canary() == "" {
 			t.Errorf("tried again: got %v, want one to have it", p.runs())
 		}
 		if pass(32 * time.Second); p.count(third) != 3 {

@@ -43,8 +43,10 @@ have refused.
 A gateway whose policy says delivery has it go to some of its Envoys first, and to the others once those have held it. --wait
 waits for that; the same push with --force has all of them get it at once.
 
+What Envoys refused before is parked: pushed again it is still not sent to them, which is told, and --force tries it again.
+
 Exit status: 0 served, or kept and served by others, and with --wait all Envoys get it; 1 the policy is bad, or refused, or with
---wait it went back, or another one took its place; 2 usage.`,
+--wait it went back, or is parked, or another one took its place; 2 usage.`,
 		Example: `  legation push policy/ -m "longer timeouts for orders"
   legation push policy/ --parent 41 --server https://10.0.0.5:18002 --token-file token
   legation push policy/ --wait                until all Envoys get it, where it goes to some of them first
@@ -81,7 +83,9 @@ the last one.
 Where a process serves a directory the rollback holds until the directory changes; legation status then says pinned. With
 several processes that each serve a directory, this one alone goes back.
 
-Exit status: 0 served; 1 refused; 2 usage.`,
+It goes to all Envoys at once, whatever delivery says. Of a revision that Envoys refused it is told that it is parked.
+
+Exit status: 0 served; 1 refused, or with --wait it is parked; 2 usage.`,
 		Example: `  legation rollback                           one back
   legation rollback 41 -m "orders time out"
   legation rollback 3f9ab2 --server https://10.0.0.5:18002 --token-file token`,
@@ -120,8 +124,8 @@ func changeFlags(f *pflag.FlagSet) {
 	f.StringP("message", "m", "", "why, for the history")
 	f.String("parent", "", "the revision that this builds on: its number or hash; none for the first one; else the last one there is")
 	f.String("by", "", "who makes the change, for the history; else the user and host of this command")
-	f.Bool("force", false, "though it takes away more than half of the listeners or clusters; and try again what Envoys have refused, or let it go to all")
-	f.Bool("wait", false, "where it goes to some Envoys first (delivery): until all get it, or it went back")
+	f.Bool("force", false, "though it takes away more than half of the listeners or clusters; with what is served already: try again what Envoys have refused, and let all have at once what is on its way")
+	f.Bool("wait", false, "until all Envoys get it, where it goes to some first (delivery), or it went back")
 	outputFlag(f)
 	clientFlags(f)
 }
@@ -142,13 +146,17 @@ func makeChange(c *cobra.Command, files policy.Files, change func(settings, cont
 	if err != nil {
 		return tellRefusal(c, err, files, asJSON)
 	}
+	wait, _ := c.Flags().GetBool("wait")
 	if asJSON {
 		err = writeJSON(c.OutOrStdout(), a)
 	} else {
 		a.Problems.Write(c.ErrOrStderr(), files, colour(c.ErrOrStderr()))
 		showAccepted(c.OutOrStdout(), a)
 	}
-	if wait, _ := c.Flags().GetBool("wait"); err != nil || !wait {
+	if err != nil || !wait {
+		if !asJSON {
+			showParked(c.ErrOrStderr(), a.Parked)
+		}
 		return err
 	}
 	err = await(c.Context(), c.ErrOrStderr(), a, func(ctx context.Context) (control.Outcome, error) {
@@ -245,4 +253,7 @@ func showAccepted(w io.Writer, a control.Accepted) {
 		fmt.Fprintln(w, "note: it holds until the directory changes")
 	}
 	showGoing(w, a.Staged)
+	for _, group := range a.Released {
+		fmt.Fprintf(w, "forced: all Envoys of %s get it\n", group)
+	}
 }

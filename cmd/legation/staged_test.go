@@ -109,3 +109,36 @@ func TestPushToSomeFirst(t *testing.T) {
 		t.Errorf("history: got %d %q %q", status, out, errs)
 	}
 }
+
+// A push says so where all Envoys get it by force, and where none does since it was refused before.
+func TestPushOfWhatWasRefused(t *testing.T) {
+	t.Parallel()
+	parked := []control.Parked{{Group: "inner", Revision: "2", To: "1", Refused: 2, Of: 2, Reasons: []control.Reason{{Node: "a", Type: "listener", Resource: "http", Error: "no"}}}}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var answer any = control.Accepted{
+			Revision: revision.Revision{Number: 2, Hash: "2"}, Unchanged: true, Served: true, Released: []string{"edge"}, Parked: parked, Problems: policy.Problems{},
+		}
+		switch r.Method + r.URL.Path {
+		case "GET/revisions":
+			answer = app.Revisions{Revisions: []revision.Revision{{Number: 2, Hash: "2"}}}
+		case "GET/status":
+			answer = app.Status{Policy: control.Outcome{Revision: "2", Parked: parked}}
+		}
+		_ = json.NewEncoder(w).Encode(answer)
+	}))
+	t.Cleanup(s.Close)
+	dir := policyDir(t, "policy.yaml", "gateways: {}\n")
+	for name, row := range map[string]struct {
+		args   []string
+		status int
+	}{
+		"push":     {[]string{"push", dir}, 0},
+		"rollback": {[]string{"rollback", "2"}, 0},
+		"--wait":   {[]string{"push", dir, "--wait"}, 1},
+	} {
+		status, out, errs := legation(append(row.args, "--server", s.URL)...)
+		if status != row.status || !strings.Contains(out, "forced: all Envoys of edge get it\n") || strings.Count(errs, "ROLLED BACK: gateway inner is served revision 1") != 1 {
+			t.Errorf("%s: got %d %q %q, want %d", name, status, out, errs, row.status)
+		}
+	}
+}
