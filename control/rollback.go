@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"iter"
 	"maps"
 	"slices"
@@ -567,31 +568,41 @@ func (c *Controller) putParked(ctx context.Context, p Parked, digest string) err
 }
 
 // retry forgets what is parked, so that it is tried again: what was in the way may be gone. What goes in stages has all of
-// them anew; a stage that is under way goes on to all Envoys at once.
+// them anew; a stage that is under way goes on to all Envoys at once. The caller holds loading.
 func (c *Controller) retry(ctx context.Context) error {
+	if c.o.XDS == nil {
+		return nil // nobody has refused anything here
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	before := map[string]stand{}
+	c.mu.Lock()
+	for group, st := range c.fleet {
+		if st.parked != nil || st.stage != nil {
+			before[group] = *st
+		}
+	}
+	c.mu.Unlock()
+	var failed error
+	for _, group := range slices.Sorted(maps.Keys(before)) {
+		if err := c.tellRetried(ctx, group, before[group]); err != nil {
+			delete(before, group)
+			failed = errors.Join(failed, err)
+		}
+	}
 	nodes := c.o.XDS.Status()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, storeTime)
-	defer cancel()
 	var over []*stand
-	for group, st := range c.fleet {
-		if st.parked == nil && st.stage == nil {
-			continue
-		}
-		if st.parked != nil && c.o.Parked != nil {
-			gone := store.Entry{Name: parkedName(group, st.now.digest), Expires: time.Now().Add(-time.Second)}
-			if err := c.o.Parked.Put(ctx, gone); err != nil {
-				return err
-			}
+	for group, was := range before {
+		st := c.fleet[group]
+		if st.parked != was.parked || st.stage != was.stage {
+			continue // it has changed meanwhile, as another process has it
 		}
 		if st.now.at = time.Now(); st.parked != nil && st.plan != nil {
 			st.stage, st.parked = newStage(*st.good, nil), nil
 			c.choose(group, st, nodes)
 			continue
-		}
-		if err := c.put(ctx, record{Group: group, Core: st.now.core, Whole: true, Time: time.Now()}); err != nil {
-			return err
 		}
 		over = append(over, st)
 	}
@@ -601,5 +612,19 @@ func (c *Controller) retry(ctx context.Context) error {
 		c.retell()
 	}
 	c.release(over)
-	return nil
+	return failed
+}
+
+// tellRetried tells other processes that what a group has parked, or has some Envoys get first, is no longer held back.
+func (c *Controller) tellRetried(ctx context.Context, group string, st stand) error {
+	if st.parked != nil && c.o.Parked != nil {
+		gone := store.Entry{Name: parkedName(group, st.now.digest), Expires: time.Now().Add(-time.Second)}
+		if err := c.o.Parked.Put(ctx, gone); err != nil {
+			return err
+		}
+	}
+	if st.parked != nil && st.plan != nil {
+		return nil // the stage that begins is told
+	}
+	return c.put(ctx, record{Group: group, Core: st.now.core, Whole: true, Time: time.Now()})
 }
