@@ -139,6 +139,11 @@ func (p *plane) envoy() *proxy {
 
 func (p *plane) envoyCalled(id string) *proxy {
 	p.t.Helper()
+	return p.envoyOf("edge", id)
+}
+
+func (p *plane) envoyOf(group, id string) *proxy {
+	p.t.Helper()
 	conn, err := grpc.NewClient("passthrough:///plane", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return p.listener.DialContext(ctx) }))
 	must(p.t, err)
@@ -154,7 +159,7 @@ func (p *plane) envoyCalled(id string) *proxy {
 		must(p.t, conn.Close())
 	})
 	for _, url := range []string{resource.ClusterType, resource.ListenerType} {
-		must(p.t, e.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: url, Node: &corev3.Node{Id: id, Cluster: "edge"}}))
+		must(p.t, e.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: url, Node: &corev3.Node{Id: id, Cluster: group}}))
 	}
 	must(p.t, e.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.RouteType, ResourceNamesSubscribe: []string{"*"}}))
 	synctest.Wait()
