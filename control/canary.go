@@ -23,6 +23,7 @@ const (
 	absentFor  = 15 * time.Second // that one may be away: it may be on its way back, or to another process
 	takenIn    = time.Minute      // that it may need to take all of it, clusters that get warm included
 	returnsMax = 3                // it comes back for the third time: it may have crashed as often
+	lasting    = 30 * time.Second // a connection that ends later may well have come to its age
 	unsettled  = 5 * time.Second  // after which one is chosen that has not even taken what the group has
 	nameMax    = 256              // bytes of its node id
 )
@@ -35,6 +36,7 @@ type canary struct {
 	seen    time.Time // when it was last connected, or began to be waited for
 	behind  time.Time // since when it is connected and lacks something; zero: it does not
 	here    bool      // connected to this process
+	resumed bool      // it had resources when it connected last
 	returns int
 	refused []Reason
 }
@@ -42,6 +44,7 @@ type canary struct {
 // sight is what there is to see of a canary.
 type sight struct {
 	connected time.Time // zero: nowhere
+	resumed   bool
 	took      bool
 	told      *Canary // by the process that it is connected to; nil: it is this one, or one that does not serve it yet
 	elsewhere bool    // connected to one that does not serve it yet
@@ -56,7 +59,7 @@ func sightOf(st *stand, group, id string, nodes []xds.NodeStatus, others []tally
 		took := n.Staged && n.Revision == st.now.revision && acknowledged(n)
 		s.took = took && (s.took || s.connected.IsZero())
 		if n.Connected.After(s.connected) {
-			s.connected = n.Connected
+			s.connected, s.resumed = n.Connected, n.Resumed
 		}
 		if n.Staged {
 			s.refused = append(s.refused, refusals(n, st.now.at)...)
@@ -68,7 +71,7 @@ func sightOf(st *stand, group, id string, nodes []xds.NodeStatus, others []tally
 	for _, other := range others {
 		k, there := other.Canaries[id]
 		if there && other.Core == st.now.core && k.Connected.After(s.connected) {
-			s.connected, s.told, s.took = k.Connected, &k, !k.Since.IsZero()
+			s.connected, s.resumed, s.told, s.took = k.Connected, k.Resumed, &k.Canary, !k.Since.IsZero()
 		}
 		s.elsewhere = s.elsewhere || slices.Contains(other.Candidates, id)
 	}
@@ -86,13 +89,10 @@ func (k *canary) look(s sight, hold time.Duration, deaf bool) {
 		}
 		return
 	}
-	k.seen, k.refused = now, s.refused
 	if !s.connected.Equal(k.came) {
-		if !k.came.IsZero() {
-			k.returns++
-		}
-		k.came, k.Since, k.Held = s.connected, time.Time{}, false
+		k.comes(s)
 	}
+	k.seen, k.refused = now, s.refused
 	k.Connected = s.connected
 	switch {
 	case !s.took:
@@ -110,6 +110,20 @@ func (k *canary) look(s sight, hold time.Duration, deaf bool) {
 		k.Held = now.Sub(k.Since) >= hold
 	}
 	k.behind, k.took = time.Time{}, k.Since
+}
+
+// comes notes a new connection. Connections end by their age as well; after one that has lasted, an Envoy that goes on with
+// what it had goes on holding it.
+func (k *canary) comes(s sight) {
+	if !k.came.IsZero() && s.resumed && k.seen.Sub(k.came) >= lasting {
+		k.Since = k.took
+	} else {
+		if !k.came.IsZero() {
+			k.returns++
+		}
+		k.Since, k.took, k.Held = time.Time{}, time.Time{}, false
+	}
+	k.came, k.resumed = s.connected, s.resumed
 }
 
 // wrong is why the stage can't go on, as far as this canary goes.

@@ -19,7 +19,13 @@ type tally struct {
 	// Of a group whose policy goes to some Envoys first.
 	Candidates []string          `json:"candidates,omitempty"` // some of those that are connected, by node id
 	Core       string            `json:"core,omitempty"`       // of what goes to some first
-	Canaries   map[string]Canary `json:"canaries,omitempty"`   // those that are connected, by node id
+	Canaries   map[string]report `json:"canaries,omitempty"`   // those that are connected, by node id
+}
+
+// report is how a canary stands, as the process tells that it is connected to.
+type report struct {
+	Canary
+	Resumed bool `json:"resumed,omitempty"`
 }
 
 // muster adds up the Envoys of a group over all processes: one that is alone with its process is not alone in its group.

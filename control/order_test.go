@@ -139,11 +139,30 @@ func (p *plane) envoy() *proxy {
 
 func (p *plane) envoyCalled(id string) *proxy {
 	p.t.Helper()
+	return p.envoyOf("edge", id)
+}
+
+func (p *plane) envoyOf(group, id string) *proxy {
+	p.t.Helper()
+	return p.resumes(group, id, nil)
+}
+
+// back connects an Envoy again, which goes on with what it has.
+func (p *plane) back(e *proxy) *proxy {
+	p.t.Helper()
+	e.leave()
+	synctest.Wait()
+	return p.resumes("edge", e.id, e.took)
+}
+
+// resumes connects an Envoy that has these resources.
+func (p *plane) resumes(group, id string, has []*discoveryv3.Resource) *proxy {
+	p.t.Helper()
 	conn, err := grpc.NewClient("passthrough:///plane", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return p.listener.DialContext(ctx) }))
 	must(p.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &proxy{t: p.t, id: id, leave: cancel, seen: func() {}}
+	e := &proxy{t: p.t, id: id, leave: cancel, seen: func() {}, took: has}
 	e.stream, err = discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
 	must(p.t, err)
 	var done sync.WaitGroup
@@ -153,10 +172,21 @@ func (p *plane) envoyCalled(id string) *proxy {
 		done.Wait()
 		must(p.t, conn.Close())
 	})
-	for _, url := range []string{resource.ClusterType, resource.ListenerType} {
-		must(p.t, e.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: url, Node: &corev3.Node{Id: id, Cluster: "edge"}}))
+	versions := map[string]map[string]string{}
+	for _, r := range has {
+		url := r.GetResource().GetTypeUrl()
+		if versions[url] == nil {
+			versions[url] = map[string]string{}
+		}
+		versions[url][r.GetName()] = r.GetVersion()
 	}
-	must(p.t, e.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.RouteType, ResourceNamesSubscribe: []string{"*"}}))
+	node := &corev3.Node{Id: id, Cluster: group}
+	for _, url := range []string{resource.ClusterType, resource.ListenerType} {
+		must(p.t, e.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: url, Node: node, InitialResourceVersions: versions[url]}))
+	}
+	must(p.t, e.stream.Send(&discoveryv3.DeltaDiscoveryRequest{
+		TypeUrl: resource.RouteType, ResourceNamesSubscribe: []string{"*"}, InitialResourceVersions: versions[resource.RouteType],
+	}))
 	synctest.Wait()
 	return e
 }

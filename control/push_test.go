@@ -465,3 +465,14 @@ func TestRevisionThatCantBeServedHere(t *testing.T) {
 		c, _ = byHand(t, o)
 	}
 }
+
+// Without Envoys there is nothing parked that force could try again.
+func TestForcedAgainWithoutEnvoys(t *testing.T) {
+	t.Parallel()
+	c, _ := byHand(t, Options{})
+	push(t, c, oneFile(whole(1)), NoParent)
+	a, err := c.Push(t.Context(), oneFile(whole(1)), Change{Parent: "head", Force: true})
+	if err != nil || !a.Unchanged || !a.Served {
+		t.Errorf("got %+v, %v, want it to be served already", a, err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"iter"
 	"maps"
 	"slices"
@@ -572,31 +573,41 @@ func (c *Controller) putParked(ctx context.Context, p Parked, digest string) err
 }
 
 // retry forgets what is parked, so that it is tried again: what was in the way may be gone. What goes in stages has all of
-// them anew; a stage that is under way goes on to all Envoys at once. It lists the groups of which all get it.
+// them anew; a stage that is under way goes on to all Envoys at once. It lists the groups of which all get it. The caller
+// holds loading.
 func (c *Controller) retry(ctx context.Context) (released []string, err error) {
+	if c.o.XDS == nil {
+		return nil, nil // nobody has refused anything here
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	before := map[string]stand{}
+	c.mu.Lock()
+	for group, st := range c.fleet {
+		if st.parked != nil || st.stage != nil {
+			before[group] = *st
+		}
+	}
+	c.mu.Unlock()
+	for _, group := range slices.Sorted(maps.Keys(before)) {
+		if failed := c.tellRetried(ctx, group, before[group]); failed != nil {
+			delete(before, group)
+			err = errors.Join(err, failed)
+		}
+	}
 	nodes := c.o.XDS.Status()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, storeTime)
-	defer cancel()
 	var over []*stand
-	for group, st := range c.fleet {
-		if st.parked == nil && st.stage == nil {
-			continue
-		}
-		if st.parked != nil && c.o.Parked != nil {
-			gone := store.Entry{Name: parkedName(group, st.now.digest), Expires: time.Now().Add(-time.Second)}
-			if err := c.o.Parked.Put(ctx, gone); err != nil {
-				return nil, err
-			}
+	for group, was := range before {
+		st := c.fleet[group]
+		if st.parked != was.parked || st.stage != was.stage {
+			continue // it has changed meanwhile, as another process has it
 		}
 		if st.now.at = time.Now(); st.parked != nil && st.plan != nil {
 			st.stage, st.parked = newStage(*st.good, nil), nil
 			c.choose(group, st, nodes)
 			continue
-		}
-		if err := c.put(ctx, record{Group: group, Core: st.now.core, Whole: true, Time: time.Now()}); err != nil {
-			return nil, err
 		}
 		over, released = append(over, st), append(released, group)
 	}
@@ -607,5 +618,19 @@ func (c *Controller) retry(ctx context.Context) (released []string, err error) {
 	}
 	c.release(over)
 	slices.Sort(released)
-	return released, nil
+	return released, err
+}
+
+// tellRetried tells other processes that what a group has parked, or has some Envoys get first, is no longer held back.
+func (c *Controller) tellRetried(ctx context.Context, group string, st stand) error {
+	if st.parked != nil && c.o.Parked != nil {
+		gone := store.Entry{Name: parkedName(group, st.now.digest), Expires: time.Now().Add(-time.Second)}
+		if err := c.o.Parked.Put(ctx, gone); err != nil {
+			return err
+		}
+	}
+	if st.parked != nil && st.plan != nil {
+		return nil // the stage that begins is told
+	}
+	return c.put(ctx, record{Group: group, Core: st.now.core, Whole: true, Time: time.Now()})
 }

@@ -1,10 +1,12 @@
 package control
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"iter"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/legation/legation/store"
@@ -142,4 +144,32 @@ func TestEnvoyIsNotSentAwayForEver(t *testing.T) {
 	if len(s.away) > 0 {
 		t.Errorf("not forgotten: %v", fmt.Sprint(s.away))
 	}
+}
+
+// Envoys of a group that is not served are nobody's surplus: what others tell does not count them either.
+func TestEnvoysWithoutPolicyAreNoSurplus(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		board := boardOf(t)
+		var all []*plane
+		for _, name := range []string{"a", "b"} {
+			p := judging(t, Options{Parked: board, Replica: name})
+			p.push(whole(1))
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan struct{})
+			go func() { defer close(ended); _ = p.level(ctx) }()
+			t.Cleanup(func() { cancel(); <-ended })
+			p.start(4)
+			for i := range 8 {
+				p.envoyOf("stray", fmt.Sprintf("stray-%d", i))
+			}
+			all = append(all, p)
+		}
+		pass(time.Minute)
+		for _, p := range all {
+			if n := len(p.o.XDS.Status()); n != 12 {
+				t.Errorf("%d Envoys are left at one of two processes that have 12 each", n)
+			}
+		}
+	})
 }

@@ -414,9 +414,9 @@ func (st *stand) describe(t *tally, group string, nodes []xds.NodeStatus) {
 	for _, id := range st.stage.nodes() {
 		if k := st.stage.canaries[id]; !k.Connected.IsZero() && k.here {
 			if t.Canaries == nil {
-				t.Canaries = map[string]Canary{}
+				t.Canaries = map[string]report{}
 			}
-			t.Canaries[id] = k.Canary
+			t.Canaries[id] = report{k.Canary, k.resumed}
 		}
 	}
 }

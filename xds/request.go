@@ -51,6 +51,9 @@ var roles = map[Protocol][]role{
 	Delta: {1: saysNode, 2: saysType, 3: saysNames, 4: saysDropped, 5: saysKnown, 6: saysNonce, 7: saysProblem},
 }
 
+// resumes tells, of the first request of a type, whether the Envoy has resources of it.
+func (r *request) resumes() bool { return r.hasVersion || r.known.count > 0 }
+
 // free gives the frames back. What was read of the request must not be used after it.
 func (r *request) free() {
 	r.message.Free()

@@ -251,12 +251,12 @@ func (s *Server) connected() []*stream {
 	return slices.Collect(maps.Keys(s.streams))
 }
 
-// Streams is how many Envoys are connected by an aggregated stream.
+// Streams is how many Envoys are connected by an aggregated stream, in the groups that are served.
 func (s *Server) Streams() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for st := range s.streams {
-		if st.only == "" {
+		if st.shared() {
 			n++
 		}
 	}
@@ -270,7 +270,7 @@ func (s *Server) SendAway(n int, after time.Duration, may func(group, node strin
 		if gone == n {
 			break
 		}
-		if st.only == "" && time.Since(st.opened) >= after && st.settled() && may(st.group.name, st.node.GetId()) {
+		if st.shared() && time.Since(st.opened) >= after && st.settled() && may(st.group.name, st.node.GetId()) {
 			st.end(errSentAway)
 			gone++
 		}
@@ -278,6 +278,10 @@ func (s *Server) SendAway(n int, after time.Duration, may func(group, node strin
 	s.metrics.away.Add(float64(gone))
 	return gone
 }
+
+// shared tells whether the Envoy is one of those that control planes share among them: it is served all that it gets by
+// this stream.
+func (st *stream) shared() bool { return st.only == "" && st.group.served.Load() != nil }
 
 var errSentAway = status.Error(codes.Unavailable, "other control planes have fewer Envoys: connect anew")
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -151,6 +152,30 @@ func TestReconnectingEnvoyGetsOnlyTheDifference(t *testing.T) {
 		want(t, moved.got(), "cluster +b", "route +r")
 		time.Sleep(2 * time.Second)
 		want(t, moved.got(), "cluster -a", "endpoint -a")
+	})
+}
+
+// It is known of an Envoy whether it goes on with what it has, or starts anew.
+func TestResumedEnvoys(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := start(t, Options{})
+		p.Publish(usual(t, "1"))
+		fresh := []*envoy{p.envoy(t, Delta, "new-d"), p.envoy(t, SotW, "new-s")}
+		for _, e := range fresh {
+			e.askUsual()
+			e.got()
+		}
+		p.envoy(t, Delta, "old-d").askKnowing(cds, map[string]string{"a": "0"})
+		s := p.envoy(t, SotW, "old-s")
+		if err := s.sotw.Send(&discoveryv3.DiscoveryRequest{Node: s.takeNode(), TypeUrl: cds, VersionInfo: "0"}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		for _, n := range p.Status() {
+			if want := n.ID == "old-d" || n.ID == "old-s"; n.Resumed != want {
+				t.Errorf("%s resumed: %t", n.ID, n.Resumed)
+			}
+		}
 	})
 }
 

@@ -19,6 +19,8 @@ type NodeStatus struct {
 	Held bool `json:"held,omitempty"`
 	// Staged is an Envoy that is brought to what is staged, rather than to what its group is served.
 	Staged bool `json:"staged,omitempty"`
+	// Resumed is an Envoy that had something already when it connected: it did not start anew.
+	Resumed bool `json:"-"`
 
 	// Seen is when it last said something.
 	Seen time.Time `json:"seen,omitzero"`
@@ -85,6 +87,7 @@ func (st *stream) status() NodeStatus {
 		Seen:      time.Unix(0, st.seen.Load()),
 		Held:      st.group.served.Load() == nil,
 		Staged:    st.group.staged(st.target),
+		Resumed:   st.resumed,
 		Revision:  st.revision,
 		Types:     make([]TypeStatus, 0, len(st.types)),
 	}

@@ -41,6 +41,7 @@ type stream struct {
 	mu       sync.Mutex // guards what follows
 	target   *Snapshot  // the last one seen
 	types    []*subscription
+	resumed  bool        // the Envoy had resources when it connected
 	unheard  []string    // assignments of clusters that were sent before the Envoy asked for any
 	sending  bool        // somebody is
 	unacked  int         // bytes sent since everything was acknowledged
@@ -135,7 +136,7 @@ func (st *stream) receive(r *request) error {
 		return err
 	}
 	if st.group == nil {
-		st.talents = st.server.roster.talentsOf(r.node)
+		st.talents, st.resumed = st.server.roster.talentsOf(r.node), r.resumes()
 	}
 	if r.hasNode || st.group == nil {
 		n, err := r.readNode(st.group == nil)
@@ -163,6 +164,7 @@ func (st *stream) receive(r *request) error {
 		st.complain(t.kind.short, rejected)
 		st.mu.Lock()
 	}
+	st.resumed = st.resumed || !t.started && r.resumes()
 	err = t.subscribe(r, st.server.pool, to)
 	if url == resource.EndpointType && st.unheard != nil {
 		t.renew(st.unheard, st.server.pool) // it reconnects, and its first question crossed the answer to the one for clusters

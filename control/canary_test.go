@@ -1,0 +1,66 @@
+package control
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Connections end by their age. A canary that comes back with what it had goes on holding it, to whichever process it comes.
+func TestConnectionsEndByTheirAge(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		board := boardOf(t)
+		text := func(n int) string { return delivered(protected(n, n), "delivery: {canary: 1, hold: 5m}, ") }
+		var planes []*plane
+		envoys := map[string]*proxy{}
+		for _, name := range []string{"a", "b"} {
+			p := judging(t, Options{Parked: board, Replica: name})
+			p.push(text(1))
+			for _, id := range []string{name + "-1", name + "-2"} {
+				envoys[id] = p.envoyCalled(id)
+			}
+			planes = append(planes, p)
+		}
+		pass(time.Minute)
+		second := planes[0].push(text(2))
+		planes[1].push(text(2))
+		for i := range 5 {
+			pass(58 * time.Second)
+			for _, p := range planes {
+				if o := p.Outcome(); len(o.Staged) != 1 || len(o.Parked) != 0 {
+					t.Fatalf("after %d minutes: got %+v, %+v", i+1, o.Staged, o.Parked)
+				}
+			}
+			canary := planes[0].canary()
+			envoys[canary] = planes[i%2].back(envoys[canary])
+		}
+		pass(20 * time.Second)
+		for _, p := range planes {
+			if o := p.Outcome(); len(o.Staged) != 0 || len(o.Parked) != 0 || p.count(second) != len(p.runs()) {
+				t.Errorf("after the hold: got %+v, %+v, %v", o.Staged, o.Parked, p.runs())
+			}
+		}
+	})
+}
+
+// One whose connections end soon may be in trouble, whatever it has.
+func TestCanaryThatDoesNotStay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := judging(t, Options{})
+		p.push(byStages(1, 10))
+		envoys := p.start(2)
+		pass(time.Second)
+		p.push(byStages(2, 20))
+		pass(5 * time.Second)
+		e := envoys[p.canary()]
+		for range returnsMax {
+			e = p.back(e)
+			pass(5 * time.Second)
+		}
+		if got := p.Outcome().Parked; len(got) != 1 || got[0].Reasons[0].Error != "came back for the third time since it got it" {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
