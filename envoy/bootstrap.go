@@ -178,7 +178,8 @@ func companionCluster(o BootstrapOptions) *clusterv3.Cluster {
 // askHealth has Envoy ask each of several companions, each second, whether it is well. One that is about to stop says so
 // while it still answers, so that no call is lost over it; one that is gone isn't tried again with calls until it is back.
 // A companion that says no is out at once, whatever the threshold, which is for those that don't answer. When all are out,
-// they are called all the same. That a companion says that it is well doesn't end its ejection over calls that failed.
+// they are called all the same. And one that was ejected over calls that failed is back once it says that it is well, so
+// that it is there when the other one stops.
 func askHealth(c *clusterv3.Cluster) {
 	c.HealthChecks = []*corev3.HealthCheck{{
 		Interval:           durationpb.New(time.Second),
@@ -188,9 +189,9 @@ func askHealth(c *clusterv3.Cluster) {
 		HealthyThreshold:   wrapperspb.UInt32(1),
 		HealthChecker:      &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{}},
 	}}
-	c.OutlierDetection.SuccessfulActiveHealthCheckUnejectHost = wrapperspb.Bool(false)
 	c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{
 		HealthyPanicThreshold: &typev3.Percent{Value: 1}, // Envoy's 50 would have two of three that are gone called too
+		UpdateMergeWindow:     durationpb.New(0),         // Envoy's threads would learn of a second change up to 1 s late
 	}
 }
 
