@@ -9,7 +9,6 @@ import (
 	"github.com/legation/legation/callout"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
@@ -24,7 +23,7 @@ const ageGrace = 2 * time.Second
 // grpcServer is one gRPC port, with health and reflection beside what it is for.
 type grpcServer struct {
 	*grpc.Server
-	health *health.Server
+	health *portHealth
 	loop   *callout.Server // takes the connections, and answers some methods itself; nil: grpc-go does all
 }
 
@@ -42,7 +41,7 @@ func newGRPC(creds credentials.TransportCredentials, age time.Duration, o ...grp
 	if creds != nil {
 		o = append(o, grpc.Creds(creds))
 	}
-	s := grpcServer{Server: grpc.NewServer(o...), health: health.NewServer()}
+	s := grpcServer{Server: grpc.NewServer(o...), health: newPortHealth()}
 	grpc_health_v1.RegisterHealthServer(s, s.health)
 	return s
 }

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -55,6 +56,7 @@ type process struct {
 	tidy     tidy
 
 	ports    []port
+	health   []*portHealth                       // of those that speak gRPC
 	onServed atomic.Pointer[func(*policy.Model)] // told of every new revision
 }
 
@@ -236,6 +238,7 @@ func (p *process) addGRPC(name, flag, address string, s grpcServer, services ...
 	for _, register := range services {
 		register(s)
 	}
+	p.health = append(p.health, s.health)
 	p.ports = append(p.ports, port{name: name, flag: flag, address: address, run: func(ctx context.Context, l net.Listener) error {
 		s.ready(false)
 		go func() {
@@ -412,9 +415,17 @@ func (p *process) tell(o control.Outcome) {
 // served has tell called with the model of every new revision.
 func (p *process) served(tell func(*policy.Model)) { p.onServed.Store(&tell) }
 
-// run serves until ctx ends or one part fails, which ends all.
-func (p *process) run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
+// run serves until ctx ends or one part fails, which ends all. When ctx ends all goes on as before until those who ask
+// whether the process is well know that it stops.
+func (p *process) run(told context.Context) error {
+	lasting, end := context.WithCancel(context.WithoutCancel(told))
+	defer end()
+	group, ctx := errgroup.WithContext(lasting)
+	defer context.AfterFunc(told, func() {
+		p.stopping.Store(true)
+		p.leave(ctx)
+		end()
+	})()
 	context.AfterFunc(ctx, func() { p.stopping.Store(true) })
 	for _, port := range p.ports {
 		group.Go(func() error { return port.run(ctx, port.listener) })
@@ -440,6 +451,15 @@ func (p *process) run(ctx context.Context) error {
 	p.stopping.Store(true) // before AfterFunc's goroutine, when the parts end at once
 	p.o.Log.Info("stopped")
 	return err
+}
+
+// leave tells those who ask for the health of a port that the process stops.
+func (p *process) leave(ctx context.Context) {
+	var ports sync.WaitGroup
+	for _, h := range p.health {
+		ports.Go(func() { h.leave(ctx) })
+	}
+	ports.Wait()
 }
 
 // status lists so many resources of Envoys at most; of one node only, or of all when it is empty.

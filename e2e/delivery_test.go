@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -207,8 +208,11 @@ type pair struct {
 func (r *pair) redisURL() string { return fmt.Sprintf("redis://127.0.0.1:%d", r.redisPort) }
 
 // policy is one whose route says this word.
-func (r *pair) policy(word string) string {
-	text := answering(r.gateways[0], word) + fmt.Sprintf("---\ngateways: {side: {listeners: {http: {port: %d, address: 127.0.0.1}}}}\n", r.gateways[1])
+func (r *pair) policy(word string) string { return r.both(answering(r.gateways[0], word)) }
+
+// both is a policy of the first gateway for both of them.
+func (r *pair) both(text string) string {
+	text += fmt.Sprintf("---\ngateways: {side: {listeners: {http: {port: %d, address: 127.0.0.1}}}}\n", r.gateways[1])
 	return strings.ReplaceAll(text, "hostnames:", "gateways: [edge, side], hostnames:")
 }
 
@@ -341,25 +345,68 @@ func TestReplicasWithoutRedis(t *testing.T) {
 	}
 }
 
-// Two processes are replaced one after the other while policies are pushed: no request fails, and no push is lost.
+// withCallouts is a policy with two routes more: /private is for those who have a token, and fails where no companion answers;
+// /counted has a limit, which a stalled Redis doesn't fail.
+func withCallouts(t *testing.T, policy, upstream string) string {
+	t.Helper()
+	keys, err := os.ReadFile("../examples/quickstart/test-keys.json")
+	must(t, err)
+	var line bytes.Buffer
+	must(t, json.Compact(&line, keys))
+	return policy + fmt.Sprintf(`---
+auth: {demo: {jwt: {issuer: "https://quickstart.legation.test/", audiences: [quickstart], jwks: %s}}}
+services: {app: {endpoints: [%q]}}
+routes:
+  private: {hostnames: [localhost], match: {path: /private}, auth: [demo], backends: {app: 1}}
+  counted: {hostnames: [localhost], match: {path: /counted}, rateLimit: {rate: 1000000/day, by: ip}, backends: {app: 1}}
+`, &line, upstream)
+}
+
+// calloutLoad is load on the routes of withCallouts, by a token; what it gives ends it, and fails the test where a request failed.
+func calloutLoad(t *testing.T, url string) (end func()) {
+	t.Helper()
+	stops := []func() (int, []string){
+		load(t, url+"private", http.StatusOK, "Authorization", "Bearer "+token(t, "alice")),
+		load(t, url+"counted", http.StatusOK),
+	}
+	return func() {
+		t.Helper()
+		for _, stop := range stops {
+			good, bad := stop()
+			if t.Logf("%d answered that take a companion", good); len(bad) > 0 || good == 0 {
+				t.Errorf("with a companion %d of %d requests failed, the first with %s", len(bad), good+len(bad), append(bad, "")[0])
+			}
+		}
+	}
+}
+
+// Two processes are replaced one after the other, twice, while policies are pushed: no request fails, also of those that take a
+// companion, and no push is lost.
 func TestRollingUpgrade(t *testing.T) {
 	t.Parallel()
 	r := newPair(t)
 	a, b := r.planes[0], r.planes[1]
-	both := []string{"--xds", a.xds + "," + b.xds, "--companion", a.companion + "," + b.companion}
-	e := a.envoyUnready(t, "edge", both...)
+	app := upstream(t, "app")
+	policy := func(word string) string { return r.both(withCallouts(t, answering(r.gateways[0], word), app)) }
+	last := a.pushes(t, policy("one"), "--parent", "1").Number
+	e := a.envoyUnready(t, "edge", "--xds", b.xds, "--companion", b.companion)
 	says(t, r.urls[0], "one")
-	stop := load(t, r.urls[0], http.StatusOK)
-	last := int64(1)
+	answers(t, r.urls[0]+"counted")
+	stop, end := load(t, r.urls[0], http.StatusOK), calloutLoad(t, r.urls[0])
 	for round, p := range []*plane{a, b, a, b} {
 		other := r.planes[1-round%2]
 		for n := range 3 {
 			if n == 1 {
+				began := time.Now()
 				p.signal(syscall.SIGTERM)
-				p.wait()
+				if status, took := p.wait(), time.Since(began); status != 0 || took > 10*time.Second {
+					t.Errorf("exit status %d after %s, want 0 in 10 s at most", status, took)
+				} else {
+					t.Logf("ended %s after SIGTERM", took)
+				}
 			}
 			word := fmt.Sprintf("%d-%d", round, n)
-			pushed := other.pushes(t, r.policy(word), "--parent", fmt.Sprint(last))
+			pushed := other.pushes(t, policy(word), "--parent", fmt.Sprint(last))
 			if last++; pushed.Number != last {
 				t.Fatalf("pushed %d, want %d", pushed.Number, last)
 			}
@@ -372,15 +419,70 @@ func TestRollingUpgrade(t *testing.T) {
 			}
 			return nil
 		})
+		e.knows(t, 2)
 	}
+	end()
 	if good, bad := stop(); len(bad) > 0 || good == 0 {
 		t.Errorf("%d of %d requests failed, the first with %s", len(bad), good+len(bad), append(bad, "")[0])
 	}
-	for _, name := range []string{"listener_manager.listener_modified", "listener_manager.listener_removed"} {
+	for _, name := range []string{
+		"listener_manager.listener_modified", "listener_manager.listener_removed", "cluster.legation_companion.upstream_cx_connect_fail",
+	} {
 		if got := e.stat(t, name); got != "0" {
 			t.Errorf("%s: got %s, want 0", name, got)
 		}
 	}
+}
+
+// knows waits until so many companions are well, as the Envoy sees it.
+func (e *envoyChild) knows(t *testing.T, companions int) {
+	t.Helper()
+	eventually(t, "companions that are well", func() error {
+		got, err := e.lookUp("cluster.legation_companion.membership_healthy")
+		if err == nil && got != fmt.Sprint(companions) {
+			err = fmt.Errorf("%s of them, want %d", got, companions)
+		}
+		return err
+	})
+}
+
+// An Envoy whose companion was killed tries it no more with calls, also once its ejection has ended, and goes back to it by
+// itself.
+func TestKilledCompanion(t *testing.T) {
+	t.Parallel()
+	port := ports(t, 1)[0]
+	url := fmt.Sprintf("http://localhost:%d/", port)
+	a := newPlane(t, dirOf(t, withCallouts(t, answering(port, "one"), upstream(t, "app"))))
+	b := newPlane(t, a.dir)
+	a.serve(t)
+	b.serve(t)
+	e := a.envoyUnready(t, "edge", "--xds", b.xds, "--companion", b.companion)
+	answers(t, url+"counted")
+	e.knows(t, 2)
+	a.kill()
+	e.knows(t, 1)
+	eventually(t, "the health check to fail", func() error {
+		got, err := e.lookUp("cluster.legation_companion.health_check.healthy")
+		if err == nil && got != "1" {
+			err = fmt.Errorf("%s are well", got)
+		}
+		return err
+	})
+	eventually(t, "no ejection any more", func() error {
+		got, err := e.lookUp("cluster.legation_companion.outlier_detection.ejections_active")
+		if err == nil && got != "0" {
+			err = fmt.Errorf("%s are ejected", got)
+		}
+		return err
+	})
+	alice := token(t, "alice")
+	for range 50 {
+		if a := mustRequest(t, "GET", url+"private", "Authorization", "Bearer "+alice); a.status != http.StatusOK {
+			t.Fatalf("status %d: %s", a.status, a.body)
+		}
+	}
+	a.serve(t)
+	e.knows(t, 2)
 }
 
 // A change that takes away more than half is held back until it is approved, under load.

@@ -17,6 +17,7 @@ import (
 	codecv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/upstream_codec/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/legation/legation/policy"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -168,7 +169,30 @@ func companionCluster(o BootstrapOptions) *clusterv3.Cluster {
 		MaxPendingRequests: wrapperspb.UInt32(65536),
 		MaxRequests:        wrapperspb.UInt32(65536),
 	}}}
+	if c.OutlierDetection != nil {
+		askHealth(c)
+	}
 	return c
+}
+
+// askHealth has Envoy ask each of several companions, each second, whether it is well. One that is about to stop says so
+// while it still answers, so that no call is lost over it; one that is gone isn't tried again with calls until it is back.
+// A companion that says no is out at once, whatever the threshold, which is for those that don't answer. When all are out,
+// they are called all the same. And one that was ejected over calls that failed is back once it says that it is well, so
+// that it is there when the other one stops.
+func askHealth(c *clusterv3.Cluster) {
+	c.HealthChecks = []*corev3.HealthCheck{{
+		Interval:           durationpb.New(time.Second),
+		NoTrafficInterval:  durationpb.New(time.Second), // or it would be a minute before the first call
+		Timeout:            durationpb.New(time.Second),
+		UnhealthyThreshold: wrapperspb.UInt32(2),
+		HealthyThreshold:   wrapperspb.UInt32(1),
+		HealthChecker:      &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{}},
+	}}
+	c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{
+		HealthyPanicThreshold: &typev3.Percent{Value: 1}, // Envoy's 50 would have two of three that are gone called too
+		UpdateMergeWindow:     durationpb.New(0),         // Envoy's threads would learn of a second change up to 1 s late
+	}
 }
 
 // grpcCluster is one of our own servers. With more than one address, those that fail are left out for a while: by

@@ -57,6 +57,16 @@ func TestBootstrapFlags(t *testing.T) {
 	}
 }
 
+// Several companions are asked for their health; a single one would be called whatever it says.
+func TestBootstrapAsksCompanions(t *testing.T) {
+	t.Parallel()
+	two, _, _ := bootstrapOf(t, "--group", "edge", "--companion", "10.0.0.5:1", "--companion", "10.0.0.6:1")
+	one, _, _ := bootstrapOf(t, "--group", "edge", "--companion", "10.0.0.5:1", "--xds", "10.0.0.5:2,10.0.0.6:2")
+	if strings.Count(two, "grpc_health_check") != 1 || strings.Contains(one, "grpc_health_check") {
+		t.Errorf("with two:\n%s\nwith one:\n%s", two, one)
+	}
+}
+
 func TestMaxHeap(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
