@@ -84,7 +84,7 @@ func what(r revision.Revision) string {
 		text = "the directory changed"
 	}
 	if r.Forced {
-		text += " (forced)"
+		text = strings.TrimSpace(text + " (forced)")
 	}
 	return dash(text)
 }
