@@ -69,9 +69,9 @@ func sightOf(st *stand, group, id string, nodes []xds.NodeStatus, others []tally
 		return s
 	}
 	for _, other := range others {
-		k, there := other.Canaries[id]
-		if there && other.Core == st.now.core && k.Connected.After(s.connected) {
-			s.connected, s.resumed, s.told, s.took = k.Connected, k.Resumed, &k.Canary, !k.Since.IsZero()
+		r, there := other.trial.Canaries[id]
+		if k := r.canary(); there && other.trial.Core == st.now.core && k.Connected.After(s.connected) {
+			s.connected, s.resumed, s.told, s.took = k.Connected, r.Resumed, k, !k.Since.IsZero()
 		}
 		s.elsewhere = s.elsewhere || slices.Contains(other.Candidates, id)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"maps"
 	"reflect"
 	"slices"
@@ -251,7 +252,8 @@ func (c *Controller) choose(group string, st *stand, nodes []xds.NodeStatus) {
 	pool = first(pool, st.plan.Canaries(total))
 	size := 0
 	for i, id := range pool {
-		if size += len(id); size > recordMax {
+		name, err := json.Marshal(id)
+		if size += len(name) + reportMax; err != nil || size > recordMax {
 			pool = pool[:i]
 			break
 		}
@@ -403,13 +405,10 @@ func (st *stand) describe(t *tally, group string, nodes []xds.NodeStatus) {
 	if st.stage == nil {
 		return
 	}
-	t.Core = st.now.core
+	t.trial = trial{Core: st.now.core, Canaries: map[string]report{}}
 	for _, id := range st.stage.nodes() {
 		if k := st.stage.canaries[id]; !k.Connected.IsZero() && k.here {
-			if t.Canaries == nil {
-				t.Canaries = map[string]report{}
-			}
-			t.Canaries[id] = report{k.Canary, k.resumed}
+			t.trial.Canaries[id] = k.report()
 		}
 	}
 }
