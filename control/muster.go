@@ -63,6 +63,16 @@ type muster struct {
 	told  map[string][]byte // by the names of entries
 	at    time.Time         // when all of that was told
 	deaf  bool              // the board could not be written: others may not be heard either
+
+	heard   map[string]word // of the other processes, by name; this and what follows guarded by Controller.mu
+	version uint64          // of the board then
+	read    time.Time       // when
+}
+
+// word is the last one of a process, which is read once, however many groups it is about.
+type word struct {
+	written time.Time
+	groups  map[string]tally
 }
 
 const (
@@ -147,16 +157,9 @@ func (m *muster) others(group string) (all []tally) {
 	if !m.shared() {
 		return nil
 	}
-	for e := range m.board.Entries() {
-		name, ok := strings.CutPrefix(e.Name, mustered)
-		if !ok || name == m.name {
-			continue
-		}
-		var told map[string]tally
-		if json.Unmarshal(e.Value, &told) != nil {
-			continue
-		}
-		t := told[group]
+	m.hear()
+	for name, w := range m.heard {
+		t := w.groups[group]
 		if t.Connected <= 0 {
 			continue
 		}
@@ -166,4 +169,26 @@ func (m *muster) others(group string) (all []tally) {
 		all = append(all, t)
 	}
 	return all
+}
+
+// hear reads what the other processes told, where that may have changed.
+func (m *muster) hear() {
+	version := m.board.Version()
+	if m.heard != nil && version == m.version && time.Since(m.read) < time.Second { // entries expire meanwhile
+		return
+	}
+	before := m.heard
+	m.heard, m.version, m.read = map[string]word{}, version, time.Now()
+	for e := range m.board.Entries() {
+		name, ok := strings.CutPrefix(e.Name, mustered)
+		if !ok || name == m.name {
+			continue
+		}
+		w, known := before[name]
+		if !known || !w.written.Equal(e.Written) {
+			w = word{written: e.Written}
+			_ = json.Unmarshal(e.Value, &w.groups) // what is none tells of no group
+		}
+		m.heard[name] = w
+	}
 }

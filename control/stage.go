@@ -244,7 +244,7 @@ func (c *Controller) choose(group string, st *stand, nodes []xds.NodeStatus) {
 		own = all
 	}
 	pool, total := own, len(all)
-	for _, other := range c.muster().others(group) {
+	for _, other := range c.muster.others(group) {
 		pool, total = append(pool, other.Candidates...), total+other.Connected
 	}
 	pool = ranked(pool, st.now.core)
@@ -283,7 +283,7 @@ func (c *Controller) observe(nodes []xds.NodeStatus, deaf bool) (chosen bool) {
 			c.choose(group, st, nodes)
 			chosen = chosen || !slices.Equal(before, st.stage.nodes())
 		}
-		others := c.muster().others(group)
+		others := c.muster.others(group)
 		_, all := envoysOf(nodes, group)
 		st.stage.of = len(all)
 		for _, other := range others {
@@ -295,9 +295,6 @@ func (c *Controller) observe(nodes []xds.NodeStatus, deaf bool) (chosen bool) {
 	}
 	return chosen
 }
-
-// muster reads what other processes told.
-func (c *Controller) muster() *muster { return &muster{board: c.o.Parked, name: c.o.Replica} }
 
 // failing parks what is staged where a canary has gone wrong, and lists what has all canaries hold it. The caller holds mu.
 func (c *Controller) failing() (parked []*stand, held map[string]*stage) {
