@@ -25,7 +25,7 @@ const (
 	returnsMax = 3                // it comes back for the third time: it may have crashed as often
 	lasting    = 30 * time.Second // a connection that ends later may well have come to its age
 	unsettled  = 5 * time.Second  // after which one is chosen that has not even taken what the group has
-	nameMax    = 256              // bytes of its node id
+	nameMax    = 2 << 10          // bytes of its node id: that of a SPIFFE ID
 )
 
 // canary is one as this process sees it.

@@ -99,3 +99,24 @@ func TestManyCanaries(t *testing.T) {
 		}
 	})
 }
+
+// A long name keeps an Envoy from nothing.
+func TestCanaryWithALongName(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := judging(t, Options{Parked: boardOf(t), Replica: "a"})
+		p.push(byStages(1, 10))
+		id := "spiffe://" + strings.Repeat("<", nameMax-len("spiffe://"))
+		p.envoyCalled(id)
+		second := p.push(byStages(2, 20))
+		if pass(10 * time.Second); p.canary() != id {
+			t.Fatalf("got %s", p.canary())
+		}
+		if rec := p.record("edge"); rec == nil || len(rec.Canaries) != 1 {
+			t.Errorf("other processes know %+v", rec)
+		}
+		if pass(25 * time.Second); p.count(second) != 1 || p.Outcome().Staged != nil {
+			t.Errorf("after the hold: got %+v", p.Outcome().Staged)
+		}
+	})
+}
