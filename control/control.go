@@ -104,7 +104,7 @@ type Controller struct {
 	tables     []*Compiled  // the one being served first, then those that an Envoy may still run
 	settled    *time.Timer
 	fleet      fleet
-	muster     muster // but for what the other processes told, of the goroutine that watches the fleet
+	muster     muster                      // but for what the other processes told, of the goroutine that watches the fleet
 	remembered map[string]map[string]issue // while it is looked for: what earlier revisions have for the groups
 }
 
