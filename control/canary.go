@@ -25,7 +25,7 @@ const (
 	returnsMax = 3                // it comes back for the third time: it may have crashed as often
 	lasting    = 30 * time.Second // a connection that ends later may well have come to its age
 	unsettled  = 5 * time.Second  // after which one is chosen that has not even taken what the group has
-	nameMax    = 256              // bytes of its node id
+	nameMax    = 2 << 10          // bytes of its node id: that of a SPIFFE ID
 )
 
 // canary is one as this process sees it.
@@ -69,9 +69,9 @@ func sightOf(st *stand, group, id string, nodes []xds.NodeStatus, others []tally
 		return s
 	}
 	for _, other := range others {
-		k, there := other.Canaries[id]
-		if there && other.Core == st.now.core && k.Connected.After(s.connected) {
-			s.connected, s.resumed, s.told, s.took = k.Connected, k.Resumed, &k.Canary, !k.Since.IsZero()
+		r, there := other.trial.Canaries[id]
+		if k := r.canary(); there && other.trial.Core == st.now.core && k.Connected.After(s.connected) {
+			s.connected, s.resumed, s.told, s.took = k.Connected, r.Resumed, k, !k.Since.IsZero()
 		}
 		s.elsewhere = s.elsewhere || slices.Contains(other.Candidates, id)
 	}

@@ -104,6 +104,7 @@ type Controller struct {
 	tables     []*Compiled  // the one being served first, then those that an Envoy may still run
 	settled    *time.Timer
 	fleet      fleet
+	muster     muster                      // but for what the other processes told, of the goroutine that watches the fleet
 	remembered map[string]map[string]issue // while it is looked for: what earlier revisions have for the groups
 }
 
@@ -120,6 +121,7 @@ func New(o Options) *Controller {
 	c := &Controller{
 		o: o, lang: feature.Language(), metrics: newMetrics(o.Metrics),
 		loaded: make(chan struct{}), refused: make(chan struct{}, 1), compiler: newCompiler(),
+		muster: muster{board: o.Parked, name: o.Replica},
 	}
 	c.loader = c.lang.NewLoader()
 	if o.Validation != nil {

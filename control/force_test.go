@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,18 +16,33 @@ import (
 // failing is a board that can't be written for one group, and notes whether it was asked while mu was held.
 type failing struct {
 	store.Board
-	p     *plane
-	group string // empty: none
+	p *plane
+
+	mu    sync.Mutex // guards what follows
+	group string     // empty: it is as any other
 	held  bool
 }
 
+// set has it fail for a group of a plane, or for none, and tells whether mu was held so far.
+func (b *failing) set(p *plane, group string) (held bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.p, b.group = p, group
+	return b.held
+}
+
 func (b *failing) Put(ctx context.Context, e store.Entry) error {
-	if b.p != nil && b.p.mu.TryLock() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.group == "" {
+		return b.Board.Put(ctx, e)
+	}
+	if b.p.mu.TryLock() {
 		b.p.mu.Unlock()
-	} else if b.p != nil {
+	} else {
 		b.held = true
 	}
-	if b.group != "" && strings.Contains(e.Name, "/"+b.group) {
+	if strings.HasSuffix(e.Name, "/"+b.group) {
 		return store.ErrUnavailable
 	}
 	return b.Board.Put(ctx, e)
@@ -56,10 +72,10 @@ func TestForceWithoutTheBoard(t *testing.T) {
 		}
 		files, _, err := ReadDir(p.dir)
 		must(t, err)
-		b.p, b.group = p, "near"
+		b.set(p, "near")
 		_, err = p.Push(t.Context(), files, Change{Parent: "head", Force: true})
-		if b.p = nil; !errors.Is(err, store.ErrUnavailable) || b.held {
-			t.Errorf("got %v, and mu was held: %t", err, b.held)
+		if held := b.set(p, ""); !errors.Is(err, store.ErrUnavailable) || held {
+			t.Errorf("got %v, and mu was held: %t", err, held)
 		}
 		pass(2 * time.Second)
 		for _, n := range p.o.XDS.Status() {

@@ -16,29 +16,68 @@ type tally struct {
 	Refused   int    `json:"refused,omitempty"`
 	Digest    string `json:"digest"` // of what they refuse
 
-	// Of a group whose policy goes to some Envoys first.
-	Candidates []string          `json:"candidates,omitempty"` // some of those that are connected, by node id
-	Core       string            `json:"core,omitempty"`       // of what goes to some first
-	Canaries   map[string]report `json:"canaries,omitempty"`   // those that are connected, by node id
+	// Of a group whose policy goes to some Envoys first: some of those that are connected, by node id.
+	Candidates []string `json:"candidates,omitempty"`
+	trial      trial
 }
 
-// report is how a canary stands, as the process tells that it is connected to.
+// trial is how the canaries of a group stand that are connected to a process. There may be hundreds of them, so that it is
+// told by itself.
+type trial struct {
+	Core     string            `json:"core"`     // of what goes to some first
+	Canaries map[string]report `json:"canaries"` // by node id
+}
+
+// report is how a canary stands, in short. Times are in Unix nanoseconds.
 type report struct {
-	Canary
-	Resumed bool `json:"resumed,omitempty"`
+	Connected int64 `json:"c"`
+	Since     int64 `json:"s,omitempty"` // 0: it has not taken all of it
+	Held      bool  `json:"h,omitempty"`
+	Resumed   bool  `json:"r,omitempty"`
+}
+
+// reportMax is how many bytes a report takes, beside the node id and all that is between them.
+const reportMax = 75
+
+func (k *canary) report() report {
+	r := report{Connected: k.Connected.UnixNano(), Held: k.Held, Resumed: k.resumed}
+	if !k.Since.IsZero() {
+		r.Since = k.Since.UnixNano()
+	}
+	return r
+}
+
+// canary is what a report says.
+func (r report) canary() *Canary {
+	k := &Canary{Connected: time.Unix(0, r.Connected), Held: r.Held}
+	if r.Since != 0 {
+		k.Since = time.Unix(0, r.Since)
+	}
+	return k
 }
 
 // muster adds up the Envoys of a group over all processes: one that is alone with its process is not alone in its group.
 type muster struct {
 	board store.Board
-	name  string // of this process; empty: it is alone
-	told  []byte
-	at    time.Time // when that was told
-	deaf  bool      // the board could not be written: others may not be heard either
+	name  string            // of this process; empty: it is alone
+	told  map[string][]byte // by the names of entries
+	at    time.Time         // when all of that was told
+	deaf  bool              // the board could not be written: others may not be heard either
+
+	heard   map[string]word // of the other processes, by name; this and what follows guarded by Controller.mu
+	version uint64          // of the board then
+	read    time.Time       // when
+}
+
+// word is the last one of a process, which is read once, however many groups it is about.
+type word struct {
+	written time.Time
+	groups  map[string]tally
 }
 
 const (
 	mustered   = "envoys/"
+	tried      = "canaries/" // with the name of the process, and of the group
 	tellEvery  = 5 * time.Second
 	forgotten  = 4 * tellEvery
 	mustersMax = 60 << 10 // bytes
@@ -66,16 +105,41 @@ func (m *muster) tell(ctx context.Context, counts map[string]tally) {
 	if err != nil || len(value) > mustersMax {
 		return // so many groups: each process judges by its own Envoys
 	}
-	if bytes.Equal(value, m.told) && !m.due() {
-		return
+	words := map[string][]byte{mustered + m.name: value}
+	for group, t := range counts {
+		if t.trial.Core == "" {
+			continue
+		}
+		if words[trialName(m.name, group)], err = json.Marshal(t.trial); err != nil {
+			return
+		}
 	}
-	e := store.Entry{Name: mustered + m.name, Value: value, Expires: time.Now().Add(forgotten)}
-	if err := m.board.Put(ctx, e); err != nil {
-		m.deaf = true
-		return
+	due := m.due()
+	for name := range m.told {
+		if _, still := words[name]; still {
+			continue
+		}
+		if err := m.board.Put(ctx, store.Entry{Name: name, Expires: time.Now().Add(-time.Second)}); err != nil {
+			m.deaf = true
+			return
+		}
 	}
-	m.told, m.at, m.deaf = value, time.Now(), false
+	for name, value := range words {
+		if !due && bytes.Equal(value, m.told[name]) {
+			continue
+		}
+		if err := m.board.Put(ctx, store.Entry{Name: name, Value: value, Expires: time.Now().Add(forgotten)}); err != nil {
+			m.deaf = true
+			return
+		}
+	}
+	if due {
+		m.at = time.Now()
+	}
+	m.told, m.deaf = words, false
 }
+
+func trialName(process, group string) string { return tried + process + "/" + group }
 
 // sum adds what the other processes told to what this one has counted.
 func (m *muster) sum(group string, own tally) tally {
@@ -93,18 +157,38 @@ func (m *muster) others(group string) (all []tally) {
 	if !m.shared() {
 		return nil
 	}
+	m.hear()
+	for name, w := range m.heard {
+		t := w.groups[group]
+		if t.Connected <= 0 {
+			continue
+		}
+		if e, ok := m.board.Get(trialName(name, group)); ok {
+			_ = json.Unmarshal(e.Value, &t.trial) // one that is none has no canary
+		}
+		all = append(all, t)
+	}
+	return all
+}
+
+// hear reads what the other processes told, where that may have changed.
+func (m *muster) hear() {
+	version := m.board.Version()
+	if m.heard != nil && version == m.version && time.Since(m.read) < time.Second { // entries expire meanwhile
+		return
+	}
+	before := m.heard
+	m.heard, m.version, m.read = map[string]word{}, version, time.Now()
 	for e := range m.board.Entries() {
 		name, ok := strings.CutPrefix(e.Name, mustered)
 		if !ok || name == m.name {
 			continue
 		}
-		var told map[string]tally
-		if json.Unmarshal(e.Value, &told) != nil {
-			continue
+		w, known := before[name]
+		if !known || !w.written.Equal(e.Written) {
+			w = word{written: e.Written}
+			_ = json.Unmarshal(e.Value, &w.groups) // what is none tells of no group
 		}
-		if t := told[group]; t.Connected > 0 {
-			all = append(all, t)
-		}
+		m.heard[name] = w
 	}
-	return all
 }

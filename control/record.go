@@ -11,7 +11,7 @@ import (
 
 const (
 	staged     = "stage/"
-	recordMax  = 40 << 10        // bytes of the node ids in one
+	recordMax  = 60 << 10        // bytes of what there is to be told of its canaries
 	recordTime = time.Second     // that one may take to be written while a policy waits for it
 	boardTime  = 2 * time.Second // that a start waits for what other processes know
 )

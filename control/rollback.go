@@ -354,7 +354,7 @@ func (c *Controller) watchFleet(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	var doubted time.Time
-	muster := muster{board: c.o.Parked, name: c.o.Replica}
+	muster := &c.muster
 	for {
 		refused := false
 		select {
@@ -365,7 +365,7 @@ func (c *Controller) watchFleet(ctx context.Context) error {
 		case <-tick.C:
 		}
 		if refused || time.Since(doubted) < doubtFor || muster.due() || c.staging() {
-			c.judge(ctx, &muster)
+			c.judge(ctx, muster)
 		}
 		c.heed()
 		c.tellStages(ctx)

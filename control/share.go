@@ -62,7 +62,7 @@ func (s *share) listen(now time.Time) (others, envoys int) {
 				continue
 			}
 			for _, t := range groups {
-				h.envoys += t.Connected
+				h.envoys += max(t.Connected, 0)
 			}
 		}
 		heardNow[name] = h

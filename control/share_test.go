@@ -109,6 +109,13 @@ func TestEnvoysStay(t *testing.T) {
 			w.say(t, "other", now, 0)
 			return now, 100
 		}},
+		{"a word below zero", func(_ *share, w *words, begin time.Time) (time.Time, int) {
+			w.say(t, "other", begin.Add(calm), -200)
+			w.say(t, "third", begin.Add(calm), 100)
+			w.say(t, "fourth", begin.Add(calm), 100)
+			w.say(t, "fifth", begin.Add(calm), 100)
+			return begin.Add(calm), 80
+		}},
 		{"a word that is none", func(_ *share, w *words, begin time.Time) (time.Time, int) {
 			w.all["other"] = store.Entry{Name: mustered + "other", Value: []byte("[")}
 			return begin.Add(calm), 100

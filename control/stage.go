@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"maps"
 	"reflect"
 	"slices"
@@ -245,7 +246,7 @@ func (c *Controller) choose(group string, st *stand, nodes []xds.NodeStatus) {
 		own = all
 	}
 	pool, total := own, len(all)
-	for _, other := range c.muster().others(group) {
+	for _, other := range c.muster.others(group) {
 		pool, total = append(pool, other.Candidates...), total+other.Connected
 	}
 	pool = ranked(pool, st.now.core)
@@ -253,7 +254,8 @@ func (c *Controller) choose(group string, st *stand, nodes []xds.NodeStatus) {
 	pool = first(pool, st.plan.Canaries(total))
 	size := 0
 	for i, id := range pool {
-		if size += len(id); size > recordMax {
+		name, err := json.Marshal(id)
+		if size += len(name) + reportMax; err != nil || size > recordMax {
 			pool = pool[:i]
 			break
 		}
@@ -288,7 +290,7 @@ func (c *Controller) observe(nodes []xds.NodeStatus, deaf bool) (chosen bool) {
 			c.choose(group, st, nodes)
 			chosen = chosen || !slices.Equal(before, st.stage.nodes())
 		}
-		others := c.muster().others(group)
+		others := c.muster.others(group)
 		_, all := envoysOf(nodes, group)
 		st.stage.of = len(all)
 		for _, other := range others {
@@ -300,9 +302,6 @@ func (c *Controller) observe(nodes []xds.NodeStatus, deaf bool) (chosen bool) {
 	}
 	return chosen
 }
-
-// muster reads what other processes told.
-func (c *Controller) muster() *muster { return &muster{board: c.o.Parked, name: c.o.Replica} }
 
 // failing parks what is staged where a canary has gone wrong, and lists what has all canaries hold it. The caller holds mu.
 func (c *Controller) failing() (parked []*stand, held map[string]*stage) {
@@ -410,13 +409,10 @@ func (st *stand) describe(t *tally, group string, nodes []xds.NodeStatus) {
 	if st.stage == nil {
 		return
 	}
-	t.Core = st.now.core
+	t.trial = trial{Core: st.now.core, Canaries: map[string]report{}}
 	for _, id := range st.stage.nodes() {
 		if k := st.stage.canaries[id]; !k.Connected.IsZero() && k.here {
-			if t.Canaries == nil {
-				t.Canaries = map[string]report{}
-			}
-			t.Canaries[id] = report{k.Canary, k.resumed}
+			t.trial.Canaries[id] = k.report()
 		}
 	}
 }
