@@ -88,6 +88,21 @@ func TestLeavingIsCutShort(t *testing.T) {
 	})
 }
 
+// Whoever asked at a run was one of its Envoys, which have ended by then.
+func TestRunTakesNoLeave(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newPortHealth()
+		h.asks(t, 1)
+		p := &process{people: true, health: []*portHealth{h}}
+		began := time.Now()
+		p.leave(t.Context())
+		if got := time.Since(began); got != 0 {
+			t.Errorf("took %s", got)
+		}
+	})
+}
+
 // Clients that have gone are forgotten.
 func TestGoneClientsAreForgotten(t *testing.T) {
 	t.Parallel()
