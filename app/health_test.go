@@ -33,8 +33,10 @@ func TestLeaving(t *testing.T) {
 		{"who asked has gone", map[int]time.Duration{1: recently + 1}, nil, 0},
 		{"one asks", map[int]time.Duration{1: 400 * time.Millisecond}, map[int]time.Duration{1: 600 * time.Millisecond}, 600*time.Millisecond + acting},
 		{
-			"two ask", map[int]time.Duration{1: time.Second, 2: 100 * time.Millisecond},
-			map[int]time.Duration{1: 0, 2: 900 * time.Millisecond}, 900*time.Millisecond + acting,
+			"two ask",
+			map[int]time.Duration{1: time.Second, 2: 100 * time.Millisecond},
+			map[int]time.Duration{1: 0, 2: 900 * time.Millisecond},
+			900*time.Millisecond + acting,
 		},
 		{"one has just gone", map[int]time.Duration{1: time.Second, 2: time.Second}, map[int]time.Duration{1: 0}, mostTelling + acting},
 		{"one comes late", map[int]time.Duration{1: time.Second}, map[int]time.Duration{1: time.Millisecond, 2: time.Second}, time.Millisecond + acting},
@@ -80,6 +82,21 @@ func TestLeavingIsCutShort(t *testing.T) {
 		cancel()
 		began := time.Now()
 		h.leave(ctx)
+		if got := time.Since(began); got != 0 {
+			t.Errorf("took %s", got)
+		}
+	})
+}
+
+// Whoever asked at a run was one of its Envoys, which have ended by then.
+func TestRunTakesNoLeave(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newPortHealth()
+		h.asks(t, 1)
+		p := &process{people: true, health: []*portHealth{h}}
+		began := time.Now()
+		p.leave(t.Context())
 		if got := time.Since(began); got != 0 {
 			t.Errorf("took %s", got)
 		}

@@ -453,8 +453,11 @@ func (p *process) run(told context.Context) error {
 	return err
 }
 
-// leave tells those who ask for the health of a port that the process stops.
+// leave tells those who ask for the health of a port that the process stops. The Envoys of run have ended before it.
 func (p *process) leave(ctx context.Context) {
+	if p.people {
+		return
+	}
 	var ports sync.WaitGroup
 	for _, h := range p.health {
 		ports.Go(func() { h.leave(ctx) })

@@ -456,7 +456,7 @@ func TestKilledCompanion(t *testing.T) {
 	b := newPlane(t, a.dir)
 	a.serve(t)
 	b.serve(t)
-	e := a.envoyUnready(t, "edge", "--xds", b.xds, "--companion", b.companion)
+	e := a.envoyUnready(t, "edge", "--xds", b.xds, "--companion", strings.Replace(b.companion, "127.0.0.1", "localhost", 1))
 	answers(t, url+"counted")
 	e.knows(t, 2)
 	a.kill()

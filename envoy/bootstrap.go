@@ -169,7 +169,7 @@ func companionCluster(o BootstrapOptions) *clusterv3.Cluster {
 		MaxPendingRequests: wrapperspb.UInt32(65536),
 		MaxRequests:        wrapperspb.UInt32(65536),
 	}}}
-	if c.OutlierDetection != nil {
+	if c.OutlierDetection != nil || c.GetType() == clusterv3.Cluster_STRICT_DNS { // a name may have several addresses
 		askHealth(c)
 	}
 	return c

@@ -56,7 +56,7 @@ func upgradeWith(t *trial, simulated bool) error {
 	}
 	var load *traffic
 	if !simulated {
-		load = t.traffic(r.port, 0, []page{{host: "edge.test", path: "/"}})
+		load = t.traffic(r.port, 0, []page{{host: "edge.test", path: "/"}, {host: "edge.test", path: "/private", token: r.token}, {host: "edge.test", path: "/counted"}})
 	}
 	parts.Go(func() { r.pushOn(ctx) })
 	for i, p := range r.planes {
@@ -89,6 +89,8 @@ type rolling struct {
 	planes  []*rig.Plane
 	port    int
 	service string
+	auth    string // the policy's section
+	token   string // which passes it
 	all     []*rig.Gateway
 
 	mu     sync.Mutex // guards what follows
@@ -108,6 +110,14 @@ func newRolling(t *trial) (r *rolling, err error) {
 		return nil, err
 	}
 	if r.port, err = rig.Port(); err != nil {
+		return nil, err
+	}
+	issuer, err := rig.NewIssuer()
+	if err != nil {
+		return nil, err
+	}
+	r.auth = issuer.Entry()
+	if r.token, err = issuer.Token("alice"); err != nil {
 		return nil, err
 	}
 	for range 2 {
@@ -131,12 +141,16 @@ func newRolling(t *trial) (r *rolling, err error) {
 	return r, nil
 }
 
-// policy is one whose answers tell a number.
+// policy is one whose answers tell a number. Of its routes two take a companion.
 func (r *rolling) policy(n int) map[string][]byte {
 	return map[string][]byte{"policy.yaml": fmt.Appendf(nil, `gateways: {edge: {listeners: {http: {port: %d, address: 127.0.0.1}}}}
 services: {app: {endpoints: [%q]}}
-routes: {app: {hostnames: [edge.test], backends: {app: 1}, headers: {response: {set: {x-push: "%d"}}}}}
-`, r.port, r.service, n)}
+auth: %s
+routes:
+  app: {hostnames: [edge.test], backends: {app: 1}, headers: {response: {set: {x-push: "%d"}}}}
+  private: {hostnames: [edge.test], match: {path: /private}, auth: [idp], backends: {app: 1}}
+  counted: {hostnames: [edge.test], match: {path: /counted}, rateLimit: {rate: 100000000/day, by: ip}, backends: {app: 1}}
+`, r.port, r.service, r.auth, n)}
 }
 
 // gateways starts the real Envoys, each of which knows both processes.
