@@ -51,6 +51,16 @@ func server(t testing.TB, s app.Status, token string) (url string) {
 	return h.URL
 }
 
+// Of an Envoy that isn't there it says nothing of the others.
+func TestStatusOfNoSuchNode(t *testing.T) {
+	t.Parallel()
+	s := fine()
+	s.Nodes = nil
+	if status, out, _ := legation("status", "--server", server(t, s, ""), "--node", "edge-9"); status != 0 || !strings.Contains(out, "envoys: none of the name edge-9 is connected\n") {
+		t.Errorf("got %d %s", status, out)
+	}
+}
+
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	change := func(f func(*app.Status)) app.Status { s := fine(); f(&s); return s }
