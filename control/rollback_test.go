@@ -2,7 +2,9 @@ package control
 
 import (
 	"context"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -313,6 +315,27 @@ func TestHostileBoard(t *testing.T) {
 		pass(3 * time.Second)
 		if nodes := p.o.XDS.Status(); len(nodes) != 1 || nodes[0].Held {
 			t.Errorf("got %+v", nodes)
+		}
+	})
+}
+
+// What was refused before is told in the answer to who goes back to it.
+func TestRollbackToWhatWasRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := judging(t, Options{Parked: boardOf(t), DataDir: t.TempDir()})
+		p.push(byStages(1, 10))
+		envoys := slices.Collect(maps.Values(p.start(2)))
+		refusing(true, envoys...)
+		second := p.push(byStages(2, 20))
+		refusing(false, envoys...)
+		pass(2 * time.Second)
+		p.push(byStages(3, 30))
+		pass(40 * time.Second)
+		a, err := p.Rollback(t.Context(), "2", Change{Parent: "head"})
+		must(t, err)
+		if len(a.Parked) != 1 || a.Parked[0].Group != "edge" || a.Parked[0].Revision != second.Model.Revision {
+			t.Errorf("got %+v, want it to say that it is parked for edge", a)
 		}
 	})
 }

@@ -42,7 +42,7 @@ shows each resource of that Envoy, and with -o json those of all. Exit status 1 
 			if asJSON {
 				err = writeJSON(c.OutOrStdout(), status)
 			} else {
-				err = showStatus(c.OutOrStdout(), status)
+				err = showStatus(c.OutOrStdout(), status, node)
 			}
 			if err == nil && troubled(status) {
 				err = errBad
@@ -86,7 +86,8 @@ func troubled(s app.Status) bool {
 	return s.Policy.Revision == "" || len(s.Policy.Parked) > 0 || s.Policy.Error != "" || s.Policy.Problems.HasErrors()
 }
 
-func showStatus(w io.Writer, s app.Status) error {
+// showStatus shows the status, with no other Envoys than those of the name, if there is one.
+func showStatus(w io.Writer, s app.Status, node string) error {
 	var roles []string
 	for _, r := range s.Roles {
 		roles = append(roles, string(r))
@@ -131,7 +132,7 @@ func showStatus(w io.Writer, s app.Status) error {
 		}
 		fmt.Fprintf(w, "keys: %s: %s\n", k.URL, state)
 	}
-	if err := showNodes(w, s.Nodes); err != nil {
+	if err := showNodes(w, s.Nodes, node); err != nil {
 		return err
 	}
 	if err := showResources(w, s.Nodes); err != nil {
@@ -194,7 +195,11 @@ func shownSecret(s control.Secret, now time.Time) string {
 	}
 }
 
-func showNodes(w io.Writer, nodes []xds.NodeStatus) error {
+func showNodes(w io.Writer, nodes []xds.NodeStatus, node string) error {
+	if len(nodes) == 0 && node != "" {
+		_, err := fmt.Fprintf(w, "envoys: none of the name %s is connected\n", node)
+		return err
+	}
 	if len(nodes) == 0 {
 		_, err := fmt.Fprintln(w, "envoys: none connected")
 		return err

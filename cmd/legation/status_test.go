@@ -51,16 +51,28 @@ func server(t testing.TB, s app.Status, token string) (url string) {
 	return h.URL
 }
 
+// Of an Envoy that isn't there it says nothing of the others.
+func TestStatusOfNoSuchNode(t *testing.T) {
+	t.Parallel()
+	s := fine()
+	s.Nodes = nil
+	if status, out, _ := legation("status", "--server", server(t, s, ""), "--node", "edge-9"); status != 0 || !strings.Contains(out, "envoys: none of the name edge-9 is connected\n") {
+		t.Errorf("got %d %s", status, out)
+	}
+}
+
 func TestStatus(t *testing.T) {
 	t.Parallel()
-	change := func(f func(*app.Status)) app.Status { s := fine(); f(&s); return s }
+	change := func(f func(*app.Status)) func() app.Status { // made when its turn comes: what is shown are ages
+		return func() app.Status { s := fine(); f(&s); return s }
+	}
 	for _, row := range []struct {
 		name   string
-		s      app.Status
+		s      func() app.Status
 		status int
 		says   []string
 	}{
-		{"fine", fine(), 0, []string{
+		{"fine", fine, 0, []string{
 			"legation v1, up 1h0m", "roles xds, ratelimit, auth", "revision abc, served for 1m", "store: redis, ok",
 			"keys: https://id.example.com/keys: 2 keys", "NODE", "edge-1", "1.40.0", "10.0.0.9:4", "delta", "cluster", "ACK", "l1",
 		}},
@@ -158,7 +170,8 @@ func TestStatus(t *testing.T) {
 		}), 0, []string{"ERRORS 1M  IN PROGRESS\nmany     edge   10.0       10.0      25.0%      3\nfew-0    edge   0.0 ", "and 2 more: -o json shows all"}},
 		{"xds alone", change(func(s *app.Status) { s.Store, s.Keys, s.Roles = nil, nil, []app.Role{app.XDS} }), 0, []string{"roles xds\n"}},
 	} {
-		url := server(t, row.s, "")
+		s := row.s()
+		url := server(t, s, "")
 		status, out, errs := legation("status", "--server", url)
 		if status != row.status || errs != "" {
 			t.Errorf("%s: got %d %q, want %d", row.name, status, errs, row.status)
@@ -170,7 +183,7 @@ func TestStatus(t *testing.T) {
 		}
 		var got app.Status
 		asked(t, row.status, &got, "status", "--server", url, "-o", "json")
-		first, err := json.Marshal(row.s)
+		first, err := json.Marshal(s)
 		must(t, err)
 		second, err := json.Marshal(got)
 		must(t, err)
