@@ -63,6 +63,7 @@ type stand struct {
 	told   bool    // the board has what is parked
 	plan   *plan   // nil: what is new goes to all at once
 	stage  *stage  // now goes to some first; nil: to all
+	fell   *stage  // that is over since it was parked, until that is published
 }
 
 // issue is a snapshot of a group, with what the companions answer for it.
@@ -502,12 +503,13 @@ func (c *Controller) republish(parked []*stand) {
 	if err := c.loadTables(slices.Concat(c.tables, c.fleet.tables(c.tables[0]))); err != nil {
 		c.o.Log.Error("group not rolled back", "error", err)
 		for _, st := range parked {
-			st.parked = nil
+			st.parked, st.stage, st.fell = nil, st.fell, nil // a stage stays one: it is judged again
 		}
 		return
 	}
 	c.publish()
 	for _, st := range parked {
+		st.fell = nil
 		p := st.parked
 		if p.Canaries {
 			c.metrics.stages.WithLabelValues(p.Group, "failed").Inc()

@@ -335,7 +335,7 @@ func (c *Controller) failing() (parked []*stand, held map[string]*stage) {
 func (st *stand) fall(p Parked) {
 	st.good = new(st.stage.base)
 	p.Revision, p.To = st.now.revision, st.good.revision
-	st.parked, st.stage = &p, nil
+	st.parked, st.stage, st.fell = &p, nil, st.stage
 }
 
 // promote has what all canaries hold go on to the others, once the other processes can know it.
