@@ -170,6 +170,7 @@ func TestFailOver(t *testing.T) {
 	e := watchful(t, planes, "edge", ca.flags("edge")...)
 	base := fmt.Sprintf("http://localhost:%d", port)
 	answers(t, base+"/")
+	e.knows(t, 2)
 	first, other := planes[0], planes[1]
 	if len(first.status(t).Nodes) == 0 {
 		first, other = other, first
