@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -345,41 +344,6 @@ func TestReplicasWithoutRedis(t *testing.T) {
 	}
 }
 
-// withCallouts is a policy with two routes more: /private is for those who have a token, and fails where no companion answers;
-// /counted has a limit, which a stalled Redis doesn't fail.
-func withCallouts(t *testing.T, policy, upstream string) string {
-	t.Helper()
-	keys, err := os.ReadFile("../examples/quickstart/test-keys.json")
-	must(t, err)
-	var line bytes.Buffer
-	must(t, json.Compact(&line, keys))
-	return policy + fmt.Sprintf(`---
-auth: {demo: {jwt: {issuer: "https://quickstart.legation.test/", audiences: [quickstart], jwks: %s}}}
-services: {app: {endpoints: [%q]}}
-routes:
-  private: {hostnames: [localhost], match: {path: /private}, auth: [demo], backends: {app: 1}}
-  counted: {hostnames: [localhost], match: {path: /counted}, rateLimit: {rate: 1000000/day, by: ip}, backends: {app: 1}}
-`, &line, upstream)
-}
-
-// calloutLoad is load on the routes of withCallouts, by a token; what it gives ends it, and fails the test where a request failed.
-func calloutLoad(t *testing.T, url string) (end func()) {
-	t.Helper()
-	stops := []func() (int, []string){
-		load(t, url+"private", http.StatusOK, "Authorization", "Bearer "+token(t, "alice")),
-		load(t, url+"counted", http.StatusOK),
-	}
-	return func() {
-		t.Helper()
-		for _, stop := range stops {
-			good, bad := stop()
-			if t.Logf("%d answered that take a companion", good); len(bad) > 0 || good == 0 {
-				t.Errorf("with a companion %d of %d requests failed, the first with %s", len(bad), good+len(bad), append(bad, "")[0])
-			}
-		}
-	}
-}
-
 // Two processes are replaced one after the other, twice, while policies are pushed: no request fails, also of those that take a
 // companion, and no push is lost.
 func TestRollingUpgrade(t *testing.T) {
@@ -432,57 +396,6 @@ func TestRollingUpgrade(t *testing.T) {
 			t.Errorf("%s: got %s, want 0", name, got)
 		}
 	}
-}
-
-// knows waits until so many companions are well, as the Envoy sees it.
-func (e *envoyChild) knows(t *testing.T, companions int) {
-	t.Helper()
-	eventually(t, "companions that are well", func() error {
-		got, err := e.lookUp("cluster.legation_companion.membership_healthy")
-		if err == nil && got != fmt.Sprint(companions) {
-			err = fmt.Errorf("%s of them, want %d", got, companions)
-		}
-		return err
-	})
-}
-
-// An Envoy whose companion was killed tries it no more with calls, also once its ejection has ended, and goes back to it by
-// itself.
-func TestKilledCompanion(t *testing.T) {
-	t.Parallel()
-	port := ports(t, 1)[0]
-	url := fmt.Sprintf("http://localhost:%d/", port)
-	a := newPlane(t, dirOf(t, withCallouts(t, answering(port, "one"), upstream(t, "app"))))
-	b := newPlane(t, a.dir)
-	a.serve(t)
-	b.serve(t)
-	e := a.envoyUnready(t, "edge", "--xds", b.xds, "--companion", strings.Replace(b.companion, "127.0.0.1", "localhost", 1))
-	answers(t, url+"counted")
-	e.knows(t, 2)
-	a.kill()
-	e.knows(t, 1)
-	eventually(t, "the health check to fail", func() error {
-		got, err := e.lookUp("cluster.legation_companion.health_check.healthy")
-		if err == nil && got != "1" {
-			err = fmt.Errorf("%s are well", got)
-		}
-		return err
-	})
-	eventually(t, "no ejection any more", func() error {
-		got, err := e.lookUp("cluster.legation_companion.outlier_detection.ejections_active")
-		if err == nil && got != "0" {
-			err = fmt.Errorf("%s are ejected", got)
-		}
-		return err
-	})
-	alice := token(t, "alice")
-	for range 50 {
-		if a := mustRequest(t, "GET", url+"private", "Authorization", "Bearer "+alice); a.status != http.StatusOK {
-			t.Fatalf("status %d: %s", a.status, a.body)
-		}
-	}
-	a.serve(t)
-	e.knows(t, 2)
 }
 
 // A change that takes away more than half is held back until it is approved, under load.
