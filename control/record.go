@@ -26,6 +26,11 @@ type record struct {
 	Time     time.Time `json:"time"`
 }
 
+// wholly is the record of what all Envoys of a group get.
+func wholly(group string, i issue) record {
+	return record{Group: group, Core: i.core, Whole: true, Time: time.Now()}
+}
+
 // record is the last one of a group; nil where there is none.
 func (c *Controller) record(group string) *record {
 	if c.o.Parked == nil {

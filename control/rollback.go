@@ -86,11 +86,14 @@ func newIssue(compiled *Compiled, snapshot *xds.Snapshot) issue {
 // digest is a hash of what a snapshot holds, the same on every replica. Secrets are left out: it is told to other
 // processes. So are extension configs, which are the labels: each revision has others, of the same policy for a group too.
 func digest(s *xds.Snapshot) string {
+	return hashed(s, resource.ListenerType, resource.RouteType, resource.ScopedRouteType, resource.VirtualHostType, resource.ClusterType,
+		resource.EndpointType, resource.RuntimeType)
+}
+
+// hashed is a hash of what a snapshot holds of these types.
+func hashed(s *xds.Snapshot, urls ...string) string {
 	h := sha256.New()
-	for _, url := range []string{
-		resource.ListenerType, resource.RouteType, resource.ScopedRouteType, resource.VirtualHostType, resource.ClusterType,
-		resource.EndpointType, resource.RuntimeType,
-	} {
+	for _, url := range urls {
 		h.Write([]byte(s.Version(url) + "\n"))
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
@@ -634,5 +637,5 @@ func (c *Controller) tellRetried(ctx context.Context, group string, st stand) er
 	if st.parked != nil && st.plan != nil {
 		return nil // the stage that begins is told
 	}
-	return c.put(ctx, record{Group: group, Core: st.now.core, Whole: true, Time: time.Now()})
+	return c.put(ctx, wholly(group, st.now))
 }

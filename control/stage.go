@@ -3,8 +3,6 @@ package control
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"maps"
 	"reflect"
@@ -135,14 +133,8 @@ func (f fleet) staged() (all []Staged) {
 // core is a hash of what of a snapshot goes in stages: all but endpoints and secrets, which are live, and the labels of
 // revisions.
 func core(s *xds.Snapshot) string {
-	h := sha256.New()
-	for _, url := range []string{
-		resource.ListenerType, resource.RouteType, resource.ScopedRouteType, resource.VirtualHostType, resource.ClusterType,
-		resource.RuntimeType,
-	} {
-		h.Write([]byte(s.Version(url) + "\n"))
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	return hashed(s, resource.ListenerType, resource.RouteType, resource.ScopedRouteType, resource.VirtualHostType, resource.ClusterType,
+		resource.RuntimeType)
 }
 
 // follow is the issue with what changed of endpoints and secrets alone.
@@ -175,12 +167,12 @@ func (c *Controller) begin(group string, st, old *stand, nodes []xds.NodeStatus)
 	switch {
 	case base.core == st.now.core:
 		if old != nil && (old.stage != nil || old.parked != nil) && !rec.over() {
-			c.tellAtOnce(record{Group: group, Core: st.now.core, Whole: true, Time: time.Now()})
+			c.tellAtOnce(wholly(group, st.now))
 		}
 	case rec != nil && rec.Core == st.now.core && rec.Whole:
 	case st.plan == nil || c.shelf.read.Source == revision.Rollback || old != nil && old.hopeless(group, nodes):
-		if rec != nil && !(rec.Core == st.now.core && rec.Whole) {
-			c.tellAtOnce(record{Group: group, Core: st.now.core, Whole: true, Time: time.Now()})
+		if rec != nil {
+			c.tellAtOnce(wholly(group, st.now))
 		}
 	case rec != nil && rec.Core == st.now.core && (old == nil || old.parked == nil):
 		st.stage = newStage(*base, rec.Canaries)
@@ -347,7 +339,7 @@ func (c *Controller) promote(ctx context.Context, held map[string]*stage) {
 			c.mu.Unlock()
 			continue
 		}
-		rec := record{Group: group, Core: st.now.core, Whole: true, Time: time.Now()}
+		rec := wholly(group, st.now)
 		c.mu.Unlock()
 		if err := c.put(ctx, rec); err != nil {
 			c.mu.Lock()

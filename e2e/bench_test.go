@@ -103,11 +103,7 @@ func BenchmarkSwap(b *testing.B) {
 				awaitEdit(b, url, n)
 				took = append(took, time.Since(begin))
 			}
-			slices.Sort(took)
-			b.ReportMetric(took[len(took)/2].Seconds()*1e3, "ms/swap")
-			spent := processorTime(b, p.cmd.Process.Pid) - before
-			b.ReportMetric(spent.Seconds()*1e3/float64(len(took)), "CPU-ms/swap")
-			b.ReportMetric(0, "ns/op")
+			p.report(b, "swap", took, before)
 		})
 	}
 }
@@ -157,13 +153,19 @@ func BenchmarkPush(b *testing.B) {
 				awaitEdit(b, url, n)
 				took = append(took, time.Since(begin))
 			}
-			slices.Sort(took)
-			b.ReportMetric(took[len(took)/2].Seconds()*1e3, "ms/push")
-			spent := processorTime(b, p.cmd.Process.Pid) - before
-			b.ReportMetric(spent.Seconds()*1e3/float64(len(took)), "CPU-ms/push")
-			b.ReportMetric(0, "ns/op")
+			p.report(b, "push", took, before)
 		})
 	}
+}
+
+// report tells the median of the times, and the processor time of the process since before for each.
+func (p *plane) report(b *testing.B, what string, took []time.Duration, before time.Duration) {
+	b.Helper()
+	slices.Sort(took)
+	b.ReportMetric(took[len(took)/2].Seconds()*1e3, "ms/"+what)
+	spent := processorTime(b, p.cmd.Process.Pid) - before
+	b.ReportMetric(spent.Seconds()*1e3/float64(len(took)), "CPU-ms/"+what)
+	b.ReportMetric(0, "ns/op")
 }
 
 // filesOf reads a policy directory.

@@ -288,6 +288,16 @@ func (e *envoyChild) stat(t *testing.T, name string) string {
 	return value
 }
 
+// zero fails for each of Envoy's counters and gauges that isn't 0.
+func (e *envoyChild) zero(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if got := e.stat(t, name); got != "0" {
+			t.Errorf("%s: got %s, want 0", name, got)
+		}
+	}
+}
+
 // lookUp is stat for an Envoy that may not be up yet.
 func (e *envoyChild) lookUp(name string) (string, error) {
 	body, err := get("http://"+e.admin+"/stats?filter=^"+name+"$", "")

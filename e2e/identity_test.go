@@ -114,11 +114,7 @@ func TestRotationOnALiveEnvoy(t *testing.T) {
 	if len(bad) > 0 || good == 0 {
 		t.Errorf("%d good, %d failed: %.3q", good, len(bad), bad)
 	}
-	for _, name := range []string{"listener_manager.listener_modified", "listener_manager.listener_removed", "cluster_manager.cluster_removed"} {
-		if got := e.stat(t, name); got != "0" {
-			t.Errorf("%s is %s, want 0", name, got)
-		}
-	}
+	e.zero(t, "listener_manager.listener_modified", "listener_manager.listener_removed", "cluster_manager.cluster_removed")
 	// The list reaches those that were let in by what is on it.
 	ca.do("revoke", "edge")
 	eventually(t, "the end of its stream", func() error {
