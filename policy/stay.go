@@ -133,7 +133,7 @@ func (s *isolation) things(files Files, file string) map[thing][]string {
 	if _, ok := files[file]; !ok || !IsPolicy(file) {
 		return all
 	}
-	for _, root := range s.known.parse(files, []string{file})[0].roots {
+	for _, root := range s.roots(files, file) {
 		if root == nil || root.Kind != Map {
 			continue
 		}
